@@ -1,0 +1,206 @@
+//! What `events.jsonl` holds: one [`Record`] a line, appended and never changed.
+//!
+//! The events are the truth of a run. Everything else (record, verdicts, JUnit, summary) is
+//! folded from them and can be folded again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Outcome;
+use crate::test_id::TestId;
+use crate::wire::{GuestFacts, Survivor};
+
+/// Version of the event format; readers refuse a newer one.
+pub const FORMAT: u32 = 1;
+
+/// One line of `events.jsonl`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Time since the run began, milliseconds, monotonic.
+    pub at_ms: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Always the first.
+    RunStarted {
+        /// [`FORMAT`] of this file.
+        format: u32,
+        /// Name of the run, also of its folder under `reports/out`.
+        run: String,
+        /// Wall clock, RFC 3339.
+        started_at: String,
+        /// Version and commit of md-regress.
+        harness: String,
+        /// The command line as given, for the reports.
+        command: Vec<String>,
+        /// The host: `kernel`, `cpus`, `memory`.
+        host: BTreeMap<String, String>,
+    },
+    /// What every VM of the run has in common was chosen.
+    MachineChosen {
+        /// `kvm` or `tcg`.
+        accel: String,
+        /// Why that one.
+        reason: String,
+        /// QEMU's version.
+        qemu: String,
+        /// `-cpu` model.
+        cpu: String,
+        /// Factor on all time limits of this run, in percent (100: as written in suite.toml).
+        time_scale_percent: u32,
+    },
+    /// A kernel is ready to boot.
+    KernelReady {
+        /// Index of the kernel within the run.
+        kernel_idx: u32,
+        /// As the user named it, `deb:6.12`.
+        spec: String,
+        /// Exactly this one again, `deb:6.12.117+deb13-cloud-amd64`.
+        exact_spec: String,
+        /// `uname -r`.
+        release: String,
+        /// Version of the package that it came from, if from one.
+        package_version: Option<String>,
+        /// Digest of the boot artifact.
+        digest: String,
+    },
+    /// The guest image is ready.
+    ImageReady {
+        /// Digest of the guest image.
+        digest: String,
+        /// Versions that results depend on: `lvm2` → `2.03.31-2`, `mdadm` → `4.4-11`.
+        versions: BTreeMap<String, String>,
+    },
+    /// The run will try these, in this order.
+    Planned {
+        /// Each attempt's test and kernel.
+        attempts: Vec<PlannedAttempt>,
+    },
+    /// A test that was selected and will not be tried, with the reason.
+    NotPlanned {
+        /// Which test.
+        test: TestId,
+        /// On which kernel.
+        kernel_idx: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A VM is being started for an attempt.
+    VmStarting {
+        /// Number of the attempt, unique in the run.
+        attempt: u32,
+    },
+    /// The VM's agent answered.
+    VmReady {
+        /// Number of the attempt.
+        attempt: u32,
+        /// From starting QEMU to the agent's answer, milliseconds.
+        ready_after_ms: u64,
+        /// What the guest says of itself.
+        guest: GuestFacts,
+    },
+    /// The test runs.
+    TestStarted {
+        /// Number of the attempt.
+        attempt: u32,
+    },
+    /// Something that a reader of the report should know, and that is no outcome.
+    Remark {
+        /// The attempt that it is about, if it is about one.
+        attempt: Option<u32>,
+        /// Who is to blame, if anybody is.
+        blame: Blame,
+        /// What was noticed.
+        text: String,
+    },
+    /// The attempt is over. Every `VmStarting` is closed by exactly one of these, or by the end
+    /// of the file (the harness was killed).
+    AttemptFinished {
+        /// Number of the attempt.
+        attempt: u32,
+        /// What it came to.
+        outcome: Outcome,
+        /// What was measured and kept; boxed parts would only blur the format.
+        facts: AttemptFacts,
+    },
+    /// Always the last, if the harness lived to write it.
+    RunFinished {
+        /// True if a signal or the user ended the run early.
+        interrupted: bool,
+    },
+}
+
+/// One attempt as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedAttempt {
+    /// Number of the attempt, unique in the run.
+    pub attempt: u32,
+    /// Which test.
+    pub test: TestId,
+    /// On which kernel of the run.
+    pub kernel_idx: u32,
+    /// Folder of its logs, relative to the run's.
+    pub dir: String,
+}
+
+/// Whose doing something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// The kernel under test.
+    Kernel,
+    /// The test itself.
+    Test,
+    /// md-regress.
+    Harness,
+    /// The machine that md-regress runs on.
+    Host,
+}
+
+/// What is known of a finished attempt beside its outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptFacts {
+    /// From `StartTest` to the end of the test's own process, milliseconds; the guest's figure if
+    /// it could still give one, else the harness's.
+    pub test_ms: Option<u64>,
+    /// User time of the test in the guest, milliseconds.
+    pub user_ms: Option<u64>,
+    /// System time of the test in the guest, milliseconds.
+    pub sys_ms: Option<u64>,
+    /// From `VmStarting` to the end of QEMU, milliseconds.
+    pub vm_ms: u64,
+    /// Bytes that the test printed.
+    pub output_bytes: u64,
+    /// Bytes of those that are not in `output.log`.
+    pub output_dropped: u64,
+    /// Kernel log records that were lost before they could be read.
+    pub kmsg_lost: u64,
+    /// Messages from the guest that made no sense.
+    pub garbage_messages: u64,
+    /// Processes of the test that outlived it.
+    pub survivors: Vec<Survivor>,
+    /// The last lines that the test printed, at most 20, lossy text.
+    pub last_lines: Vec<String>,
+    /// Files that came back: number of the file within `files/` → path in the guest.
+    pub files: BTreeMap<u32, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_flat_json_object() {
+        let record = Record { at_ms: 5, event: Event::VmStarting { attempt: 1 } };
+        let line = serde_json::to_string(&record).unwrap();
+        assert_eq!(line, r#"{"at_ms":5,"event":"vm-starting","attempt":1}"#);
+        assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+}

@@ -1,0 +1,19 @@
+//! Words shared by the harness, its reports and its guests.
+//!
+//! Three layers, none of which does I/O or reads a clock:
+//! - [`test_id`]: the name of a test;
+//! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
+//!   as JSON lines of bounded length;
+//! - [`outcome`] and [`event`]: what happened, as `events.jsonl` keeps it.
+//!
+//! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
+
+pub mod codec;
+pub mod event;
+pub mod outcome;
+pub mod test_id;
+pub mod wire;
+
+pub use event::{Event, Record};
+pub use outcome::{HangKind, Outcome};
+pub use test_id::TestId;

@@ -1,0 +1,102 @@
+//! What one attempt at a test came to: facts, not judgement.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened in one attempt. Whether that is good or bad, expected or news, is a verdict,
+/// and is derived later (`reports::verdict`), from the same events as often as one likes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The test said that it passed.
+    Pass,
+    /// The test said that it failed.
+    Fail {
+        /// How it ended, in words: `exit status 1`, `killed by signal 6`.
+        how: String,
+    },
+    /// The test said that it could not run here.
+    Skip {
+        /// The test's own words, or why the harness did not start it.
+        reason: String,
+    },
+    /// The test passed and warned about something (lvm2's `TEST WARNING`).
+    Warn {
+        /// The first warning.
+        warning: String,
+    },
+    /// The test was still making noise when its time limit ended.
+    Timeout {
+        /// The limit that it reached, `test_timeout`, milliseconds.
+        limit_ms: u64,
+    },
+    /// The test, or the whole guest, stopped moving.
+    Hang {
+        /// Which signal was missing.
+        kind: HangKind,
+        /// For how long it had been missing, milliseconds.
+        silent_ms: u64,
+    },
+    /// The kernel panicked, or the machine was reset or went away by the guest's doing.
+    KernelCrash {
+        /// The line that names the crash, or how the machine ended.
+        title: String,
+    },
+    /// Data that was written is not what was read.
+    DataCorruption {
+        /// The line that names it.
+        title: String,
+    },
+    /// The user, or a signal, ended the run.
+    Interrupted,
+    /// The harness or the host failed; nothing is known about the kernel or the test.
+    Infra {
+        /// What failed.
+        error: String,
+    },
+}
+
+/// Which sign of life was missing when a hang was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HangKind {
+    /// The test printed nothing for `silence_timeout`.
+    NoOutput,
+    /// Tasks sit in the same stack in D state and nothing moves.
+    NoProgress,
+    /// The guest agent no longer answers.
+    HeartbeatLost,
+    /// The kernel's own hung-task detector spoke.
+    HungTask,
+    /// A resync, recovery or reshape is running and does not advance.
+    SyncStalled,
+    /// Kernel time is spent in md or dm frames and nothing moves.
+    Livelock,
+}
+
+impl Outcome {
+    /// One short line for people, without the outcome's own name.
+    pub fn detail(&self) -> String {
+        match self {
+            Outcome::Pass | Outcome::Interrupted => String::new(),
+            Outcome::Fail { how } => how.clone(),
+            Outcome::Skip { reason } => reason.clone(),
+            Outcome::Warn { warning } => warning.clone(),
+            Outcome::Timeout { limit_ms } => {
+                format!("still running after its limit of {} s", limit_ms / 1000)
+            }
+            Outcome::Hang { kind, silent_ms } => {
+                let what = match kind {
+                    HangKind::NoOutput => "no output",
+                    HangKind::NoProgress => "no progress",
+                    HangKind::HeartbeatLost => "no heartbeat from the guest",
+                    HangKind::HungTask => "the kernel reports a hung task",
+                    HangKind::SyncStalled => "the sync thread does not advance",
+                    HangKind::Livelock => "livelock in md/dm",
+                };
+                format!("{what} for {} s", silent_ms / 1000)
+            }
+            Outcome::KernelCrash { title } | Outcome::DataCorruption { title } => title.clone(),
+            Outcome::Infra { error } => error.clone(),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What the harness and the guest agent say to each other.
+//!
+//! Two virtio-serial ports, both carrying JSON lines ([`crate::codec`]): [`AGENT_PORT`] for
+//! requests and messages, [`FILES_PORT`] for files that the guest brings back, so that a large
+//! file never delays a heartbeat. Every message is bounded; the harness trusts none of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
+pub const VERSION: u32 = 1;
+
+/// Name of the virtio-serial port for requests and messages.
+pub const AGENT_PORT: &str = "org.md-regress.agent.0";
+
+/// Name of the virtio-serial port for files that come back.
+pub const FILES_PORT: &str = "org.md-regress.files.0";
+
+/// Largest piece of output or file in one message, bytes before encoding.
+pub const MAX_CHUNK: usize = 32 * 1024;
+
+/// How often the agent sends [`Message::Heartbeat`], milliseconds.
+pub const HEARTBEAT_MS: u64 = 1000;
+
+/// From the harness to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Request {
+    /// Opens a session; the agent answers with [`Message::Hello`] carrying the same `session`.
+    Hello {
+        /// [`VERSION`] of the sender.
+        version: u32,
+        /// A number the guest has not seen before; answers that carry another one are stale.
+        session: u64,
+    },
+    /// Starts one test. The agent runs one at a time and refuses a second.
+    StartTest(StartTest),
+    /// Kills all processes of the running test; [`Message::Finished`] follows.
+    StopTest {
+        /// The attempt to stop.
+        attempt: u32,
+    },
+    /// Sends the files that match `patterns` over [`FILES_PORT`], then [`Message::Collected`].
+    Collect {
+        /// The attempt they belong to; echoed.
+        attempt: u32,
+        /// Absolute glob patterns (`*`, `?`, `[…]` within a component).
+        patterns: Vec<String>,
+        /// Bytes sent at most, over all files.
+        max_bytes: u64,
+    },
+    /// Powers the guest off, without syncing.
+    PowerOff,
+}
+
+/// How a test is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTest {
+    /// Number of the attempt within the run; echoed in every message about it.
+    pub attempt: u32,
+    /// Program and arguments; the program is looked up in the guest's `PATH`.
+    pub argv: Vec<String>,
+    /// Working directory in the guest.
+    pub cwd: String,
+    /// The whole environment of the test, beside `PATH`, `HOME`, `TERM` and `LANG`.
+    pub env: BTreeMap<String, String>,
+    /// Directories to make first (mode 0755, with parents).
+    pub make_dirs: Vec<String>,
+    /// How much output is sent to the harness.
+    pub output: OutputBudget,
+    /// After the test's own process has ended: how long to wait for its pipe to close before
+    /// what still holds it is killed, milliseconds.
+    pub grace_ms: u64,
+}
+
+/// Limits what a test's output costs: a token bucket over bytes. What exceeds it is read,
+/// counted and dropped, oldest first, so that the harness always sees the newest bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputBudget {
+    /// Bytes that may be sent at once.
+    pub burst_bytes: u64,
+    /// Bytes per second that are added.
+    pub bytes_per_s: u64,
+}
+
+/// From the agent to the harness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Message {
+    /// Answer to [`Request::Hello`].
+    Hello {
+        /// [`VERSION`] of the agent.
+        version: u32,
+        /// The request's number.
+        session: u64,
+        /// What runs here.
+        guest: GuestFacts,
+    },
+    /// The test's process exists.
+    Started {
+        /// Which attempt.
+        attempt: u32,
+    },
+    /// A piece of the test's standard output and error, in order.
+    Output {
+        /// Which attempt.
+        attempt: u32,
+        /// Where the piece begins in the whole output, bytes. A gap means that bytes were dropped.
+        offset: u64,
+        /// The bytes, as they are.
+        #[serde(with = "crate::codec::base64_bytes")]
+        data: Vec<u8>,
+    },
+    /// The test has ended, and so have all its processes that could be ended.
+    Finished(Finished),
+    /// One record of the kernel log, from `/dev/kmsg`.
+    Kmsg {
+        /// Sequence number; a gap means that the kernel dropped records before we read them.
+        seq: u64,
+        /// Time since boot, microseconds.
+        at_us: u64,
+        /// Syslog priority, 0 (emerg) to 7 (debug).
+        level: u8,
+        /// The text, control characters as the kernel escaped them.
+        text: String,
+    },
+    /// Sign of life, every [`HEARTBEAT_MS`].
+    Heartbeat {
+        /// Time since boot, milliseconds.
+        uptime_ms: u64,
+        /// Memory available in the guest, KiB.
+        mem_available_kib: u64,
+        /// Bytes of output that the running test has produced so far.
+        output_bytes: u64,
+    },
+    /// A file begins (files port).
+    FileStart {
+        /// Which attempt.
+        attempt: u32,
+        /// Number of the file within this collection, from 0.
+        file_idx: u32,
+        /// Path in the guest. Never a path on the host.
+        path: String,
+        /// Size in bytes, when it was opened.
+        size: u64,
+    },
+    /// A piece of a file, in order (files port).
+    FileData {
+        /// Which attempt.
+        attempt: u32,
+        /// Which file.
+        file_idx: u32,
+        /// The bytes.
+        #[serde(with = "crate::codec::base64_bytes")]
+        data: Vec<u8>,
+    },
+    /// A file is complete, or could not be read further (files port).
+    FileEnd {
+        /// Which attempt.
+        attempt: u32,
+        /// Which file.
+        file_idx: u32,
+        /// Why it ends early, if it does.
+        error: Option<String>,
+    },
+    /// All files of a [`Request::Collect`] have been sent (files port).
+    Collected {
+        /// Which attempt.
+        attempt: u32,
+        /// How many files were sent.
+        n_files: u32,
+        /// How many were left out, because of `max_bytes` or because they could not be opened.
+        n_left_out: u32,
+    },
+    /// The agent cannot do what was asked.
+    Refused {
+        /// What and why.
+        reason: String,
+    },
+    /// The agent's own remark, for the log.
+    Note {
+        /// What it noticed.
+        text: String,
+    },
+}
+
+/// What the agent found itself on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestFacts {
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// `uname -v`.
+    pub kernel_version: String,
+    /// Time since boot when the agent was ready, milliseconds.
+    pub boot_ms: u64,
+    /// Memory, KiB (`MemTotal`).
+    pub mem_total_kib: u64,
+    /// Processors online.
+    pub n_cpus: u32,
+}
+
+/// How a test ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which attempt.
+    pub attempt: u32,
+    /// How its own process ended.
+    pub exit: Exit,
+    /// From start to the end of its own process, milliseconds, by the guest's clock.
+    pub wall_ms: u64,
+    /// User time of the test and what it waited for, milliseconds.
+    pub user_ms: u64,
+    /// System time of the same, milliseconds.
+    pub sys_ms: u64,
+    /// Bytes that it printed in all, sent or not.
+    pub output_bytes: u64,
+    /// Processes that outlived it, at most 32, whether or not they could be killed.
+    pub survivors: Vec<Survivor>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// With this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It could not be started: this errno.
+    NotStarted(i32),
+}
+
+/// A process of the test that was still there after the test's own process had ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivor {
+    /// Process id.
+    pub pid: u32,
+    /// Name, as in `/proc/PID/comm`.
+    pub comm: String,
+    /// State letter, as in `/proc/PID/stat`, when it was found.
+    pub state: char,
+    /// True if it was still there after it had been killed (D state).
+    pub unkillable: bool,
+}
