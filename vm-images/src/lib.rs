@@ -1,1 +1,15 @@
-//! What boots.
+//! What boots: kernels, the guest's root, the tools that make and run them, and the store that
+//! keeps them.
+//!
+//! Everything is an artifact ([`store`]): built once from pinned inputs ([`lock`]), without root
+//! rights where the host allows it, and without touching the host's own package state ([`apt`]).
+//! Nothing here knows what a test is, or runs a VM.
+
+pub mod apt;
+pub mod digest;
+pub mod host;
+pub mod janitor;
+pub mod mirror;
+pub mod package;
+pub mod progress;
+pub mod store;

@@ -1,0 +1,261 @@
+//! Finds the Debian mirror in the host's own package configuration.
+//!
+//! Pure: [`find`] is given the texts of the source lists. No mirror is ever written into this
+//! project; what the host uses is what we use, unless the user names another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where Debian's archives are, as this host reaches them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Base of the main archive (`…/debian`), no slash at the end.
+    pub debian: String,
+    /// Base of the security archive (`…/debian-security`).
+    pub security: String,
+    /// File of keys that both are signed with.
+    pub keyring: PathBuf,
+    /// What said so: the source list, or `--mirror`.
+    pub from: String,
+}
+
+/// Why there is no mirror.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// No list of the host names a Debian archive.
+    #[error(
+        "no Debian mirror in {}: give one with --mirror URL (…/debian), or run in the Debian container of README.md",
+        places.join(", ")
+    )]
+    NotFound {
+        /// Where was looked.
+        places: Vec<String>,
+    },
+    /// The archive's keys are missing.
+    #[error("no archive keys at {}: install the package debian-archive-keyring", places.join(", "))]
+    NoKeyring {
+        /// Where was looked.
+        places: Vec<String>,
+    },
+}
+
+/// One source of packages, from either format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Source {
+    uri: String,
+    suite: String,
+    signed_by: Option<String>,
+}
+
+/// Where Debian keeps the archive's keys, newest name first.
+const KEYRINGS: [&str; 2] =
+    ["/usr/share/keyrings/debian-archive-keyring.pgp", "/usr/share/keyrings/debian-archive-keyring.gpg"];
+
+impl Mirror {
+    /// Finds the host's mirror, or takes `given` as the base of the main archive.
+    pub fn detect(given: Option<&str>) -> Result<Self, MirrorError> {
+        Self::detect_in(Path::new("/etc/apt"), given)
+    }
+
+    fn detect_in(etc_apt: &Path, given: Option<&str>) -> Result<Self, MirrorError> {
+        let lists = read_lists(etc_apt);
+        let found = find(&lists);
+        let keyring = found
+            .as_ref()
+            .and_then(|(_, source)| source.signed_by.as_deref())
+            .into_iter()
+            .chain(KEYRINGS)
+            .map(PathBuf::from)
+            .find(|path| path.is_file())
+            .ok_or_else(|| MirrorError::NoKeyring { places: KEYRINGS.map(str::to_owned).to_vec() })?;
+        let (debian, from) = match (given, found) {
+            (Some(given), _) => (given.trim_end_matches('/').to_owned(), "--mirror".to_owned()),
+            (None, Some((list, source))) => (source.uri, list),
+            (None, None) => {
+                let places = vec![
+                    etc_apt.join("sources.list").display().to_string(),
+                    etc_apt.join("sources.list.d").display().to_string(),
+                ];
+                return Err(MirrorError::NotFound { places });
+            }
+        };
+        let security = match given {
+            Some(_) => security_beside(&debian),
+            None => find_security(&lists).unwrap_or_else(|| security_beside(&debian)),
+        };
+        Ok(Mirror { debian, security, keyring, from })
+    }
+}
+
+fn read_lists(etc_apt: &Path) -> Vec<(String, String)> {
+    let mut paths = vec![etc_apt.join("sources.list")];
+    if let Ok(entries) = fs::read_dir(etc_apt.join("sources.list.d")) {
+        let mut parts: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        parts.sort();
+        paths.extend(parts.into_iter().filter(|path| {
+            path.extension().is_some_and(|extension| extension == "list" || extension == "sources")
+        }));
+    }
+    paths
+        .into_iter()
+        .filter_map(|path| Some((path.display().to_string(), fs::read_to_string(&path).ok()?)))
+        .collect()
+}
+
+/// The first source that is Debian's own main archive: a suite by a Debian name, component `main`.
+fn find(lists: &[(String, String)]) -> Option<(String, Source)> {
+    lists.iter().find_map(|(name, text)| {
+        let source = parse(name, text).into_iter().find(|source| is_debian_suite(&source.suite))?;
+        Some((name.clone(), source))
+    })
+}
+
+fn find_security(lists: &[(String, String)]) -> Option<String> {
+    lists.iter().find_map(|(name, text)| {
+        let is_security =
+            |source: &Source| source.suite.strip_suffix("-security").is_some_and(is_debian_suite);
+        parse(name, text).into_iter().find(is_security).map(|source| source.uri)
+    })
+}
+
+/// Debian's mirrors keep the security archive beside the main one, under this name.
+fn security_beside(debian: &str) -> String {
+    format!("{debian}-security")
+}
+
+fn is_debian_suite(suite: &str) -> bool {
+    const SUITES: [&str; 9] =
+        ["bookworm", "trixie", "forky", "sid", "stable", "oldstable", "testing", "unstable", "bullseye"];
+    SUITES.contains(&suite)
+}
+
+fn parse(name: &str, text: &str) -> Vec<Source> {
+    if name.ends_with(".sources") { parse_deb822(text) } else { parse_one_line(text) }
+}
+
+/// `deb [options] uri suite component…` (sources.list(5)).
+fn parse_one_line(text: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let Some(mut rest) = line.strip_prefix("deb").filter(|rest| rest.starts_with([' ', '\t'])) else {
+            continue;
+        };
+        rest = rest.trim_start();
+        let mut signed_by = None;
+        if let Some((options, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            signed_by = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+            rest = after;
+        }
+        let mut words = rest.split_whitespace();
+        let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
+        if words.any(|component| component == "main") {
+            sources.push(source(uri, suite, signed_by));
+        }
+    }
+    sources
+}
+
+/// Paragraphs of `Types`, `URIs`, `Suites`, `Components`, `Signed-By`, `Enabled`.
+fn parse_deb822(text: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let without_comments: String =
+        text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+    for paragraph in without_comments.split("\n\n") {
+        let field = |wanted: &str| -> Vec<&str> {
+            let mut words = Vec::new();
+            let mut inside = false;
+            for line in paragraph.lines() {
+                if line.starts_with([' ', '\t']) {
+                    if inside {
+                        words.extend(line.split_whitespace());
+                    }
+                } else if let Some((name, value)) = line.split_once(':') {
+                    inside = name.trim().eq_ignore_ascii_case(wanted);
+                    if inside {
+                        words.extend(value.split_whitespace());
+                    }
+                }
+            }
+            words
+        };
+        let disabled =
+            field("Enabled").first().is_some_and(|word| ["no", "false", "off", "0"].contains(word));
+        if disabled || !field("Types").contains(&"deb") || !field("Components").contains(&"main") {
+            continue;
+        }
+        // A key written into the paragraph itself begins with PGP's header, not with a path.
+        let signed_by = field("Signed-By").first().copied().filter(|path| path.starts_with('/'));
+        for uri in field("URIs") {
+            for suite in field("Suites") {
+                sources.push(source(uri, suite, signed_by));
+            }
+        }
+    }
+    sources
+}
+
+fn source(uri: &str, suite: &str, signed_by: Option<&str>) -> Source {
+    Source {
+        uri: uri.trim_end_matches('/').to_owned(),
+        suite: suite.trim_end_matches('/').to_owned(),
+        signed_by: signed_by.map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, text: &str, debian: Option<&str>, security: Option<&str>) {
+        let lists = [(name.to_owned(), text.to_owned())];
+        assert_eq!(find(&lists).map(|(_, source)| source.uri).as_deref(), debian, "{text}");
+        assert_eq!(find_security(&lists).as_deref(), security, "{text}");
+    }
+
+    #[test]
+    fn deb822_lists() {
+        let text = "Types: deb\n# a comment\nURIs: http://m.example/debian\nSuites: bookworm bookworm-updates\nComponents: main\n\nTypes: deb\nURIs: http://s.example/debian-security/\nSuites: bookworm-security\nComponents: main\n";
+        check("a.sources", text, Some("http://m.example/debian"), Some("http://s.example/debian-security"));
+    }
+
+    #[test]
+    fn a_disabled_paragraph_and_foreign_archives_are_passed_over() {
+        let text = "Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: sid\nComponents: main\n\nTypes: deb\nURIs: https://vendor.example/node\nSuites: nodistro\nComponents: main\n";
+        check("a.sources", text, None, None);
+    }
+
+    #[test]
+    fn continued_fields_and_inline_keys() {
+        let text = "Types: deb deb-src\nURIs: http://m.example/debian\nSuites:\n trixie\n trixie-updates\nComponents: main contrib\nSigned-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n";
+        let sources = parse("a.sources", text);
+        assert_eq!(sources.len(), 2);
+        assert_eq!(sources[0].signed_by, None);
+    }
+
+    #[test]
+    fn one_line_lists() {
+        let text = "# deb http://old.example/debian sid main\ndeb-src http://m.example/debian sid main\ndeb [arch=amd64 signed-by=/k.gpg] http://m.example/debian/ trixie main # why\ndeb http://m.example/debian-security trixie-security main\n";
+        check(
+            "sources.list",
+            text,
+            Some("http://m.example/debian"),
+            Some("http://m.example/debian-security"),
+        );
+        assert_eq!(parse("sources.list", text)[0].signed_by.as_deref(), Some("/k.gpg"));
+    }
+
+    #[test]
+    fn a_given_mirror_wins() {
+        let etc = tempfile::tempdir().unwrap();
+        fs::create_dir(etc.path().join("sources.list.d")).unwrap();
+        let keyring = etc.path().join("keys.gpg");
+        fs::write(&keyring, "").unwrap();
+        let list = format!("deb [signed-by={}] http://m.example/debian sid main\n", keyring.display());
+        fs::write(etc.path().join("sources.list"), list).unwrap();
+        let mirror = Mirror::detect_in(etc.path(), Some("http://other.example/debian/")).unwrap();
+        assert_eq!(mirror.debian, "http://other.example/debian");
+        assert_eq!(mirror.security, "http://other.example/debian-security");
+        assert_eq!(mirror.keyring, keyring);
+    }
+}

@@ -1,0 +1,18 @@
+//! What long work says of itself. The terminal decides how it is shown.
+
+/// Hears about the steps of preparing images.
+pub trait Progress: Send + Sync {
+    /// A step begins; the text replaces the last one: `unpacking 96 packages`.
+    fn step(&self, what: &str);
+    /// Something that must stay visible: a version that had to be replaced, a fallback.
+    fn note(&self, text: &str);
+}
+
+/// Says nothing; for tests and for work inside work.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn step(&self, _what: &str) {}
+    fn note(&self, _text: &str) {}
+}
