@@ -1,1 +1,39 @@
-//! What md-regress tells.
+//! What md-regress tells about a run.
+//!
+//! Read in this order, which is the order of the pipeline:
+//! - [`events`] reads `events.jsonl`, also one whose writer was killed;
+//! - [`record`] folds the events into a [`RunRecord`]: facts, no judgement;
+//! - [`expectations`] says what a suite is known to do;
+//! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
+//! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
+//!   person in a browser, a CI server, and a script;
+//! - [`write`](mod@write) puts the files beside the events.
+//!
+//! Only [`events::read_events`] and [`write::write_all`] touch files. Nothing here reads a clock,
+//! starts a process or knows QEMU, so a finished run can be judged again anywhere.
+//!
+//! Invariant: all text that a guest may have written goes through [`text::printable`] before it
+//! reaches any report.
+
+pub mod events;
+pub mod expectations;
+mod fold;
+pub mod junit;
+pub mod record;
+pub mod reproduce;
+pub mod result;
+pub mod summary;
+pub mod terminal;
+#[cfg(test)]
+mod testing;
+pub mod text;
+pub mod verdict;
+pub mod verdicts_json;
+pub mod write;
+
+pub use events::read_events;
+pub use expectations::Expectations;
+pub use record::RunRecord;
+pub use result::RunResult;
+pub use verdict::{Judged, Verdict, judge};
+pub use write::write_all;

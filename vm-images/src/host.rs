@@ -108,6 +108,7 @@ pub fn die_with_parent(command: &mut Command) {
 #[derive(Clone, Debug)]
 pub struct Host {
     cancel: Cancel,
+    kept_logs: Option<PathBuf>,
 }
 
 /// One call of a program.
@@ -123,7 +124,13 @@ pub struct Call<'a> {
 impl Host {
     /// A host whose programs end when `cancel` is set.
     pub fn new(cancel: Cancel) -> Self {
-        Host { cancel }
+        Host { cancel, kept_logs: None }
+    }
+
+    /// Copies the log of each program that fails into `folder`: most logs are temporary.
+    pub fn keep_logs(mut self, folder: PathBuf) -> Self {
+        self.kept_logs = Some(folder);
+        self
     }
 
     /// The cancellation that its programs obey.
@@ -226,7 +233,19 @@ impl Call<'_> {
         }
         // A signal of the terminal may reach the child before our own handler has run.
         self.host.cancel.check()?;
-        Err(HostError::Failed { command: self.shown(), status, log: log.to_owned(), tail: tail_of(log) })
+        let (tail, log) = (tail_of(log), self.keep(log));
+        Err(HostError::Failed { command: self.shown(), status, log, tail })
+    }
+
+    /// Where the log can still be read later: in the folder for that, if it could be put there.
+    fn keep(&self, log: &Path) -> PathBuf {
+        let Some(folder) = &self.host.kept_logs else { return log.to_owned() };
+        let program = Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy();
+        let kept = folder.join(format!("{program}-{}.log", std::process::id()));
+        match fs::create_dir_all(folder).and_then(|()| fs::copy(log, &kept)) {
+            Ok(_) => kept,
+            Err(_) => log.to_owned(),
+        }
     }
 
     fn shown(&self) -> String {

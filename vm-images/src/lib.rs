@@ -7,9 +7,18 @@
 
 pub mod apt;
 pub mod digest;
+pub mod enclosure;
+mod guest_root;
 pub mod host;
+pub mod images;
+mod initramfs;
 pub mod janitor;
+pub mod kernel_spec;
+pub mod lock;
 pub mod mirror;
+mod modules;
 pub mod package;
 pub mod progress;
 pub mod store;
+pub mod tools;
+mod unpack;

@@ -1,1 +1,61 @@
-fn main() {}
+//! `cargo xtask`: parse, call, exit code.
+
+mod cli;
+mod commands;
+mod exit;
+mod session;
+mod signals;
+mod terminal;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use vm_images::host::Cancel;
+
+use crate::cli::{Cli, Command};
+use crate::exit::Exit;
+use crate::session::Session;
+use crate::terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Janitor { folder } = &cli.command {
+        let served = vm_images::janitor::serve(folder);
+        return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
+    }
+    let cancel = Cancel::default();
+    let terminal = Arc::new(Terminal::detect());
+    let result = signals::install(&cancel).and_then(|()| run(cli, &cancel, &terminal));
+    terminal.end_step();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(_) if cancel.is_cancelled() => {
+            terminal.say("interrupted");
+            Exit::Interrupted.into()
+        }
+        Err(error) => {
+            terminal.say(&format!("error: {error:#}"));
+            exit_of(&error).into()
+        }
+    }
+}
+
+fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Exit> {
+    let session = Session::open(cancel, Arc::clone(terminal), cli.mirror)?;
+    match cli.command {
+        Command::Image => commands::image::make(&session),
+        Command::Kernel(command) => commands::kernel::run(&session, &command),
+        Command::Update(options) => commands::update::run(&session, &options),
+        Command::Janitor { .. } => unreachable!("served before a session was opened"),
+    }
+}
+
+/// An error of the user's is told from one of the host's by its type.
+fn exit_of(error: &anyhow::Error) -> Exit {
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<vm_images::kernel_spec::BadKernelSpec>()
+            || matches!(cause.downcast_ref(), Some(vm_images::images::ImageError::NoKernel { .. }))
+    });
+    if is_usage { Exit::Usage } else { Exit::Infra }
+}

@@ -1,1 +1,67 @@
-fn main() {}
+//! The guest agent: first process of the guest, and the harness's hand in it.
+//!
+//! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, sends what it
+//! prints and what the kernel logs, and brings files back. The same binary is its own second
+//! stage for what must happen between `fork` and `exec` ([`launch`], [`collect`]).
+//!
+//! Deliberately not here: judgement. The agent reports exits, bytes and survivors; what they mean
+//! is the harness's business. It also never calls `sync`, and never opens a path of the test's
+//! from the first process, because either may wait for ever.
+
+mod boot;
+mod cgroup;
+mod collect;
+mod kmsg;
+mod launch;
+mod output;
+mod ports;
+mod serve;
+mod test_run;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        first_process();
+    }
+    // Not through `args`: it panics on what is no text, and a test's words need not be.
+    let mut args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).skip(1);
+    match args.next().as_deref() {
+        Some(launch::LAUNCH) => launch::launch_main(args),
+        Some(launch::COLLECT) => collect::collect_main(args),
+        Some(_) | None => {
+            eprintln!("md-regress-agent: runs as the first process of a guest, and this is none");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn first_process() -> ! {
+    // The kernel would panic if its first process died, and blame itself in the log.
+    std::panic::set_hook(Box::new(|panic| fatal(&panic.to_string())));
+    let failure = match boot::boot() {
+        Ok(notes) => serve::serve(notes),
+        Err(error) => error.to_string(),
+    };
+    fatal(&failure)
+}
+
+/// Says why on the console, and ends the machine.
+fn fatal(why: &str) -> ! {
+    say(&format!("FATAL: {why}"));
+    boot::power_off()
+}
+
+/// Writes a line to the console, and waits until it is out.
+fn say(text: &str) {
+    let line = format!("md-regress-agent: {text}\n");
+    match OpenOptions::new().write(true).open("/dev/console") {
+        Ok(mut console) => {
+            let _ = console.write_all(line.as_bytes());
+            let _ = rustix::termios::tcdrain(&console);
+        }
+        Err(_) => eprint!("{line}"),
+    }
+}

@@ -1,0 +1,305 @@
+//! What a suite is known to do: `suites/<suite>/expectations.toml`.
+//!
+//! ```toml
+//! [[expect]]
+//! tests = ["shell/lvconvert-raid-reshape-size.sh"]  # globs: `*` and `?`, which also match `/`
+//! kernels = "6.12"       # optional: a branch, a release, or a list of them
+//! outcome = "fail"       # fail | skip | warn | timeout | hang | kernel-crash | data-corruption
+//! match = "regex"        # optional: searched in the detail and in each of the last lines
+//! reason = "why, in a sentence"
+//! flaky = true           # optional: the test may also pass
+//! ```
+//!
+//! A glob without `@` covers every flavour of a test; one with `@` is compared with
+//! `name@flavour` (`name@` for the default flavour).
+//!
+//! Deliberately not here: what follows from an expectation that is met or missed
+//! ([`crate::verdict`]), and reading the file.
+
+use std::fmt;
+
+use protocol::{Outcome, TestId};
+use regex::Regex;
+use serde::Deserialize;
+use toml::Spanned;
+
+/// All expectations of one suite, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Expectations {
+    entries: Vec<Expectation>,
+}
+
+/// One thing that is known about some tests.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    tests: Vec<String>,
+    kernels: Option<Vec<String>>,
+    pattern: Option<Regex>,
+    /// What they are expected to come to.
+    pub outcome: ExpectedOutcome,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// True if they may also pass.
+    pub flaky: bool,
+    /// File and line of the entry, for those who want to change it.
+    pub place: String,
+}
+
+/// An outcome that can be expected. A pass is what is expected without an entry, and nobody can
+/// expect an interruption or a broken host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpectedOutcome {
+    /// [`Outcome::Fail`].
+    Fail,
+    /// [`Outcome::Skip`].
+    Skip,
+    /// [`Outcome::Warn`].
+    Warn,
+    /// [`Outcome::Timeout`].
+    Timeout,
+    /// [`Outcome::Hang`].
+    Hang,
+    /// [`Outcome::KernelCrash`].
+    KernelCrash,
+    /// [`Outcome::DataCorruption`].
+    DataCorruption,
+}
+
+/// Why a text is no list of expectations.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ExpectationsError {
+    place: String,
+    problem: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    expect: Vec<Spanned<Entry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    tests: Spanned<Vec<String>>,
+    kernels: Option<Spanned<OneOrMore>>,
+    outcome: ExpectedOutcome,
+    #[serde(rename = "match")]
+    pattern: Option<Spanned<String>>,
+    reason: Spanned<String>,
+    #[serde(default)]
+    flaky: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a kernel branch like \"6.12\", or a list of them")]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl Expectations {
+    /// Parses the text of a file; `path` is only named, in errors and in reports.
+    pub fn parse(text: &str, path: &str) -> Result<Expectations, ExpectationsError> {
+        let place = |offset: usize| format!("{path}:{}", line_of(text, offset));
+        let file: File = toml::from_str(text).map_err(|error| ExpectationsError {
+            place: place(error.span().map_or(0, |span| span.start)),
+            problem: error.message().trim_end().replace('\n', ", "),
+        })?;
+        let entries = file
+            .expect
+            .into_iter()
+            .map(|entry| {
+                let start = entry.span().start;
+                check_entry(entry.into_inner(), place(start))
+                    .map_err(|(offset, problem)| ExpectationsError { place: place(offset), problem })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Expectations { entries })
+    }
+
+    /// The entries about this test on a kernel of this release. An entry that names kernels is
+    /// never about a kernel whose release is unknown.
+    pub fn about<'a>(
+        &'a self,
+        test: &'a TestId,
+        release: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Expectation> {
+        self.entries.iter().filter(move |entry| entry.is_about(test, release))
+    }
+
+    /// All entries, in the order of the file.
+    pub fn entries(&self) -> &[Expectation] {
+        &self.entries
+    }
+}
+
+/// Checks what serde cannot; an error has the offset of the value that is at fault.
+fn check_entry(entry: Entry, place: String) -> Result<Expectation, (usize, String)> {
+    let tests_at = entry.tests.span().start;
+    let tests = entry.tests.into_inner();
+    if tests.is_empty() || tests.iter().any(String::is_empty) {
+        return Err((tests_at, "`tests` names no test; `*` stands for all of them".to_owned()));
+    }
+    let kernels = match entry.kernels {
+        None => None,
+        Some(kernels) => {
+            let kernels_at = kernels.span().start;
+            let kernels = match kernels.into_inner() {
+                OneOrMore::One(kernel) => vec![kernel],
+                OneOrMore::More(kernels) => kernels,
+            };
+            if kernels.is_empty() {
+                return Err((kernels_at, "`kernels` is empty; leave it out to mean all of them".to_owned()));
+            }
+            if let Some(bad) = kernels.iter().find(|kernel| !is_release_prefix(kernel)) {
+                let problem = format!("`{bad}` is no kernel branch or release: expected `6.12`, `6.12.113`");
+                return Err((kernels_at, problem));
+            }
+            Some(kernels)
+        }
+    };
+    let pattern = match entry.pattern {
+        None => None,
+        Some(pattern) => match Regex::new(pattern.get_ref()) {
+            Ok(regex) => Some(regex),
+            Err(error) => {
+                let problem = format!("`match` is no regular expression: {}", one_line(&error));
+                return Err((pattern.span().start, problem));
+            }
+        },
+    };
+    if entry.reason.get_ref().trim().is_empty() {
+        let problem = "`reason` is empty; say in a sentence why this is expected".to_owned();
+        return Err((entry.reason.span().start, problem));
+    }
+    Ok(Expectation {
+        tests,
+        kernels,
+        pattern,
+        outcome: entry.outcome,
+        reason: entry.reason.into_inner().trim().to_owned(),
+        flaky: entry.flaky,
+        place,
+    })
+}
+
+/// The last line of a regex error says what is wrong; those before it draw where.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+fn is_release_prefix(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_'))
+}
+
+impl Expectation {
+    fn is_about(&self, test: &TestId, release: Option<&str>) -> bool {
+        let flavoured = format!("{}@{}", test.name(), test.flavour().unwrap_or_default());
+        let named = self.tests.iter().any(|glob| {
+            let name = if glob.contains('@') { flavoured.as_str() } else { test.name() };
+            glob_matches(glob, name)
+        });
+        named
+            && match (&self.kernels, release) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(kernels), Some(release)) => {
+                    kernels.iter().any(|prefix| release_begins_with(release, prefix))
+                }
+            }
+    }
+
+    /// True if an attempt with this outcome is what was expected.
+    pub fn is_met_by(&self, outcome: &Outcome, last_lines: &[String]) -> bool {
+        if ExpectedOutcome::of(outcome) != Some(self.outcome) {
+            return false;
+        }
+        match &self.pattern {
+            None => true,
+            Some(regex) => {
+                regex.is_match(&outcome.detail()) || last_lines.iter().any(|line| regex.is_match(line))
+            }
+        }
+    }
+}
+
+impl ExpectedOutcome {
+    /// The kind of an outcome, if it can be expected.
+    pub fn of(outcome: &Outcome) -> Option<ExpectedOutcome> {
+        match outcome {
+            Outcome::Pass | Outcome::Interrupted | Outcome::Infra { .. } => None,
+            Outcome::Fail { .. } => Some(ExpectedOutcome::Fail),
+            Outcome::Skip { .. } => Some(ExpectedOutcome::Skip),
+            Outcome::Warn { .. } => Some(ExpectedOutcome::Warn),
+            Outcome::Timeout { .. } => Some(ExpectedOutcome::Timeout),
+            Outcome::Hang { .. } => Some(ExpectedOutcome::Hang),
+            Outcome::KernelCrash { .. } => Some(ExpectedOutcome::KernelCrash),
+            Outcome::DataCorruption { .. } => Some(ExpectedOutcome::DataCorruption),
+        }
+    }
+}
+
+impl fmt::Display for ExpectedOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExpectedOutcome::Fail => "fail",
+            ExpectedOutcome::Skip => "skip",
+            ExpectedOutcome::Warn => "warn",
+            ExpectedOutcome::Timeout => "timeout",
+            ExpectedOutcome::Hang => "hang",
+            ExpectedOutcome::KernelCrash => "kernel-crash",
+            ExpectedOutcome::DataCorruption => "data-corruption",
+        })
+    }
+}
+
+/// True if `release` begins with `prefix` and the component is whole: `6.12` begins `6.12.113`
+/// and `6.12-rc1`, not `6.120`.
+fn release_begins_with(release: &str, prefix: &str) -> bool {
+    release.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+/// `*` is any text, `?` any one character. Takes the last `*` as long as needed, so the time is
+/// bounded by the product of both lengths.
+fn glob_matches(glob: &str, text: &str) -> bool {
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut g, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some('*') => {
+                star = Some((g, t));
+                g += 1;
+            }
+            Some(c) if *c == '?' || *c == text[t] => {
+                g += 1;
+                t += 1;
+            }
+            Some(_) | None => match star {
+                Some((star_g, star_t)) => {
+                    star = Some((star_g, star_t + 1));
+                    g = star_g + 1;
+                    t = star_t + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+#[path = "expectations_tests.rs"]
+mod tests;

@@ -1,0 +1,113 @@
+//! Tests of expectations: what they are about, when they are met, how errors read.
+
+use super::*;
+use proptest::prelude::*;
+
+const GOOD: &str = r#"
+# one entry = one expectation
+[[expect]]
+tests = ["shell/lvconvert-raid-reshape-size.sh", "shell/integrity-*.sh"]
+kernels = ["6.12", "6.1.140"]
+outcome = "fail"
+match = "mismatch_cnt [0-9]+"
+reason = "the size is read before the reshape ends"
+
+[[expect]]
+tests = ["*@ndev-lvmpolld"]
+outcome = "skip"
+reason = "no lvmpolld in the guest"
+flaky = true
+"#;
+
+fn check_about(test: &str, release: Option<&str>, expect: &[&str]) {
+    let expectations = Expectations::parse(GOOD, "expectations.toml").unwrap();
+    let test: TestId = format!("lvm2:{test}").parse().unwrap();
+    let places: Vec<_> = expectations.about(&test, release).map(|entry| entry.place.as_str()).collect();
+    assert_eq!(places, expect, "{test} on {release:?}");
+}
+
+fn check_error(text: &str, expect: &str) {
+    assert_eq!(Expectations::parse(text, "x/expectations.toml").unwrap_err().to_string(), expect);
+}
+
+#[test]
+fn entries_are_about_tests_and_kernels() {
+    check_about("shell/lvconvert-raid-reshape-size.sh", Some("6.12.113+deb13"), &["expectations.toml:3"]);
+    check_about("shell/integrity-misc.sh", Some("6.12-rc1"), &["expectations.toml:3"]);
+    check_about("shell/integrity-misc.sh@ndev-vanilla", Some("6.1.140-1"), &["expectations.toml:3"]);
+    check_about("shell/integrity-misc.sh", Some("6.120.1"), &[]);
+    check_about("shell/integrity-misc.sh", Some("6.1.14"), &[]);
+    check_about("shell/integrity-misc.sh", Some("6.1.1400"), &[]);
+    check_about("shell/integrity-misc.sh", None, &[]);
+    check_about("shell/other.sh@ndev-lvmpolld", None, &["expectations.toml:10"]);
+    check_about("shell/other.sh", None, &[]);
+}
+
+#[test]
+fn an_entry_is_met_by_kind_and_words() {
+    let expectations = Expectations::parse(GOOD, "expectations.toml").unwrap();
+    let entry = &expectations.entries()[0];
+    let fail = |how: &str| Outcome::Fail { how: how.to_owned() };
+    assert!(entry.is_met_by(&fail("mismatch_cnt 128"), &[]));
+    assert!(entry.is_met_by(&fail("exit status 1"), &["x: mismatch_cnt 5".to_owned()]));
+    assert!(!entry.is_met_by(&fail("exit status 1"), &["mismatch_cnt none".to_owned()]));
+    assert!(!entry.is_met_by(&Outcome::KernelCrash { title: "mismatch_cnt 1".to_owned() }, &[]));
+    assert!(!entry.is_met_by(&Outcome::Pass, &[]));
+}
+
+#[test]
+fn a_file_without_entries_expects_nothing() {
+    assert!(Expectations::parse("# nothing yet\n", "x").unwrap().entries().is_empty());
+}
+
+#[test]
+fn errors_name_file_and_line() {
+    check_error(
+        "\n[[expect]]\ntests = [\"a\"]\noutcome = \"pass\"\nreason = \"r\"\n",
+        "x/expectations.toml:4: unknown variant `pass`, expected one of `fail`, `skip`, `warn`, \
+         `timeout`, `hang`, `kernel-crash`, `data-corruption`",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\noutcome = \"fail\"\nreasn = \"r\"\n",
+        "x/expectations.toml:4: unknown field `reasn`, expected one of `tests`, `kernels`, `outcome`, \
+         `match`, `reason`, `flaky`",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\noutcome = \"fail\"\n",
+        "x/expectations.toml:1: missing field `reason`",
+    );
+    check_error(
+        "[[expect]]\ntests = []\noutcome = \"fail\"\nreason = \"r\"\n",
+        "x/expectations.toml:2: `tests` names no test; `*` stands for all of them",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\noutcome = \"fail\"\nreason = \" \"\n",
+        "x/expectations.toml:4: `reason` is empty; say in a sentence why this is expected",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\nkernels = 6.12\noutcome = \"fail\"\nreason = \"r\"\n",
+        "x/expectations.toml:3: expected a kernel branch like \"6.12\", or a list of them",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\nkernels = \"6.12.*\"\noutcome = \"fail\"\nreason = \"r\"\n",
+        "x/expectations.toml:3: `6.12.*` is no kernel branch or release: expected `6.12`, `6.12.113`",
+    );
+    check_error(
+        "[[expect]]\ntests = [\"a\"]\nmatch = \"a(\"\noutcome = \"fail\"\nreason = \"r\"\n",
+        "x/expectations.toml:3: `match` is no regular expression: unclosed group",
+    );
+    let error = Expectations::parse("[[expect\n", "x").unwrap_err().to_string();
+    assert!(error.starts_with("x:1: "), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn a_glob_matches_as_its_regex_does(glob in "[ab*?/]{0,8}", text in "[ab/]{0,10}") {
+        let regex: String = glob
+            .chars()
+            .map(|c| match c { '*' => ".*".to_owned(), '?' => ".".to_owned(), c => c.to_string() })
+            .collect();
+        let regex = Regex::new(&format!("^(?s:{regex})$")).unwrap();
+        prop_assert_eq!(glob_matches(&glob, &text), regex.is_match(&text));
+    }
+}

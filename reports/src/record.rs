@@ -1,0 +1,207 @@
+//! The record of a run: what happened, as far as the events tell, with no judgement.
+//!
+//! Deliberately not here: how events become a record ([`RunRecord::from_events`] lives in
+//! `fold.rs`), and whether what happened is good or bad ([`crate::verdict`]).
+
+use std::collections::BTreeMap;
+
+use protocol::event::{AttemptFacts, Blame};
+use protocol::wire::GuestFacts;
+use protocol::{Outcome, TestId};
+
+/// All that is known of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunRecord {
+    /// The run itself.
+    pub run: RunFacts,
+    /// What its VMs have in common; `None` if the run ended before that was chosen.
+    pub machine: Option<Machine>,
+    /// The kernels that became ready, by their index within the run.
+    pub kernels: BTreeMap<u32, Kernel>,
+    /// The guest image; `None` if the run ended before it was ready.
+    pub image: Option<Image>,
+    /// Every attempt that was planned, in the order of the plan.
+    pub attempts: Vec<Attempt>,
+    /// Every test that was selected and not planned.
+    pub not_planned: Vec<NotPlanned>,
+    /// Remarks that are about no single attempt.
+    pub remarks: Vec<Remark>,
+    /// How the run ended.
+    pub end: RunEnd,
+    /// Time of the last event, milliseconds after the beginning of the run.
+    pub elapsed_ms: u64,
+    /// Number of an attempt → its place in `attempts`.
+    pub(crate) places: BTreeMap<u32, usize>,
+}
+
+/// What a run said of itself when it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFacts {
+    /// Name of the run, also of its folder.
+    pub name: String,
+    /// Wall clock, RFC 3339.
+    pub started_at: String,
+    /// Version and commit of md-regress.
+    pub harness: String,
+    /// The command line as given.
+    pub command: Vec<String>,
+    /// The host: `kernel`, `cpus`, `memory`.
+    pub host: BTreeMap<String, String>,
+}
+
+/// What every VM of the run has in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// `kvm` or `tcg`.
+    pub accel: String,
+    /// Why that one.
+    pub reason: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// `-cpu` model.
+    pub cpu: String,
+    /// Factor on all time limits, in percent.
+    pub time_scale_percent: u32,
+}
+
+/// A kernel that became ready to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// As the user named it.
+    pub spec: String,
+    /// Exactly this one again.
+    pub exact_spec: String,
+    /// `uname -r`.
+    pub release: String,
+    /// Version of the package that it came from, if from one.
+    pub package_version: Option<String>,
+    /// Digest of the boot artifact.
+    pub digest: String,
+}
+
+/// The guest image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of the image.
+    pub digest: String,
+    /// Versions that results depend on, by package.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// One planned attempt at one test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Number of the attempt, unique in the run.
+    pub number: u32,
+    /// Which test.
+    pub test: TestId,
+    /// On which kernel.
+    pub kernel_idx: u32,
+    /// Folder of its logs, relative to the run's.
+    pub dir: String,
+    /// How far it came.
+    pub state: AttemptState,
+    /// From starting QEMU to the agent's answer, milliseconds.
+    pub ready_after_ms: Option<u64>,
+    /// What the guest said of itself.
+    pub guest: Option<GuestFacts>,
+    /// What was remarked about it.
+    pub remarks: Vec<Remark>,
+}
+
+/// How far an attempt came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptState {
+    /// No VM was started for it.
+    NotStarted,
+    /// Its VM was started, and the events end before it does.
+    Running,
+    /// It is over.
+    Finished {
+        /// What it came to.
+        outcome: Outcome,
+        /// What was measured and kept.
+        facts: Box<AttemptFacts>,
+    },
+}
+
+/// A test that was selected and not planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotPlanned {
+    /// Which test.
+    pub test: TestId,
+    /// On which kernel.
+    pub kernel_idx: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that a reader should know, and that is no outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Whose doing it is.
+    pub blame: Blame,
+    /// What was noticed.
+    pub text: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RunEnd {
+    /// It went through its plan.
+    Finished,
+    /// A signal or the user ended it early, and the harness wrote that down.
+    Interrupted,
+    /// The events just stop: the harness was killed, or it still runs.
+    #[default]
+    Cut,
+}
+
+impl RunRecord {
+    /// The attempt with this number.
+    pub fn attempt(&self, number: u32) -> Option<&Attempt> {
+        self.attempts.get(*self.places.get(&number)?)
+    }
+
+    /// A short name for a kernel, unique in the run: its release if that is enough, and its index
+    /// beside it if two kernels share a release (an overlay of `drivers/md` does).
+    pub fn kernel_label(&self, kernel_idx: u32) -> String {
+        match self.kernels.get(&kernel_idx) {
+            None => format!("kernel#{kernel_idx}"),
+            Some(kernel) => {
+                let n_same = self.kernels.values().filter(|other| other.release == kernel.release).count();
+                if n_same > 1 { format!("{}#{kernel_idx}", kernel.release) } else { kernel.release.clone() }
+            }
+        }
+    }
+
+    /// All kernels that the run speaks of, ready or not, in order.
+    pub fn kernel_idxs(&self) -> Vec<u32> {
+        let attempted = self.attempts.iter().map(|attempt| attempt.kernel_idx);
+        let not_planned = self.not_planned.iter().map(|test| test.kernel_idx);
+        let mut idxs: Vec<u32> = self.kernels.keys().copied().chain(attempted).chain(not_planned).collect();
+        idxs.sort_unstable();
+        idxs.dedup();
+        idxs
+    }
+
+    /// Records that the events contradict themselves. That is the harness's fault, never a test's.
+    pub(crate) fn add_oddity(&mut self, text: String) {
+        self.remarks.push(Remark { blame: Blame::Harness, text });
+    }
+}
+
+impl Attempt {
+    /// What it came to and what was measured, if it is over.
+    pub fn finished(&self) -> Option<(&Outcome, &AttemptFacts)> {
+        match &self.state {
+            AttemptState::NotStarted | AttemptState::Running => None,
+            AttemptState::Finished { outcome, facts } => Some((outcome, facts)),
+        }
+    }
+
+    /// How long the test took, or else its VM, milliseconds.
+    pub fn duration_ms(&self) -> Option<u64> {
+        self.finished().map(|(_, facts)| facts.test_ms.unwrap_or(facts.vm_ms))
+    }
+}

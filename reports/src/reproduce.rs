@@ -1,0 +1,67 @@
+//! The one command that tries an attempt again.
+
+use crate::record::{Attempt, RunRecord};
+
+/// `cargo xtask test …` for the same test on exactly the same kernel; `None` if the kernel never
+/// became ready, because then there is no attempt to repeat.
+pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
+    let kernel = record.kernels.get(&attempt.kernel_idx)?;
+    let mut words = vec!["cargo", "xtask", "test", "--kernel", &kernel.exact_spec];
+    if let Some(machine) = &record.machine {
+        words.extend(["--accel", &machine.accel]);
+    }
+    let test = attempt.test.to_string();
+    words.push(&test);
+    Some(shell_line(&words))
+}
+
+/// Words as one line that a POSIX shell takes apart into the same words.
+pub fn shell_line(words: &[impl AsRef<str>]) -> String {
+    words.iter().map(|word| shell_word(word.as_ref())).collect::<Vec<_>>().join(" ")
+}
+
+/// Quotes what a POSIX shell would not take as one plain word.
+fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=+,%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn the_command_names_the_exact_kernel_and_accelerator() {
+        let record = RunRecord::from_events(testing::sample_events());
+        assert_eq!(
+            command(&record, record.attempt(2).unwrap()).unwrap(),
+            "cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg \
+             lvm2:shell/lvconvert-raid-reshape.sh"
+        );
+    }
+
+    #[test]
+    fn without_a_kernel_there_is_no_command() {
+        let mut record = RunRecord::from_events(testing::sample_events());
+        record.kernels.clear();
+        assert_eq!(command(&record, &record.attempts[0]), None);
+    }
+
+    #[test]
+    fn a_hostile_word_stays_one_word() {
+        for (word, expect) in [
+            ("deb:6.12", "deb:6.12"),
+            ("", "''"),
+            ("tree:/my trees/linux", "'tree:/my trees/linux'"),
+            ("lvm2:$(reboot);`x`", "'lvm2:$(reboot);`x`'"),
+            ("a'b", r"'a'\''b'"),
+        ] {
+            assert_eq!(shell_word(word), expect);
+        }
+    }
+}

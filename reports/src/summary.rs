@@ -1,0 +1,267 @@
+//! `summary.md`: the run for people, as GitHub shows it.
+//!
+//! Text that a guest may have written stands only in code spans and in fences, both longer than
+//! any run of backticks within, so that it never becomes markup, a link or a mention.
+
+use protocol::event::{AttemptFacts, Blame};
+
+use crate::record::{Attempt, Remark, RunEnd, RunRecord};
+use crate::reproduce;
+use crate::result::{RunResult, counts_line};
+use crate::text::{self, MAX_LAST_LINES};
+use crate::verdict::{Judged, Verdict};
+
+/// Most verdicts that get a section of their own; a summary for GitHub may not grow past 1 MiB.
+const MAX_SECTIONS: usize = 50;
+
+/// Most remarks in one list.
+const MAX_REMARKS: usize = 50;
+
+/// Widest text in a table cell or a sentence.
+const MAX_SPAN_WIDTH: usize = 200;
+
+/// Widest line in a fence.
+const MAX_FENCE_WIDTH: usize = 300;
+
+/// The text of `summary.md`.
+pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
+    let mut out = String::new();
+    let result = RunResult::of(record, judged);
+    out += &format!("# {}: {}\n\n", capitalised(&result.to_string()), code(&record.run.name));
+    out += &format!("{} in {}", counts_line(judged), text::duration(record.elapsed_ms));
+    out += match record.end {
+        RunEnd::Finished => ".\n\n",
+        RunEnd::Interrupted => "; the run was **interrupted**.\n\n",
+        RunEnd::Cut => "; the events **just stop**: the harness was killed, or is still at work.\n\n",
+    };
+    out += &kernels(record);
+    out += &machine(record);
+    out += &tests(record, judged);
+    let explained: Vec<&Judged> = judged.iter().filter(|judged| judged.verdict.needs_explaining()).collect();
+    for judged in explained.iter().take(MAX_SECTIONS) {
+        out += &section(record, judged);
+    }
+    if explained.len() > MAX_SECTIONS {
+        let n_more = explained.len() - MAX_SECTIONS;
+        out += &format!("\n…and {n_more} more that went wrong: see `verdicts.json` and `junit.xml`.\n");
+    }
+    out + &other_remarks(record, judged)
+}
+
+fn kernels(record: &RunRecord) -> String {
+    if record.kernels.is_empty() {
+        return "No kernel became ready.\n\n".to_owned();
+    }
+    let mut out = "| Kernel | Release | Exactly | Package | Digest |\n|---|---|---|---|---|\n".to_owned();
+    for kernel in record.kernels.values() {
+        let package = kernel.package_version.as_deref().unwrap_or_default();
+        out += &row([&kernel.spec, &kernel.release, &kernel.exact_spec, package, &kernel.digest].map(cell));
+    }
+    out + "\n"
+}
+
+fn machine(record: &RunRecord) -> String {
+    let mut out = String::new();
+    if let Some(machine) = &record.machine {
+        out += &format!("- accelerator {}: {}\n", code(&machine.accel), code(&machine.reason));
+        out += &format!(
+            "- QEMU {}, CPU {}, time limits at {} %\n",
+            code(&machine.qemu),
+            code(&machine.cpu),
+            machine.time_scale_percent
+        );
+    }
+    if let Some(image) = &record.image {
+        let versions =
+            image.versions.iter().map(|(name, version)| format!(", {} {}", code(name), code(version)));
+        out += &format!("- guest image {}{}\n", code(&image.digest), versions.collect::<String>());
+    }
+    out += &format!("- started {} by {}\n", code(&record.run.started_at), code(&record.run.harness));
+    out += &format!("- {}\n\n", code(&reproduce::shell_line(&record.run.command)));
+    out
+}
+
+fn tests(record: &RunRecord, judged: &[Judged]) -> String {
+    let kernel_idxs = record.kernel_idxs();
+    match kernel_idxs.as_slice() {
+        [] => "No test was selected.\n".to_owned(),
+        [_] => table_of_one(record, judged),
+        _ => table_side_by_side(record, judged, &kernel_idxs) + &notes(record, judged),
+    }
+}
+
+fn table_of_one(record: &RunRecord, judged: &[Judged]) -> String {
+    let mut out = "## Tests\n\n| Verdict | Test | Duration | Detail |\n|---|---|--:|---|\n".to_owned();
+    for judged in judged {
+        let test = cell(judged.test.to_string());
+        out += &row([verdict(judged), test, duration(record, judged), cell(judged.explanation())]);
+    }
+    out
+}
+
+/// One row per test, one column per kernel; several attempts share a cell.
+fn table_side_by_side(record: &RunRecord, judged: &[Judged], kernel_idxs: &[u32]) -> String {
+    let mut tests: Vec<&protocol::TestId> = Vec::new();
+    let mut cells: std::collections::BTreeMap<(&protocol::TestId, u32), Vec<String>> = Default::default();
+    for judged in judged {
+        if !tests.contains(&&judged.test) {
+            tests.push(&judged.test);
+        }
+        let text = format!("{} {}", verdict(judged), duration(record, judged));
+        cells.entry((&judged.test, judged.kernel_idx)).or_default().push(text.trim_end().to_owned());
+    }
+    let labels = kernel_idxs.iter().map(|kernel_idx| cell(record.kernel_label(*kernel_idx)));
+    let mut out = "## Tests\n\n".to_owned();
+    out += &row(["Test".to_owned()].into_iter().chain(labels));
+    out += &format!("|---{}|\n", "|--:".repeat(kernel_idxs.len()));
+    for test in tests {
+        let tried = kernel_idxs.iter().map(|kernel_idx| match cells.get(&(test, *kernel_idx)) {
+            Some(texts) => texts.join(", "),
+            None => "–".to_owned(),
+        });
+        out += &row([cell(test.to_string())].into_iter().chain(tried));
+    }
+    out
+}
+
+/// The details for which a table side by side has no room, and that get no section either.
+fn notes(record: &RunRecord, judged: &[Judged]) -> String {
+    let lines = judged.iter().filter(|judged| !judged.verdict.needs_explaining()).filter_map(|judged| {
+        let explanation = judged.explanation();
+        (!explanation.is_empty()).then(|| {
+            let kernel = code(&record.kernel_label(judged.kernel_idx));
+            let test = code(&judged.test.to_string());
+            format!("- {} {test} on {kernel}: {}\n", judged.verdict, code(&explanation))
+        })
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+fn section(record: &RunRecord, judged: &Judged) -> String {
+    let kernel = code(&record.kernel_label(judged.kernel_idx));
+    let title = capitalised(&judged.verdict.to_string());
+    let mut out = format!("\n## {title}: {} on {kernel}\n\n", code(&judged.test.to_string()));
+    let explanation = judged.explanation();
+    if !explanation.is_empty() {
+        out += &format!("{}\n\n", code(&explanation));
+    }
+    let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
+    if !attempt.remarks.is_empty() {
+        out += &remarks(&attempt.remarks[..attempt.remarks.len().min(MAX_REMARKS)]).concat();
+        out += "\n";
+    }
+    if let Some((_, facts)) = attempt.finished() {
+        out += &output(facts);
+    }
+    out += &format!("Logs: {}", code(&format!("{}/", attempt.dir)));
+    if let Some(ms) = attempt.duration_ms() {
+        out += &format!(", after {}", text::duration(ms));
+    }
+    out += "\n";
+    if let Some(command) = reproduce::command(record, attempt) {
+        out += &format!("\nreproduce:\n\n{}", fence("sh", &[text::printable(&command)]));
+    }
+    out
+}
+
+fn output(facts: &AttemptFacts) -> String {
+    let lines = text::last_lines(facts, MAX_LAST_LINES, MAX_FENCE_WIDTH);
+    if !lines.is_empty() {
+        fence("text", &lines) + "\n"
+    } else if facts.test_ms.is_some() {
+        "It printed nothing.\n\n".to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// The remarks that stand in no section: those about the run, and about what went well.
+fn other_remarks(record: &RunRecord, judged: &[Judged]) -> String {
+    let mut lines = remarks(&record.remarks);
+    for judged in judged.iter().filter(|judged| !judged.verdict.needs_explaining()) {
+        let attempt = judged.attempt.and_then(|number| record.attempt(number));
+        let test = code(&judged.test.to_string());
+        let kernel = code(&record.kernel_label(judged.kernel_idx));
+        for remark in attempt.map(|attempt| attempt.remarks.as_slice()).unwrap_or_default() {
+            lines.push(format!("- {test} on {kernel}: {}: {}\n", blame(remark), code(&remark.text)));
+        }
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    let n_more = lines.len().saturating_sub(MAX_REMARKS);
+    let more =
+        if n_more == 0 { String::new() } else { format!("- …and {n_more} more, see `events.jsonl`\n") };
+    format!("\n## Remarks\n\n{}{more}", lines[..lines.len() - n_more].concat())
+}
+
+fn remarks(remarks: &[Remark]) -> Vec<String> {
+    remarks.iter().map(|remark| format!("- {}: {}\n", blame(remark), code(&remark.text))).collect()
+}
+
+fn blame(remark: &Remark) -> &'static str {
+    match remark.blame {
+        Blame::Kernel => "kernel",
+        Blame::Test => "test",
+        Blame::Harness => "harness",
+        Blame::Host => "host",
+    }
+}
+
+/// The verdict, in bold if somebody should look at it.
+fn verdict(judged: &Judged) -> String {
+    if judged.verdict.needs_explaining() || judged.verdict == Verdict::UnexpectedPass {
+        format!("**{}**", judged.verdict)
+    } else {
+        judged.verdict.to_string()
+    }
+}
+
+fn duration(record: &RunRecord, judged: &Judged) -> String {
+    let attempt = judged.attempt.and_then(|number| record.attempt(number));
+    attempt.and_then(Attempt::duration_ms).map_or_else(String::new, text::duration)
+}
+
+fn row(cells: impl IntoIterator<Item = String>) -> String {
+    let cells: Vec<String> = cells.into_iter().collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// A code span. Within one, Markdown takes nothing for markup but the closing backticks.
+fn code(value: &str) -> String {
+    let value = text::clip(&text::printable(value), MAX_SPAN_WIDTH);
+    let value = value.trim();
+    if value.is_empty() {
+        return String::new();
+    }
+    let ticks = "`".repeat(longest_run_of_backticks(value) + 1);
+    let pad = if value.starts_with('`') || value.ends_with('`') { " " } else { "" };
+    format!("{ticks}{pad}{value}{pad}{ticks}")
+}
+
+/// A code span in a table, where a `|` ends a cell even within a code span. A backslash in front
+/// of it would escape our own backslash, so a space comes between.
+fn cell(value: impl AsRef<str>) -> String {
+    code(value.as_ref()).replace("\\|", "\\ |").replace('|', "\\|")
+}
+
+/// A fenced block of lines that hold no line ends.
+fn fence(language: &str, lines: &[String]) -> String {
+    let longest = lines.iter().map(|line| longest_run_of_backticks(line)).max().unwrap_or(0);
+    let ticks = "`".repeat(3.max(longest + 1));
+    format!("{ticks}{language}\n{}\n{ticks}\n", lines.join("\n"))
+}
+
+fn longest_run_of_backticks(text: &str) -> usize {
+    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+#[path = "summary_tests.rs"]
+mod tests;

@@ -1,0 +1,286 @@
+//! Tests of `summary.md`: how it looks, and that guest text never becomes markup.
+
+use super::*;
+use crate::testing;
+use proptest::prelude::*;
+
+#[test]
+fn two_kernels_stand_side_by_side() {
+    let (record, judged) = testing::sample();
+    insta::assert_snapshot!(render(&record, &judged), @r##"
+    # Interrupted: `20261122-1705-brave-otter`
+
+    1 passed, 1 complained, 1 failed, 1 hung, 1 known failure, 1 skipped, 1 unexpected skip, 2 not run, 1 interrupted, 1 infra error in 40.0 s; the run was **interrupted**.
+
+    | Kernel | Release | Exactly | Package | Digest |
+    |---|---|---|---|---|
+    | `deb:6.12` | `6.12.107+deb13-cloud-amd64` | `deb:6.12.107+deb13-cloud-amd64` | `6.12.107-1` | `sha256:0f0c5e2a` |
+    | `deb:6.1` | `6.1.0-40-cloud-amd64` | `deb:6.1.0-40-cloud-amd64` | `6.1.153-1` | `sha256:1f0c5e2a` |
+
+    - accelerator `tcg`: `/dev/kvm opens, but the guest never answered`
+    - QEMU `10.0.2`, CPU `qemu64`, time limits at 400 %
+    - guest image `sha256:77aa01`, `lvm2` `2.03.31-2`, `mdadm` `4.4-11`
+    - started `2026-11-22T17:05:38Z` by `md-regress 0.1.0 (2a81593)`
+    - `cargo xtask test --kernel deb:6.12 --kernel deb:6.1`
+
+    ## Tests
+
+    | Test | `6.12.107+deb13-cloud-amd64` | `6.1.0-40-cloud-amd64` |
+    |---|--:|--:|
+    | `lvm2:shell/lvconvert-raid-reshape.sh` | passed 88.0 s, **failed** 1 min 51 s | known failure 9.0 s |
+    | `lvm2:shell/integrity-caching.sh@ndev-vanilla` | **hung** 6 min 06 s | **infra error** 0.0 s |
+    | `lvm2:shell/lvcreate-raid.sh` | complained 12.3 s | **unexpected skip** 0.2 s |
+    | `lvm2:shell/lvconvert-vdo-raid.sh` | skipped 0.3 s | interrupted |
+    | `lvm2:shell/vg-raid-takeover-1.sh` | not run | – |
+    | `lvm2:shell/dmsecuretest.sh` | – | not run |
+
+    - complained `lvm2:shell/lvcreate-raid.sh` on `6.12.107+deb13-cloud-amd64`: `TEST WARNING: dmeventd is slow`
+    - known failure `lvm2:shell/lvconvert-raid-reshape.sh` on `6.1.0-40-cloud-amd64`: `exit status 1; known: 6.1 lacks the fix of the reshape position`
+    - skipped `lvm2:shell/lvconvert-vdo-raid.sh` on `6.12.107+deb13-cloud-amd64`: `dm-vdo not available; known: the guest has no dm-vdo`
+    - interrupted `lvm2:shell/lvconvert-vdo-raid.sh` on `6.1.0-40-cloud-amd64`: `the run was interrupted during it`
+    - not run `lvm2:shell/vg-raid-takeover-1.sh` on `6.12.107+deb13-cloud-amd64`: `the run was interrupted before it`
+    - not run `lvm2:shell/dmsecuretest.sh` on `6.1.0-40-cloud-amd64`: `needs dm-crypt, which 6.1 lacks`
+
+    ## Failed: `lvm2:shell/lvconvert-raid-reshape.sh` on `6.12.107+deb13-cloud-amd64`
+
+    `exit status 1`
+
+    - kernel: `14 kernel log lines name a failed member`
+
+    ````text
+    ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
+      WARNING: | <b>Reshape</b> size mismatch ```
+    set +vx; STACKTRACE; set -vx
+    ````
+
+    Logs: `attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/`, after 1 min 51 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/lvconvert-raid-reshape.sh
+    ```
+
+    ## Hung: `lvm2:shell/integrity-caching.sh@ndev-vanilla` on `6.12.107+deb13-cloud-amd64`
+
+    `no progress for 41 s`
+
+    ```text
+    lvconvert --syncaction
+    ```
+
+    Logs: `attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/`, after 6 min 06 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
+    ```
+
+    ## Unexpected skip: `lvm2:shell/lvcreate-raid.sh` on `6.1.0-40-cloud-amd64`
+
+    `aux have_raid 1 14 0 || skip`
+
+    It printed nothing.
+
+    Logs: `attempts/007-lvm2_shell_lvcreate-raid.sh/`, after 0.2 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/lvcreate-raid.sh
+    ```
+
+    ## Infra error: `lvm2:shell/integrity-caching.sh@ndev-vanilla` on `6.1.0-40-cloud-amd64`
+
+    `failed to start QEMU: out of memory`
+
+    Logs: `attempts/008-lvm2_shell_integrity-caching.sh_ndev-vanilla/`, after 0.0 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
+    ```
+
+    ## Remarks
+
+    - host: `2 of 2 CPUs are busy`
+    "##);
+}
+
+#[test]
+fn one_kernel_has_room_for_details() {
+    let (record, judged) = testing::sample_of_one_kernel();
+    insta::assert_snapshot!(render(&record, &judged), @r##"
+    # Tests failed: `20261122-1705-brave-otter`
+
+    1 passed, 1 complained, 1 failed, 1 hung, 1 skipped in 60.0 s.
+
+    | Kernel | Release | Exactly | Package | Digest |
+    |---|---|---|---|---|
+    | `deb:6.12` | `6.12.107+deb13-cloud-amd64` | `deb:6.12.107+deb13-cloud-amd64` | `6.12.107-1` | `sha256:0f0c5e2a` |
+
+    - accelerator `tcg`: `/dev/kvm opens, but the guest never answered`
+    - QEMU `10.0.2`, CPU `qemu64`, time limits at 400 %
+    - guest image `sha256:77aa01`, `lvm2` `2.03.31-2`, `mdadm` `4.4-11`
+    - started `2026-11-22T17:05:38Z` by `md-regress 0.1.0 (2a81593)`
+    - `cargo xtask test --kernel deb:6.12 --kernel deb:6.1`
+
+    ## Tests
+
+    | Verdict | Test | Duration | Detail |
+    |---|---|--:|---|
+    | passed | `lvm2:shell/lvconvert-raid-reshape.sh` | 88.0 s |  |
+    | **failed** | `lvm2:shell/lvconvert-raid-reshape.sh` | 1 min 51 s | `exit status 1` |
+    | **hung** | `lvm2:shell/integrity-caching.sh@ndev-vanilla` | 6 min 06 s | `no progress for 41 s` |
+    | complained | `lvm2:shell/lvcreate-raid.sh` | 12.3 s | `TEST WARNING: dmeventd is slow` |
+    | skipped | `lvm2:shell/lvconvert-vdo-raid.sh` | 0.3 s | `dm-vdo not available; known: the guest has no dm-vdo` |
+
+    ## Failed: `lvm2:shell/lvconvert-raid-reshape.sh` on `6.12.107+deb13-cloud-amd64`
+
+    `exit status 1`
+
+    - kernel: `14 kernel log lines name a failed member`
+
+    ````text
+    ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
+      WARNING: | <b>Reshape</b> size mismatch ```
+    set +vx; STACKTRACE; set -vx
+    ````
+
+    Logs: `attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/`, after 1 min 51 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/lvconvert-raid-reshape.sh
+    ```
+
+    ## Hung: `lvm2:shell/integrity-caching.sh@ndev-vanilla` on `6.12.107+deb13-cloud-amd64`
+
+    `no progress for 41 s`
+
+    ```text
+    lvconvert --syncaction
+    ```
+
+    Logs: `attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/`, after 6 min 06 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
+    ```
+
+    ## Remarks
+
+    - host: `2 of 2 CPUs are busy`
+    "##);
+}
+
+#[test]
+fn a_run_without_anything_says_so() {
+    let text = render(&RunRecord::from_events([]), &[]);
+    assert!(text.contains("No kernel became ready."), "{text}");
+    assert!(text.contains("No test was selected."), "{text}");
+}
+
+#[test]
+fn many_failures_are_cut_and_counted() {
+    let (record, judged) = testing::sample_of_one_kernel();
+    let many: Vec<Judged> = judged.iter().cycle().take(500).cloned().collect();
+    let text = render(&record, &many);
+    assert_eq!(text.matches("\nreproduce:").count(), MAX_SECTIONS);
+    assert!(text.contains("\n…and 150 more that went wrong"), "{text}");
+}
+
+#[test]
+fn markup_in_cells_stays_text() {
+    for (input, expect) in [
+        ("plain", "`plain`"),
+        ("", ""),
+        ("<b>x</b> [l](http://e) @me", "`<b>x</b> [l](http://e) @me`"),
+        ("a | b", "`a \\| b`"),
+        ("a \\| b", "`a \\ \\| b`"),
+        ("tick ` tock", "``tick ` tock``"),
+        ("``", "``` `` ```"),
+        ("two\nlines", "`two\\x0alines`"),
+    ] {
+        assert_eq!(cell(input), expect);
+    }
+}
+
+/// What is left of a line of Markdown when its code spans are taken out, by CommonMark's rule: a
+/// run of backticks opens a span that the next run of the same length closes.
+fn outside_code_spans(line: &str) -> String {
+    let mut left = String::new();
+    let mut rest = line;
+    while let Some(start) = rest.find('`') {
+        left.push_str(&rest[..start]);
+        let n_ticks = rest[start..].bytes().take_while(|byte| *byte == b'`').count();
+        let body = &rest[start + n_ticks..];
+        let (mut offset, mut close) = (0, None);
+        for run in body.split_inclusive(|c| c != '`') {
+            let n_run = run.bytes().take_while(|byte| *byte == b'`').count();
+            if n_run == n_ticks {
+                close = Some(offset + n_run);
+                break;
+            }
+            offset += run.len();
+        }
+        let close = close.unwrap_or_else(|| panic!("an open span in {line:?}"));
+        rest = &body[close..];
+    }
+    left + rest
+}
+
+proptest! {
+    /// Outside fences and code spans, a report says the same whatever the guest says.
+    #[test]
+    fn guest_text_is_never_markup(
+        name in "[a-z<>*_`|\\\\#\\[\\]()!&~]{1,12}",
+        detail in "[a-z<>*_`|\\\\# \\n\u{1b}@]{1,20}|.{1,20}",
+        lines in proptest::collection::vec("`{0,6}[a-z# <]{0,5}`{0,6}|~{3,5}|.{0,20}", 1..6),
+    ) {
+        let Some((record, judged)) = testing::hostile(&name, &detail, &lines) else { return Ok(()) };
+        let text = render(&record, &judged);
+        let mut fence: Option<String> = None;
+        let (mut n_fences, mut structure) = (0, Vec::new());
+        for line in text.lines() {
+            match &fence {
+                Some(open) if line == open => fence = None,
+                // CommonMark closes a fence at any longer run, too.
+                Some(open) => prop_assert!(!line.trim().starts_with(open.as_str()) || line.trim().contains(|c| c != '`')),
+                None if line.starts_with("```") && !line.trim_start_matches('`').contains('`') => {
+                    n_fences += 1;
+                    fence = Some(line.chars().take_while(|c| *c == '`').collect());
+                }
+                None => structure.push(outside_code_spans(line)),
+            }
+        }
+        prop_assert_eq!(fence, None);
+        prop_assert_eq!(n_fences, 2);
+        let structure = structure.join("\n");
+        let headings = structure.lines().filter(|line| line.starts_with('#')).count();
+        prop_assert_eq!(headings, 3, "{}", structure);
+        prop_assert!(!structure.contains(['<', '[', '@', '~']), "{}", structure);
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+        let n_cells: Vec<usize> = rows.iter().map(|row| cells_of(row)).collect();
+        prop_assert_eq!(n_cells, [5, 5, 4, 4], "{:?}", rows);
+    }
+}
+
+/// How many cells GitHub sees in a row: a backslash takes the next punctuation with it.
+fn cells_of(row: &str) -> usize {
+    let mut n_bars = 0;
+    let mut chars = row.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\\' && chars.peek().is_some_and(char::is_ascii_punctuation) {
+            chars.next();
+        } else if c == '|' {
+            n_bars += 1;
+        }
+    }
+    n_bars - 1
+}

@@ -1,0 +1,174 @@
+//! The end of a run for a terminal: what happened, what went wrong and how to see it again.
+//!
+//! Builds text and prints nothing. Whether there are colours (`NO_COLOR`, a pipe) and how wide the
+//! terminal is, the caller knows.
+
+use crate::record::{Attempt, RunEnd, RunRecord};
+use crate::reproduce;
+use crate::result::{RunResult, counts_line};
+use crate::text;
+use crate::verdict::{Judged, Verdict};
+
+/// Lines of output that are shown of what went wrong; the report has more.
+const N_OUTPUT_LINES: usize = 5;
+
+/// With more plain passes than this, they are only counted.
+const MAX_PASSED_LINES: usize = 30;
+
+/// Columns of the longest verdict, `unexpected pass`.
+const VERDICT_WIDTH: usize = 15;
+
+/// How the text is to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// True for ANSI colours.
+    pub color: bool,
+    /// Columns of the terminal. Commands to copy and paths are never cut.
+    pub width: usize,
+    /// The run's folder, as the user would name it, `reports/out/NAME`.
+    pub run_dir: String,
+}
+
+impl Options {
+    /// 100 columns without colours.
+    pub fn plain(run_dir: &str) -> Options {
+        Options { color: false, width: 100, run_dir: run_dir.to_owned() }
+    }
+}
+
+/// The text, with a line end at its end.
+pub fn render(record: &RunRecord, judged: &[Judged], options: &Options) -> String {
+    let (explained, others): (Vec<&Judged>, Vec<&Judged>) =
+        judged.iter().partition(|judged| judged.verdict.needs_explaining());
+    let n_passed = others.iter().filter(|judged| judged.verdict == Verdict::Passed).count();
+    let mut out = String::new();
+    for judged in others {
+        if n_passed <= MAX_PASSED_LINES || judged.verdict != Verdict::Passed {
+            out += &verdict_line(record, judged, options);
+        }
+    }
+    if n_passed > MAX_PASSED_LINES {
+        let word = format!("{:VERDICT_WIDTH$}", Verdict::Passed);
+        out += &format!("{} {n_passed} tests\n", painted(&word, color(Verdict::Passed), options));
+    }
+    // What went wrong comes last, next to the prompt.
+    for judged in explained {
+        out += &verdict_line(record, judged, options);
+        out += &explanation(record, judged, options);
+    }
+    for remark in &record.remarks {
+        out += &clipped(&format!("remark: {}", remark.text), options);
+    }
+    out += &end(record, judged, options);
+    out
+}
+
+fn verdict_line(record: &RunRecord, judged: &Judged, options: &Options) -> String {
+    let attempt = judged.attempt.and_then(|number| record.attempt(number));
+    let duration = attempt.and_then(Attempt::duration_ms).map_or_else(String::new, text::duration);
+    let mut rest = format!(" {duration:>12}  {}", judged.test);
+    if record.kernels.len() > 1 || !record.kernels.contains_key(&judged.kernel_idx) {
+        rest += &format!(" on {}", record.kernel_label(judged.kernel_idx));
+    }
+    let room = options.width.saturating_sub(VERDICT_WIDTH);
+    let mut below = String::new();
+    // Of what went wrong, the explanation follows in lines of its own.
+    if !judged.verdict.needs_explaining() {
+        let explanation = judged.explanation();
+        let joined = format!("{rest}: {explanation}");
+        if explanation.is_empty() {
+        } else if text::columns(&text::printable(&joined)) <= room {
+            rest = joined;
+        } else {
+            below = clipped(&format!("    {explanation}"), options);
+        }
+    }
+    let word = format!("{:VERDICT_WIDTH$}", judged.verdict);
+    let rest = text::clip(&text::printable(&rest), room);
+    format!("{}{}\n{below}", painted(&word, color(judged.verdict), options), rest.trim_end())
+}
+
+fn explanation(record: &RunRecord, judged: &Judged, options: &Options) -> String {
+    let mut out = String::new();
+    let explanation = judged.explanation();
+    if !explanation.is_empty() {
+        out += &clipped(&format!("    {explanation}"), options);
+    }
+    let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
+    for remark in &attempt.remarks {
+        out += &clipped(&format!("    remark: {}", remark.text), options);
+    }
+    if let Some((_, facts)) = attempt.finished() {
+        for line in text::last_lines(facts, N_OUTPUT_LINES, options.width.saturating_sub(6)) {
+            out += format!("    | {line}").trim_end();
+            out += "\n";
+        }
+    }
+    out += &format!("    logs: {}\n", text::printable(&format!("{}/{}/", options.run_dir, attempt.dir)));
+    if let Some(command) = reproduce::command(record, attempt) {
+        out += &format!("    reproduce: {}\n", text::printable(&command));
+    }
+    out
+}
+
+fn end(record: &RunRecord, judged: &[Judged], options: &Options) -> String {
+    let result = RunResult::of(record, judged);
+    let paint = match result {
+        RunResult::Passed => Color::Green,
+        RunResult::TestsFailed | RunResult::InfraError => Color::Red,
+        RunResult::NothingRan | RunResult::Interrupted => Color::Yellow,
+    };
+    let cut = match record.end {
+        RunEnd::Finished | RunEnd::Interrupted => "",
+        RunEnd::Cut => " (the events just stop: the harness was killed, or is still at work)",
+    };
+    format!(
+        "{}: {} in {}{cut}\nreport: {}\n",
+        painted(&result.to_string(), paint, options),
+        counts_line(judged),
+        text::duration(record.elapsed_ms),
+        text::printable(&format!("{}/summary.md", options.run_dir)),
+    )
+}
+
+fn clipped(line: &str, options: &Options) -> String {
+    text::clip(&text::printable(line), options.width).trim_end().to_owned() + "\n"
+}
+
+#[derive(Clone, Copy)]
+enum Color {
+    Green,
+    Red,
+    Yellow,
+    Plain,
+}
+
+fn color(verdict: Verdict) -> Color {
+    match verdict {
+        Verdict::Passed => Color::Green,
+        Verdict::Failed
+        | Verdict::Hung
+        | Verdict::Crashed
+        | Verdict::Corrupted
+        | Verdict::UnexpectedSkip
+        | Verdict::Infra => Color::Red,
+        Verdict::PassedWithComplaints | Verdict::UnexpectedPass | Verdict::Flaky | Verdict::Interrupted => {
+            Color::Yellow
+        }
+        Verdict::KnownFailure | Verdict::Skipped | Verdict::NotRun => Color::Plain,
+    }
+}
+
+fn painted(text: &str, color: Color, options: &Options) -> String {
+    let code = match color {
+        Color::Green => 32,
+        Color::Red => 31,
+        Color::Yellow => 33,
+        Color::Plain => return text.to_owned(),
+    };
+    if options.color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+#[cfg(test)]
+#[path = "terminal_tests.rs"]
+mod tests;

@@ -1,0 +1,288 @@
+//! Material for tests: a run as it might have been, and events as they never are.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use protocol::event::{AttemptFacts, Blame, FORMAT, PlannedAttempt};
+use protocol::wire::GuestFacts;
+use protocol::{Event, HangKind, Outcome, Record, TestId};
+
+use crate::expectations::Expectations;
+use crate::record::RunRecord;
+use crate::verdict::{Judged, judge};
+
+/// An event at a time.
+pub(crate) fn at(at_ms: u64, event: Event) -> Record {
+    Record { at_ms, event }
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn kernel(kernel_idx: u32, branch: &str, release: &str, package_version: &str) -> Event {
+    Event::KernelReady {
+        kernel_idx,
+        spec: format!("deb:{branch}"),
+        exact_spec: format!("deb:{release}"),
+        release: release.to_owned(),
+        package_version: Some(package_version.to_owned()),
+        digest: format!("sha256:{kernel_idx}f0c5e2a"),
+    }
+}
+
+fn facts(test_ms: u64, last_lines: &[&str]) -> AttemptFacts {
+    AttemptFacts {
+        test_ms: Some(test_ms),
+        vm_ms: test_ms + 400,
+        output_bytes: 4096,
+        last_lines: last_lines.iter().map(|line| (*line).to_owned()).collect(),
+        ..AttemptFacts::default()
+    }
+}
+
+/// A test, its kernel, and what it came to, if it did.
+type SampleAttempt = (&'static str, u32, Option<(Outcome, AttemptFacts)>);
+
+/// The tests of the sample, in the order of the plan.
+fn sample_attempts() -> Vec<SampleAttempt> {
+    let reshape_failed = facts(
+        111_200,
+        &[
+            "## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv",
+            "\u{1b}[31m  WARNING: | <b>Reshape</b> size mismatch ```\u{1b}[0m",
+            "set +vx; STACKTRACE; set -vx",
+        ],
+    );
+    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    let warn = Outcome::Warn { warning: "TEST WARNING: dmeventd is slow".to_owned() };
+    let skip = Outcome::Skip { reason: "dm-vdo not available".to_owned() };
+    let skip_here = Outcome::Skip { reason: "aux have_raid 1 14 0 || skip".to_owned() };
+    let fail = Outcome::Fail { how: "exit status 1".to_owned() };
+    let infra = Outcome::Infra { error: "failed to start QEMU: out of memory".to_owned() };
+    vec![
+        ("shell/lvconvert-raid-reshape.sh", 0, Some((Outcome::Pass, facts(88_000, &["ok"])))),
+        ("shell/lvconvert-raid-reshape.sh", 0, Some((fail.clone(), reshape_failed))),
+        (
+            "shell/integrity-caching.sh@ndev-vanilla",
+            0,
+            Some((hang, facts(366_000, &["lvconvert --syncaction"]))),
+        ),
+        ("shell/lvcreate-raid.sh", 0, Some((warn, facts(12_300, &["done"])))),
+        ("shell/lvconvert-raid-reshape.sh", 1, Some((fail, facts(9_000, &["mismatch_cnt 128"])))),
+        ("shell/lvconvert-vdo-raid.sh", 0, Some((skip, facts(310, &[])))),
+        ("shell/lvcreate-raid.sh", 1, Some((skip_here, facts(290, &[])))),
+        ("shell/integrity-caching.sh@ndev-vanilla", 1, Some((infra, AttemptFacts::default()))),
+        ("shell/lvconvert-vdo-raid.sh", 1, None),
+        ("shell/vg-raid-takeover-1.sh", 0, None),
+    ]
+}
+
+/// A run of ten attempts on two kernels, interrupted during the ninth.
+pub(crate) fn sample_events() -> Vec<Record> {
+    let attempts = sample_attempts();
+    let test = |name: &str| format!("lvm2:{name}").parse::<TestId>().unwrap();
+    let number = |attempt_idx: usize| u32::try_from(attempt_idx + 1).unwrap();
+    let plan = attempts.iter().enumerate().map(|(attempt_idx, (name, kernel_idx, _))| PlannedAttempt {
+        attempt: number(attempt_idx),
+        test: test(name),
+        kernel_idx: *kernel_idx,
+        dir: format!("attempts/{:03}-{}", attempt_idx + 1, test(name).slug()),
+    });
+    let mut events = vec![
+        Event::RunStarted {
+            format: FORMAT,
+            run: "20261122-1705-brave-otter".to_owned(),
+            started_at: "2026-11-22T17:05:38Z".to_owned(),
+            harness: "md-regress 0.1.0 (2a81593)".to_owned(),
+            command: ["cargo", "xtask", "test", "--kernel", "deb:6.12", "--kernel", "deb:6.1"]
+                .map(str::to_owned)
+                .to_vec(),
+            host: map(&[("kernel", "6.8.0-1"), ("cpus", "2")]),
+        },
+        Event::MachineChosen {
+            accel: "tcg".to_owned(),
+            reason: "/dev/kvm opens, but the guest never answered".to_owned(),
+            qemu: "10.0.2".to_owned(),
+            cpu: "qemu64".to_owned(),
+            time_scale_percent: 400,
+        },
+        kernel(0, "6.12", "6.12.107+deb13-cloud-amd64", "6.12.107-1"),
+        kernel(1, "6.1", "6.1.0-40-cloud-amd64", "6.1.153-1"),
+        Event::ImageReady {
+            digest: "sha256:77aa01".to_owned(),
+            versions: map(&[("lvm2", "2.03.31-2"), ("mdadm", "4.4-11")]),
+        },
+        Event::Planned { attempts: plan.collect() },
+        Event::NotPlanned {
+            test: test("shell/dmsecuretest.sh"),
+            kernel_idx: 1,
+            reason: "needs dm-crypt, which 6.1 lacks".to_owned(),
+        },
+        Event::Remark { attempt: None, blame: Blame::Host, text: "2 of 2 CPUs are busy".to_owned() },
+    ];
+    for (attempt_idx, (_, _, finish)) in attempts.into_iter().enumerate() {
+        let attempt = number(attempt_idx);
+        // The last one waits when the run is interrupted.
+        if attempt == 10 {
+            break;
+        }
+        events.push(Event::VmStarting { attempt });
+        let Some((outcome, facts)) = finish else { continue };
+        if facts.vm_ms > 0 {
+            events.push(Event::VmReady { attempt, ready_after_ms: 180, guest: guest() });
+            events.push(Event::TestStarted { attempt });
+        }
+        if attempt == 2 {
+            let text = "14 kernel log lines name a failed member".to_owned();
+            events.push(Event::Remark { attempt: Some(attempt), blame: Blame::Kernel, text });
+        }
+        events.push(Event::AttemptFinished { attempt, outcome, facts });
+    }
+    events.push(Event::RunFinished { interrupted: true });
+    events.into_iter().enumerate().map(|(event_idx, event)| at(event_idx as u64 * 1000, event)).collect()
+}
+
+fn guest() -> GuestFacts {
+    GuestFacts {
+        kernel_release: "6.12.107+deb13-cloud-amd64".to_owned(),
+        kernel_version: "#1 SMP".to_owned(),
+        boot_ms: 2300,
+        mem_total_kib: 1_500_000,
+        n_cpus: 1,
+    }
+}
+
+/// What the sample's suite is known to do.
+pub(crate) fn sample_expectations() -> BTreeMap<String, Expectations> {
+    let text = r#"
+[[expect]]
+tests = ["shell/*-vdo-*"]
+outcome = "skip"
+reason = "the guest has no dm-vdo"
+
+[[expect]]
+tests = ["shell/lvconvert-raid-reshape.sh"]
+kernels = "6.1"
+outcome = "fail"
+match = "^mismatch_cnt"
+reason = "6.1 lacks the fix of the reshape position"
+"#;
+    let parsed = Expectations::parse(text, "suites/lvm2/expectations.toml").unwrap();
+    BTreeMap::from([("lvm2".to_owned(), parsed)])
+}
+
+/// The sample, folded and judged.
+pub(crate) fn sample() -> (RunRecord, Vec<Judged>) {
+    let record = RunRecord::from_events(sample_events());
+    let judged = judge(&record, &sample_expectations());
+    (record, judged)
+}
+
+/// The same with one kernel, that came to its end.
+pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
+    let mut events = sample_events();
+    for Record { event, .. } in &mut events {
+        if let Event::Planned { attempts } = event {
+            attempts.retain(|attempt| [1, 2, 3, 4, 6].contains(&attempt.attempt));
+        }
+    }
+    events.retain(|record| match &record.event {
+        Event::KernelReady { kernel_idx, .. } | Event::NotPlanned { kernel_idx, .. } => *kernel_idx == 0,
+        Event::VmStarting { attempt }
+        | Event::VmReady { attempt, .. }
+        | Event::TestStarted { attempt }
+        | Event::AttemptFinished { attempt, .. } => [1, 2, 3, 4, 6].contains(attempt),
+        Event::RunStarted { .. }
+        | Event::MachineChosen { .. }
+        | Event::ImageReady { .. }
+        | Event::Planned { .. }
+        | Event::Remark { .. } => true,
+        Event::RunFinished { .. } => false,
+    });
+    events.push(at(60_000, Event::RunFinished { interrupted: false }));
+    let record = RunRecord::from_events(events);
+    let judged = judge(&record, &sample_expectations());
+    (record, judged)
+}
+
+/// A run of one attempt whose every text is the guest's.
+pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(RunRecord, Vec<Judged>)> {
+    let test: TestId = format!("lvm2:{name}").parse().ok()?;
+    let mut facts = facts(1000, &[]);
+    facts.last_lines = lines.to_vec();
+    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir: format!("attempts/{detail}") };
+    let mut events = sample_events();
+    events.truncate(5);
+    events.remove(3);
+    events.extend([
+        at(1, Event::Planned { attempts: vec![plan] }),
+        at(2, Event::VmStarting { attempt: 1 }),
+        at(3, Event::Remark { attempt: Some(1), blame: Blame::Test, text: detail.to_owned() }),
+        at(
+            4,
+            Event::AttemptFinished { attempt: 1, outcome: Outcome::Fail { how: detail.to_owned() }, facts },
+        ),
+        at(5, Event::RunFinished { interrupted: false }),
+    ]);
+    let record = RunRecord::from_events(events);
+    let judged = judge(&record, &BTreeMap::new());
+    Some((record, judged))
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Pass),
+        ".{0,8}".prop_map(|how| Outcome::Fail { how }),
+        ".{0,8}".prop_map(|reason| Outcome::Skip { reason }),
+        ".{0,8}".prop_map(|warning| Outcome::Warn { warning }),
+        any::<u64>().prop_map(|limit_ms| Outcome::Timeout { limit_ms }),
+        any::<u64>().prop_map(|silent_ms| Outcome::Hang { kind: HangKind::Livelock, silent_ms }),
+        ".{0,8}".prop_map(|title| Outcome::KernelCrash { title }),
+        ".{0,8}".prop_map(|title| Outcome::DataCorruption { title }),
+        Just(Outcome::Interrupted),
+        ".{0,8}".prop_map(|error| Outcome::Infra { error }),
+    ]
+}
+
+/// Any event at any time, about one of few attempts on one of few kernels.
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+    let attempt = 0..4_u32;
+    let planned = (0..4_u32, "[a-c]", 0..3_u32).prop_map(|(attempt, name, kernel_idx)| PlannedAttempt {
+        attempt,
+        test: TestId::new("lvm2", &name).unwrap(),
+        kernel_idx,
+        dir: format!("attempts/{attempt}"),
+    });
+    let header: Vec<Event> = sample_events().into_iter().take(5).map(|record| record.event).collect();
+    let event = prop_oneof![
+        proptest::sample::select(header),
+        proptest::collection::vec(planned, 0..3).prop_map(|attempts| Event::Planned { attempts }),
+        (0..3_u32, ".{0,8}").prop_map(|(kernel_idx, reason)| Event::NotPlanned {
+            test: TestId::new("lvm2", "d").unwrap(),
+            kernel_idx,
+            reason,
+        }),
+        attempt.clone().prop_map(|attempt| Event::VmStarting { attempt }),
+        (attempt.clone(), any::<u64>()).prop_map(|(attempt, ready_after_ms)| Event::VmReady {
+            attempt,
+            ready_after_ms,
+            guest: guest(),
+        }),
+        attempt.clone().prop_map(|attempt| Event::TestStarted { attempt }),
+        (proptest::option::of(attempt.clone()), ".{0,8}").prop_map(|(attempt, text)| Event::Remark {
+            attempt,
+            blame: Blame::Kernel,
+            text,
+        }),
+        (attempt, any_outcome(), any::<u64>(), proptest::option::of(any::<u64>())).prop_map(
+            |(attempt, outcome, vm_ms, test_ms)| Event::AttemptFinished {
+                attempt,
+                outcome,
+                facts: AttemptFacts { vm_ms, test_ms, ..AttemptFacts::default() },
+            }
+        ),
+        any::<bool>().prop_map(|interrupted| Event::RunFinished { interrupted }),
+    ];
+    (any::<u64>(), event).prop_map(|(at_ms, event)| at(at_ms, event))
+}

@@ -1,0 +1,337 @@
+//! Judges a record: what each outcome means, given what was expected.
+//!
+//! Pure, so that a finished run can be judged again by newer expectations. Deliberately not here:
+//! comparison with earlier runs, and known kernel bugs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use protocol::event::{AttemptFacts, Blame};
+use protocol::{Outcome, TestId};
+
+use crate::expectations::{Expectation, Expectations};
+use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
+
+/// What an attempt means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It passed, and nothing was wrong.
+    Passed,
+    /// It passed, and the test or the kernel complained of something.
+    PassedWithComplaints,
+    /// It failed, or was still busy at its time limit (slow is not stuck).
+    Failed,
+    /// It stopped moving.
+    Hung,
+    /// The kernel crashed.
+    Crashed,
+    /// Data came back changed.
+    Corrupted,
+    /// It went wrong in the way that an expectation names.
+    KnownFailure,
+    /// It passed, though an expectation says that it does not.
+    UnexpectedPass,
+    /// It went wrong in the way of an expectation that allows a pass as well.
+    Flaky,
+    /// It could not run here, as an expectation says.
+    Skipped,
+    /// It could not run here, and nothing says why: what looks like a pass tested nothing.
+    UnexpectedSkip,
+    /// It was never tried.
+    NotRun,
+    /// It was ended before it came to anything.
+    Interrupted,
+    /// The harness or the host failed it.
+    Infra,
+}
+
+/// One attempt, or one test that was never planned, and its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// Number of the attempt; `None` for a test that was selected and not planned.
+    pub attempt: Option<u32>,
+    /// Which test.
+    pub test: TestId,
+    /// On which kernel.
+    pub kernel_idx: u32,
+    /// What it means.
+    pub verdict: Verdict,
+    /// One short line for people; may hold a guest's words, as they came.
+    pub detail: String,
+    /// The expectation that was met or missed.
+    pub expectation: Option<Judgement>,
+}
+
+/// What an expectation had to do with a verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// True if what happened is what was expected.
+    pub met: bool,
+    /// What was expected, `fail`.
+    pub outcome: String,
+    /// Why it was expected.
+    pub reason: String,
+    /// File and line of the entry.
+    pub place: String,
+}
+
+impl Verdict {
+    /// All verdicts, in the order in which reports count them.
+    pub const ALL: [Verdict; 14] = [
+        Verdict::Passed,
+        Verdict::PassedWithComplaints,
+        Verdict::Failed,
+        Verdict::Hung,
+        Verdict::Crashed,
+        Verdict::Corrupted,
+        Verdict::KnownFailure,
+        Verdict::UnexpectedPass,
+        Verdict::Flaky,
+        Verdict::Skipped,
+        Verdict::UnexpectedSkip,
+        Verdict::NotRun,
+        Verdict::Interrupted,
+        Verdict::Infra,
+    ];
+
+    /// True if this alone makes a run fail. An unexpected pass does not (it is good news, and a
+    /// stale entry), nor does a flaky test; infra errors and interruptions are told apart by
+    /// [`RunResult`](crate::RunResult).
+    pub fn is_bad(self) -> bool {
+        match self {
+            Verdict::Failed
+            | Verdict::Hung
+            | Verdict::Crashed
+            | Verdict::Corrupted
+            | Verdict::UnexpectedSkip => true,
+            Verdict::Passed
+            | Verdict::PassedWithComplaints
+            | Verdict::KnownFailure
+            | Verdict::UnexpectedPass
+            | Verdict::Flaky
+            | Verdict::Skipped
+            | Verdict::NotRun
+            | Verdict::Interrupted
+            | Verdict::Infra => false,
+        }
+    }
+
+    /// True if a report should explain it at length: all that is bad, and broken machinery.
+    pub fn needs_explaining(self) -> bool {
+        self.is_bad() || self == Verdict::Infra
+    }
+
+    /// True if the test was carried out, so that its verdict says something about the kernel.
+    pub fn says_something(self) -> bool {
+        match self {
+            Verdict::Passed
+            | Verdict::PassedWithComplaints
+            | Verdict::Failed
+            | Verdict::Hung
+            | Verdict::Crashed
+            | Verdict::Corrupted
+            | Verdict::KnownFailure
+            | Verdict::UnexpectedPass
+            | Verdict::Flaky => true,
+            Verdict::Skipped
+            | Verdict::UnexpectedSkip
+            | Verdict::NotRun
+            | Verdict::Interrupted
+            | Verdict::Infra => false,
+        }
+    }
+
+    /// The verdict's name in files, `known-failure`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::PassedWithComplaints => "passed-with-complaints",
+            Verdict::Failed => "failed",
+            Verdict::Hung => "hung",
+            Verdict::Crashed => "crashed",
+            Verdict::Corrupted => "corrupted",
+            Verdict::KnownFailure => "known-failure",
+            Verdict::UnexpectedPass => "unexpected-pass",
+            Verdict::Flaky => "flaky",
+            Verdict::Skipped => "skipped",
+            Verdict::UnexpectedSkip => "unexpected-skip",
+            Verdict::NotRun => "not-run",
+            Verdict::Interrupted => "interrupted",
+            Verdict::Infra => "infra",
+        }
+    }
+}
+
+/// The verdict in words, `known failure`.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Infra => f.pad("infra error"),
+            Verdict::PassedWithComplaints => f.pad("complained"),
+            Verdict::Passed
+            | Verdict::Failed
+            | Verdict::Hung
+            | Verdict::Crashed
+            | Verdict::Corrupted
+            | Verdict::KnownFailure
+            | Verdict::UnexpectedPass
+            | Verdict::Flaky
+            | Verdict::Skipped
+            | Verdict::UnexpectedSkip
+            | Verdict::NotRun
+            | Verdict::Interrupted => f.pad(&self.name().replace('-', " ")),
+        }
+    }
+}
+
+/// Judges every attempt, in the order of the plan, then every test that was not planned.
+/// `expectations` are by suite; a suite without an entry expects every test to pass.
+pub fn judge(record: &RunRecord, expectations: &BTreeMap<String, Expectations>) -> Vec<Judged> {
+    let attempts = record.attempts.iter().map(|attempt| {
+        let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
+        let about: Vec<&Expectation> = expectations
+            .get(attempt.test.suite())
+            .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
+        let (verdict, detail, expectation) = judge_attempt(attempt, &about, record.end);
+        Judged {
+            attempt: Some(attempt.number),
+            test: attempt.test.clone(),
+            kernel_idx: attempt.kernel_idx,
+            verdict,
+            detail,
+            expectation,
+        }
+    });
+    let not_planned = record.not_planned.iter().map(|test| Judged {
+        attempt: None,
+        test: test.test.clone(),
+        kernel_idx: test.kernel_idx,
+        verdict: Verdict::NotRun,
+        detail: test.reason.clone(),
+        expectation: None,
+    });
+    attempts.chain(not_planned).collect()
+}
+
+type Judging = (Verdict, String, Option<Judgement>);
+
+fn judge_attempt(attempt: &Attempt, about: &[&Expectation], end: RunEnd) -> Judging {
+    let words = |finished: &str, interrupted: &str, cut: &str| match end {
+        RunEnd::Finished => finished.to_owned(),
+        RunEnd::Interrupted => interrupted.to_owned(),
+        RunEnd::Cut => cut.to_owned(),
+    };
+    match &attempt.state {
+        AttemptState::NotStarted => {
+            let detail = words(
+                "planned, but never started",
+                "the run was interrupted before it",
+                "the events end before it",
+            );
+            (Verdict::NotRun, detail, None)
+        }
+        AttemptState::Running => {
+            let detail = words(
+                "the run ended and this attempt never did",
+                "the run was interrupted during it",
+                "the events end during it",
+            );
+            let verdict = match end {
+                RunEnd::Finished => Verdict::Infra,
+                RunEnd::Interrupted | RunEnd::Cut => Verdict::Interrupted,
+            };
+            (verdict, detail, None)
+        }
+        AttemptState::Finished { outcome, facts } => judge_outcome(outcome, facts, &attempt.remarks, about),
+    }
+}
+
+fn judge_outcome(
+    outcome: &Outcome,
+    facts: &AttemptFacts,
+    remarks: &[Remark],
+    about: &[&Expectation],
+) -> Judging {
+    let detail = outcome.detail();
+    let met = about.iter().copied().find(|entry| entry.is_met_by(outcome, &facts.last_lines));
+    let went_wrong = |verdict| {
+        let verdict = match met {
+            Some(entry) if entry.flaky => Verdict::Flaky,
+            Some(_) => Verdict::KnownFailure,
+            None => verdict,
+        };
+        // One that was missed is worth naming: the test fails in another way than it used to.
+        let entry = met.or(about.first().copied());
+        (verdict, detail.clone(), entry.map(|entry| Judgement::of(entry, met.is_some())))
+    };
+    match outcome {
+        Outcome::Pass => {
+            let complaint = remarks.iter().find(|remark| remark.blame == Blame::Kernel);
+            match complaint {
+                None => judge_pass(Verdict::Passed, String::new(), None, about),
+                Some(remark) => judge_pass(Verdict::PassedWithComplaints, remark.text.clone(), None, about),
+            }
+        }
+        Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
+        Outcome::Skip { .. } => match met {
+            Some(entry) => (Verdict::Skipped, detail, Some(Judgement::of(entry, true))),
+            None => {
+                let missed = about.first().map(|entry| Judgement::of(entry, false));
+                (Verdict::UnexpectedSkip, detail, missed)
+            }
+        },
+        Outcome::Fail { .. } | Outcome::Timeout { .. } => went_wrong(Verdict::Failed),
+        Outcome::Hang { .. } => went_wrong(Verdict::Hung),
+        Outcome::KernelCrash { .. } => went_wrong(Verdict::Crashed),
+        Outcome::DataCorruption { .. } => went_wrong(Verdict::Corrupted),
+        Outcome::Interrupted => (Verdict::Interrupted, "the run was interrupted during it".to_owned(), None),
+        Outcome::Infra { .. } => (Verdict::Infra, detail, None),
+    }
+}
+
+/// A pass is a surprise if something else is expected and no entry allows it.
+fn judge_pass(
+    verdict: Verdict,
+    detail: String,
+    met: Option<&Expectation>,
+    about: &[&Expectation],
+) -> Judging {
+    match (met, about.first()) {
+        (Some(entry), _) => (verdict, detail, Some(Judgement::of(entry, true))),
+        (None, Some(entry)) if about.iter().all(|entry| !entry.flaky) => {
+            (Verdict::UnexpectedPass, detail, Some(Judgement::of(entry, false)))
+        }
+        (None, Some(_) | None) => (verdict, detail, None),
+    }
+}
+
+impl Judgement {
+    fn of(entry: &Expectation, met: bool) -> Judgement {
+        Judgement {
+            met,
+            outcome: entry.outcome.to_string(),
+            reason: entry.reason.clone(),
+            place: entry.place.clone(),
+        }
+    }
+}
+
+impl Judged {
+    /// Detail and expectation in one line.
+    pub fn explanation(&self) -> String {
+        let Some(expectation) = &self.expectation else { return self.detail.clone() };
+        let Judgement { met, outcome, reason, place } = expectation;
+        let about = if self.verdict == Verdict::UnexpectedPass {
+            format!("expected `{outcome}` ({reason}); if it is fixed, remove {place}")
+        } else if *met {
+            format!("known: {reason}")
+        } else {
+            format!("not the expected `{outcome}` ({reason}), see {place}")
+        };
+        if self.detail.is_empty() { about } else { format!("{}; {about}", self.detail) }
+    }
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -1,0 +1,133 @@
+//! Tests of the verdicts: which outcome and expectation come to what.
+
+use super::*;
+use crate::testing;
+use protocol::HangKind;
+
+/// Judges one outcome by entries of a file, written as `outcome`, or `outcome flaky`.
+fn judged(outcome: Outcome, entries: &[&str]) -> Judging {
+    judged_with(outcome, entries, &[])
+}
+
+fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judging {
+    let text: String = entries
+        .iter()
+        .map(|entry| {
+            let (outcome, flaky) = entry.split_once(' ').map_or((*entry, false), |(o, _)| (o, true));
+            format!(
+                "[[expect]]\ntests = [\"*\"]\noutcome = \"{outcome}\"\nreason = \"why\"\nflaky = {flaky}\n"
+            )
+        })
+        .collect();
+    let expectations = Expectations::parse(&text, "e.toml").unwrap();
+    let about: Vec<&Expectation> = expectations.entries().iter().collect();
+    judge_outcome(&outcome, &AttemptFacts::default(), remarks, &about)
+}
+
+fn check(outcome: Outcome, entries: &[&str], expect: Verdict, met: Option<bool>) {
+    let (verdict, _, expectation) = judged(outcome.clone(), entries);
+    assert_eq!(verdict, expect, "{outcome:?} by {entries:?}");
+    assert_eq!(expectation.map(|judgement| judgement.met), met, "{outcome:?} by {entries:?}");
+}
+
+fn fail() -> Outcome {
+    Outcome::Fail { how: "exit status 1".to_owned() }
+}
+
+fn skip() -> Outcome {
+    Outcome::Skip { reason: "no brd".to_owned() }
+}
+
+fn warn() -> Outcome {
+    Outcome::Warn { warning: "TEST WARNING: slow".to_owned() }
+}
+
+fn hang() -> Outcome {
+    Outcome::Hang { kind: HangKind::HungTask, silent_ms: 30_000 }
+}
+
+#[test]
+fn without_expectations_an_outcome_is_what_it_is() {
+    let title = || "BUG: kernel NULL pointer dereference".to_owned();
+    check(Outcome::Pass, &[], Verdict::Passed, None);
+    check(warn(), &[], Verdict::PassedWithComplaints, None);
+    check(fail(), &[], Verdict::Failed, None);
+    check(Outcome::Timeout { limit_ms: 60_000 }, &[], Verdict::Failed, None);
+    check(hang(), &[], Verdict::Hung, None);
+    check(Outcome::KernelCrash { title: title() }, &[], Verdict::Crashed, None);
+    check(Outcome::DataCorruption { title: title() }, &[], Verdict::Corrupted, None);
+    check(skip(), &[], Verdict::UnexpectedSkip, None);
+    check(Outcome::Interrupted, &[], Verdict::Interrupted, None);
+    check(Outcome::Infra { error: title() }, &[], Verdict::Infra, None);
+}
+
+#[test]
+fn what_was_expected_is_known() {
+    check(fail(), &["fail"], Verdict::KnownFailure, Some(true));
+    check(hang(), &["fail", "hang"], Verdict::KnownFailure, Some(true));
+    check(Outcome::Timeout { limit_ms: 1 }, &["timeout"], Verdict::KnownFailure, Some(true));
+    check(skip(), &["skip"], Verdict::Skipped, Some(true));
+    check(warn(), &["warn"], Verdict::PassedWithComplaints, Some(true));
+    check(fail(), &["fail flaky"], Verdict::Flaky, Some(true));
+    check(skip(), &["skip flaky"], Verdict::Skipped, Some(true));
+}
+
+#[test]
+fn what_was_expected_otherwise_is_news() {
+    check(hang(), &["fail"], Verdict::Hung, Some(false));
+    check(Outcome::Timeout { limit_ms: 1 }, &["fail"], Verdict::Failed, Some(false));
+    check(skip(), &["fail"], Verdict::UnexpectedSkip, Some(false));
+    check(fail(), &["skip"], Verdict::Failed, Some(false));
+    check(Outcome::Interrupted, &["fail"], Verdict::Interrupted, None);
+    check(Outcome::Infra { error: String::new() }, &["fail"], Verdict::Infra, None);
+}
+
+#[test]
+fn a_pass_is_a_surprise_unless_an_entry_is_flaky() {
+    check(Outcome::Pass, &["fail"], Verdict::UnexpectedPass, Some(false));
+    check(Outcome::Pass, &["skip"], Verdict::UnexpectedPass, Some(false));
+    check(warn(), &["fail"], Verdict::UnexpectedPass, Some(false));
+    check(Outcome::Pass, &["fail flaky"], Verdict::Passed, None);
+    check(Outcome::Pass, &["fail", "hang flaky"], Verdict::Passed, None);
+    check(warn(), &["fail flaky"], Verdict::PassedWithComplaints, None);
+}
+
+#[test]
+fn a_pass_over_kernel_complaints_is_no_plain_pass() {
+    let remark = |blame| Remark { blame, text: "raid5: 14 members failed".to_owned() };
+    let (verdict, detail, _) = judged_with(Outcome::Pass, &[], &[remark(Blame::Kernel)]);
+    assert_eq!((verdict, detail.as_str()), (Verdict::PassedWithComplaints, "raid5: 14 members failed"));
+    for blame in [Blame::Test, Blame::Harness, Blame::Host] {
+        assert_eq!(judged_with(Outcome::Pass, &[], &[remark(blame)]).0, Verdict::Passed);
+    }
+}
+
+#[test]
+fn explanations_name_the_entry() {
+    let (record, judged) = testing::sample();
+    let explanations: Vec<String> = judged.iter().map(Judged::explanation).collect();
+    assert_eq!(explanations[4], "exit status 1; known: 6.1 lacks the fix of the reshape position");
+    let test = judged[0].test.clone();
+    let of = |outcome, entries: &[&str]| {
+        let (verdict, detail, expectation) = self::judged(outcome, entries);
+        Judged { attempt: None, test: test.clone(), kernel_idx: 0, verdict, detail, expectation }
+            .explanation()
+    };
+    assert_eq!(of(Outcome::Pass, &["fail"]), "expected `fail` (why); if it is fixed, remove e.toml:1");
+    assert_eq!(of(fail(), &["hang"]), "exit status 1; not the expected `hang` (why), see e.toml:1");
+    assert_eq!(record.attempts.len() + 1, judged.len());
+}
+
+#[test]
+fn what_the_end_left_open_is_told_apart() {
+    for (n_events_left_out, end) in [(0, "the run was interrupted"), (1, "the events end")] {
+        let mut events = testing::sample_events();
+        events.truncate(events.len() - n_events_left_out);
+        let judged = judge(&RunRecord::from_events(events), &BTreeMap::new());
+        assert_eq!(judged[8].verdict, Verdict::Interrupted);
+        assert_eq!(judged[8].detail, format!("{end} during it"));
+        assert_eq!(judged[9].verdict, Verdict::NotRun);
+        assert_eq!(judged[9].detail, format!("{end} before it"));
+        assert_eq!(judged[10].detail, "needs dm-crypt, which 6.1 lacks");
+    }
+}

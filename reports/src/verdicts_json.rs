@@ -1,0 +1,133 @@
+//! `verdicts.json`: the verdicts for scripts. Versioned; fields are only ever added to a version.
+
+use serde::Serialize;
+
+use crate::record::{Attempt, RunRecord};
+use crate::reproduce;
+use crate::result::{RunResult, counts};
+use crate::verdict::{Judged, Judgement};
+
+/// Version of the format.
+pub const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct File<'a> {
+    format: u32,
+    run: &'a str,
+    started_at: &'a str,
+    harness: &'a str,
+    command: &'a [String],
+    result: &'static str,
+    elapsed_ms: u64,
+    accel: Option<&'a str>,
+    image_digest: Option<&'a str>,
+    counts: Vec<Count>,
+    kernels: Vec<KernelLine<'a>>,
+    verdicts: Vec<VerdictLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    verdict: &'static str,
+    n: usize,
+}
+
+#[derive(Serialize)]
+struct KernelLine<'a> {
+    kernel_idx: u32,
+    spec: &'a str,
+    exact_spec: &'a str,
+    release: &'a str,
+    digest: &'a str,
+}
+
+#[derive(Serialize)]
+struct VerdictLine<'a> {
+    test: String,
+    kernel_idx: u32,
+    attempt: Option<u32>,
+    verdict: &'static str,
+    bad: bool,
+    detail: &'a str,
+    expectation: Option<ExpectationLine<'a>>,
+    duration_ms: Option<u64>,
+    dir: Option<&'a str>,
+    reproduce: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ExpectationLine<'a> {
+    met: bool,
+    outcome: &'a str,
+    reason: &'a str,
+    place: &'a str,
+}
+
+/// The text of `verdicts.json`. Guests' words are in it as they came: JSON escapes them.
+pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
+    let kernels = record.kernels.iter().map(|(kernel_idx, kernel)| KernelLine {
+        kernel_idx: *kernel_idx,
+        spec: &kernel.spec,
+        exact_spec: &kernel.exact_spec,
+        release: &kernel.release,
+        digest: &kernel.digest,
+    });
+    let file = File {
+        format: FORMAT,
+        run: &record.run.name,
+        started_at: &record.run.started_at,
+        harness: &record.run.harness,
+        command: &record.run.command,
+        result: RunResult::of(record, judged).name(),
+        elapsed_ms: record.elapsed_ms,
+        accel: record.machine.as_ref().map(|machine| machine.accel.as_str()),
+        image_digest: record.image.as_ref().map(|image| image.digest.as_str()),
+        counts: counts(judged).into_iter().map(|(verdict, n)| Count { verdict: verdict.name(), n }).collect(),
+        kernels: kernels.collect(),
+        verdicts: judged.iter().map(|judged| verdict_line(record, judged)).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&file)
+        .expect("maps with string keys and plain numbers always serialise");
+    text.push('\n');
+    text
+}
+
+fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a> {
+    let attempt = judged.attempt.and_then(|number| record.attempt(number));
+    let expectation = judged.expectation.as_ref().map(|Judgement { met, outcome, reason, place }| {
+        ExpectationLine { met: *met, outcome, reason, place }
+    });
+    VerdictLine {
+        test: judged.test.to_string(),
+        kernel_idx: judged.kernel_idx,
+        attempt: judged.attempt,
+        verdict: judged.verdict.name(),
+        bad: judged.verdict.is_bad(),
+        detail: &judged.detail,
+        expectation,
+        duration_ms: attempt.and_then(Attempt::duration_ms),
+        dir: attempt.map(|attempt| attempt.dir.as_str()),
+        reproduce: attempt.and_then(|attempt| reproduce::command(record, attempt)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn scripts_find_result_and_verdicts() {
+        let (record, judged) = testing::sample_of_one_kernel();
+        let json: serde_json::Value = serde_json::from_str(&render(&record, &judged)).unwrap();
+        assert_eq!(json["format"], 1);
+        assert_eq!(json["result"], "tests-failed");
+        assert_eq!(json["kernels"][0]["release"], "6.12.107+deb13-cloud-amd64");
+        let failed = &json["verdicts"][1];
+        assert_eq!(failed["test"], "lvm2:shell/lvconvert-raid-reshape.sh");
+        assert_eq!(failed["verdict"], "failed");
+        assert_eq!(failed["bad"], true);
+        assert_eq!(failed["duration_ms"], 111_200);
+        assert_eq!(json["verdicts"][4]["expectation"]["reason"], "the guest has no dm-vdo");
+    }
+}

@@ -1,0 +1,101 @@
+//! Puts the reports of a run into its folder. A report is there in full or not at all: it is
+//! written beside its place and then renamed.
+
+use std::fs::Permissions;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::record::RunRecord;
+use crate::verdict::Judged;
+use crate::{junit, summary, verdicts_json};
+
+/// Where the reports are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// For CI servers.
+    pub junit: PathBuf,
+    /// For people.
+    pub summary: PathBuf,
+    /// For scripts.
+    pub verdicts: PathBuf,
+}
+
+/// Why a report is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// It could not be made.
+    #[error(transparent)]
+    Junit(#[from] junit::JunitError),
+    /// It could not be written.
+    #[error(
+        "failed to write `{path}`: {source}; the events are safe, `cargo xtask replay` writes it again",
+        path = .path.display()
+    )]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists. Earlier ones are
+/// replaced.
+pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<Written, WriteError> {
+    let junit = junit::render(record, judged)?;
+    Ok(Written {
+        junit: write_file(dir.join("junit.xml"), &junit)?,
+        summary: write_file(dir.join("summary.md"), &summary::render(record, judged))?,
+        verdicts: write_file(dir.join("verdicts.json"), &verdicts_json::render(record, judged))?,
+    })
+}
+
+fn write_file(path: PathBuf, text: &str) -> Result<PathBuf, WriteError> {
+    match persist(&path, text) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(WriteError::Io { path, source }),
+    }
+}
+
+fn persist(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    // Readable as far as the umask allows: a CI server collects it as another user.
+    let mut file = tempfile::Builder::new()
+        .prefix(".report-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    // Without it, a power cut after the rename can leave an empty file in place of an older report.
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use std::fs;
+
+    #[test]
+    fn reports_replace_earlier_ones_and_leave_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (record, judged) = testing::sample();
+        fs::write(dir.path().join("junit.xml"), "old").unwrap();
+        let written = write_all(dir.path(), &record, &judged).unwrap();
+        assert!(fs::read_to_string(&written.junit).unwrap().starts_with("<?xml"));
+        assert!(fs::read_to_string(&written.summary).unwrap().starts_with("# "));
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["junit.xml", "summary.md", "verdicts.json"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let (record, judged) = testing::sample();
+        let error = write_all(Path::new("/nowhere"), &record, &judged).unwrap_err().to_string();
+        assert!(error.starts_with("failed to write `/nowhere/junit.xml`: "), "{error}");
+    }
+}

@@ -1,0 +1,250 @@
+//! The kernel log as `/dev/kmsg` gives it: records with sequence numbers, within a budget.
+//!
+//! [`parse`] and [`Backlog`] are pure; [`Kmsg`] adds the file. Deliberately not here: any idea of
+//! what a line means. The harness judges, and the serial console is its second witness.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::output::TokenBucket;
+
+/// Bytes of kernel log that may be sent at once: a sysrq-t of a busy guest fits.
+const BURST: u64 = 2 * 1024 * 1024;
+/// Bytes of kernel log per second after that.
+const PER_S: u64 = 512 * 1024;
+/// Bytes that wait for the host at most; the oldest beyond that are dropped.
+const BACKLOG: u64 = 256 * 1024;
+/// What a record costs beside its text: the message around it.
+const OVERHEAD: u64 = 64;
+/// Larger than any record (the kernel's limit is 8 KiB; a smaller buffer gives `EINVAL`).
+const BUFFER: usize = 16 * 1024;
+/// Records read in one go, so that a flood leaves time for everything else.
+const AT_ONCE: usize = 512;
+/// Pause after reading: a kernel that logs line by line does not wake us line by line.
+const PAUSE: Duration = Duration::from_millis(10);
+/// Pause when what is read can only be dropped.
+const LONG_PAUSE: Duration = Duration::from_millis(50);
+
+/// One record of the kernel log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) seq: u64,
+    pub(crate) at_us: u64,
+    pub(crate) level: u8,
+    pub(crate) text: String,
+}
+
+/// Parses what one `read` of `/dev/kmsg` returned: `prio,seq,time,flags[,more];text`, then lines
+/// of properties that begin with a space and are passed over.
+pub(crate) fn parse(record: &[u8]) -> Option<Record> {
+    let record = String::from_utf8_lossy(record);
+    let (head, rest) = record.split_once(';')?;
+    let mut fields = head.split(',');
+    let prio: u32 = fields.next()?.parse().ok()?;
+    let seq = fields.next()?.parse().ok()?;
+    let at_us = fields.next()?.parse().ok()?;
+    let text = rest.split('\n').next().unwrap_or_default().to_owned();
+    Some(Record { seq, at_us, level: (prio & 7) as u8, text })
+}
+
+/// Records that wait for the host.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    records: VecDeque<Record>,
+    bytes: u64,
+    bucket: TokenBucket,
+}
+
+impl Backlog {
+    /// An empty backlog.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { records: VecDeque::new(), bytes: 0, bucket: TokenBucket::new(BURST, PER_S, now) }
+    }
+
+    fn cost(record: &Record) -> u64 {
+        record.text.len() as u64 + OVERHEAD
+    }
+
+    /// True if the budget is spent: what comes now pushes out what is older.
+    fn is_starved(&mut self, now: Instant) -> bool {
+        self.records.front().is_some_and(|first| self.bucket.available(now) < Self::cost(first))
+    }
+
+    /// True if more should be read. While the budget lasts and the host is slow, the kernel's own
+    /// buffer is the better place to wait; once it is spent, new lines are worth more than old.
+    pub(crate) fn wants_more(&mut self, now: Instant) -> bool {
+        self.bytes < BACKLOG / 2 || self.is_starved(now)
+    }
+
+    /// Takes a record, and drops the oldest if there are too many.
+    pub(crate) fn push(&mut self, record: Record) {
+        self.bytes += Self::cost(&record);
+        self.records.push_back(record);
+        while self.bytes > BACKLOG {
+            let Some(oldest) = self.records.pop_front() else { break };
+            self.bytes -= Self::cost(&oldest);
+        }
+    }
+
+    /// The next record, if the budget allows it.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Record> {
+        if self.next_in(now)? > Duration::ZERO {
+            return None;
+        }
+        let record = self.records.pop_front()?;
+        self.bytes -= Self::cost(&record);
+        self.bucket.spend(Self::cost(&record));
+        Some(record)
+    }
+
+    /// How long until [`Self::pop`] gives something; `None` if nothing waits.
+    pub(crate) fn next_in(&mut self, now: Instant) -> Option<Duration> {
+        let cost = Self::cost(self.records.front()?);
+        self.bucket.wait_for(cost, now)
+    }
+}
+
+/// `/dev/kmsg`, open from its oldest record on.
+#[derive(Debug)]
+pub(crate) struct Kmsg {
+    fd: OwnedFd,
+    resume: Instant,
+    pub(crate) backlog: Backlog,
+}
+
+impl Kmsg {
+    /// Opens the log.
+    pub(crate) fn open(now: Instant) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::open("/dev/kmsg", flags, Mode::empty())?;
+        Ok(Self { fd, resume: now, backlog: Backlog::new(now) })
+    }
+
+    /// The descriptor.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// True if more should be read now.
+    pub(crate) fn wants_read(&mut self, now: Instant) -> bool {
+        now >= self.resume && self.backlog.wants_more(now)
+    }
+
+    /// When [`Self::wants_read`] should be asked again, if it is pausing.
+    pub(crate) fn resume_in(&self, now: Instant) -> Option<Duration> {
+        (self.resume > now).then(|| self.resume - now)
+    }
+
+    /// Reads what is there, within bounds.
+    pub(crate) fn read(&mut self, now: Instant) {
+        let starved = self.backlog.is_starved(now);
+        self.resume = now + if starved { LONG_PAUSE } else { PAUSE };
+        let mut buffer = [0; BUFFER];
+        for _ in 0..AT_ONCE {
+            if !self.backlog.wants_more(now) {
+                break;
+            }
+            match rustix::io::read(&self.fd, &mut buffer) {
+                Ok(n) => {
+                    if let Some(record) = parse(&buffer[..n]) {
+                        self.backlog.push(record);
+                    }
+                }
+                // Overwritten before we came: the gap in the sequence numbers tells the host.
+                Err(Errno::PIPE | Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn real_lines() {
+        let check = |line: &str, seq, at_us, level, text: &str| {
+            assert_eq!(
+                parse(line.as_bytes()),
+                Some(Record { seq, at_us, level, text: text.to_owned() }),
+                "{line:?}"
+            );
+        };
+        check(
+            "5,0,0,-;Linux version 6.12.117+deb13-cloud-amd64 (debian-kernel@lists.debian.org)\n",
+            0,
+            0,
+            5,
+            "Linux version 6.12.117+deb13-cloud-amd64 (debian-kernel@lists.debian.org)",
+        );
+        check(
+            "6,160,424069,-;pci_root PNP0A03:00: host bridge window [io  0x0000-0x0cf7] (ignored)\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n",
+            160,
+            424_069,
+            6,
+            "pci_root PNP0A03:00: host bridge window [io  0x0000-0x0cf7] (ignored)",
+        );
+        check(
+            "30,340,5690716,-;udevd[80]: starting version 181\n",
+            340,
+            5_690_716,
+            6,
+            "udevd[80]: starting version 181",
+        );
+        check("4,9,17,c,caller=T1;a\\x0ab;c\n", 9, 17, 4, "a\\x0ab;c");
+    }
+
+    #[test]
+    fn rubbish_is_no_record() {
+        for line in ["", ";", "6;x", "6,1;x", "a,1,2,-;x", " SUBSYSTEM=acpi\n"] {
+            assert_eq!(parse(line.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    fn record(seq: u64) -> Record {
+        Record { seq, at_us: 0, level: 6, text: "x".repeat(100) }
+    }
+
+    #[test]
+    fn a_flood_drops_the_oldest_and_keeps_to_the_budget() {
+        let now = Instant::now();
+        let mut backlog = Backlog::new(now);
+        let (mut sent, mut last) = (0, 0);
+        for seq in 0..100_000 {
+            backlog.push(record(seq));
+            while let Some(record) = backlog.pop(now) {
+                sent += Backlog::cost(&record);
+                last = record.seq;
+            }
+        }
+        assert!(sent <= BURST && backlog.bytes <= BACKLOG);
+        assert!(backlog.wants_more(now), "new lines are worth more than old ones");
+        let next = backlog.pop(now + Duration::from_secs(1)).unwrap();
+        assert!(next.seq > last + 1, "the gap shows");
+    }
+
+    #[test]
+    fn while_the_budget_lasts_the_kernel_keeps_what_waits() {
+        let now = Instant::now();
+        let mut backlog = Backlog::new(now);
+        let mut n = 0;
+        while backlog.wants_more(now) {
+            backlog.push(record(n));
+            n += 1;
+        }
+        assert_eq!(backlog.pop(now).unwrap().seq, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,635 @@
+//! The loop: one thread that polls everything, waits for nothing else, and always comes round.
+//!
+//! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
+//! line that is there is encoded ([`Agent::next_line`]). So a slow host costs no memory and what
+//! it gets is fresh. Deliberately not here: decisions about a test's end ([`crate::test_run`]),
+//! what of its output is kept ([`crate::output`]), and anything that may block on a test's doing.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use protocol::codec::encode;
+use protocol::wire::{
+    AGENT_PORT, Exit, FILES_PORT, Finished, GuestFacts, HEARTBEAT_MS, Message, Request, StartTest, VERSION,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open};
+use rustix::time::{ClockId, clock_gettime, clock_settime};
+
+use crate::cgroup::Cgroup;
+use crate::kmsg::Kmsg;
+use crate::launch;
+use crate::output::OutputLog;
+use crate::ports::{self, Port, Wrote};
+use crate::test_run::{Launch, MAX_SURVIVORS, Seen, Step, TestRun};
+
+/// The loop comes round at least this often: orphans announce their end to nobody.
+const TICK: Duration = Duration::from_millis(200);
+/// How often orphans are reaped at most.
+const REAP_EVERY: Duration = Duration::from_millis(20);
+/// How often the end of a test is looked at: an emptied cgroup tells nobody either.
+const ENDING_TICK: Duration = Duration::from_millis(10);
+/// How often a port without a host is looked at. Short: a restored guest answers that late.
+const HOST_CHECK: Duration = Duration::from_millis(20);
+/// The same while a test runs, which should not be disturbed.
+const HOST_CHECK_BUSY: Duration = Duration::from_millis(100);
+/// Pause between reads of a pipe that holds little: a test that prints letter by letter is not
+/// interrupted letter by letter.
+const PIPE_PAUSE: Duration = Duration::from_millis(5);
+/// A read of the pipe; a short one means that there is little to read.
+const READ: usize = 256 * 1024;
+/// Reads of the pipe in one round.
+const READS_AT_ONCE: usize = 16;
+/// Batches written in one round.
+const BATCHES_AT_ONCE: usize = 32;
+/// A host that took nothing for this long does not make a test wait.
+const STALL: Duration = Duration::from_millis(100);
+/// How long a power-off waits for what is still to be written.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Messages that may wait before no further requests are read.
+const MAX_CONTROL: usize = 1000;
+/// Longest text of a note or a refusal, bytes: escaped, it must still fit a line.
+const MAX_TEXT: usize = 4096;
+/// A clock that is off by more is set.
+const CLOCK_TOLERANCE_S: i64 = 2;
+
+/// The running test.
+#[derive(Debug)]
+struct Running {
+    run: TestRun,
+    pid: Pid,
+    /// Readable when its own process has ended; gone once that is known.
+    pidfd: Option<OwnedFd>,
+    report: Option<OwnedFd>,
+    launch: Launch,
+    pipe: Option<OwnedFd>,
+    pipe_resume: Instant,
+    output: OutputLog,
+    cgroup: Cgroup,
+    /// The report, which follows the last of the output.
+    finished: Option<Finished>,
+}
+
+/// What a polled descriptor is.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Port,
+    Kmsg,
+    Pipe,
+    Report,
+    TestProcess,
+}
+
+struct Agent {
+    port: Port,
+    files: Result<OwnedFd, String>,
+    kmsg: Option<Kmsg>,
+    control: VecDeque<Message>,
+    test: Option<Running>,
+    collector: Option<(Pid, u32)>,
+    facts: GuestFacts,
+    next_heartbeat: Instant,
+    next_reap: Instant,
+    next_host_check: Instant,
+    power_off_at: Option<Instant>,
+    /// There was more to write than one round allows.
+    write_again: bool,
+    buffer: Vec<u8>,
+}
+
+/// Serves requests until the machine ends. Returns why it cannot go on.
+pub(crate) fn serve(notes: Vec<String>) -> String {
+    let port = match ports::open(AGENT_PORT) {
+        Ok(port) => port,
+        Err(error) => return error,
+    };
+    let now = Instant::now();
+    let mut agent = Agent {
+        port: Port::new(port, now),
+        files: ports::open(FILES_PORT),
+        kmsg: None,
+        control: VecDeque::new(),
+        test: None,
+        collector: None,
+        facts: guest_facts(),
+        next_heartbeat: now,
+        next_reap: now,
+        next_host_check: now,
+        power_off_at: None,
+        write_again: false,
+        buffer: vec![0; READ],
+    };
+    for text in notes {
+        agent.note(text);
+    }
+    match Kmsg::open(now) {
+        Ok(kmsg) => agent.kmsg = Some(kmsg),
+        Err(error) => agent.note(format!("cannot open /dev/kmsg: {error}")),
+    }
+    crate::say("ready");
+    loop {
+        agent.tick(Instant::now());
+        agent.write(Instant::now());
+        if let Err(error) = agent.wait() {
+            return format!("cannot poll: {error}");
+        }
+    }
+}
+
+impl Agent {
+    /// Does what is due by the clock.
+    fn tick(&mut self, now: Instant) {
+        if self.power_off_at.is_some_and(|at| now >= at || self.is_written()) {
+            crate::boot::power_off();
+        }
+        if now >= self.next_host_check {
+            self.next_host_check = now + if self.test.is_some() { HOST_CHECK_BUSY } else { HOST_CHECK };
+            self.port.look_for_host();
+        }
+        if now >= self.next_reap {
+            self.next_reap = now + REAP_EVERY;
+            self.reap(now);
+        }
+        self.advance_test(now);
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
+            self.heartbeat();
+        }
+    }
+
+    /// True if nothing that matters waits for the host, or there is no host.
+    fn is_written(&self) -> bool {
+        !self.port.has_session() || (self.port.out.is_empty() && self.control.is_empty())
+    }
+
+    // ---- waiting -----------------------------------------------------------------------------
+
+    /// Polls until something happens or is due, and handles what happened.
+    fn wait(&mut self) -> rustix::io::Result<()> {
+        let ready = match self.poll(Instant::now()) {
+            Err(Errno::INTR) => Vec::new(),
+            other => other?,
+        };
+        let now = Instant::now();
+        for (source, flags) in ready {
+            match source {
+                Source::Port => self.read_requests(flags, now),
+                Source::Kmsg => self.kmsg.iter_mut().for_each(|kmsg| kmsg.read(now)),
+                Source::Pipe => self.drain_pipe(READS_AT_ONCE, now),
+                Source::Report => self.read_report(),
+                Source::TestProcess => {
+                    // Readable for ever from now on; what remains to be done is to reap.
+                    self.test.iter_mut().for_each(|test| test.pidfd = None);
+                    self.reap(now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, now: Instant) -> rustix::io::Result<Vec<(Source, PollFlags)>> {
+        let timeout = self.timeout(now);
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let session = self.port.has_session();
+        // Without a host, the kernel's buffer is where its log waits.
+        let read_kmsg = session && self.kmsg.as_mut().is_some_and(|kmsg| kmsg.wants_read(now));
+        let read_pipe = self.wants_output(now);
+
+        let mut polled: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(5);
+        if let Some(fd) = self.port.poll_fd() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, self.control.len() < MAX_CONTROL);
+            flags.set(PollFlags::OUT, session && !self.port.out.is_empty());
+            polled.push((Source::Port, fd, flags));
+        }
+        if let Some(kmsg) = self.kmsg.as_ref().filter(|_| read_kmsg) {
+            polled.push((Source::Kmsg, kmsg.fd(), PollFlags::IN));
+        }
+        if let Some(test) = &self.test {
+            if let Some(pipe) = test.pipe.as_ref().filter(|_| read_pipe) {
+                polled.push((Source::Pipe, pipe.as_fd(), PollFlags::IN));
+            }
+            if let Some(report) = &test.report {
+                polled.push((Source::Report, report.as_fd(), PollFlags::IN));
+            }
+            if let Some(pidfd) = &test.pidfd {
+                polled.push((Source::TestProcess, pidfd.as_fd(), PollFlags::IN));
+            }
+        }
+        let mut fds: Vec<_> =
+            polled.iter().map(|&(_, fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+        poll(&mut fds, Some(&timeout))?;
+        let flags = fds.iter().map(PollFd::revents);
+        Ok(polled
+            .iter()
+            .map(|&(source, ..)| source)
+            .zip(flags)
+            .filter(|(_, flags)| !flags.is_empty())
+            .collect())
+    }
+
+    /// How long to wait if nothing happens.
+    fn timeout(&mut self, now: Instant) -> Duration {
+        if self.write_again {
+            return Duration::ZERO;
+        }
+        let mut due = vec![TICK];
+        let mut at = |instant: Instant| due.push(instant.saturating_duration_since(now));
+        self.power_off_at.into_iter().for_each(&mut at);
+        if self.port.poll_fd().is_none() {
+            at(self.next_host_check);
+        }
+        let session = self.port.has_session();
+        if session {
+            at(self.next_heartbeat);
+        }
+        if let Some(test) = &self.test {
+            if test.run.is_ending() {
+                due.push(ENDING_TICK);
+            }
+            if test.pipe.is_some() {
+                // While the test is held back, nothing but a stall lets it go on.
+                let resume = test.pipe_resume.saturating_duration_since(now);
+                due.push(if resume.is_zero() { STALL } else { resume });
+            }
+        }
+        // What waits while a batch is under way is looked at when the host has taken that.
+        if session && self.port.out.is_empty() {
+            due.extend(self.test.as_mut().and_then(|test| test.output.next_chunk_in(now)));
+            due.extend(self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.next_in(now)));
+        }
+        if session {
+            due.extend(self.kmsg.as_ref().and_then(|kmsg| kmsg.resume_in(now)));
+        }
+        due.into_iter().min().unwrap_or(TICK)
+    }
+
+    // ---- to the host -------------------------------------------------------------------------
+
+    /// Writes as long as the host takes it, within bounds.
+    fn write(&mut self, now: Instant) {
+        self.write_again = false;
+        if !self.port.has_session() {
+            return;
+        }
+        for _ in 0..BATCHES_AT_ONCE {
+            while self.port.out.has_room()
+                && let Some(message) = self.next_message(now)
+            {
+                self.port.out.push(&encode(&message));
+            }
+            if self.port.out.is_empty() {
+                return;
+            }
+            match self.port.write(now) {
+                Wrote::All => {}
+                Wrote::Blocked | Wrote::Gone => return,
+            }
+        }
+        self.write_again = true;
+    }
+
+    /// The most important message that waits.
+    fn next_message(&mut self, now: Instant) -> Option<Message> {
+        if let Some(message) = self.control.pop_front() {
+            return Some(message);
+        }
+        let mut over = false;
+        if let Some(test) = &mut self.test {
+            if let Some((offset, data)) = test.output.next_chunk(now) {
+                return Some(Message::Output { attempt: test.run.attempt(), offset, data });
+            }
+            over = test.finished.is_some() && test.output.is_drained();
+        }
+        // What the kernel said during the test comes before its end, as far as the budget goes.
+        if let Some(record) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
+            let (seq, at_us, level, text) = (record.seq, record.at_us, record.level, record.text);
+            return Some(Message::Kmsg { seq, at_us, level, text });
+        }
+        if over {
+            return self.test.take()?.finished.map(Message::Finished);
+        }
+        None
+    }
+
+    fn note(&mut self, text: String) {
+        if self.control.len() < MAX_CONTROL {
+            self.control.push_back(Message::Note { text: clip(text) });
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.control.push_back(Message::Refused { reason: clip(reason) });
+    }
+
+    fn heartbeat(&mut self) {
+        if !self.port.has_session() {
+            return;
+        }
+        // A host that does not read finds one when it comes back, not all of them.
+        self.control.retain(|message| !matches!(message, Message::Heartbeat { .. }));
+        self.control.push_back(Message::Heartbeat {
+            uptime_ms: uptime_ms(),
+            mem_available_kib: meminfo_kib("MemAvailable:"),
+            output_bytes: self.test.as_ref().map_or(0, |test| test.output.total()),
+        });
+    }
+
+    // ---- from the host -----------------------------------------------------------------------
+
+    fn read_requests(&mut self, flags: PollFlags, now: Instant) {
+        if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            for request in self.port.read() {
+                match request {
+                    Ok(request) => self.handle(request, now),
+                    Err(garbage) => {
+                        self.refuse(format!("not a request: {}: {}", garbage.error, garbage.excerpt));
+                    }
+                }
+            }
+        }
+        // After the last words of a host that has gone.
+        if flags.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+            self.port.host_left();
+        }
+    }
+
+    fn handle(&mut self, request: Request, now: Instant) {
+        match request {
+            Request::Hello { version, session } => self.hello(version, session, now),
+            Request::StartTest(test) => self.start_test(&test, now),
+            Request::StopTest { attempt } => self.stop_test(attempt, now),
+            Request::Collect { attempt, patterns, max_bytes } => self.collect(attempt, &patterns, max_bytes),
+            Request::PowerOff => self.power_off_at = Some(now + LAST_WORDS),
+        }
+    }
+
+    fn hello(&mut self, version: u32, session: u64, now: Instant) {
+        if version != VERSION {
+            self.note(format!("the harness speaks version {version} of the protocol, the agent {VERSION}"));
+        }
+        let guest = self.facts.clone();
+        let answer = encode(&Message::Hello { version: VERSION, session, guest });
+        self.control.retain(|message| !matches!(message, Message::Heartbeat { .. }));
+        self.port.open_session(&answer, now);
+        self.next_heartbeat = now;
+        if let Some((pid, _)) = self.collector {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        // After a snapshot was restored, the guest's clock shows when it was taken. Not during a
+        // test, which may be measuring time.
+        if self.test.is_none() {
+            set_clock();
+        }
+    }
+
+    fn start_test(&mut self, request: &StartTest, now: Instant) {
+        let attempt = request.attempt;
+        let objection = match &self.test {
+            Some(test) => Some(format!("attempt {} is not over", test.run.attempt())),
+            None => launch::objection(request).map(str::to_owned),
+        };
+        if let Some(objection) = objection {
+            return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
+        }
+        let started =
+            Cgroup::create(attempt).and_then(|cgroup| Ok((launch::launch(request, cgroup.path())?, cgroup)));
+        match started {
+            Ok((launched, cgroup)) => {
+                let grace = Duration::from_millis(request.grace_ms);
+                let pid = launched.pid;
+                self.test = Some(Running {
+                    run: TestRun::new(attempt, pid.as_raw_nonzero().get().unsigned_abs(), grace, now),
+                    pid,
+                    pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(),
+                    report: Some(launched.report),
+                    launch: Launch::Pending,
+                    pipe: Some(launched.output),
+                    pipe_resume: now,
+                    output: OutputLog::new(request.output, now),
+                    cgroup,
+                    finished: None,
+                });
+            }
+            Err(error) => {
+                self.note(format!("attempt {attempt} could not be started: {error}"));
+                let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
+                let mut run = TestRun::new(attempt, 0, Duration::ZERO, now);
+                run.reaped(Exit::NotStarted(errno), now);
+                self.control.push_back(Message::Finished(run.finished(Vec::new(), None, 0, now)));
+            }
+        }
+    }
+
+    fn stop_test(&mut self, attempt: u32, now: Instant) {
+        match &mut self.test {
+            Some(test) if test.run.attempt() == attempt => {
+                if test.run.stop(now) == Some(Step::Kill) {
+                    test.kill();
+                }
+            }
+            Some(_) | None => self.refuse(format!("cannot stop attempt {attempt}: it does not run")),
+        }
+    }
+
+    fn collect(&mut self, attempt: u32, patterns: &[String], max_bytes: u64) {
+        let started = match (&self.files, &self.collector) {
+            (Err(error), _) => Err(error.clone()),
+            (Ok(_), Some((_, other))) => Err(format!("files of attempt {other} are under way")),
+            (Ok(port), None) => {
+                launch::collect(attempt, patterns, max_bytes, port).map_err(|error| error.to_string())
+            }
+        };
+        match started {
+            Ok(pid) => self.collector = Some((pid, attempt)),
+            Err(reason) => self.refuse(format!("cannot collect files of attempt {attempt}: {reason}")),
+        }
+    }
+
+    // ---- the test ----------------------------------------------------------------------------
+
+    /// True if the test's pipe should be read now.
+    fn wants_output(&mut self, now: Instant) -> bool {
+        let stalled = self.port.is_stalled(STALL, now);
+        self.test.as_mut().is_some_and(|test| {
+            now >= test.pipe_resume && (test.run.is_ending() || !test.output.should_hold_back(stalled, now))
+        })
+    }
+
+    fn drain_pipe(&mut self, n_reads: usize, now: Instant) {
+        let Some(test) = &mut self.test else { return };
+        for _ in 0..n_reads {
+            let Some(pipe) = &test.pipe else { return };
+            match rustix::io::read(pipe, &mut self.buffer) {
+                Ok(0) => test.pipe = None,
+                Ok(n) => {
+                    test.output.push(&self.buffer[..n], now);
+                    if n < READ {
+                        test.pipe_resume = now + PIPE_PAUSE;
+                    }
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => test.pipe = None,
+            }
+        }
+    }
+
+    /// Reads what the launcher has to say, if it does.
+    fn read_report(&mut self) {
+        let Some(test) = &mut self.test else { return };
+        let Some(report) = &test.report else { return };
+        let mut buffer = [0; 4096];
+        let n = match rustix::io::read(report, &mut buffer) {
+            Ok(n) => n,
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(_) => 0,
+        };
+        test.report = None;
+        let report = String::from_utf8_lossy(&buffer[..n]);
+        if let Some((errno, what)) = launch::parse_report(&report) {
+            test.launch = Launch::Failed(errno);
+            let attempt = test.run.attempt();
+            let error = Errno::from_raw_os_error(errno);
+            self.note(format!("attempt {attempt} could not be started: cannot {what}: {error}"));
+        } else {
+            test.launch = Launch::Done;
+        }
+    }
+
+    /// Waits for the dead, without waiting.
+    fn reap(&mut self, now: Instant) {
+        for _ in 0..1000 {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.reaped(pid, status, now),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn reaped(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
+        let exit = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => return,
+        };
+        if let Some(test) = self.test.as_mut().filter(|test| test.pid == pid) {
+            test.run.reaped(exit, now);
+            test.pidfd = None;
+            test.pipe_resume = now;
+            self.read_report();
+            self.drain_pipe(READS_AT_ONCE, now);
+        } else if let Some((_, attempt)) = self.collector.filter(|&(collector, _)| collector == pid) {
+            self.collector = None;
+            if exit != Exit::Code(0) {
+                self.refuse(format!("files of attempt {attempt} were not all sent: {exit:?}"));
+            }
+        }
+    }
+
+    /// Takes the test as far as it goes now.
+    fn advance_test(&mut self, now: Instant) {
+        while let Some(test) = self.test.as_mut().filter(|test| !test.run.is_over()) {
+            let seen = Seen {
+                launch: test.launch,
+                pipe_open: test.pipe.is_some(),
+                // Only then does it matter, and looking is not free.
+                populated: !test.run.has_ended() && !test.run.is_ending() || test.cgroup.is_populated(),
+            };
+            match test.run.step(seen, now) {
+                Some(Step::Started) => {
+                    let attempt = test.run.attempt();
+                    self.control.push_back(Message::Started { attempt });
+                }
+                Some(Step::NoteAndKill) => {
+                    test.run.survived(test.cgroup.processes(MAX_SURVIVORS));
+                    test.kill();
+                }
+                Some(Step::Kill) => test.kill(),
+                Some(Step::Finish) => self.finish_test(now),
+                None => {
+                    // Whoever joined since is met too: a launcher that was late, or, where the
+                    // kernel cannot kill a cgroup at once, a child that was just forked.
+                    if test.run.is_killing() {
+                        test.kill();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The test is over: closes its books. The report follows the last of its output.
+    fn finish_test(&mut self, now: Instant) {
+        self.drain_pipe(READS_AT_ONCE, now);
+        if let Some(kmsg) = self.kmsg.as_mut().filter(|_| self.port.has_session()) {
+            kmsg.read(now);
+        }
+        let Some(test) = &mut self.test else { return };
+        test.pipe = None;
+        test.pidfd = None;
+        test.report = None;
+        test.output.finish();
+        let left = test.cgroup.processes(MAX_SURVIVORS);
+        let cpu_ms = test.cgroup.cpu_ms();
+        test.finished = Some(test.run.finished(left, cpu_ms, test.output.total(), now));
+        test.cgroup.remove();
+    }
+}
+
+impl Running {
+    fn kill(&self) {
+        self.cgroup.kill();
+        // The launcher may not have joined yet.
+        if !self.run.has_ended() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+    }
+}
+
+/// Bounds a text.
+fn clip(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
+
+fn uptime_ms() -> u64 {
+    let uptime = clock_gettime(ClockId::Boottime);
+    uptime.tv_sec.unsigned_abs() * 1000 + uptime.tv_nsec.unsigned_abs() / 1_000_000
+}
+
+/// A value of `/proc/meminfo`, 0 if it is not there.
+fn meminfo_kib(key: &str) -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let value =
+        meminfo.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
+    value.unwrap_or(0)
+}
+
+fn guest_facts() -> GuestFacts {
+    let uname = rustix::system::uname();
+    GuestFacts {
+        kernel_release: uname.release().to_string_lossy().into_owned(),
+        kernel_version: uname.version().to_string_lossy().into_owned(),
+        boot_ms: uptime_ms(),
+        mem_total_kib: meminfo_kib("MemTotal:"),
+        n_cpus: std::thread::available_parallelism().map_or(1, |n| n.get().try_into().unwrap_or(u32::MAX)),
+    }
+}
+
+/// Sets the clock by the machine's own, which the hypervisor keeps right over a restore.
+fn set_clock() {
+    let rtc = fs::read_to_string("/sys/class/rtc/rtc0/since_epoch");
+    let Some(seconds) = rtc.ok().and_then(|text| text.trim().parse::<i64>().ok()) else { return };
+    let mut clock = clock_gettime(ClockId::Realtime);
+    if (clock.tv_sec - seconds).abs() > CLOCK_TOLERANCE_S {
+        clock.tv_sec = seconds;
+        let _ = clock_settime(ClockId::Realtime, clock);
+    }
+}

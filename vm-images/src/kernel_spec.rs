@@ -1,0 +1,276 @@
+//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`. Pure.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use debversion::Version;
+
+use crate::package::RemoteFile;
+
+/// A kernel, as the user names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelSpec {
+    /// `deb:6.12`, `deb:6.12-amd64`: the newest build of a branch.
+    Branch {
+        /// Upstream's branch, `6.12`.
+        branch: String,
+        /// Debian's flavour of the kernel, `cloud-amd64` unless said otherwise.
+        flavour: String,
+    },
+    /// `deb:6.12.107+deb13-cloud-amd64`: exactly this one, by `uname -r`.
+    Exact {
+        /// `uname -r`.
+        release: String,
+    },
+}
+
+/// Debian's flavour of the kernel that is used unless another is named: small, with all of md and dm
+/// but md-linear and dm-dust.
+pub const DEFAULT_FLAVOUR: &str = "cloud-amd64";
+
+/// Flavours that Debian builds for this architecture.
+const FLAVOURS: [&str; 3] = ["cloud-amd64", "rt-amd64", "amd64"];
+
+/// Why a text names no kernel.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{text}` names no kernel: expected `deb:BRANCH` as in deb:6.12, or `deb:RELEASE` as in \
+     deb:6.12.107+deb13-cloud-amd64; `cargo xtask kernel list` shows what there is"
+)]
+pub struct BadKernelSpec {
+    text: String,
+}
+
+impl FromStr for KernelSpec {
+    type Err = BadKernelSpec;
+
+    fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
+        let bad = || BadKernelSpec { text: text.to_owned() };
+        let name = text.strip_prefix("deb:").ok_or_else(bad)?;
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "+.-~".contains(c)) {
+            return Err(bad());
+        }
+        let (version, flavour) = split_flavour(name);
+        if is_branch(version) {
+            let flavour = flavour.unwrap_or(DEFAULT_FLAVOUR).to_owned();
+            return Ok(KernelSpec::Branch { branch: version.to_owned(), flavour });
+        }
+        match flavour {
+            Some(_) if version.starts_with(|c: char| c.is_ascii_digit()) => {
+                Ok(KernelSpec::Exact { release: name.to_owned() })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for KernelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KernelSpec::Branch { branch, flavour } if flavour == DEFAULT_FLAVOUR => write!(f, "deb:{branch}"),
+            KernelSpec::Branch { branch, flavour } => write!(f, "deb:{branch}-{flavour}"),
+            KernelSpec::Exact { release } => write!(f, "deb:{release}"),
+        }
+    }
+}
+
+/// A kernel that the mirror offers: its packages in one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebianKernel {
+    /// `uname -r`.
+    pub release: String,
+    /// `6.12`, from the package's version: `6.1.0-56-amd64` is of branch 6.1, version 6.1.192-2.
+    pub branch: String,
+    /// Debian's flavour.
+    pub flavour: String,
+    /// The packages' version.
+    pub version: String,
+    /// One image, or since 7.2 image, binary and modules.
+    pub files: Vec<RemoteFile>,
+}
+
+/// True if a package of this name belongs to a kernel that we can boot.
+pub fn is_kernel_package(name: &str) -> bool {
+    release_of(name).is_some()
+}
+
+/// Orders package versions as Debian policy 5.6.12 does; what is no version comes first.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    match (a.parse::<Version>(), b.parse::<Version>()) {
+        (Ok(a), Ok(b)) => a.cmp(&b),
+        (Ok(_), Err(_)) => Ordering::Greater,
+        (Err(_), Ok(_)) => Ordering::Less,
+        (Err(_), Err(_)) => a.cmp(b),
+    }
+}
+
+/// Groups packages into kernels, oldest first. Of a release that several suites have, the highest
+/// version counts.
+pub fn kernels(packages: &[RemoteFile]) -> Vec<DebianKernel> {
+    let mut newest: BTreeMap<(String, String), &RemoteFile> = BTreeMap::new();
+    for package in packages {
+        let Some((part, release)) = release_of(&package.name) else { continue };
+        newest
+            .entry((release.to_owned(), part.to_owned()))
+            .and_modify(|best| {
+                if compare_versions(&package.version, &best.version).is_gt() {
+                    *best = package;
+                }
+            })
+            .or_insert(package);
+    }
+    let mut found: BTreeMap<String, Vec<&RemoteFile>> = BTreeMap::new();
+    for ((release, _), package) in newest {
+        found.entry(release).or_default().push(package);
+    }
+    let mut kernels: Vec<_> = found
+        .into_iter()
+        .filter_map(|(release, files)| {
+            let image = files.iter().find(|file| file.name.starts_with("linux-image-"))?;
+            let version = image.version.clone();
+            let (_, flavour) = split_flavour(&release);
+            Some(DebianKernel {
+                branch: branch_of(&version)?,
+                flavour: flavour?.to_owned(),
+                version,
+                files: files.into_iter().cloned().collect(),
+                release: release.clone(),
+            })
+        })
+        .collect();
+    kernels.sort_by(|a, b| compare_versions(&a.version, &b.version).then_with(|| a.release.cmp(&b.release)));
+    kernels
+}
+
+/// The kernel that a spec means.
+pub fn choose<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Option<&'a DebianKernel> {
+    match spec {
+        KernelSpec::Branch { branch, flavour } => {
+            kernels.iter().rfind(|kernel| kernel.branch == *branch && kernel.flavour == *flavour)
+        }
+        KernelSpec::Exact { release } => kernels.iter().rfind(|kernel| kernel.release == *release),
+    }
+}
+
+/// What is most like a spec that names nothing: for the error message.
+pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Vec<&'a str> {
+    let (wanted, flavour) = match spec {
+        KernelSpec::Branch { branch, flavour } => (branch.as_str(), flavour.as_str()),
+        KernelSpec::Exact { release } => {
+            let (version, flavour) = split_flavour(release);
+            (version, flavour.unwrap_or(DEFAULT_FLAVOUR))
+        }
+    };
+    let common = |text: &str| text.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+    let mut ranked: Vec<_> = kernels.iter().filter(|kernel| kernel.flavour == flavour).rev().collect();
+    ranked.sort_by_key(|kernel| std::cmp::Reverse(common(&kernel.release)));
+    ranked.into_iter().take(5).map(|kernel| kernel.release.as_str()).collect()
+}
+
+/// `linux-image-R`, `linux-binary-R`, `linux-modules-R` → the part and R, if R is a release.
+fn release_of(package: &str) -> Option<(&str, &str)> {
+    let rest = package.strip_prefix("linux-")?;
+    let (part, release) = rest.split_once('-')?;
+    let (version, flavour) = split_flavour(release);
+    let is_exact = version.starts_with(|c: char| c.is_ascii_digit()) && !is_branch(version);
+    (["image", "binary", "modules"].contains(&part) && flavour.is_some() && is_exact)
+        .then_some((part, release))
+}
+
+fn split_flavour(name: &str) -> (&str, Option<&str>) {
+    for flavour in FLAVOURS {
+        if let Some(version) = name.strip_suffix(flavour).and_then(|rest| rest.strip_suffix('-')) {
+            return (version, Some(flavour));
+        }
+    }
+    (name, None)
+}
+
+fn is_branch(version: &str) -> bool {
+    let parts: Vec<_> = version.split('.').collect();
+    parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()))
+}
+
+fn branch_of(version: &str) -> Option<String> {
+    let mut parts = version.split('.');
+    let (major, minor) = (parts.next()?, parts.next()?);
+    let minor: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    Some(format!("{major}.{minor}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, version: &str) -> RemoteFile {
+        let sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        format!("{name} {version} debian pool/{name}_{version}.deb 1 {sha}").parse().unwrap()
+    }
+
+    fn mirror() -> Vec<DebianKernel> {
+        kernels(&[
+            package("linux-image-6.1.0-47-cloud-amd64", "6.1.176-1"),
+            package("linux-image-6.1.0-56-cloud-amd64", "6.1.192-2"),
+            package("linux-image-6.12.95+deb12-cloud-amd64", "6.12.95-1~bpo12+1"),
+            package("linux-image-6.12.95+deb13-cloud-amd64", "6.12.95-1"),
+            package("linux-image-6.12.117+deb13-cloud-amd64", "6.12.117-1"),
+            package("linux-image-6.12.117+deb13-amd64", "6.12.117-1"),
+            package("linux-image-6.12-cloud-amd64", "6.12.117-1"),
+            package("linux-image-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
+            package("linux-binary-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
+            package("linux-modules-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
+            package("linux-image-cloud-amd64", "6.12.117-1"),
+        ])
+    }
+
+    fn check(spec: &str, release: Option<&str>) {
+        let kernels = mirror();
+        let chosen = choose(&kernels, &spec.parse().unwrap());
+        assert_eq!(chosen.map(|kernel| kernel.release.as_str()), release, "{spec}");
+    }
+
+    #[test]
+    fn a_branch_means_its_newest_build() {
+        check("deb:6.12", Some("6.12.117+deb13-cloud-amd64"));
+        check("deb:6.1", Some("6.1.0-56-cloud-amd64"));
+        check("deb:6.12-amd64", Some("6.12.117+deb13-amd64"));
+        check("deb:5.10", None);
+    }
+
+    #[test]
+    fn an_exact_release_means_itself() {
+        check("deb:6.12.95+deb12-cloud-amd64", Some("6.12.95+deb12-cloud-amd64"));
+        check("deb:6.12.96+deb13-cloud-amd64", None);
+    }
+
+    #[test]
+    fn a_split_image_brings_all_its_packages() {
+        let kernels = mirror();
+        let kernel = choose(&kernels, &"deb:7.3".parse().unwrap()).unwrap();
+        assert_eq!(kernel.files.len(), 3);
+    }
+
+    #[test]
+    fn backports_sort_before_what_they_are_made_from() {
+        assert!(compare_versions("6.12.95-1~bpo12+1", "6.12.95-1").is_lt());
+    }
+
+    #[test]
+    fn similar_names_are_offered() {
+        let kernels = mirror();
+        let offered = similar(&kernels, &"deb:6.12.118+deb13-cloud-amd64".parse().unwrap());
+        assert_eq!(offered[0], "6.12.117+deb13-cloud-amd64");
+    }
+
+    #[test]
+    fn specs_round_trip_and_nonsense_is_refused() {
+        for text in ["deb:6.12", "deb:6.12-amd64", "deb:6.12.107+deb13-cloud-amd64"] {
+            assert_eq!(text.parse::<KernelSpec>().unwrap().to_string(), text);
+        }
+        for text in ["6.12", "deb:", "deb:latest", "deb:6.12.107", "deb:../x-amd64", "tree:/x"] {
+            assert!(text.parse::<KernelSpec>().is_err(), "{text}");
+        }
+    }
+}

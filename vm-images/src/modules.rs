@@ -1,0 +1,122 @@
+//! Kernel modules: decompressing them, and which ones it takes to reach the guest's root. Pure but
+//! for [`decompress`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// What it takes to find the channels and mount the root, in the order in which it is wanted:
+/// virtio_pci first, because there is no channel before it. Any of these may be built in.
+const BOOT_MODULES: [&str; 9] = [
+    "virtio_pci",
+    "virtio_console",
+    "virtio_blk",
+    "virtio_rng",
+    "squashfs",
+    "overlay",
+    "loop",
+    "vmgenid",
+    "pvpanic-pci",
+];
+
+/// Decompresses every `.ko.xz` below `tree` in place, on all cores: the guest would pay for it in
+/// each test, and under software emulation dearly.
+pub(crate) fn decompress(tree: &Path) -> io::Result<()> {
+    let mut compressed = Vec::new();
+    for entry in walkdir::WalkDir::new(tree) {
+        let path = entry?.into_path();
+        if path.to_string_lossy().ends_with(".ko.xz") {
+            compressed.push(path);
+        }
+    }
+    let queue = Mutex::new(compressed.into_iter());
+    let n_workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..n_workers)
+            .map(|_| {
+                scope.spawn(|| -> io::Result<()> {
+                    loop {
+                        let next = queue.lock().expect("no worker panics with the lock").next();
+                        let Some(path) = next else { return Ok(()) };
+                        let mut reader = liblzma::read::XzDecoder::new(File::open(&path)?);
+                        io::copy(&mut reader, &mut File::create(path.with_extension(""))?)?;
+                        fs::remove_file(&path)?;
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
+    })
+}
+
+/// The modules to load at boot, each after those that it needs, as paths relative to the folder of
+/// `modules.dep` (its text is `dependencies`).
+pub(crate) fn boot_order(dependencies: &str) -> Vec<PathBuf> {
+    let mut needs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut by_name: BTreeMap<String, &str> = BTreeMap::new();
+    for line in dependencies.lines() {
+        if let Some((path, rest)) = line.split_once(':') {
+            needs.insert(path, rest.split_whitespace().collect());
+            by_name.insert(module_name(path), path);
+        }
+    }
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    for name in BOOT_MODULES {
+        if let Some(&path) = by_name.get(&name.replace('-', "_")) {
+            visit(path, &needs, &mut seen, &mut order);
+        }
+    }
+    order.into_iter().map(PathBuf::from).collect()
+}
+
+/// Depth first: what a module needs comes before it. `seen` also ends a cycle, which depmod
+/// would have refused.
+fn visit<'a>(
+    path: &'a str,
+    needs: &BTreeMap<&'a str, Vec<&'a str>>,
+    seen: &mut BTreeSet<&'a str>,
+    order: &mut Vec<&'a str>,
+) {
+    if !seen.insert(path) {
+        return;
+    }
+    for &needed in needs.get(path).into_iter().flatten() {
+        visit(needed, needs, seen, order);
+    }
+    order.push(path);
+}
+
+/// The name that the kernel knows a module by: the file's, with `_` for `-`.
+pub(crate) fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    file.split(".ko").next().unwrap_or(file).replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_module_needs_comes_first() {
+        let dependencies = "kernel/fs/overlayfs/overlay.ko:\n\
+             kernel/drivers/virtio/virtio_pci.ko: kernel/drivers/virtio/virtio_pci_modern_dev.ko kernel/drivers/virtio/virtio.ko\n\
+             kernel/drivers/virtio/virtio_pci_modern_dev.ko:\n\
+             kernel/drivers/virtio/virtio.ko:\n\
+             kernel/drivers/block/virtio_blk.ko: kernel/drivers/virtio/virtio.ko\n\
+             kernel/unrelated.ko:\n";
+        let order = boot_order(dependencies);
+        let at = |name: &str| order.iter().position(|path| path.ends_with(name)).unwrap();
+        assert!(at("virtio.ko") < at("virtio_pci.ko"));
+        assert!(at("virtio_pci.ko") < at("virtio_blk.ko"));
+        assert!(!order.iter().any(|path| path.ends_with("unrelated.ko")));
+        assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len());
+    }
+
+    #[test]
+    fn names_are_the_kernels() {
+        assert_eq!(module_name("kernel/drivers/misc/pvpanic/pvpanic-pci.ko.xz"), "pvpanic_pci");
+    }
+}

@@ -1,0 +1,46 @@
+//! `cargo xtask kernel`: what the mirror offers, and fetching it.
+
+use anyhow::Result;
+use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
+
+use crate::cli::KernelCommand;
+use crate::exit::Exit;
+use crate::session::Session;
+
+pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
+    match command {
+        KernelCommand::List { branch, all_flavours } => list(session, branch.as_deref(), *all_flavours),
+        KernelCommand::Fetch { specs } => fetch(session, specs),
+    }
+}
+
+fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<Exit> {
+    let kernels = session.images()?.kernels_offered()?;
+    session.terminal.end_step();
+    let mut n_shown = 0;
+    for kernel in &kernels {
+        let wanted = branch.is_none_or(|branch| branch == kernel.branch)
+            && (all_flavours || kernel.flavour == DEFAULT_FLAVOUR);
+        if wanted {
+            println!("{:<8} {:<24} deb:{}", kernel.branch, kernel.version, kernel.release);
+            n_shown += 1;
+        }
+    }
+    if n_shown > 0 {
+        return Ok(Exit::Passed);
+    }
+    let mut branches: Vec<_> = kernels.iter().map(|kernel| kernel.branch.as_str()).collect();
+    branches.dedup();
+    session.terminal.say(&format!("no such kernel; the mirror has branches {}", branches.join(", ")));
+    Ok(Exit::NothingRan)
+}
+
+fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {
+    let images = session.images()?;
+    for spec in specs {
+        let kernel = images.kernel(spec)?;
+        session.terminal.end_step();
+        println!("{spec}  {}  {}  {}", kernel.release, kernel.version, kernel.artifact.dir.display());
+    }
+    Ok(Exit::Passed)
+}

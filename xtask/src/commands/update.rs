@@ -1,0 +1,26 @@
+//! `cargo xtask update`: renews the lock file, and says what changed.
+
+use anyhow::Result;
+use vm_images::lock::Lock;
+
+use crate::cli::UpdateOptions;
+use crate::exit::Exit;
+use crate::session::{Session, lock_file};
+
+pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
+    let path = lock_file();
+    let old = Lock::read(&path)?;
+    let new = session.images()?.newest_lock(&options.kernels)?;
+    session.terminal.end_step();
+    let changes = old.changes(&new);
+    for change in &changes {
+        println!("{change}");
+    }
+    if options.dry_run {
+        session.terminal.say(&format!("{} changes, not written (--dry-run)", changes.len()));
+    } else {
+        new.write(&path)?;
+        session.terminal.say(&format!("{} changes written to {}", changes.len(), path.display()));
+    }
+    Ok(Exit::Passed)
+}

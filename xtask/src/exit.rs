@@ -1,0 +1,50 @@
+//! Exit codes: the one place that defines them. They are classes, never counts.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything asked for was done, and every test that ran did as expected.
+    Passed,
+    /// At least one test failed, hung, crashed, corrupted data, or skipped unexpectedly.
+    TestsFailed,
+    /// The command line, a configuration file or a name in it makes no sense.
+    Usage,
+    /// No test ran, though nothing went wrong: all were expected skips, or none matched.
+    NothingRan,
+    /// The harness or the host failed; nothing is known about the kernel.
+    Infra,
+    /// The user or a signal ended it.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Exit::Passed => 0,
+            Exit::TestsFailed => 1,
+            Exit::Usage => 2,
+            Exit::NothingRan => 3,
+            Exit::Infra => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// The codes, for `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0    passed
+  1    tests failed, hung, crashed, corrupted data or skipped unexpectedly
+  2    the command line or a configuration file makes no sense
+  3    nothing ran
+  4    the harness or the host failed; nothing is known about the kernel
+  130  interrupted";

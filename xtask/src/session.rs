@@ -1,0 +1,59 @@
+//! What every command stands on: cancellation by signals, the store with its janitor, the
+//! terminal. Made once in `main`, dropped last.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use vm_images::apt::Apt;
+use vm_images::host::{Cancel, Host};
+use vm_images::images::Images;
+use vm_images::janitor::Janitor;
+use vm_images::lock::Lock;
+use vm_images::mirror::Mirror;
+use vm_images::store::Store;
+
+use crate::terminal::Terminal;
+
+/// Name of the hidden command that [`Janitor`] runs.
+pub(crate) const JANITOR_COMMAND: &str = "janitor";
+
+/// One call of `cargo xtask`.
+pub(crate) struct Session {
+    pub(crate) host: Host,
+    pub(crate) store: Store,
+    pub(crate) terminal: Arc<Terminal>,
+    mirror: Option<String>,
+    /// Last, so that it cleans up after everything else is gone.
+    _janitor: Janitor,
+}
+
+impl Session {
+    /// Opens the store and starts its janitor.
+    pub(crate) fn open(cancel: &Cancel, terminal: Arc<Terminal>, mirror: Option<String>) -> Result<Self> {
+        let store = Store::open(&Store::default_root()?)?;
+        let program = std::env::current_exe().context("failed to find our own program")?;
+        let janitor = Janitor::start(&program, &[JANITOR_COMMAND], store.temporary())
+            .context("failed to start the janitor of temporary files")?;
+        let host = Host::new(cancel.clone()).keep_logs(store.root().join("logs"));
+        Ok(Session { host, store, terminal, mirror, _janitor: janitor })
+    }
+
+    /// Images, by the lock file of this work tree.
+    pub(crate) fn images(&self) -> Result<Images<'_>> {
+        let mirror = Mirror::detect(self.mirror.as_deref())?;
+        let apt = Apt::new(&self.host, &self.store, mirror, &*self.terminal);
+        let lock = Lock::read(&lock_file())?;
+        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal))
+    }
+}
+
+/// Top of the work tree that this program was built from.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// The lock file.
+pub(crate) fn lock_file() -> PathBuf {
+    workspace().join("vm-images/artifacts.lock")
+}

@@ -1,0 +1,125 @@
+//! Progress on standard error: moving lines on a terminal, plain lines elsewhere. Data never
+//! goes through here.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use vm_images::progress::Progress;
+
+/// Where progress is shown.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    started: Instant,
+    bars: Option<MultiProgress>,
+    step: Mutex<Option<ProgressBar>>,
+    colour: bool,
+}
+
+/// One line that moves: a VM, or a step of preparation.
+#[derive(Debug)]
+pub(crate) struct Line(Option<ProgressBar>);
+
+impl Terminal {
+    /// Looks at standard error and `NO_COLOR` (no-color.org).
+    pub(crate) fn detect() -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Terminal {
+            started: Instant::now(),
+            bars: is_terminal.then(MultiProgress::new),
+            step: Mutex::new(None),
+            colour,
+        }
+    }
+
+    /// Says nothing at all; for tests.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        let bars = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
+        Terminal { started: Instant::now(), bars: Some(bars), step: Mutex::new(None), colour: false }
+    }
+
+    /// True if colours are wanted.
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// True if lines move: then events need not be printed as they come.
+    pub(crate) fn is_live(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// A text that stays.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| print(text)),
+            None => print(text),
+        }
+    }
+
+    /// A line that moves, until it is dropped; nothing where lines do not move.
+    pub(crate) fn line(&self, name: &str) -> Line {
+        Line(self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix}  {elapsed:>5}  {wide_msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        }))
+    }
+
+    /// Ends the moving line of preparation.
+    pub(crate) fn end_step(&self) {
+        if let Some(bar) = self.step.lock().expect("no panic with the lock").take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn seconds(&self) -> f32 {
+        self.started.elapsed().as_secs_f32()
+    }
+}
+
+impl Line {
+    /// Replaces its text.
+    pub(crate) fn set(&self, text: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text.to_owned());
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Terminal {
+    fn step(&self, what: &str) {
+        let Some(bars) = &self.bars else {
+            return print(&format!("[{:6.1} s] {what}", self.seconds()));
+        };
+        let mut step = self.step.lock().expect("no panic with the lock");
+        let bar = step.get_or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        bar.set_message(format!("{what} ({:.0} s)", self.seconds()));
+    }
+
+    fn note(&self, text: &str) {
+        self.say(&format!("note: {text}"));
+    }
+}
+
+fn print(text: &str) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
