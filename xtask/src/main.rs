@@ -2,10 +2,17 @@
 
 mod cli;
 mod commands;
+mod console;
 mod exit;
+mod prepare;
+mod runner;
+mod select;
 mod session;
 mod signals;
+mod suite;
 mod terminal;
+mod test;
+mod vm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,6 +51,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Exit> {
     let session = Session::open(cancel, Arc::clone(terminal), cli.mirror)?;
     match cli.command {
+        Command::Test(options) => test::run(&session, &options.into()),
         Command::Image => commands::image::make(&session),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),

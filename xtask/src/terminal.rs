@@ -59,6 +59,11 @@ impl Terminal {
         }
     }
 
+    /// A text that stays, with the time since the start.
+    pub(crate) fn timed(&self, text: &str) {
+        self.say(&format!("[{:6.1} s] {text}", self.seconds()));
+    }
+
     /// A line that moves, until it is dropped; nothing where lines do not move.
     pub(crate) fn line(&self, name: &str) -> Line {
         Line(self.bars.as_ref().map(|bars| {
@@ -76,6 +81,12 @@ impl Terminal {
         if let Some(bar) = self.step.lock().expect("no panic with the lock").take() {
             bar.finish_and_clear();
         }
+    }
+
+    /// Columns of the terminal; 100 where there is none.
+    pub(crate) fn width(&self) -> usize {
+        let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
+        columns.ok().filter(|&columns| columns >= 40).unwrap_or(100)
     }
 
     fn seconds(&self) -> f32 {

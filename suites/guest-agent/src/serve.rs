@@ -51,6 +51,8 @@ const STALL: Duration = Duration::from_millis(100);
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Messages that may wait before no further requests are read.
 const MAX_CONTROL: usize = 1000;
+/// Collections that may wait for another.
+const MAX_WANTED: usize = 8;
 /// Longest text of a note or a refusal, bytes: escaped, it must still fit a line.
 const MAX_TEXT: usize = 4096;
 /// A clock that is off by more is set.
@@ -73,6 +75,22 @@ struct Running {
     finished: Option<Finished>,
 }
 
+/// A request for files.
+#[derive(Debug)]
+struct Wanted {
+    attempt: u32,
+    patterns: Vec<String>,
+    max_bytes: u64,
+}
+
+/// The process that sends files.
+#[derive(Debug)]
+struct Collector {
+    attempt: u32,
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
 /// What a polled descriptor is.
 #[derive(Clone, Copy, Debug)]
 enum Source {
@@ -81,6 +99,7 @@ enum Source {
     Pipe,
     Report,
     TestProcess,
+    Collector,
 }
 
 struct Agent {
@@ -89,7 +108,9 @@ struct Agent {
     kmsg: Option<Kmsg>,
     control: VecDeque<Message>,
     test: Option<Running>,
-    collector: Option<(Pid, u32)>,
+    collector: Option<Collector>,
+    /// Collections that wait for the one under way.
+    wanted: VecDeque<Wanted>,
     facts: GuestFacts,
     next_heartbeat: Instant,
     next_reap: Instant,
@@ -114,6 +135,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         control: VecDeque::new(),
         test: None,
         collector: None,
+        wanted: VecDeque::new(),
         facts: guest_facts(),
         next_heartbeat: now,
         next_reap: now,
@@ -185,6 +207,10 @@ impl Agent {
                     self.test.iter_mut().for_each(|test| test.pidfd = None);
                     self.reap(now);
                 }
+                Source::Collector => {
+                    self.collector.iter_mut().for_each(|collector| collector.pidfd = None);
+                    self.reap(now);
+                }
             }
         }
         Ok(())
@@ -221,6 +247,9 @@ impl Agent {
             if let Some(pidfd) = &test.pidfd {
                 polled.push((Source::TestProcess, pidfd.as_fd(), PollFlags::IN));
             }
+        }
+        if let Some(pidfd) = self.collector.as_ref().and_then(|collector| collector.pidfd.as_ref()) {
+            polled.push((Source::Collector, pidfd.as_fd(), PollFlags::IN));
         }
         let mut fds: Vec<_> =
             polled.iter().map(|&(_, fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
@@ -365,7 +394,9 @@ impl Agent {
             Request::Hello { version, session } => self.hello(version, session, now),
             Request::StartTest(test) => self.start_test(&test, now),
             Request::StopTest { attempt } => self.stop_test(attempt, now),
-            Request::Collect { attempt, patterns, max_bytes } => self.collect(attempt, &patterns, max_bytes),
+            Request::Collect { attempt, patterns, max_bytes } => {
+                self.collect(Wanted { attempt, patterns, max_bytes });
+            }
             Request::PowerOff => self.power_off_at = Some(now + LAST_WORDS),
         }
     }
@@ -379,8 +410,11 @@ impl Agent {
         self.control.retain(|message| !matches!(message, Message::Heartbeat { .. }));
         self.port.open_session(&answer, now);
         self.next_heartbeat = now;
-        if let Some((pid, _)) = self.collector {
-            let _ = kill_process(pid, Signal::KILL);
+        // A new session has no use for the old one's files. One that does not die of this, stuck
+        // on a wedged file, is not waited for.
+        self.wanted.clear();
+        if let Some(collector) = self.collector.take() {
+            let _ = kill_process(collector.pid, Signal::KILL);
         }
         // After a snapshot was restored, the guest's clock shows when it was taken. Not during a
         // test, which may be measuring time.
@@ -438,17 +472,30 @@ impl Agent {
         }
     }
 
-    fn collect(&mut self, attempt: u32, patterns: &[String], max_bytes: u64) {
-        let started = match (&self.files, &self.collector) {
-            (Err(error), _) => Err(error.clone()),
-            (Ok(_), Some((_, other))) => Err(format!("files of attempt {other} are under way")),
-            (Ok(port), None) => {
-                launch::collect(attempt, patterns, max_bytes, port).map_err(|error| error.to_string())
+    fn collect(&mut self, wanted: Wanted) {
+        if self.wanted.len() >= MAX_WANTED {
+            let attempt = wanted.attempt;
+            return self.refuse(format!("cannot collect files of attempt {attempt}: too many collections"));
+        }
+        self.wanted.push_back(wanted);
+        self.collect_next();
+    }
+
+    /// Starts the next collection, if none is under way.
+    fn collect_next(&mut self) {
+        while self.collector.is_none()
+            && let Some(Wanted { attempt, patterns, max_bytes }) = self.wanted.pop_front()
+        {
+            let started = self.files.as_ref().map_err(String::clone).and_then(|port| {
+                launch::collect(attempt, &patterns, max_bytes, port).map_err(|error| error.to_string())
+            });
+            match started {
+                Ok(pid) => {
+                    let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+                    self.collector = Some(Collector { attempt, pid, pidfd });
+                }
+                Err(reason) => self.refuse(format!("cannot collect files of attempt {attempt}: {reason}")),
             }
-        };
-        match started {
-            Ok(pid) => self.collector = Some((pid, attempt)),
-            Err(reason) => self.refuse(format!("cannot collect files of attempt {attempt}: {reason}")),
         }
     }
 
@@ -525,11 +572,12 @@ impl Agent {
             test.pipe_resume = now;
             self.read_report();
             self.drain_pipe(READS_AT_ONCE, now);
-        } else if let Some((_, attempt)) = self.collector.filter(|&(collector, _)| collector == pid) {
-            self.collector = None;
+        } else if let Some(collector) = self.collector.take_if(|collector| collector.pid == pid) {
             if exit != Exit::Code(0) {
+                let attempt = collector.attempt;
                 self.refuse(format!("files of attempt {attempt} were not all sent: {exit:?}"));
             }
+            self.collect_next();
         }
     }
 

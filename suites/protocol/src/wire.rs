@@ -67,6 +67,8 @@ pub struct StartTest {
     pub env: BTreeMap<String, String>,
     /// Directories to make first (mode 0755, with parents).
     pub make_dirs: Vec<String>,
+    /// Modules to load first. One that does not exist is no error: the test says what it lacks.
+    pub load_modules: Vec<String>,
     /// How much output is sent to the harness.
     pub output: OutputBudget,
     /// After the test's own process has ended: how long to wait for its pipe to close before

@@ -1,0 +1,142 @@
+//! Classifies console output. Never reads files or clocks: callers pass bytes.
+
+/// Longest line that is looked at; the rest of a longer one is passed over.
+const MAX_LINE: usize = 4096;
+
+/// Splits output into lines of bounded length, as lossy text without line ends.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes bytes and hands each complete line to `each`.
+    pub(crate) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (text, ends) = match piece.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (piece, false),
+            };
+            let room = MAX_LINE - self.line.len();
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            if ends {
+                each(String::from_utf8_lossy(&self.line).trim_end_matches('\r'));
+                self.line.clear();
+            }
+        }
+    }
+
+    /// The line that is still without an end.
+    pub(crate) fn rest(&self) -> String {
+        String::from_utf8_lossy(&self.line).into_owned()
+    }
+}
+
+/// What the console has said of the kernel's end.
+#[derive(Debug, Default)]
+pub(crate) struct Crash {
+    /// The first line that names a fault, without its time stamp.
+    fault: Option<String>,
+    panicked: bool,
+    /// The guest agent's own last words.
+    agent: Option<String>,
+}
+
+/// Lines that name a fault, as the kernel begins them.
+const FAULTS: [&str; 6] = [
+    "BUG: ",
+    "Oops: ",
+    "general protection fault",
+    "kernel BUG at ",
+    "Unable to handle kernel",
+    "Kernel panic - not syncing: ",
+];
+
+impl Crash {
+    /// Looks at one console line.
+    pub(crate) fn look(&mut self, line: &str) {
+        let text = without_time(line);
+        if let Some(words) = text.strip_prefix("md-regress-agent: FATAL: ") {
+            self.agent.get_or_insert_with(|| words.to_owned());
+        }
+        if FAULTS.iter().any(|fault| text.starts_with(fault)) {
+            self.fault.get_or_insert_with(|| text.to_owned());
+        }
+        self.panicked |= text.starts_with("Kernel panic - not syncing: ");
+    }
+
+    /// True once the kernel said that it panics.
+    pub(crate) fn panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// The fault's line, if there was one.
+    pub(crate) fn title(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// Why the guest agent gave up, if it did: the harness's fault, not the kernel's.
+    pub(crate) fn agent_gave_up(&self) -> Option<&str> {
+        self.agent.as_deref()
+    }
+}
+
+/// `[   12.345678] text` and `[   12.345678][  T1] text` → `text`.
+fn without_time(line: &str) -> &str {
+    let mut text = line;
+    while let Some(rest) = text.strip_prefix('[') {
+        let Some((stamp, after)) = rest.split_once(']') else { break };
+        let is_stamp = !stamp.is_empty()
+            && stamp.trim_start().chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '/');
+        if !is_stamp {
+            break;
+        }
+        text = after;
+    }
+    if text.len() == line.len() { line } else { text.trim_start() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(lines: &[&str]) -> Crash {
+        let mut crash = Crash::default();
+        lines.iter().for_each(|line| crash.look(line));
+        crash
+    }
+
+    #[test]
+    fn a_crash_is_named_by_its_first_fault() {
+        let crash = look(&[
+            "[    3.1] md: md0 stopped.",
+            "[   12.345678] BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            "[   12.345900] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI",
+            "[   12.400000] Kernel panic - not syncing: Fatal exception",
+        ]);
+        assert_eq!(crash.title(), Some("BUG: kernel NULL pointer dereference, address: 0000000000000008"));
+        assert!(crash.panicked());
+    }
+
+    #[test]
+    fn words_of_a_test_are_no_crash() {
+        let crash = look(&["[    1.0] a test printed BUG: here", "BUGS: none", "[x", "[]"]);
+        assert_eq!(crash.title(), None);
+        assert!(!crash.panicked());
+    }
+
+    #[test]
+    fn the_agents_last_words_are_its_own() {
+        let crash = look(&["md-regress-agent: FATAL: no disk mdr-root"]);
+        assert_eq!(crash.agent_gave_up(), Some("no disk mdr-root"));
+    }
+
+    #[test]
+    fn lines_are_bounded() {
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
+        lines.push(&vec![b'x'; 100_000], |line| seen.push(line.len()));
+        lines.push(b"\nnext\r\n", |line| seen.push(line.len()));
+        assert_eq!(seen, [MAX_LINE, 4]);
+    }
+}

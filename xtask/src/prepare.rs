@@ -1,0 +1,216 @@
+//! Everything that must exist before the first VM can start: agent, tools, guest image, kernels,
+//! and which accelerator works here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use protocol::wire::{Message, Request, VERSION};
+use vm_images::images::{Images, Kernel};
+use vm_images::kernel_spec::KernelSpec;
+use vm_images::progress::Progress;
+use vm_images::store::Artifact;
+
+use crate::session::{Session, workspace};
+use crate::vm::accel::{AccelChoice, Chosen, PROBE_TIMEOUT, choose, kvm_works};
+use crate::vm::qemu::Qemu;
+use crate::vm::{Accel, Hypervisor, Input, VmSpec};
+
+/// Oldest QEMU of the host's that is used: the first with `mapped-ram`, which snapshots need.
+const HOST_QEMU_MIN: (u32, u32) = (9, 0);
+
+/// What runs have in common.
+pub(crate) struct Prepared {
+    pub(crate) qemu: Qemu,
+    pub(crate) chosen: Chosen,
+    pub(crate) guest: Artifact,
+    /// Versions in the guest that results depend on.
+    pub(crate) versions: BTreeMap<String, String>,
+    pub(crate) kernels: Vec<BootKernel>,
+    /// What differs from the lock file.
+    pub(crate) replaced: Vec<String>,
+}
+
+/// A kernel with its initramfs.
+#[derive(Clone, Debug)]
+pub(crate) struct BootKernel {
+    pub(crate) kernel: Kernel,
+    pub(crate) initramfs: PathBuf,
+}
+
+impl BootKernel {
+    /// The VM that boots it, with `guest` as its root.
+    pub(crate) fn vm(&self, guest: &Artifact, accel: Accel, ram_mib: u32, vcpus: u32) -> VmSpec {
+        VmSpec {
+            kernel: self.kernel.artifact.path("vmlinuz"),
+            initramfs: self.initramfs.clone(),
+            root_image: guest.path("root.squashfs"),
+            modules_image: self.kernel.artifact.path("modules.squashfs"),
+            ram_mib,
+            vcpus,
+            accel,
+            log: PathBuf::from("/dev/null"),
+        }
+    }
+}
+
+/// Prepares everything for `specs`.
+pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoice) -> Result<Prepared> {
+    let images = session.images()?;
+    let agent = build_agent(session)?;
+    let qemu = find_qemu(session, &images)?;
+    let mut kernels = Vec::new();
+    for spec in specs {
+        let kernel = images.kernel(spec)?;
+        let initramfs = images.initramfs(&kernel, &agent)?.path("initramfs.cpio");
+        kernels.push(BootKernel { kernel, initramfs });
+    }
+    let guest = images.guest()?;
+    let first = kernels.first().context("no kernel to boot")?;
+    let chosen = choose(accel, || {
+        let cache = session.store.root().join("probes");
+        kvm_works(&cache, &qemu.version, || {
+            session.terminal.step("probing KVM by booting a guest");
+            boot_probe(&qemu, first, &guest, session)
+        })
+    })?;
+    let versions = guest.path("versions.json");
+    let versions = std::fs::read(&versions).with_context(|| format!("failed to read `{}`", versions.display()))?;
+    let versions = serde_json::from_slice(&versions).context("the guest image's versions make no sense")?;
+    session.terminal.end_step();
+    Ok(Prepared { qemu, chosen, guest, versions, kernels, replaced: images.replaced() })
+}
+
+/// Builds the guest agent: static, for the guest has its own libraries, in a target folder of its own,
+/// for proc-macros cannot be built with its flags.
+pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    session.terminal.step("building the guest agent");
+    let folder = workspace().join("target/guest");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = session
+        .host
+        .call(cargo)
+        .dir(workspace())
+        .args(["build", "--quiet", "--package", "guest-agent", "--profile", "guest", "--target", TARGET])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")
+        // Flags meant for our own build are not for the agent's.
+        .env("RUSTFLAGS", "")
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        .run(&session.store.temporary().join("agent-build.log"));
+    built.context("failed to build the guest agent")?;
+    Ok(folder.join(TARGET).join("guest/guest-agent"))
+}
+
+/// The host's QEMU if it is new enough, else the tools root's. `MD_REGRESS_QEMU` forces one:
+/// `private`, or a path.
+fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
+    let wanted = std::env::var("MD_REGRESS_QEMU").unwrap_or_default();
+    let log = session.store.temporary().join("qemu-version.log");
+    let version_of = |program: &str| session.host.call(program).arg("--version").read(&log);
+    if wanted != "private" {
+        let program = if wanted.is_empty() { "qemu-system-x86_64" } else { &wanted };
+        match version_of(program).ok().and_then(|text| Some((parse_version(&text)?, text))) {
+            Some((version, text)) if version >= HOST_QEMU_MIN => {
+                return Ok(Qemu {
+                    command: vec![program.into()],
+                    firmware: vec![],
+                    version: first_line(&text),
+                });
+            }
+            Some(_) | None if wanted.is_empty() => {}
+            Some((version, _)) => {
+                let (major, minor) = HOST_QEMU_MIN;
+                bail!("QEMU `{wanted}` is {}.{}, older than {major}.{minor}; unset MD_REGRESS_QEMU", version.0, version.1)
+            }
+            None => bail!("MD_REGRESS_QEMU names `{wanted}`, which is no QEMU that runs; unset it, or say `private`"),
+        }
+    }
+    let tools = images.tools()?;
+    let command = tools.command("usr/bin/qemu-system-x86_64");
+    let text = tools.call(&session.host, "usr/bin/qemu-system-x86_64").arg("--version").read(&log)?;
+    let share = tools.root().join("usr/share");
+    Ok(Qemu {
+        command,
+        firmware: vec![share.join("qemu"), share.join("seabios")],
+        version: first_line(&text),
+    })
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// `QEMU emulator version 10.0.13 (Debian …)` → (10, 0).
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("QEMU emulator version ")?.split(['.', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Boots a guest under KVM to its agent's answer; says why not.
+fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Session) -> Result<(), String> {
+    let log = session.store.temporary().join("probe.log");
+    let spec = VmSpec { log: log.clone(), ..kernel.vm(guest, Accel::Kvm, 512, 1) };
+    let answer = boot_to_answer(qemu, &spec, PROBE_TIMEOUT);
+    answer.map_err(|why| format!("/dev/kvm opens, but {why}"))
+}
+
+/// Starts a VM and waits for its agent's answer.
+fn boot_to_answer(hypervisor: &dyn Hypervisor, spec: &VmSpec, timeout: Duration) -> Result<(), String> {
+    let (inputs, told) = std::sync::mpsc::sync_channel(64);
+    let mut vm = hypervisor.start(spec, inputs).map_err(|error| error.to_string())?;
+    vm.send(&Request::Hello { version: VERSION, session: 1 }).map_err(|error| error.to_string())?;
+    let end = std::time::Instant::now() + timeout;
+    let answer = loop {
+        let left = end.saturating_duration_since(std::time::Instant::now());
+        match told.recv_timeout(left) {
+            Ok(Input::Agent(Ok(Message::Hello { .. }))) => break Ok(()),
+            Ok(Input::Ended(crate::vm::VmEnd::Failed { error })) => break Err(error),
+            Ok(Input::Ended(_)) => break Err("the guest went away while booting".into()),
+            Ok(_) => {}
+            Err(_) => break Err(format!("no guest boots within {} s", timeout.as_secs())),
+        }
+    };
+    drop(told);
+    answer
+}
+
+/// Facts about the host, for the record.
+pub(crate) fn host_facts() -> BTreeMap<String, String> {
+    let uname = rustix::system::uname();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.lines().next().and_then(|line| line.strip_prefix("MemTotal:")).unwrap_or("?").trim();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    BTreeMap::from([
+        ("kernel".to_owned(), uname.release().to_string_lossy().into_owned()),
+        ("cpus".to_owned(), cpus.to_string()),
+        ("memory".to_owned(), memory.to_owned()),
+    ])
+}
+
+/// Version and commit of md-regress.
+pub(crate) fn harness_version() -> String {
+    let commit = git_commit(workspace()).map(|commit| format!(" ({commit})")).unwrap_or_default();
+    format!("{}{commit}", env!("CARGO_PKG_VERSION"))
+}
+
+fn git_commit(tree: &Path) -> Option<String> {
+    let shell = xshell::Shell::new().ok()?;
+    shell.change_dir(tree);
+    let git = xshell::cmd!(shell, "git describe --always --dirty --abbrev=12").quiet().ignore_stderr();
+    git.read().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qemus_version_is_read() {
+        assert_eq!(parse_version("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds)"), Some((10, 0)));
+        assert_eq!(parse_version("something else"), None);
+    }
+}

@@ -1,0 +1,471 @@
+//! One attempt at one test, as a pure state machine: inputs with their time in, effects out.
+//!
+//! It does no I/O and reads no clock, so that a recorded run can be judged again without a VM, and
+//! every way to die is a test of a few lines. `drive.rs` carries the effects out.
+
+use std::time::Duration;
+
+use protocol::event::{AttemptFacts, Blame, Event};
+use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::{HangKind, Outcome};
+
+use crate::console::{Crash, Lines};
+use crate::runner::output::OutputScan;
+use crate::suite::Job;
+use crate::vm::{HypervisorEvent, Input, VmEnd};
+
+/// How much of a test's output is sent: all of what tests usually print, a bounded rate of what
+/// they print beyond that.
+const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_per_s: 1 << 20 };
+
+/// Files that come back after each test.
+const COLLECTED: [&str; 1] = ["/run/md-regress/files/*"];
+/// Bytes of them at most.
+const COLLECTED_MAX: u64 = 64 << 20;
+
+/// How long what outlives a test may hold its pipe.
+const GRACE_MS: u64 = 500;
+
+/// All limits, scaled for the accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeLimits {
+    /// From starting the VM to the agent's answer.
+    pub(crate) boot_timeout: Duration,
+    /// Without a byte from the test.
+    pub(crate) silence_timeout: Duration,
+    /// For the test in all.
+    pub(crate) test_timeout: Duration,
+    /// Without a word from the agent.
+    pub(crate) heartbeat_timeout: Duration,
+    /// For files to come back, for the guest to power off, for a panicking kernel to end.
+    pub(crate) grace_period: Duration,
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Send this to the guest.
+    Send(Request),
+    /// End the VM.
+    Kill,
+    /// Append to events.jsonl.
+    Record(Event),
+    /// Append to the test's output, at this offset.
+    Output { offset: u64, data: Vec<u8> },
+    /// Append to the kernel log.
+    KernelLog(String),
+    /// Pass on to the keeper of collected files.
+    File(Message),
+    /// Show as the VM's newest line.
+    Show(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the agent's answer.
+    Booting,
+    /// The test runs.
+    Testing { since: Duration },
+    /// The test has ended, its files come back.
+    Collecting { since: Duration },
+    /// The guest powers off, or we kill it.
+    Ending { since: Duration },
+    /// The VM is gone.
+    Ended,
+}
+
+/// The state of one attempt.
+#[derive(Debug)]
+pub(crate) struct AttemptState {
+    number: u32,
+    session: u64,
+    job: Job,
+    limits: TimeLimits,
+    phase: Phase,
+    console: Lines,
+    crash: Crash,
+    panicked_at: Option<Duration>,
+    output: OutputScan,
+    /// End of the output that has arrived, and bytes missing before it.
+    output_end: u64,
+    output_missing: u64,
+    /// Output that the agent has counted, sent or not.
+    output_counted: u64,
+    last_output: Duration,
+    last_word: Duration,
+    next_kmsg: Option<u64>,
+    killed: bool,
+    outcome: Option<Outcome>,
+    facts: AttemptFacts,
+}
+
+impl AttemptState {
+    /// A fresh attempt; `session` is a number that no guest has seen.
+    pub(crate) fn new(number: u32, session: u64, job: Job, limits: TimeLimits) -> Self {
+        AttemptState {
+            number,
+            session,
+            output: OutputScan::new(job.contract.clone()),
+            job,
+            limits,
+            phase: Phase::Booting,
+            console: Lines::default(),
+            crash: Crash::default(),
+            panicked_at: None,
+            output_end: 0,
+            output_missing: 0,
+            output_counted: 0,
+            last_output: Duration::ZERO,
+            last_word: Duration::ZERO,
+            next_kmsg: None,
+            killed: false,
+            outcome: None,
+            facts: AttemptFacts::default(),
+        }
+    }
+
+    /// What to do first, once the VM has been started.
+    pub(crate) fn begin(&self) -> Vec<Effect> {
+        vec![Effect::Send(Request::Hello { version: VERSION, session: self.session })]
+    }
+
+    /// True once the VM is gone and nothing more is to be done.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// The attempt's result, once it is over; `dropped` is what the output's log left out of what
+    /// arrived.
+    pub(crate) fn finish(mut self, at: Duration, dropped: u64) -> (Outcome, AttemptFacts) {
+        assert!(self.is_over(), "attempt {} finished while its VM lives", self.number);
+        let outcome = self.outcome.unwrap_or(Outcome::Infra { error: "the VM ended for no known reason".into() });
+        self.facts.vm_ms = millis(at);
+        self.facts.output_bytes = self.facts.output_bytes.max(self.output_end).max(self.output_counted);
+        self.facts.output_dropped = self.facts.output_bytes - self.output_end + self.output_missing + dropped;
+        self.facts.last_lines = self.output.telling_lines(&outcome);
+        (outcome, self.facts)
+    }
+
+    /// Takes one input.
+    pub(crate) fn apply(&mut self, at: Duration, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Console(bytes) => self.console(at, &bytes),
+            Input::Agent(Ok(message)) => {
+                self.last_word = at;
+                self.message(at, message)
+            }
+            Input::Agent(Err(_)) | Input::Files(Err(_)) => {
+                self.facts.garbage_messages += 1;
+                vec![]
+            }
+            Input::Files(Ok(message)) => self.file(at, message),
+            Input::Hypervisor(event) => self.hypervisor(at, event),
+            Input::Ended(end) => self.ended(at, end),
+        }
+    }
+
+    /// Looks at the clock: called at least every 200 ms.
+    pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
+        if let Some(since) = self.panicked_at
+            && at > since + self.limits.grace_period
+        {
+            return self.kill();
+        }
+        match self.phase {
+            Phase::Booting if at > self.limits.boot_timeout => {
+                let said = self.console.rest();
+                let title = match self.crash.title() {
+                    Some(title) => title.to_owned(),
+                    None => format!(
+                        "does not boot: no answer from the guest for {} s; it last said `{said}`",
+                        self.limits.boot_timeout.as_secs()
+                    ),
+                };
+                self.conclude(Outcome::KernelCrash { title });
+                self.kill()
+            }
+            Phase::Testing { since } => self.check_limits(at, since),
+            Phase::Collecting { since } if at > since + self.limits.grace_period => {
+                let mut effects = vec![self.remark(Blame::Harness, "files did not come back in time".into())];
+                effects.extend(self.power_off(at));
+                effects
+            }
+            Phase::Ending { since } if at > since + self.limits.grace_period && !self.killed => {
+                let words = "the guest did not power off and was killed".to_owned();
+                let mut effects = vec![self.remark(Blame::Harness, words)];
+                effects.extend(self.kill());
+                effects
+            }
+            Phase::Booting | Phase::Collecting { .. } | Phase::Ending { .. } | Phase::Ended => vec![],
+        }
+    }
+
+    /// The user, or a signal, ends the run.
+    pub(crate) fn interrupt(&mut self) -> Vec<Effect> {
+        self.conclude(Outcome::Interrupted);
+        self.kill()
+    }
+
+    /// The harness or the host can go no further.
+    pub(crate) fn fail(&mut self, error: String) -> Vec<Effect> {
+        self.conclude(Outcome::Infra { error });
+        self.kill()
+    }
+
+    fn check_limits(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
+        let silent = at.saturating_sub(self.last_output.max(since));
+        let mute = at.saturating_sub(self.last_word);
+        let outcome = if mute > self.limits.heartbeat_timeout {
+            Outcome::Hang { kind: HangKind::HeartbeatLost, silent_ms: millis(mute) }
+        } else if silent > self.limits.silence_timeout {
+            Outcome::Hang { kind: HangKind::NoOutput, silent_ms: millis(silent) }
+        } else if at > since + self.limits.test_timeout {
+            Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) }
+        } else {
+            return vec![];
+        };
+        self.facts.test_ms = Some(millis(at.saturating_sub(since)));
+        self.conclude(outcome);
+        self.kill()
+    }
+
+    fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
+        let mut newest = None;
+        let (crash, booting) = (&mut self.crash, self.phase == Phase::Booting);
+        self.console.push(bytes, |line| {
+            crash.look(line);
+            if booting && !line.trim().is_empty() {
+                newest = Some(line.to_owned());
+            }
+        });
+        if self.crash.panicked() && self.panicked_at.is_none() {
+            self.panicked(at);
+        }
+        newest.map(Effect::Show).into_iter().collect()
+    }
+
+    fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
+        match event {
+            HypervisorEvent::Panicked => self.panicked(at),
+            HypervisorEvent::Shutdown { reason } => {
+                // We asked for power off only in the last phase.
+                if !matches!(self.phase, Phase::Ending { .. } | Phase::Ended) && reason.starts_with("guest") {
+                    self.gone(&reason);
+                }
+            }
+        }
+        vec![]
+    }
+
+    /// The kernel panics. Its last lines trail the title: wait for them, and for the reset.
+    fn panicked(&mut self, at: Duration) {
+        self.panicked_at.get_or_insert(at);
+        if let Phase::Testing { since } = self.phase {
+            self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
+        }
+    }
+
+    fn gone(&mut self, reason: &str) {
+        if let Some(words) = self.crash.agent_gave_up() {
+            let error = format!("the guest agent gave up: {words}");
+            self.conclude(Outcome::Infra { error });
+        } else {
+            let title = match self.crash.title() {
+                Some(title) => title.to_owned(),
+                None => format!("the machine went away by itself ({reason})"),
+            };
+            self.conclude(Outcome::KernelCrash { title });
+        }
+    }
+
+    fn ended(&mut self, at: Duration, end: VmEnd) -> Vec<Effect> {
+        if let Phase::Testing { since } = self.phase {
+            self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
+        }
+        match end {
+            VmEnd::Clean | VmEnd::Killed => {
+                // A panic may have been heard on the console alone.
+                if self.panicked_at.is_some() || self.outcome.is_none() {
+                    self.gone("guest-reset");
+                }
+            }
+            VmEnd::Failed { error } => self.conclude(Outcome::Infra { error }),
+        }
+        self.phase = Phase::Ended;
+        vec![]
+    }
+
+    fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
+        match message {
+            Message::Hello { version, session, guest } => self.hello(at, version, session, guest),
+            Message::Started { attempt } if attempt == self.number => {
+                self.last_output = at;
+                vec![Effect::Record(Event::TestStarted { attempt })]
+            }
+            Message::Output { attempt, offset, data } if attempt == self.number => {
+                self.take_output(at, offset, data)
+            }
+            Message::Finished(finished) if finished.attempt == self.number => self.finished(at, finished),
+            Message::Kmsg { seq, at_us, text, .. } => {
+                let lost = seq.saturating_sub(self.next_kmsg.unwrap_or(seq));
+                self.facts.kmsg_lost = self.facts.kmsg_lost.saturating_add(lost);
+                self.next_kmsg = Some(seq.saturating_add(1));
+                let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
+                vec![Effect::KernelLog(format!("[{s:5}.{us:06}] {text}\n"))]
+            }
+            Message::Heartbeat { output_bytes, .. } => {
+                if output_bytes > self.output_counted {
+                    self.output_counted = output_bytes;
+                    self.last_output = at;
+                }
+                vec![]
+            }
+            Message::Refused { reason } => {
+                self.conclude(Outcome::Infra { error: format!("the guest agent refused: {reason}") });
+                self.kill()
+            }
+            Message::Note { text } => vec![self.remark(Blame::Harness, format!("guest agent: {text}"))],
+            Message::Started { .. }
+            | Message::Output { .. }
+            | Message::Finished(_)
+            | Message::FileStart { .. }
+            | Message::FileData { .. }
+            | Message::FileEnd { .. }
+            | Message::Collected { .. } => {
+                self.facts.garbage_messages += 1;
+                vec![]
+            }
+        }
+    }
+
+    fn hello(&mut self, at: Duration, version: u32, session: u64, guest: GuestFacts) -> Vec<Effect> {
+        if session != self.session || self.phase != Phase::Booting {
+            self.facts.garbage_messages += 1;
+            return vec![];
+        }
+        if version != VERSION {
+            return self.fail(format!("the guest agent speaks version {version} of the protocol, not {VERSION}"));
+        }
+        self.phase = Phase::Testing { since: at };
+        self.last_output = at;
+        let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
+        let start = Request::StartTest(StartTest {
+            attempt: self.number,
+            argv: self.job.argv.clone(),
+            cwd: self.job.cwd.clone(),
+            env: self.job.env.clone(),
+            make_dirs: self.job.make_dirs.clone(),
+            load_modules: self.job.load_modules.clone(),
+            output: OUTPUT_BUDGET,
+            grace_ms: GRACE_MS,
+        });
+        vec![Effect::Record(ready), Effect::Send(start)]
+    }
+
+    fn take_output(&mut self, at: Duration, offset: u64, data: Vec<u8>) -> Vec<Effect> {
+        // The guest is not trusted: output never goes back, nor beyond what a counter can hold.
+        let Some(end) = offset.checked_add(data.len() as u64).filter(|_| offset >= self.output_end) else {
+            self.facts.garbage_messages += 1;
+            return vec![];
+        };
+        self.output_missing += offset - self.output_end;
+        self.output_end = end;
+        self.last_output = at;
+        self.output.push(&data);
+        let newest = self.output.newest().map(|line| Effect::Show(line.to_owned()));
+        newest.into_iter().chain([Effect::Output { offset, data }]).collect()
+    }
+
+    fn finished(&mut self, at: Duration, finished: Finished) -> Vec<Effect> {
+        if !matches!(self.phase, Phase::Testing { .. }) {
+            self.facts.garbage_messages += 1;
+            return vec![];
+        }
+        self.conclude(self.output.outcome(finished.exit));
+        self.facts.test_ms = Some(finished.wall_ms);
+        self.facts.user_ms = Some(finished.user_ms);
+        self.facts.sys_ms = Some(finished.sys_ms);
+        self.facts.output_bytes = finished.output_bytes;
+        self.facts.survivors = finished.survivors;
+        self.facts.survivors.truncate(32);
+        let mut effects: Vec<_> = self
+            .output
+            .weakened()
+            .iter()
+            .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
+            .collect();
+        self.phase = Phase::Collecting { since: at };
+        let patterns = COLLECTED.map(str::to_owned).to_vec();
+        let collect = Request::Collect { attempt: self.number, patterns, max_bytes: COLLECTED_MAX };
+        effects.push(Effect::Send(collect));
+        effects
+    }
+
+    fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {
+        let Phase::Collecting { .. } = self.phase else {
+            self.facts.garbage_messages += 1;
+            return vec![];
+        };
+        match message {
+            Message::Collected { attempt, n_left_out, .. } if attempt == self.number => {
+                let mut effects = Vec::new();
+                if n_left_out > 0 {
+                    effects.push(self.remark(Blame::Harness, format!("{n_left_out} files were left in the guest")));
+                }
+                effects.extend(self.power_off(at));
+                effects
+            }
+            Message::FileStart { attempt, file_idx, ref path, .. } if attempt == self.number => {
+                if self.facts.files.len() < 1000 {
+                    self.facts.files.insert(file_idx, path.clone());
+                }
+                vec![Effect::File(message)]
+            }
+            Message::FileData { attempt, .. } | Message::FileEnd { attempt, .. } if attempt == self.number => {
+                vec![Effect::File(message)]
+            }
+            Message::Hello { .. }
+            | Message::Started { .. }
+            | Message::Output { .. }
+            | Message::Finished(_)
+            | Message::Kmsg { .. }
+            | Message::Heartbeat { .. }
+            | Message::FileStart { .. }
+            | Message::FileData { .. }
+            | Message::FileEnd { .. }
+            | Message::Collected { .. }
+            | Message::Refused { .. }
+            | Message::Note { .. } => {
+                self.facts.garbage_messages += 1;
+                vec![]
+            }
+        }
+    }
+
+    fn power_off(&mut self, at: Duration) -> Vec<Effect> {
+        self.phase = Phase::Ending { since: at };
+        vec![Effect::Send(Request::PowerOff)]
+    }
+
+    /// The first conclusion stands, but for a panic: it explains whatever was seen before it ended
+    /// the machine.
+    fn conclude(&mut self, outcome: Outcome) {
+        let stands = self.outcome.is_some()
+            && !(self.panicked_at.is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
+        if !stands {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    fn kill(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.killed, true) { vec![] } else { vec![Effect::Kill] }
+    }
+
+    fn remark(&self, blame: Blame, text: String) -> Effect {
+        Effect::Record(Event::Remark { attempt: Some(self.number), blame, text })
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

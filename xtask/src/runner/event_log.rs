@@ -1,0 +1,32 @@
+//! Writes `events.jsonl`: each event is in the kernel's hands before anybody hears of it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use protocol::{Event, Record};
+
+/// The event log of a run.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    started: Instant,
+    file: Mutex<File>,
+}
+
+impl EventLog {
+    /// Creates the log of a new run; `started` is when the run began.
+    pub(crate) fn create(path: &Path, started: Instant) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        Ok(EventLog { started, file: Mutex::new(file) })
+    }
+
+    /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
+    pub(crate) fn append(&self, event: Event) -> io::Result<()> {
+        let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut line = serde_json::to_vec(&Record { at_ms, event })?;
+        line.push(b'\n');
+        self.file.lock().expect("no panic with the lock").write_all(&line)
+    }
+}

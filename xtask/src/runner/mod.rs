@@ -1,0 +1,124 @@
+//! Runs attempts, several VMs at a time: pure decisions in [`attempt`] and [`output`], threads and
+//! files in [`drive`].
+
+pub(crate) mod attempt;
+mod capped_log;
+mod collected;
+pub(crate) mod drive;
+pub(crate) mod event_log;
+mod output;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use protocol::event::PlannedAttempt;
+use protocol::{Event, Outcome};
+use vm_images::host::Cancel;
+
+use crate::runner::attempt::TimeLimits;
+use crate::runner::drive::Attempt;
+use crate::runner::event_log::EventLog;
+use crate::suite::Job;
+use crate::terminal::Terminal;
+use crate::vm::{Hypervisor, VmSpec};
+
+/// One attempt that is to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) attempt: PlannedAttempt,
+    pub(crate) job: Job,
+    /// The VM, but for its log.
+    pub(crate) vm: VmSpec,
+    pub(crate) limits: TimeLimits,
+    /// What the progress display calls it.
+    pub(crate) name: String,
+}
+
+/// Runs all of `plan`, `n_vms` at a time, until done or cancelled. What happened is in `events`.
+pub(crate) fn run(
+    hypervisor: &dyn Hypervisor,
+    plan: Vec<Planned>,
+    n_vms: usize,
+    run_dir: &Path,
+    events: &EventLog,
+    terminal: &Terminal,
+    cancel: &Cancel,
+) -> Result<()> {
+    let n_all = plan.len();
+    let queue = Mutex::new(plan.into_iter().collect::<VecDeque<_>>());
+    std::thread::scope(|scope| {
+        // Each worker starts its VMs itself: a VM dies with the thread that started it.
+        let workers: Vec<_> = (0..n_vms.clamp(1, n_all.max(1)))
+            .map(|idx| {
+                let work = || -> Result<()> {
+                    while !cancel.is_cancelled() {
+                        let next = queue.lock().expect("no panic with the lock").pop_front();
+                        let Some(planned) = next else { return Ok(()) };
+                        let result = one(hypervisor, planned, run_dir, events, terminal, cancel);
+                        if result.is_err() {
+                            // The record cannot be kept: the other workers stop, too.
+                            queue.lock().expect("no panic with the lock").clear();
+                        }
+                        result?;
+                    }
+                    Ok(())
+                };
+                std::thread::Builder::new()
+                    .name(format!("vm-{idx}"))
+                    .spawn_scoped(scope, work)
+                    .context("failed to start a thread")
+            })
+            .collect::<Result<_>>()?;
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn one(
+    hypervisor: &dyn Hypervisor,
+    planned: Planned,
+    run_dir: &Path,
+    events: &EventLog,
+    terminal: &Terminal,
+    cancel: &Cancel,
+) -> Result<()> {
+    let number = planned.attempt.attempt;
+    let dir = run_dir.join(&planned.attempt.dir);
+    fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
+    if !terminal.is_live() {
+        terminal.timed(&format!("start  {}", planned.name));
+    }
+    let line = terminal.line(&planned.name);
+    let vm = VmSpec { log: dir.join("qemu.log"), ..planned.vm };
+    let attempt = Attempt { number, job: planned.job, vm, limits: planned.limits, dir: &dir };
+    let (outcome, facts) = attempt.run(hypervisor, events, &line, cancel)?;
+    drop(line);
+    let text = done_line(&planned.name, &outcome, facts.test_ms);
+    events
+        .append(Event::AttemptFinished { attempt: number, outcome, facts })
+        .context("failed to record an event")?;
+    terminal.timed(&text);
+    Ok(())
+}
+
+/// `pass   lvm2:shell/x.sh  88.1 s`.
+fn done_line(name: &str, outcome: &Outcome, test_ms: Option<u64>) -> String {
+    let word = match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Fail { .. } => "FAIL",
+        Outcome::Skip { .. } => "skip",
+        Outcome::Warn { .. } => "warn",
+        Outcome::Timeout { .. } => "TIMEOUT",
+        Outcome::Hang { .. } => "HANG",
+        Outcome::KernelCrash { .. } => "CRASH",
+        Outcome::DataCorruption { .. } => "CORRUPT",
+        Outcome::Interrupted => "interrupted",
+        Outcome::Infra { .. } => "INFRA",
+    };
+    let time = test_ms.map(|ms| format!("  {}.{} s", ms / 1000, ms % 1000 / 100)).unwrap_or_default();
+    let detail = outcome.detail();
+    let detail = if detail.is_empty() { detail } else { format!("  {}", reports::text::clip(&reports::text::printable(&detail), 120)) };
+    format!("{word:<6} {name}{time}{detail}")
+}

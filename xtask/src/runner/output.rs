@@ -1,0 +1,179 @@
+//! Reads a test's result out of what it prints, by its suite's contract. Pure, bounded.
+
+use std::collections::VecDeque;
+
+use protocol::Outcome;
+use protocol::wire::Exit;
+
+use crate::console::Lines;
+use crate::suite::Contract;
+
+/// Lines kept for the report.
+const KEPT_LINES: usize = 20;
+
+/// What a test has printed so far, as far as its result depends on it.
+#[derive(Debug)]
+pub(crate) struct OutputScan {
+    contract: Contract,
+    lines: Lines,
+    last: VecDeque<String>,
+    /// The last lines as they were when the failure's epilogue began.
+    before_epilogue: Option<Vec<String>>,
+    skip_reason: Option<String>,
+    bare_skip: Option<String>,
+    warning: Option<String>,
+    weakened: Vec<String>,
+}
+
+impl OutputScan {
+    pub(crate) fn new(contract: Contract) -> Self {
+        OutputScan {
+            contract,
+            lines: Lines::default(),
+            last: VecDeque::new(),
+            before_epilogue: None,
+            skip_reason: None,
+            bare_skip: None,
+            warning: None,
+            weakened: Vec::new(),
+        }
+    }
+
+    /// Takes the next piece of output.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.push(bytes, |line| self.line(line));
+        self.lines = lines;
+    }
+
+    fn line(&mut self, line: &str) {
+        let starts = |prefix: &Option<String>| prefix.as_ref().is_some_and(|prefix| line.starts_with(prefix));
+        if starts(&self.contract.skip_line) {
+            self.skip_reason.get_or_insert_with(|| line.to_owned());
+        }
+        if self.contract.bare_skip_lines.iter().any(|prefix| line.starts_with(prefix)) {
+            self.bare_skip.get_or_insert_with(|| line.to_owned());
+        }
+        if starts(&self.contract.warn_line) {
+            self.warning.get_or_insert_with(|| line.to_owned());
+        }
+        if self.weakened.len() < 10 && self.contract.weakened_lines.iter().any(|prefix| line.starts_with(prefix)) {
+            self.weakened.push(line.to_owned());
+        }
+        // In a trace the line is preceded by its place: `#utils:254+ set +vx; …`.
+        if self.before_epilogue.is_none()
+            && self.contract.fail_line.as_ref().is_some_and(|epilogue| line.ends_with(epilogue.as_str()))
+        {
+            self.before_epilogue = Some(self.last.iter().cloned().collect());
+        }
+        if self.last.len() == KEPT_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.to_owned());
+    }
+
+    /// The newest line, for the progress display.
+    pub(crate) fn newest(&self) -> Option<&str> {
+        self.last.iter().rev().map(String::as_str).find(|line| !line.trim().is_empty())
+    }
+
+    /// What the contract makes of this end.
+    pub(crate) fn outcome(&self, exit: Exit) -> Outcome {
+        match exit {
+            Exit::Code(0) => match &self.warning {
+                Some(warning) => Outcome::Warn { warning: warning.clone() },
+                None => Outcome::Pass,
+            },
+            Exit::Code(code) if self.contract.skip_exit == Some(code) => {
+                let reason = self.skip_reason.as_ref().or(self.bare_skip.as_ref());
+                Outcome::Skip { reason: reason.cloned().unwrap_or_else(|| "it gave no reason".into()) }
+            }
+            Exit::Code(code) => Outcome::Fail { how: format!("exit status {code}") },
+            Exit::Signal(signal) => Outcome::Fail { how: format!("killed by signal {signal}") },
+            Exit::NotStarted(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                Outcome::Infra { error: format!("the guest could not start the test: {error}") }
+            }
+        }
+    }
+
+    /// The lines that say most about `outcome`: of a failure those before its epilogue (what follows
+    /// is the debug log and the script itself), else the last ones.
+    pub(crate) fn telling_lines(&self, outcome: &Outcome) -> Vec<String> {
+        match (&self.before_epilogue, outcome) {
+            (Some(lines), Outcome::Fail { .. }) => lines.clone(),
+            _ => {
+                let rest = self.lines.rest();
+                let all = self.last.iter().cloned().chain((!rest.is_empty()).then_some(rest));
+                let all: Vec<_> = all.collect();
+                all[all.len().saturating_sub(KEPT_LINES)..].to_vec()
+            }
+        }
+    }
+
+    /// Lines that say that a pass tested less than it could.
+    pub(crate) fn weakened(&self) -> &[String] {
+        &self.weakened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(output: &str) -> OutputScan {
+        let contract = Contract {
+            skip_exit: Some(200),
+            skip_line: Some("TEST SKIPPED".into()),
+            bare_skip_lines: vec!["## 1 skip() called from ".into()],
+            warn_line: Some("TEST WARNING".into()),
+            fail_line: Some("set +vx; STACKTRACE; set -vx".into()),
+            weakened_lines: vec!["Found dm-".into()],
+            teardown_line: None,
+        };
+        let mut scan = OutputScan::new(contract);
+        scan.push(output.as_bytes());
+        scan
+    }
+
+    #[test]
+    fn a_skip_brings_its_reason() {
+        let skip = |output: &str| scan(output).outcome(Exit::Code(200)).detail();
+        assert_eq!(skip("TEST SKIPPED: needs more memory\n"), "TEST SKIPPED: needs more memory");
+        assert_eq!(skip("#x.sh:19+ skip\n## 1 skip() called from x.sh:19\n"), "## 1 skip() called from x.sh:19");
+        assert_eq!(skip(""), "it gave no reason");
+    }
+
+    #[test]
+    fn words_in_the_middle_of_a_line_mean_nothing() {
+        let scan = scan("echo \"TEST WARNING: in the script's own source\"\n");
+        assert_eq!(scan.outcome(Exit::Code(0)), Outcome::Pass);
+    }
+
+    #[test]
+    fn a_warning_makes_a_pass_a_warning_and_a_failure_none() {
+        let scan = scan("TEST WARNING: Ignoring command failure.\n");
+        assert!(matches!(scan.outcome(Exit::Code(0)), Outcome::Warn { .. }));
+        assert!(matches!(scan.outcome(Exit::Code(1)), Outcome::Fail { .. }));
+    }
+
+    #[test]
+    fn a_failure_shows_what_came_before_its_epilogue() {
+        let script: String = (0..100).map(|n| format!("## Line: {n}\n")).collect();
+        let scan = scan(&format!("the cause\nset +vx; STACKTRACE; set -vx\n{script}"));
+        let outcome = scan.outcome(Exit::Code(1));
+        assert_eq!(scan.telling_lines(&outcome), ["the cause"]);
+        assert_eq!(scan.telling_lines(&Outcome::Pass).len(), KEPT_LINES);
+    }
+
+    #[test]
+    fn memory_is_bounded_however_much_is_printed() {
+        let mut scan = scan("");
+        for _ in 0..1000 {
+            scan.push(&[b'x'; 10_000]);
+            scan.push(b"\nFound dm-x\n");
+        }
+        assert!(scan.last.len() <= KEPT_LINES && scan.weakened.len() <= 10);
+        assert!(scan.last.iter().all(|line| line.len() <= 4096));
+    }
+}

@@ -1,0 +1,235 @@
+//! A suite as data: reads `suites/NAME/suite.toml`. Pure but for [`Suite::read`].
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use protocol::TestId;
+use serde::Deserialize;
+
+/// What `suite.toml` says. The file itself explains each part.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Suite {
+    pub(crate) name: String,
+    pub(crate) about: String,
+    /// Version of the suite's source that the data was written for.
+    #[serde(default)]
+    pub(crate) written_for: Option<String>,
+    /// What runs when nothing is selected.
+    pub(crate) default_tags: Vec<String>,
+    pub(crate) run: Run,
+    pub(crate) contract: Contract,
+    pub(crate) limits: Limits,
+    pub(crate) machine: Machine,
+    #[serde(default)]
+    #[expect(dead_code, reason = "checked against roots.toml by a test")]
+    pub(crate) guest: Option<Guest>,
+    #[serde(default)]
+    pub(crate) flavours: Flavours,
+    #[serde(default)]
+    pub(crate) tag_docs: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) need_docs: BTreeMap<String, String>,
+    pub(crate) tests: BTreeMap<String, Test>,
+}
+
+/// How a test is started in the guest. `{test}` and `{flavour}` are filled in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Run {
+    argv: Vec<String>,
+    cwd: String,
+    #[serde(default)]
+    make_dirs: Vec<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+}
+
+/// How its result is read from exit status and output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Contract {
+    /// Exit status of a skip.
+    pub(crate) skip_exit: Option<i32>,
+    /// Begins a line that gives a skip's reason.
+    pub(crate) skip_line: Option<String>,
+    /// Begin the line that a skip without a reason ends with.
+    #[serde(default)]
+    pub(crate) bare_skip_lines: Vec<String>,
+    /// Begins a line that makes a pass a warning.
+    pub(crate) warn_line: Option<String>,
+    /// The line that a failure's epilogue begins with: the cause is above it.
+    pub(crate) fail_line: Option<String>,
+    /// Begin lines that say that a pass tested less than it could.
+    #[serde(default)]
+    pub(crate) weakened_lines: Vec<String>,
+    /// Begins the line that the clean-up prints.
+    #[serde(default)]
+    #[expect(dead_code, reason = "data for later evidence: what comes after it is no longer the test")]
+    pub(crate) teardown_line: Option<String>,
+}
+
+/// Time limits at the speed of KVM.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    silence_timeout_s: u64,
+    test_timeout_s: u64,
+}
+
+/// What a VM for this suite has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Machine {
+    ram_mib: u32,
+    vcpus: u32,
+    /// Loaded before a test starts.
+    #[serde(default)]
+    pub(crate) load_modules: Vec<String>,
+    /// Must not exist in the guest.
+    #[serde(default)]
+    #[expect(dead_code, reason = "the guest image holds no /boot at all")]
+    absent_files: Vec<String>,
+}
+
+/// What the guest image must hold for this suite.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Guest {
+    #[expect(dead_code, reason = "checked against roots.toml by a test")]
+    pub(crate) packages: Vec<String>,
+}
+
+/// lvm2's word for sets of variables that tests run with.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Flavours {
+    pub(crate) default: Option<String>,
+    #[serde(default)]
+    pub(crate) known: Vec<String>,
+    /// By a part of the flavour's name: only these tests run in it.
+    #[serde(default)]
+    pub(crate) only: BTreeMap<String, Vec<String>>,
+    /// By a part of the flavour's name: these tests never run in it.
+    #[serde(default)]
+    pub(crate) never: BTreeMap<String, Vec<String>>,
+}
+
+/// One test of the suite, where it differs from the suite.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Test {
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
+    /// Without these it skips or fails.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
+    /// Without these it tests less.
+    #[serde(default)]
+    pub(crate) wants: Vec<String>,
+    ram_mib: Option<u32>,
+    vcpus: Option<u32>,
+    silence_timeout_s: Option<u64>,
+    test_timeout_s: Option<u64>,
+}
+
+/// A test, with everything that its suite says of it filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) id: TestId,
+    pub(crate) argv: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) make_dirs: Vec<String>,
+    pub(crate) load_modules: Vec<String>,
+    pub(crate) contract: Contract,
+    pub(crate) ram_mib: u32,
+    pub(crate) vcpus: u32,
+    /// At the speed of KVM.
+    pub(crate) silence_timeout: Duration,
+    /// At the speed of KVM.
+    pub(crate) test_timeout: Duration,
+}
+
+impl Suite {
+    /// Reads a suite's folder.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("suite.toml");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("failed to read suite `{}`", path.display()))?;
+        Self::parse(&text).with_context(|| format!("suite `{}` makes no sense", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let suite: Suite = toml::from_str(text)?;
+        for (name, test) in &suite.tests {
+            TestId::new(&suite.name, name)?;
+            for tag in &test.tags {
+                ensure!(suite.tag_docs.contains_key(tag), "tag `{tag}` of `{name}` is not in [tag_docs]");
+            }
+            for need in test.needs.iter().chain(&test.wants) {
+                let kind = need.split(':').next().unwrap_or(need);
+                ensure!(suite.need_docs.contains_key(kind), "need `{need}` of `{name}` is not in [need_docs]");
+            }
+        }
+        for list in suite.flavours.only.values().chain(suite.flavours.never.values()) {
+            for name in list {
+                ensure!(suite.tests.contains_key(name), "[flavours] names `{name}`, which is no test");
+            }
+        }
+        for tag in &suite.default_tags {
+            ensure!(suite.tag_docs.contains_key(tag), "default tag `{tag}` is not in [tag_docs]");
+        }
+        Ok(suite)
+    }
+
+    /// Everything it takes to run one test.
+    pub(crate) fn job(&self, id: &TestId) -> Result<Job> {
+        let test = self
+            .tests
+            .get(id.name())
+            .with_context(|| format!("suite `{}` has no test `{}`", self.name, id.name()))?;
+        let flavour = id.flavour().or(self.flavours.default.as_deref()).unwrap_or_default();
+        let fill = |text: &String| text.replace("{test}", id.name()).replace("{flavour}", flavour);
+        let seconds = |own: Option<u64>, common| Duration::from_secs(own.unwrap_or(common));
+        Ok(Job {
+            id: id.clone(),
+            argv: self.run.argv.iter().map(fill).collect(),
+            cwd: self.run.cwd.clone(),
+            env: self.run.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
+            make_dirs: self.run.make_dirs.clone(),
+            load_modules: self.machine.load_modules.clone(),
+            contract: self.contract.clone(),
+            ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
+            vcpus: test.vcpus.unwrap_or(self.machine.vcpus),
+            silence_timeout: seconds(test.silence_timeout_s, self.limits.silence_timeout_s),
+            test_timeout: seconds(test.test_timeout_s, self.limits.test_timeout_s),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::workspace;
+
+    #[test]
+    fn lvm2s_data_makes_sense_and_is_whole() {
+        let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
+        assert!(suite.tests.len() > 400, "{} tests", suite.tests.len());
+        let seed: Vec<_> = suite.tests.iter().filter(|(_, test)| test.tags.contains(&"seed".into())).collect();
+        assert_eq!(seed.len(), 2);
+        for name in suite.tests.keys() {
+            suite.job(&TestId::new("lvm2", name).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = Suite::parse("name = \"x\"\ncolour = 1\n").unwrap_err().to_string();
+        assert!(error.contains("colour") && error.contains("line 2"), "{error}");
+    }
+}

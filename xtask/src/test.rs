@@ -1,0 +1,263 @@
+//! `cargo xtask test`, from top to bottom: prepare → plan → run → record → verdicts → reports.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use protocol::event::{Blame, PlannedAttempt};
+use protocol::{Event, TestId};
+use reports::{Expectations, RunResult};
+use vm_images::kernel_spec::KernelSpec;
+use vm_images::progress::Progress;
+
+use crate::exit::Exit;
+use crate::prepare::{self, Prepared};
+use crate::runner::attempt::TimeLimits;
+use crate::runner::event_log::EventLog;
+use crate::runner::{self, Planned};
+use crate::select::{Selection, select};
+use crate::session::{Session, workspace};
+use crate::suite::{Job, Suite};
+use crate::vm::Accel;
+use crate::vm::accel::AccelChoice;
+
+/// Time limits that no suite names, at the speed of KVM.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What a run is asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) kernels: Vec<KernelSpec>,
+    pub(crate) suite: String,
+    pub(crate) selection: Selection,
+    pub(crate) accel: AccelChoice,
+    /// VMs at a time; by default as many as the processors bear.
+    pub(crate) n_vms: Option<usize>,
+    /// Folder of the runs; by default `reports/out`.
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Runs tests and reports what came of them.
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
+    let started = Instant::now();
+    let folder = workspace().join("suites").join(&options.suite);
+    let suite = read_suite(&folder, &options.suite)?;
+    let expectations = BTreeMap::from([(suite.name.clone(), read_expectations(&folder)?)]);
+    let tests = select(&suite, &options.selection)?;
+    if tests.is_empty() {
+        session.terminal.say("nothing to run: no test is selected");
+        return Ok(Exit::NothingRan);
+    }
+    let jobs: Vec<_> = tests.iter().map(|test| suite.job(test)).collect::<Result<_>>()?;
+
+    let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
+    let accel = prepared.chosen.accel;
+    session.terminal.note(&format!("accelerator: {accel} ({})", prepared.chosen.reason));
+
+    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    let run_dir = create_run(&out)?;
+    let events = EventLog::create(&run_dir.join("events.jsonl"), started)
+        .with_context(|| format!("failed to create events.jsonl in `{}`", run_dir.display()))?;
+    let plan = plan(&prepared, &jobs)?;
+    record_beginning(&events, &run_dir, &prepared, &plan).context("failed to record an event")?;
+    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan));
+    session.terminal.note(&format!(
+        "{} on {}, {} at a time; ready after {:.1} s",
+        count(plan.len(), "attempt"),
+        prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str()).collect::<Vec<_>>().join(", "),
+        n_vms.min(plan.len()),
+        started.elapsed().as_secs_f32(),
+    ));
+
+    let cancel = session.host.cancel();
+    let ran = runner::run(&prepared.qemu, plan, n_vms, &run_dir, &events, &session.terminal, cancel);
+    ran?;
+    events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context("failed to record an event")?;
+
+    let record = reports::read_events(&run_dir.join("events.jsonl"))?.into_record();
+    let judged = reports::judge(&record, &expectations);
+    reports::write_all(&run_dir, &record, &judged)?;
+    link_latest(&out, &run_dir);
+    let shown = reports::terminal::Options {
+        color: session.terminal.colour(),
+        width: session.terminal.width(),
+        run_dir: shown_path(&run_dir),
+    };
+    print!("{}", reports::terminal::render(&record, &judged, &shown));
+    Ok(exit_of(RunResult::of(&record, &judged)))
+}
+
+fn read_suite(folder: &Path, name: &str) -> Result<Suite> {
+    if folder.join("suite.toml").is_file() {
+        return Suite::read(folder);
+    }
+    let suites = workspace().join("suites");
+    let entries = fs::read_dir(&suites).with_context(|| format!("failed to read `{}`", suites.display()))?;
+    let mut known: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.path().join("suite.toml").is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    known.sort();
+    bail!("no suite `{name}`; there are {}", known.join(", "))
+}
+
+fn read_expectations(folder: &Path) -> Result<Expectations> {
+    let path = folder.join("expectations.toml");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+    };
+    let shown = path.strip_prefix(workspace()).unwrap_or(&path);
+    Ok(Expectations::parse(&text, &shown.to_string_lossy())?)
+}
+
+/// Every test on every kernel, kernel by kernel.
+fn plan(prepared: &Prepared, jobs: &[Job]) -> Result<Vec<Planned>> {
+    let accel = prepared.chosen.accel;
+    let mut plan = Vec::new();
+    for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
+        for job in jobs {
+            let release = &kernel.kernel.release;
+            let name = match prepared.kernels.len() {
+                1 => job.id.to_string(),
+                _ => format!("{} on {release}", job.id),
+            };
+            let attempt = PlannedAttempt {
+                attempt: u32::try_from(plan.len()).context("too many attempts")? + 1,
+                test: job.id.clone(),
+                kernel_idx,
+                dir: dir_of(release, &job.id),
+            };
+            plan.push(Planned {
+                attempt,
+                vm: kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus),
+                limits: limits(accel, job),
+                job: job.clone(),
+                name,
+            });
+        }
+    }
+    Ok(plan)
+}
+
+fn dir_of(release: &str, test: &TestId) -> String {
+    format!("{release}/{}", test.slug())
+}
+
+fn limits(accel: Accel, job: &Job) -> TimeLimits {
+    TimeLimits {
+        boot_timeout: accel.scale(BOOT_TIMEOUT),
+        silence_timeout: accel.scale(job.silence_timeout),
+        test_timeout: accel.scale(job.test_timeout),
+        heartbeat_timeout: accel.scale(HEARTBEAT_TIMEOUT),
+        grace_period: accel.scale(GRACE_PERIOD),
+    }
+}
+
+/// As many VMs as there are processors for them.
+fn default_n_vms(plan: &[Planned]) -> usize {
+    let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let vcpus = plan.iter().map(|planned| planned.vm.vcpus).max().unwrap_or(1).max(1);
+    (n_cpus / usize::try_from(vcpus).unwrap_or(1)).max(1)
+}
+
+fn record_beginning(events: &EventLog, run_dir: &Path, prepared: &Prepared, plan: &[Planned]) -> std::io::Result<()> {
+    let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    events.append(Event::RunStarted {
+        format: protocol::event::FORMAT,
+        run,
+        started_at: rfc3339_now(),
+        harness: prepare::harness_version(),
+        command: ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(std::env::args().skip(1)).collect(),
+        host: prepare::host_facts(),
+    })?;
+    let accel = prepared.chosen.accel;
+    events.append(Event::MachineChosen {
+        accel: accel.to_string(),
+        reason: prepared.chosen.reason.clone(),
+        qemu: prepared.qemu.version.clone(),
+        cpu: accel.cpu().to_owned(),
+        time_scale_percent: accel.time_scale_percent(),
+    })?;
+    for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
+        let kernel = &kernel.kernel;
+        events.append(Event::KernelReady {
+            kernel_idx,
+            spec: kernel.spec.clone(),
+            exact_spec: format!("deb:{}", kernel.release),
+            release: kernel.release.clone(),
+            package_version: Some(kernel.version.clone()),
+            digest: kernel.artifact.digest.to_string(),
+        })?;
+    }
+    events.append(Event::ImageReady {
+        digest: prepared.guest.digest.to_string(),
+        versions: prepared.versions.clone(),
+    })?;
+    for change in &prepared.replaced {
+        let text = format!("not as pinned in artifacts.lock: {change}");
+        events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
+    }
+    events.append(Event::Planned { attempts: plan.iter().map(|planned| planned.attempt.clone()).collect() })
+}
+
+/// Makes the folder of a new run, named by the time.
+fn create_run(out: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| format!("failed to create output folder `{}`", out.display()))?;
+    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]-[minute]-[second]Z");
+    let name = time::OffsetDateTime::now_utc().format(format).context("failed to write the time")?;
+    for n in 1..1000 {
+        let dir = out.join(if n == 1 { name.clone() } else { format!("{name}-{n}") });
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to create `{}`", dir.display()));
+            }
+        }
+    }
+    bail!("no free name for a run in `{}`", out.display())
+}
+
+/// Points `latest` at the newest run. Only a convenience: a failure is not worth a word.
+fn link_latest(out: &Path, run_dir: &Path) {
+    let new = out.join(format!(".latest-{}", std::process::id()));
+    if let Some(name) = run_dir.file_name()
+        && std::os::unix::fs::symlink(name, &new).is_ok()
+        && fs::rename(&new, out.join("latest")).is_err()
+    {
+        let _ = fs::remove_file(&new);
+    }
+}
+
+/// Relative to where the user stands, if that is shorter.
+fn shown_path(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+fn rfc3339_now() -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let now = time::OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()
+}
+
+fn exit_of(result: RunResult) -> Exit {
+    match result {
+        RunResult::Passed => Exit::Passed,
+        RunResult::TestsFailed => Exit::TestsFailed,
+        RunResult::NothingRan => Exit::NothingRan,
+        RunResult::InfraError => Exit::Infra,
+        RunResult::Interrupted => Exit::Interrupted,
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}

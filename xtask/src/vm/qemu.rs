@@ -1,0 +1,300 @@
+//! QEMU as the hypervisor. Its channels are socket pairs, not named sockets, so that a VM leaves no
+//! file behind however it or we end.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use command_fds::{CommandFdExt, FdMapping};
+use protocol::codec::LineDecoder;
+use protocol::wire::{AGENT_PORT, FILES_PORT, Message, Request};
+use vm_images::host::die_with_parent;
+
+use super::{Accel, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, qmp};
+
+/// What every guest kernel is told. The kernel log goes to the serial console from the first line
+/// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
+/// limit; what only slows emulation down and is none of md's business is off.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M sysrq_always_enabled panic=-1 \
+    hung_task_warnings=-1 random.trust_cpu=on mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+
+/// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
+const TB_SIZE_MIB: u32 = 256;
+
+/// The descriptors that QEMU's channels have inside QEMU.
+const CONSOLE_FD: i32 = 10;
+const QMP_FD: i32 = 11;
+const AGENT_FD: i32 = 12;
+const FILES_FD: i32 = 13;
+
+/// A QEMU that can be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Qemu {
+    /// The words that start it: the tools root's loader and so on, or just its path.
+    pub(crate) command: Vec<OsString>,
+    /// Folders of firmware, if not QEMU's own.
+    pub(crate) firmware: Vec<PathBuf>,
+    /// `QEMU emulator version …`.
+    pub(crate) version: String,
+}
+
+impl Hypervisor for Qemu {
+    fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError> {
+        self.launch(spec, inputs).map_err(InfraError)
+    }
+}
+
+impl Qemu {
+    fn launch(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> anyhow::Result<Box<dyn Vm>> {
+        let mut theirs = Vec::new();
+        let mut channel = |fd| -> anyhow::Result<UnixStream> {
+            let (our_end, their_end) = UnixStream::pair().context("failed to make a channel to QEMU")?;
+            theirs.push((OwnedFd::from(their_end), fd));
+            Ok(our_end)
+        };
+        let console = channel(CONSOLE_FD)?;
+        let mut qmp = channel(QMP_FD)?;
+        let agent = channel(AGENT_FD)?;
+        let files = channel(FILES_FD)?;
+
+        let log = File::create(&spec.log)
+            .with_context(|| format!("failed to create QEMU's log `{}`", spec.log.display()))?;
+        let mut words = self.command.iter().cloned();
+        let program = words.next().context("QEMU's command is empty")?;
+        let arguments: Vec<_> = words.chain(arguments(spec, &self.firmware)).collect();
+        let log_copy = log.try_clone().context("failed to share QEMU's log")?;
+        // Descriptors move into the closure once; duct may call it once per start, and we start once.
+        let mappings = std::sync::Mutex::new(Some(theirs));
+        let handle = duct::cmd(program, arguments)
+            .stdin_null()
+            .stdout_file(log_copy)
+            .stderr_file(log)
+            .unchecked()
+            .before_spawn(move |command| {
+                let theirs = mappings.lock().expect("no panic with the lock").take().unwrap_or_default();
+                let mappings = theirs
+                    .into_iter()
+                    .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
+                    .collect();
+                command.fd_mappings(mappings).map_err(std::io::Error::other)?;
+                // A group of its own: the terminal's Ctrl-C is ours to handle.
+                command.process_group(0);
+                die_with_parent(command);
+                Ok(())
+            })
+            .start()
+            .context("failed to start QEMU")?;
+        let handle = Arc::new(handle);
+
+        agent.set_nonblocking(false).context("failed to prepare the agent's channel")?;
+        agent
+            .set_write_timeout(Some(Duration::from_secs(5)))
+            .context("failed to prepare the agent's channel")?;
+        let agent_writer = agent.try_clone().context("failed to share the agent's channel")?;
+        qmp.write_all(qmp::CAPABILITIES).context("failed to talk to QEMU")?;
+
+        let killed = Arc::new(AtomicBool::new(false));
+        let readers = vec![
+            reader("console", console, inputs.clone(), |bytes, tell| tell(Input::Console(bytes.to_vec())))?,
+            line_reader("agent", agent, inputs.clone(), Input::Agent)?,
+            line_reader("files", files, inputs.clone(), Input::Files)?,
+            qmp_reader(qmp, inputs.clone())?,
+        ];
+        let waiter = thread::Builder::new().name("qemu".into()).spawn({
+            let (handle, killed, log) = (Arc::clone(&handle), Arc::clone(&killed), spec.log.clone());
+            move || {
+                let end = match handle.wait() {
+                    _ if killed.load(Ordering::SeqCst) => VmEnd::Killed,
+                    Ok(output) if output.status.success() => VmEnd::Clean,
+                    Ok(output) => VmEnd::Failed { error: describe(output.status, &log) },
+                    Err(error) => VmEnd::Failed { error: format!("failed to wait for QEMU: {error}") },
+                };
+                // What it said before it ended comes before its end.
+                for reader in readers {
+                    let _ = reader.join();
+                }
+                let _ = inputs.send(Input::Ended(end));
+            }
+        });
+        waiter.context("failed to start a thread")?;
+        Ok(Box::new(QemuVm { handle, killed, agent: agent_writer }))
+    }
+}
+
+/// QEMU's arguments. Pure.
+fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
+    let mut all: Vec<OsString> = Vec::new();
+    let mut add = |option: &str, value: OsString| {
+        all.push(format!("-{option}").into());
+        all.push(value);
+    };
+    for folder in firmware {
+        add("L", folder.into());
+    }
+    add("machine", "pc,usb=off,vmport=off".into());
+    add("accel", match spec.accel {
+        Accel::Kvm => "kvm".into(),
+        Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
+    });
+    add("cpu", spec.accel.cpu().into());
+    add("smp", spec.vcpus.to_string().into());
+    add("m", format!("{}M", spec.ram_mib).into());
+    add("display", "none".into());
+    add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+    add("kernel", spec.kernel.clone().into());
+    add("initrd", spec.initramfs.clone().into());
+    add("append", COMMAND_LINE.into());
+    for (id, fd) in [("console", CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
+        add("chardev", format!("socket,id={id},fd={fd}").into());
+    }
+    add("serial", "chardev:console".into());
+    add("mon", "chardev=qmp,mode=control".into());
+    add("device", "virtio-serial-pci".into());
+    add("device", format!("virtserialport,chardev=agent,name={AGENT_PORT}").into());
+    add("device", format!("virtserialport,chardev=files,name={FILES_PORT}").into());
+    add("object", "rng-random,id=random,filename=/dev/urandom".into());
+    add("device", "virtio-rng-pci,rng=random".into());
+    add("device", "pvpanic-pci".into());
+    for (name, image) in [("root", &spec.root_image), ("modules", &spec.modules_image)] {
+        // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
+        // any number of VMs share them.
+        let drive = serde_json::json!({
+            "node-name": name, "driver": "raw", "read-only": true,
+            "file": { "driver": "file", "filename": image, "locking": "off" },
+        });
+        add("blockdev", drive.to_string().into());
+        add("device", format!("virtio-blk-pci,drive={name},serial=mdr-{name}").into());
+    }
+    all.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
+    all
+}
+
+fn describe(status: std::process::ExitStatus, log: &std::path::Path) -> String {
+    let how = match status.signal() {
+        Some(signal) => format!("QEMU was killed by signal {signal}"),
+        None => format!("QEMU failed ({status})"),
+    };
+    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    match text.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(last) => format!("{how}: {last}"),
+        None => how,
+    }
+}
+
+type Tell<'a> = &'a mut dyn FnMut(Input);
+
+/// Reads a channel to its end on a thread of its own. The channel to the runner is bounded, so a
+/// guest that floods slows itself down and never fills our memory.
+fn reader(
+    name: &str,
+    mut stream: UnixStream,
+    inputs: SyncSender<Input>,
+    mut each: impl FnMut(&[u8], Tell<'_>) + Send + 'static,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let run = move || {
+        let mut buffer = vec![0; 32 * 1024];
+        let mut tell = |input| {
+            // Nobody listens any more: read on, so that QEMU is not held up.
+            let _ = inputs.send(input);
+        };
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(n) => each(&buffer[..n], &mut tell),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    };
+    thread::Builder::new().name(name.into()).spawn(run).context("failed to start a thread")
+}
+
+fn line_reader(
+    name: &str,
+    stream: UnixStream,
+    inputs: SyncSender<Input>,
+    wrap: fn(Result<Message, protocol::codec::Garbage>) -> Input,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let mut decoder = LineDecoder::new();
+    reader(name, stream, inputs, move |bytes, tell| decoder.push(bytes, |message| tell(wrap(message))))
+}
+
+fn qmp_reader(stream: UnixStream, inputs: SyncSender<Input>) -> anyhow::Result<thread::JoinHandle<()>> {
+    let mut line = Vec::new();
+    reader("qmp", stream, inputs, move |bytes, tell| {
+        for &byte in bytes {
+            if byte == b'\n' {
+                if let Some(event) = qmp::parse_event(&String::from_utf8_lossy(&line)) {
+                    tell(Input::Hypervisor(event));
+                }
+                line.clear();
+            } else if line.len() < 64 * 1024 {
+                line.push(byte);
+            }
+        }
+    })
+}
+
+struct QemuVm {
+    handle: Arc<duct::Handle>,
+    killed: Arc<AtomicBool>,
+    agent: UnixStream,
+}
+
+impl Vm for QemuVm {
+    fn send(&mut self, request: &Request) -> Result<(), InfraError> {
+        let sent = self.agent.write_all(&protocol::codec::encode(request));
+        sent.context("failed to send a request to the guest").map_err(InfraError)
+    }
+
+    fn kill(&mut self) {
+        self.killed.store(true, Ordering::SeqCst);
+        // QEMU starts no children (`-sandbox spawn=deny`), so killing it alone is enough.
+        let _ = self.handle.kill();
+    }
+}
+
+impl Drop for QemuVm {
+    fn drop(&mut self) {
+        self.kill();
+        // Only the process is waited for: the reading threads may be waiting for us to listen, and
+        // end by themselves once nobody does.
+        let _ = self.handle.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_read_only_and_paths_need_no_quoting() {
+        let spec = VmSpec {
+            kernel: "/k".into(),
+            initramfs: "/i".into(),
+            root_image: "/a,b \"c\"".into(),
+            modules_image: "/m".into(),
+            ram_mib: 1024,
+            vcpus: 1,
+            accel: Accel::Tcg,
+            log: "/l".into(),
+        };
+        let all = arguments(&spec, &[]);
+        let text: Vec<_> = all.iter().map(|word| word.to_string_lossy()).collect();
+        let drive = text.iter().find(|word| word.contains("\"root\"")).unwrap();
+        let drive: serde_json::Value = serde_json::from_str(drive).unwrap();
+        assert_eq!(drive["file"]["filename"], "/a,b \"c\"");
+        assert_eq!(drive["read-only"], true);
+        assert!(text.iter().any(|word| word == "-no-reboot"));
+    }
+}
