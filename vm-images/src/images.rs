@@ -190,6 +190,8 @@ impl<'a> Images<'a> {
                     self.progress.step("making the guest image");
                     let image = dir.join("root.squashfs");
                     self.tools()?.squashfs(self.host, &tree, &image, &guest_root::LEFT_OUT).run(&log)?;
+                    let tests = list_tests(&tree).map_err(io_error("list tests in", &tree))?;
+                    write(&dir.join("lvm2-tests.txt"), tests.as_bytes())?;
                     let versions =
                         serde_json::to_vec_pretty(&self.versions(files)).expect("strings have a JSON form");
                     write(&dir.join("versions.json"), &versions)
@@ -514,6 +516,23 @@ fn root_packages(name: &str) -> Vec<String> {
     let roots: BTreeMap<String, RootPackages> =
         toml::from_str(ROOTS).expect("roots.toml is checked by a test");
     roots.into_iter().find(|(root, _)| root == name).map(|(_, root)| root.packages).unwrap_or_default()
+}
+
+/// LVM2's installed tests, one a line: what its runner would find.
+fn list_tests(tree: &Path) -> io::Result<String> {
+    let top = tree.join("usr/share/lvm2-testsuite");
+    let mut names = Vec::new();
+    for entry in walkdir::WalkDir::new(&top) {
+        let path = entry?.into_path();
+        if let Some(name) = path.strip_prefix(&top).ok().and_then(Path::to_str)
+            && name.ends_with(".sh")
+            && !name.starts_with("lib/")
+        {
+            names.push(format!("{name}\n"));
+        }
+    }
+    names.sort();
+    Ok(names.concat())
 }
 
 fn pin(kernel: &DebianKernel) -> KernelPin {

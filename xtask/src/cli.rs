@@ -27,6 +27,20 @@ pub(crate) enum Command {
     /// Run tests, each in a VM of its own, and report
     #[command(after_help = TEST_HELP)]
     Test(TestOptions),
+    /// Show a suite's tests: name, and tags
+    #[command(
+        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean"
+    )]
+    List {
+        /// Suite to show
+        #[arg(long, default_value = "lvm2")]
+        suite: String,
+        #[command(flatten)]
+        selection: SelectionOptions,
+        /// Also what each test needs, and what the tags mean
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Make the tools root and the guest image, or say where they are
     Image,
     /// List or fetch kernels
@@ -34,6 +48,16 @@ pub(crate) enum Command {
     Kernel(KernelCommand),
     /// Renew vm-images/artifacts.lock: the newest packages and kernels that the mirror has
     Update(UpdateOptions),
+    /// Run the project's own tests: exactly what CI runs
+    #[command(
+        after_help = "Examples:\n  cargo xtask selftest\n  cargo xtask selftest --no-vm        formatting, lints, unit tests\n  cargo xtask selftest --only-vm -f kill   one check on real QEMU"
+    )]
+    Selftest(SelftestOptions),
+    /// Measure md-regress itself; each figure in README.md comes from one of these
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Check module docs and the direction of dependencies
+    Tidy,
     /// Remove a temporary folder when standard input ends
     #[command(hide = true)]
     Janitor { folder: PathBuf },
@@ -60,6 +84,31 @@ pub(crate) enum KernelCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SelftestOptions {
+    /// Leave out what boots a VM
+    #[arg(long, conflicts_with = "only_vm")]
+    pub(crate) no_vm: bool,
+    /// Only what boots a VM
+    #[arg(long)]
+    pub(crate) only_vm: bool,
+    /// Of the checks that boot a VM, only those whose name contains this
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Set up an empty store; then from the second start to the first test's first line
+    Setup,
+    /// What the harness costs a test, and what memory a flood of output costs the harness
+    Overhead {
+        /// Pairs of runs to take the median of
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UpdateOptions {
     /// Branches to pin
     #[arg(long = "kernel", value_name = "SPEC", default_values = ["deb:6.1", "deb:6.12"])]
@@ -79,32 +128,52 @@ Examples:
 
 The report is in reports/out/latest: summary.md, junit.xml, events.jsonl, and each test's logs.";
 
+/// Which tests. Each of these adds tests, but for `--exclude`; without any, the suite's default ones
+/// are meant.
 #[derive(Debug, Args)]
-pub(crate) struct TestOptions {
-    /// Tests to run: names or globs (default: the suite's default tags)
+pub(crate) struct SelectionOptions {
+    /// Names or globs (default: the suite's default tags)
     #[arg(value_name = "TEST")]
     patterns: Vec<String>,
+    /// Also all tests with this tag
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Also all tests that match a regular expression
+    #[arg(short = 'E', long = "expression", value_name = "REGEX")]
+    expressions: Vec<Regex>,
+    /// Leave out tests that match a name or glob
+    #[arg(long, value_name = "TEST")]
+    exclude: Vec<String>,
+}
+
+impl SelectionOptions {
+    /// As the core wants it.
+    pub(crate) fn into_selection(self) -> Selection {
+        Selection {
+            patterns: self.patterns,
+            expressions: self.expressions,
+            tags: self.tags,
+            exclude: self.exclude,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    #[command(flatten)]
+    selection: SelectionOptions,
     /// Kernel to test: deb:BRANCH (its newest build) or deb:RELEASE; may be given several times
     #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
     kernels: Vec<KernelSpec>,
     /// Suite to take tests from
     #[arg(long, default_value = "lvm2")]
     suite: String,
-    /// Also run all tests with this tag
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
-    /// Also run all tests that match a regular expression
-    #[arg(short = 'E', long = "expression", value_name = "REGEX")]
-    expressions: Vec<Regex>,
-    /// Leave out tests that match a name or glob
-    #[arg(long, value_name = "TEST")]
-    exclude: Vec<String>,
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     accel: AccelChoice,
     /// VMs at a time (default: as many as the processors bear)
-    #[arg(short, long = "jobs", value_name = "N")]
-    n_vms: Option<usize>,
+    #[arg(short, long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    n_vms: Option<u16>,
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
     out: Option<PathBuf>,
@@ -115,15 +184,11 @@ impl From<TestOptions> for test::Options {
         test::Options {
             kernels: options.kernels,
             suite: options.suite,
-            selection: Selection {
-                patterns: options.patterns,
-                expressions: options.expressions,
-                tags: options.tags,
-                exclude: options.exclude,
-            },
+            selection: options.selection.into_selection(),
             accel: options.accel,
-            n_vms: options.n_vms,
+            n_vms: options.n_vms.map(usize::from),
             out: options.out,
+            change: None,
         }
     }
 }

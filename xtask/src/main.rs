@@ -9,6 +9,7 @@ mod runner;
 mod select;
 mod session;
 mod signals;
+mod smoke;
 mod suite;
 mod terminal;
 mod test;
@@ -51,7 +52,13 @@ fn main() -> ExitCode {
 fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Exit> {
     let session = Session::open(cancel, Arc::clone(terminal), cli.mirror)?;
     match cli.command {
-        Command::Test(options) => test::run(&session, &options.into()),
+        Command::Test(options) => commands::test::run(&session, &options.into()),
+        Command::Bench(command) => commands::bench::run(&session, &command),
+        Command::Selftest(options) => commands::selftest::run(&session, &options),
+        Command::Tidy => commands::tidy::run(),
+        Command::List { suite, selection, verbose } => {
+            commands::list::run(&suite, &selection.into_selection(), verbose)
+        }
         Command::Image => commands::image::make(&session),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),

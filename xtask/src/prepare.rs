@@ -76,7 +76,8 @@ pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoic
         })
     })?;
     let versions = guest.path("versions.json");
-    let versions = std::fs::read(&versions).with_context(|| format!("failed to read `{}`", versions.display()))?;
+    let versions =
+        std::fs::read(&versions).with_context(|| format!("failed to read `{}`", versions.display()))?;
     let versions = serde_json::from_slice(&versions).context("the guest image's versions make no sense")?;
     session.terminal.end_step();
     Ok(Prepared { qemu, chosen, guest, versions, kernels, replaced: images.replaced() })
@@ -124,9 +125,15 @@ fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
             Some(_) | None if wanted.is_empty() => {}
             Some((version, _)) => {
                 let (major, minor) = HOST_QEMU_MIN;
-                bail!("QEMU `{wanted}` is {}.{}, older than {major}.{minor}; unset MD_REGRESS_QEMU", version.0, version.1)
+                bail!(
+                    "QEMU `{wanted}` is {}.{}, older than {major}.{minor}; unset MD_REGRESS_QEMU",
+                    version.0,
+                    version.1
+                )
             }
-            None => bail!("MD_REGRESS_QEMU names `{wanted}`, which is no QEMU that runs; unset it, or say `private`"),
+            None => bail!(
+                "MD_REGRESS_QEMU names `{wanted}`, which is no QEMU that runs; unset it, or say `private`"
+            ),
         }
     }
     let tools = images.tools()?;

@@ -47,7 +47,10 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
     if let Some(idx) = used.iter().position(|used| !used) {
         let pattern = &selection.patterns[idx];
         let near = nearest(suite, pattern);
-        bail!("no test matches `{pattern}`{}", near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default());
+        bail!(
+            "no test matches `{pattern}`{}",
+            near.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+        );
     }
     Ok(selected)
 }
@@ -112,7 +115,12 @@ mod tests {
 
     #[test]
     fn a_test_may_be_named_in_any_way() {
-        for name in ["integrity-caching", "integrity-caching.sh", "shell/integrity-caching.sh", "lvm2:shell/integrity-caching.sh"] {
+        for name in [
+            "integrity-caching",
+            "integrity-caching.sh",
+            "shell/integrity-caching.sh",
+            "lvm2:shell/integrity-caching.sh",
+        ] {
             check(patterns(&[name]), &SEED[..1]);
         }
     }

@@ -40,6 +40,7 @@ pub(crate) struct Suite {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Run {
+    #[serde(default)]
     argv: Vec<String>,
     cwd: String,
     #[serde(default)]
@@ -66,9 +67,7 @@ pub(crate) struct Contract {
     /// Begin lines that say that a pass tested less than it could.
     #[serde(default)]
     pub(crate) weakened_lines: Vec<String>,
-    /// Begins the line that the clean-up prints.
-    #[serde(default)]
-    #[expect(dead_code, reason = "data for later evidence: what comes after it is no longer the test")]
+    /// Begins the line that the clean-up prints: what follows is no longer the test's own work.
     pub(crate) teardown_line: Option<String>,
 }
 
@@ -131,6 +130,8 @@ pub(crate) struct Test {
     #[serde(default)]
     pub(crate) wants: Vec<String>,
     ram_mib: Option<u32>,
+    /// Run instead of the suite's `argv`, which then may be absent.
+    argv: Option<Vec<String>>,
     vcpus: Option<u32>,
     silence_timeout_s: Option<u64>,
     test_timeout_s: Option<u64>,
@@ -158,8 +159,8 @@ impl Suite {
     /// Reads a suite's folder.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("suite.toml");
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("failed to read suite `{}`", path.display()))?;
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("failed to read suite `{}`", path.display()))?;
         Self::parse(&text).with_context(|| format!("suite `{}` makes no sense", path.display()))
     }
 
@@ -172,7 +173,10 @@ impl Suite {
             }
             for need in test.needs.iter().chain(&test.wants) {
                 let kind = need.split(':').next().unwrap_or(need);
-                ensure!(suite.need_docs.contains_key(kind), "need `{need}` of `{name}` is not in [need_docs]");
+                ensure!(
+                    suite.need_docs.contains_key(kind),
+                    "need `{need}` of `{name}` is not in [need_docs]"
+                );
             }
         }
         for list in suite.flavours.only.values().chain(suite.flavours.never.values()) {
@@ -197,7 +201,7 @@ impl Suite {
         let seconds = |own: Option<u64>, common| Duration::from_secs(own.unwrap_or(common));
         Ok(Job {
             id: id.clone(),
-            argv: self.run.argv.iter().map(fill).collect(),
+            argv: test.argv.as_ref().unwrap_or(&self.run.argv).iter().map(fill).collect(),
             cwd: self.run.cwd.clone(),
             env: self.run.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
             make_dirs: self.run.make_dirs.clone(),
@@ -220,7 +224,8 @@ mod tests {
     fn lvm2s_data_makes_sense_and_is_whole() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
         assert!(suite.tests.len() > 400, "{} tests", suite.tests.len());
-        let seed: Vec<_> = suite.tests.iter().filter(|(_, test)| test.tags.contains(&"seed".into())).collect();
+        let seed: Vec<_> =
+            suite.tests.iter().filter(|(_, test)| test.tags.contains(&"seed".into())).collect();
         assert_eq!(seed.len(), 2);
         for name in suite.tests.keys() {
             suite.job(&TestId::new("lvm2", name).unwrap()).unwrap();

@@ -34,13 +34,6 @@ impl Terminal {
         }
     }
 
-    /// Says nothing at all; for tests.
-    #[cfg(test)]
-    pub(crate) fn silent() -> Self {
-        let bars = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
-        Terminal { started: Instant::now(), bars: Some(bars), step: Mutex::new(None), colour: false }
-    }
-
     /// True if colours are wanted.
     pub(crate) fn colour(&self) -> bool {
         self.colour

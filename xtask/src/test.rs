@@ -1,4 +1,4 @@
-//! `cargo xtask test`, from top to bottom: prepare → plan → run → record → verdicts → reports.
+//! A run of tests, from top to bottom: prepare → plan → run → record → verdicts → reports.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use protocol::event::{Blame, PlannedAttempt};
 use protocol::{Event, TestId};
-use reports::{Expectations, RunResult};
+use reports::{Expectations, Judged, RunRecord};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
-use crate::exit::Exit;
 use crate::prepare::{self, Prepared};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::EventLog;
@@ -39,61 +38,71 @@ pub(crate) struct Options {
     pub(crate) n_vms: Option<usize>,
     /// Folder of the runs; by default `reports/out`.
     pub(crate) out: Option<PathBuf>,
+    /// Changes each test before it is planned: benchmarks run some in a plainer way.
+    pub(crate) change: Option<fn(Job) -> Job>,
 }
 
-/// Runs tests and reports what came of them.
-pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
+/// A run that is over, its reports written.
+pub(crate) struct Ran {
+    pub(crate) dir: PathBuf,
+    pub(crate) record: RunRecord,
+    pub(crate) judged: Vec<Judged>,
+}
+
+/// Runs tests and writes reports of what came of them; nothing if no test is selected.
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
-    let folder = workspace().join("suites").join(&options.suite);
-    let suite = read_suite(&folder, &options.suite)?;
-    let expectations = BTreeMap::from([(suite.name.clone(), read_expectations(&folder)?)]);
+    let suite = suite_named(&options.suite)?;
+    let expectations = BTreeMap::from([(suite.name.clone(), expectations_of(&options.suite)?)]);
     let tests = select(&suite, &options.selection)?;
     if tests.is_empty() {
-        session.terminal.say("nothing to run: no test is selected");
-        return Ok(Exit::NothingRan);
+        return Ok(None);
     }
-    let jobs: Vec<_> = tests.iter().map(|test| suite.job(test)).collect::<Result<_>>()?;
+    let mut jobs: Vec<_> = tests.iter().map(|test| suite.job(test)).collect::<Result<_>>()?;
+    if let Some(change) = options.change {
+        jobs = jobs.into_iter().map(change).collect();
+    }
 
     let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
-    let accel = prepared.chosen.accel;
-    session.terminal.note(&format!("accelerator: {accel} ({})", prepared.chosen.reason));
+    let plan = plan(&prepared, &jobs)?;
+    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len());
+    announce(session, &prepared, plan.len(), n_vms, started);
 
     let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
-    let run_dir = create_run(&out)?;
-    let events = EventLog::create(&run_dir.join("events.jsonl"), started)
-        .with_context(|| format!("failed to create events.jsonl in `{}`", run_dir.display()))?;
-    let plan = plan(&prepared, &jobs)?;
-    record_beginning(&events, &run_dir, &prepared, &plan).context("failed to record an event")?;
-    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan));
-    session.terminal.note(&format!(
-        "{} on {}, {} at a time; ready after {:.1} s",
-        count(plan.len(), "attempt"),
-        prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str()).collect::<Vec<_>>().join(", "),
-        n_vms.min(plan.len()),
-        started.elapsed().as_secs_f32(),
-    ));
+    let dir = create_run(&out)?;
+    let events = EventLog::create(&dir.join("events.jsonl"), started)
+        .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
+    record_beginning(&events, &dir, &prepared, &plan).context("failed to record an event")?;
 
     let cancel = session.host.cancel();
-    let ran = runner::run(&prepared.qemu, plan, n_vms, &run_dir, &events, &session.terminal, cancel);
-    ran?;
-    events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context("failed to record an event")?;
+    runner::run(&prepared.qemu, plan, n_vms, &dir, &events, &session.terminal, cancel)?;
+    events
+        .append(Event::RunFinished { interrupted: cancel.is_cancelled() })
+        .context("failed to record an event")?;
 
-    let record = reports::read_events(&run_dir.join("events.jsonl"))?.into_record();
+    let record = reports::read_events(&dir.join("events.jsonl"))?.into_record();
     let judged = reports::judge(&record, &expectations);
-    reports::write_all(&run_dir, &record, &judged)?;
-    link_latest(&out, &run_dir);
-    let shown = reports::terminal::Options {
-        color: session.terminal.colour(),
-        width: session.terminal.width(),
-        run_dir: shown_path(&run_dir),
-    };
-    print!("{}", reports::terminal::render(&record, &judged, &shown));
-    Ok(exit_of(RunResult::of(&record, &judged)))
+    reports::write_all(&dir, &record, &judged)?;
+    Ok(Some(Ran { dir, record, judged }))
 }
 
-fn read_suite(folder: &Path, name: &str) -> Result<Suite> {
+fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {
+    let chosen = &prepared.chosen;
+    session.terminal.note(&format!("accelerator: {} ({})", chosen.accel, chosen.reason));
+    let releases: Vec<_> = prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str()).collect();
+    session.terminal.note(&format!(
+        "{} on {}, {n_vms} at a time; prepared in {:.1} s",
+        count(n_attempts, "attempt"),
+        releases.join(", "),
+        started.elapsed().as_secs_f32(),
+    ));
+}
+
+/// The suite of that name, in `suites/`.
+pub(crate) fn suite_named(name: &str) -> Result<Suite> {
+    let folder = workspace().join("suites").join(name);
     if folder.join("suite.toml").is_file() {
-        return Suite::read(folder);
+        return Suite::read(&folder);
     }
     let suites = workspace().join("suites");
     let entries = fs::read_dir(&suites).with_context(|| format!("failed to read `{}`", suites.display()))?;
@@ -106,8 +115,8 @@ fn read_suite(folder: &Path, name: &str) -> Result<Suite> {
     bail!("no suite `{name}`; there are {}", known.join(", "))
 }
 
-fn read_expectations(folder: &Path) -> Result<Expectations> {
-    let path = folder.join("expectations.toml");
+fn expectations_of(suite: &str) -> Result<Expectations> {
+    let path = workspace().join("suites").join(suite).join("expectations.toml");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -167,14 +176,22 @@ fn default_n_vms(plan: &[Planned]) -> usize {
     (n_cpus / usize::try_from(vcpus).unwrap_or(1)).max(1)
 }
 
-fn record_beginning(events: &EventLog, run_dir: &Path, prepared: &Prepared, plan: &[Planned]) -> std::io::Result<()> {
+fn record_beginning(
+    events: &EventLog,
+    run_dir: &Path,
+    prepared: &Prepared,
+    plan: &[Planned],
+) -> std::io::Result<()> {
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     events.append(Event::RunStarted {
         format: protocol::event::FORMAT,
         run,
         started_at: rfc3339_now(),
         harness: prepare::harness_version(),
-        command: ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(std::env::args().skip(1)).collect(),
+        command: ["cargo".to_owned(), "xtask".to_owned()]
+            .into_iter()
+            .chain(std::env::args().skip(1))
+            .collect(),
         host: prepare::host_facts(),
     })?;
     let accel = prepared.chosen.accel;
@@ -215,7 +232,10 @@ fn create_run(out: &Path) -> Result<PathBuf> {
     for n in 1..1000 {
         let dir = out.join(if n == 1 { name.clone() } else { format!("{name}-{n}") });
         match fs::create_dir(&dir) {
-            Ok(()) => return Ok(dir),
+            Ok(()) => {
+                link_latest(out, &dir);
+                return Ok(dir);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("failed to create `{}`", dir.display()));
@@ -237,7 +257,7 @@ fn link_latest(out: &Path, run_dir: &Path) {
 }
 
 /// Relative to where the user stands, if that is shorter.
-fn shown_path(path: &Path) -> String {
+pub(crate) fn shown_path(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
@@ -246,16 +266,6 @@ fn rfc3339_now() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let now = time::OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()
-}
-
-fn exit_of(result: RunResult) -> Exit {
-    match result {
-        RunResult::Passed => Exit::Passed,
-        RunResult::TestsFailed => Exit::TestsFailed,
-        RunResult::NothingRan => Exit::NothingRan,
-        RunResult::InfraError => Exit::Infra,
-        RunResult::Interrupted => Exit::Interrupted,
-    }
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -166,9 +166,9 @@ fn wait_for_host() -> io::Result<()> {
 pub(crate) fn collect_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     // When memory ends, the files are worth less than the agent that tells of it.
     let _ = fs::write("/proc/self/oom_score_adj", "0");
-    let numbers = || Some((args.next()?.parse().ok()?, args.next()?.parse().ok()?));
-    let mut numbers = numbers;
-    let Some((attempt, max_bytes)) = numbers() else {
+    let attempt = args.next().and_then(|attempt| attempt.parse().ok());
+    let max_bytes = args.next().and_then(|max_bytes| max_bytes.parse().ok());
+    let (Some(attempt), Some(max_bytes)) = (attempt, max_bytes) else {
         eprintln!("md-regress-agent: collect needs an attempt and a limit");
         return ExitCode::from(2);
     };

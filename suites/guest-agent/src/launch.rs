@@ -56,7 +56,8 @@ pub(crate) struct Launched {
 pub(crate) fn objection(test: &StartTest) -> Option<&'static str> {
     let strings = || {
         let env = test.env.iter().flat_map(|(key, value)| [key, value]);
-        test.argv.iter().chain(&test.make_dirs).chain([&test.cwd]).chain(env)
+        let lists = test.argv.iter().chain(&test.make_dirs).chain(&test.load_modules);
+        lists.chain([&test.cwd]).chain(env)
     };
     if test.argv.first().is_none_or(String::is_empty) {
         Some("argv names no program")
@@ -89,6 +90,8 @@ pub(crate) fn launch(test: &StartTest, cgroup: &Path) -> io::Result<Launched> {
         .arg(&test.cwd)
         .arg(test.make_dirs.len().to_string())
         .args(&test.make_dirs)
+        .arg(test.load_modules.len().to_string())
+        .args(&test.load_modules)
         .args(&test.argv)
         .env_clear()
         .envs(env)
@@ -147,14 +150,20 @@ pub(crate) fn launch_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::from(127)
 }
 
+/// A list on the command line: how many, then each.
+fn counted(args: &mut impl Iterator<Item = String>) -> Option<Vec<String>> {
+    let n: usize = args.next()?.parse().ok()?;
+    Some(args.take(n).collect())
+}
+
 fn become_test(
     args: &mut impl Iterator<Item = String>,
 ) -> Result<std::convert::Infallible, (io::Error, String)> {
     let missing = || (io::Error::from(Errno::INVAL), "read the arguments".to_owned());
     let cgroup = args.next().ok_or_else(missing)?;
     let cwd = args.next().ok_or_else(missing)?;
-    let n_dirs: usize = args.next().and_then(|n| n.parse().ok()).ok_or_else(missing)?;
-    let dirs: Vec<String> = args.by_ref().take(n_dirs).collect();
+    let dirs = counted(args).ok_or_else(missing)?;
+    let modules = counted(args).ok_or_else(missing)?;
     let program = args.next().ok_or_else(missing)?;
 
     // First of all, so that nothing which follows can escape a StopTest.
@@ -175,6 +184,11 @@ fn become_test(
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
         made.map_err(|e| (e, format!("make directory {dir}")))?;
     }
+    for module in modules {
+        // A module that is missing or built in is no error: the test says what it lacks.
+        let mut modprobe = command("modprobe");
+        let _ = modprobe.args(["-q", "--"]).arg(module).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    }
     std::env::set_current_dir(&cwd).map_err(|e| (e, format!("enter directory {cwd}")))?;
     Err((command(&program).args(args).exec(), format!("execute {program}")))
 }
@@ -191,6 +205,7 @@ mod tests {
             cwd: "/".into(),
             env: BTreeMap::new(),
             make_dirs: vec![],
+            load_modules: vec![],
             output: OutputBudget { burst_bytes: 0, bytes_per_s: 0 },
             grace_ms: 0,
         }

@@ -11,6 +11,7 @@
 mod boot;
 mod cgroup;
 mod collect;
+mod guest;
 mod kmsg;
 mod launch;
 mod output;

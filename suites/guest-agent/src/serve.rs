@@ -6,7 +6,6 @@
 //! what of its output is kept ([`crate::output`]), and anything that may block on a test's doing.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,9 @@ use protocol::wire::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open};
-use rustix::time::{ClockId, clock_gettime, clock_settime};
 
 use crate::cgroup::Cgroup;
+use crate::guest;
 use crate::kmsg::Kmsg;
 use crate::launch;
 use crate::output::OutputLog;
@@ -55,8 +54,6 @@ const MAX_CONTROL: usize = 1000;
 const MAX_WANTED: usize = 8;
 /// Longest text of a note or a refusal, bytes: escaped, it must still fit a line.
 const MAX_TEXT: usize = 4096;
-/// A clock that is off by more is set.
-const CLOCK_TOLERANCE_S: i64 = 2;
 
 /// The running test.
 #[derive(Debug)]
@@ -136,7 +133,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         test: None,
         collector: None,
         wanted: VecDeque::new(),
-        facts: guest_facts(),
+        facts: guest::facts(),
         next_heartbeat: now,
         next_reap: now,
         next_host_check: now,
@@ -364,8 +361,8 @@ impl Agent {
         // A host that does not read finds one when it comes back, not all of them.
         self.control.retain(|message| !matches!(message, Message::Heartbeat { .. }));
         self.control.push_back(Message::Heartbeat {
-            uptime_ms: uptime_ms(),
-            mem_available_kib: meminfo_kib("MemAvailable:"),
+            uptime_ms: guest::uptime_ms(),
+            mem_available_kib: guest::mem_available_kib(),
             output_bytes: self.test.as_ref().map_or(0, |test| test.output.total()),
         });
     }
@@ -419,7 +416,7 @@ impl Agent {
         // After a snapshot was restored, the guest's clock shows when it was taken. Not during a
         // test, which may be measuring time.
         if self.test.is_none() {
-            set_clock();
+            guest::set_clock();
         }
     }
 
@@ -645,39 +642,4 @@ impl Running {
 fn clip(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text
-}
-
-fn uptime_ms() -> u64 {
-    let uptime = clock_gettime(ClockId::Boottime);
-    uptime.tv_sec.unsigned_abs() * 1000 + uptime.tv_nsec.unsigned_abs() / 1_000_000
-}
-
-/// A value of `/proc/meminfo`, 0 if it is not there.
-fn meminfo_kib(key: &str) -> u64 {
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let value =
-        meminfo.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
-    value.unwrap_or(0)
-}
-
-fn guest_facts() -> GuestFacts {
-    let uname = rustix::system::uname();
-    GuestFacts {
-        kernel_release: uname.release().to_string_lossy().into_owned(),
-        kernel_version: uname.version().to_string_lossy().into_owned(),
-        boot_ms: uptime_ms(),
-        mem_total_kib: meminfo_kib("MemTotal:"),
-        n_cpus: std::thread::available_parallelism().map_or(1, |n| n.get().try_into().unwrap_or(u32::MAX)),
-    }
-}
-
-/// Sets the clock by the machine's own, which the hypervisor keeps right over a restore.
-fn set_clock() {
-    let rtc = fs::read_to_string("/sys/class/rtc/rtc0/since_epoch");
-    let Some(seconds) = rtc.ok().and_then(|text| text.trim().parse::<i64>().ok()) else { return };
-    let mut clock = clock_gettime(ClockId::Realtime);
-    if (clock.tv_sec - seconds).abs() > CLOCK_TOLERANCE_S {
-        clock.tv_sec = seconds;
-        let _ = clock_settime(ClockId::Realtime, clock);
-    }
 }

@@ -1,5 +1,10 @@
 //! One file a command: each turns parsed options into calls, and says what came of them.
 
+pub(crate) mod bench;
 pub(crate) mod image;
 pub(crate) mod kernel;
+pub(crate) mod list;
+pub(crate) mod selftest;
+pub(crate) mod test;
+pub(crate) mod tidy;
 pub(crate) mod update;

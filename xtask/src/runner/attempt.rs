@@ -138,7 +138,8 @@ impl AttemptState {
     /// arrived.
     pub(crate) fn finish(mut self, at: Duration, dropped: u64) -> (Outcome, AttemptFacts) {
         assert!(self.is_over(), "attempt {} finished while its VM lives", self.number);
-        let outcome = self.outcome.unwrap_or(Outcome::Infra { error: "the VM ended for no known reason".into() });
+        let outcome =
+            self.outcome.unwrap_or(Outcome::Infra { error: "the VM ended for no known reason".into() });
         self.facts.vm_ms = millis(at);
         self.facts.output_bytes = self.facts.output_bytes.max(self.output_end).max(self.output_counted);
         self.facts.output_dropped = self.facts.output_bytes - self.output_end + self.output_missing + dropped;
@@ -344,7 +345,8 @@ impl AttemptState {
             return vec![];
         }
         if version != VERSION {
-            return self.fail(format!("the guest agent speaks version {version} of the protocol, not {VERSION}"));
+            return self
+                .fail(format!("the guest agent speaks version {version} of the protocol, not {VERSION}"));
         }
         self.phase = Phase::Testing { since: at };
         self.last_output = at;
@@ -410,7 +412,9 @@ impl AttemptState {
             Message::Collected { attempt, n_left_out, .. } if attempt == self.number => {
                 let mut effects = Vec::new();
                 if n_left_out > 0 {
-                    effects.push(self.remark(Blame::Harness, format!("{n_left_out} files were left in the guest")));
+                    effects.push(
+                        self.remark(Blame::Harness, format!("{n_left_out} files were left in the guest")),
+                    );
                 }
                 effects.extend(self.power_off(at));
                 effects
@@ -421,7 +425,9 @@ impl AttemptState {
                 }
                 vec![Effect::File(message)]
             }
-            Message::FileData { attempt, .. } | Message::FileEnd { attempt, .. } if attempt == self.number => {
+            Message::FileData { attempt, .. } | Message::FileEnd { attempt, .. }
+                if attempt == self.number =>
+            {
                 vec![Effect::File(message)]
             }
             Message::Hello { .. }

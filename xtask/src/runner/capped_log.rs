@@ -49,7 +49,8 @@ impl CappedLog {
             if self.tail.is_none() || self.tail_len >= self.segment {
                 self.turn()?;
             }
-            let room = usize::try_from(self.segment - self.tail_len).unwrap_or(usize::MAX).clamp(1, rest.len());
+            let room =
+                usize::try_from(self.segment - self.tail_len).unwrap_or(usize::MAX).clamp(1, rest.len());
             let (part, after) = rest.split_at(room);
             if let Some(tail) = &mut self.tail {
                 tail.write_all(part)?;

@@ -57,7 +57,8 @@ impl Attempt<'_> {
         let started = Instant::now();
         let log = |name: &str| {
             let path = self.dir.join(name);
-            CappedLog::create(&path, LOG_CAP).with_context(|| format!("failed to create `{}`", path.display()))
+            CappedLog::create(&path, LOG_CAP)
+                .with_context(|| format!("failed to create `{}`", path.display()))
         };
         let mut logs = Logs {
             console: log("console.log")?,
@@ -137,7 +138,9 @@ fn carry_out(
             Effect::KernelLog(text) => {
                 logs.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
             }
-            Effect::File(message) => logs.files.take(message).context("failed to keep a file of the guest")?,
+            Effect::File(message) => {
+                logs.files.take(message).context("failed to keep a file of the guest")?
+            }
             Effect::Show(text) => line.set(&reports::text::printable(&text)),
         }
     }

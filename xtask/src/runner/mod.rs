@@ -2,6 +2,8 @@
 //! files in [`drive`].
 
 pub(crate) mod attempt;
+#[cfg(test)]
+mod attempt_tests;
 mod capped_log;
 mod collected;
 pub(crate) mod drive;
@@ -72,7 +74,9 @@ pub(crate) fn run(
                     .context("failed to start a thread")
             })
             .collect::<Result<_>>()?;
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
 
@@ -119,6 +123,10 @@ fn done_line(name: &str, outcome: &Outcome, test_ms: Option<u64>) -> String {
     };
     let time = test_ms.map(|ms| format!("  {}.{} s", ms / 1000, ms % 1000 / 100)).unwrap_or_default();
     let detail = outcome.detail();
-    let detail = if detail.is_empty() { detail } else { format!("  {}", reports::text::clip(&reports::text::printable(&detail), 120)) };
+    let detail = if detail.is_empty() {
+        detail
+    } else {
+        format!("  {}", reports::text::clip(&reports::text::printable(&detail), 120))
+    };
     format!("{word:<6} {name}{time}{detail}")
 }

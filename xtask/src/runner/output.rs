@@ -57,7 +57,9 @@ impl OutputScan {
         if starts(&self.contract.warn_line) {
             self.warning.get_or_insert_with(|| line.to_owned());
         }
-        if self.weakened.len() < 10 && self.contract.weakened_lines.iter().any(|prefix| line.starts_with(prefix)) {
+        if self.weakened.len() < 10
+            && self.contract.weakened_lines.iter().any(|prefix| line.starts_with(prefix))
+        {
             self.weakened.push(line.to_owned());
         }
         // In a trace the line is preceded by its place: `#utils:254+ set +vx; …`.
@@ -140,7 +142,10 @@ mod tests {
     fn a_skip_brings_its_reason() {
         let skip = |output: &str| scan(output).outcome(Exit::Code(200)).detail();
         assert_eq!(skip("TEST SKIPPED: needs more memory\n"), "TEST SKIPPED: needs more memory");
-        assert_eq!(skip("#x.sh:19+ skip\n## 1 skip() called from x.sh:19\n"), "## 1 skip() called from x.sh:19");
+        assert_eq!(
+            skip("#x.sh:19+ skip\n## 1 skip() called from x.sh:19\n"),
+            "## 1 skip() called from x.sh:19"
+        );
         assert_eq!(skip(""), "it gave no reason");
     }
 

@@ -80,7 +80,10 @@ pub(crate) struct Chosen {
 }
 
 /// Decides, given what is known of KVM here: `Ok` if it works, `Err` with why not.
-pub(crate) fn choose(choice: AccelChoice, kvm: impl FnOnce() -> Result<(), String>) -> anyhow::Result<Chosen> {
+pub(crate) fn choose(
+    choice: AccelChoice,
+    kvm: impl FnOnce() -> Result<(), String>,
+) -> anyhow::Result<Chosen> {
     match choice {
         AccelChoice::Tcg => Ok(Chosen { accel: Accel::Tcg, reason: "asked for".into() }),
         AccelChoice::Kvm => match kvm() {
@@ -98,7 +101,11 @@ pub(crate) fn choose(choice: AccelChoice, kvm: impl FnOnce() -> Result<(), Strin
 
 /// Says if KVM works: from the cache, or by `boot`, which boots a guest under KVM. Only answers
 /// about the machine are cached; an error of the cache is none of KVM's.
-pub(crate) fn kvm_works(cache: &Path, qemu: &str, boot: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+pub(crate) fn kvm_works(
+    cache: &Path,
+    qemu: &str,
+    boot: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
     fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -106,7 +113,8 @@ pub(crate) fn kvm_works(cache: &Path, qemu: &str, boot: impl FnOnce() -> Result<
         .map_err(|error| format!("/dev/kvm does not open: {error}"))?;
     let host = rustix::system::uname();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let host = format!("{}\n{}\n{boot_id}", host.release().to_string_lossy(), host.version().to_string_lossy());
+    let host =
+        format!("{}\n{}\n{boot_id}", host.release().to_string_lossy(), host.version().to_string_lossy());
     let file = cache.join(format!("kvm-{}", Digest::of_inputs([("qemu", qemu), ("host", &host)]).short()));
     if let Ok(known) = fs::read_to_string(&file) {
         return if known.is_empty() { Ok(()) } else { Err(known) };

@@ -142,10 +142,13 @@ fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
         add("L", folder.into());
     }
     add("machine", "pc,usb=off,vmport=off".into());
-    add("accel", match spec.accel {
-        Accel::Kvm => "kvm".into(),
-        Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
-    });
+    add(
+        "accel",
+        match spec.accel {
+            Accel::Kvm => "kvm".into(),
+            Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
+        },
+    );
     add("cpu", spec.accel.cpu().into());
     add("smp", spec.vcpus.to_string().into());
     add("m", format!("{}M", spec.ram_mib).into());
@@ -184,7 +187,8 @@ fn describe(status: std::process::ExitStatus, log: &std::path::Path) -> String {
         Some(signal) => format!("QEMU was killed by signal {signal}"),
         None => format!("QEMU failed ({status})"),
     };
-    let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text =
+        std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     match text.lines().rfind(|line| !line.trim().is_empty()) {
         Some(last) => format!("{how}: {last}"),
         None => how,

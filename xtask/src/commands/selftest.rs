@@ -1,0 +1,86 @@
+//! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, and then
+//! checks on real QEMU ([`crate::smoke`]).
+
+use anyhow::Result;
+
+use crate::cli::SelftestOptions;
+use crate::commands::tidy;
+use crate::exit::Exit;
+use crate::session::{Session, workspace};
+use crate::smoke;
+
+/// Cargo's own checks: a name, and cargo's arguments.
+const CARGO_CHECKS: [(&str, &[&str]); 3] = [
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]),
+    ("unit tests", &["test", "--quiet", "--workspace"]),
+];
+
+pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> {
+    let mut tally = Tally::default();
+    if !options.only_vm {
+        for (name, arguments) in CARGO_CHECKS {
+            session.terminal.timed(&format!("checking {name}"));
+            tally.count(session, name, || cargo(session, arguments));
+        }
+        tally.count(session, "tidy", || match tidy::run()? {
+            Exit::Passed => Ok(()),
+            _ => anyhow::bail!("see the lines above"),
+        });
+    }
+    if !options.no_vm {
+        for (name, check) in smoke::CHECKS {
+            if options.filter.as_deref().is_some_and(|wanted| !name.contains(wanted)) {
+                continue;
+            }
+            session.terminal.timed(&format!("checking on a real guest: {name}"));
+            tally.count(session, name, || check(session));
+        }
+    }
+    println!("{} passed, {} failed", tally.n_passed, tally.n_failed);
+    Ok(match (tally.n_passed, tally.n_failed) {
+        (_, 1..) => Exit::TestsFailed,
+        (0, 0) => Exit::NothingRan,
+        (1.., 0) => Exit::Passed,
+    })
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    n_passed: u32,
+    n_failed: u32,
+}
+
+impl Tally {
+    fn count(&mut self, session: &Session, name: &str, check: impl FnOnce() -> Result<()>) {
+        if session.host.cancel().is_cancelled() {
+            return;
+        }
+        let result = check();
+        session.terminal.end_step();
+        match result {
+            Ok(()) => {
+                self.n_passed += 1;
+                println!("ok      {name}");
+            }
+            Err(error) => {
+                self.n_failed += 1;
+                println!("FAILED  {name}: {error:#}");
+            }
+        }
+    }
+}
+
+/// Runs cargo where the user sees what it says.
+fn cargo(session: &Session, arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let log = session.store.temporary().join("cargo.log");
+    let call = session.host.call(cargo).dir(workspace()).args(arguments);
+    let result = call.run(&log);
+    if result.is_err()
+        && let Ok(text) = std::fs::read_to_string(&log)
+    {
+        println!("{text}");
+    }
+    Ok(result?)
+}

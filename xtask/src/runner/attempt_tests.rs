@@ -1,0 +1,280 @@
+//! Every way for an attempt to go, without a VM.
+
+use std::time::Duration;
+
+use protocol::event::Event;
+use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
+use protocol::{HangKind, Outcome, TestId};
+
+use super::attempt::{AttemptState, Effect, TimeLimits};
+use crate::suite::{Contract, Job};
+use crate::vm::{HypervisorEvent, Input, VmEnd};
+
+const SESSION: u64 = 77;
+
+/// Plays inputs at whole seconds, with ticks in between, and keeps what came of them.
+struct Play {
+    state: AttemptState,
+    now: Duration,
+    sent: Vec<Request>,
+    killed: bool,
+    events: Vec<Event>,
+}
+
+impl Play {
+    fn new() -> Self {
+        let job = Job {
+            id: TestId::new("lvm2", "shell/x.sh").unwrap(),
+            argv: vec!["bash".into()],
+            cwd: "/".into(),
+            env: Default::default(),
+            make_dirs: vec![],
+            load_modules: vec![],
+            contract: Contract::default(),
+            ram_mib: 1024,
+            vcpus: 1,
+            silence_timeout: Duration::ZERO,
+            test_timeout: Duration::ZERO,
+        };
+        let seconds = Duration::from_secs;
+        let limits = TimeLimits {
+            boot_timeout: seconds(60),
+            silence_timeout: seconds(30),
+            test_timeout: seconds(100),
+            heartbeat_timeout: seconds(20),
+            grace_period: seconds(5),
+        };
+        let state = AttemptState::new(1, SESSION, job, limits);
+        let mut play = Play { state, now: Duration::ZERO, sent: vec![], killed: false, events: vec![] };
+        let effects = play.state.begin();
+        play.carry_out(effects);
+        play
+    }
+
+    /// Booted, test started.
+    fn testing() -> Self {
+        Play::new().tell(2, Self::hello(SESSION)).agent(3, Message::Started { attempt: 1 })
+    }
+
+    fn hello(session: u64) -> Input {
+        let guest = GuestFacts {
+            kernel_release: "6.12".into(),
+            kernel_version: String::new(),
+            boot_ms: 2000,
+            mem_total_kib: 1,
+            n_cpus: 1,
+        };
+        Input::Agent(Ok(Message::Hello { version: protocol::wire::VERSION, session, guest }))
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(request) => self.sent.push(request),
+                Effect::Kill => self.killed = true,
+                Effect::Record(event) => self.events.push(event),
+                Effect::Output { .. } | Effect::KernelLog(_) | Effect::File(_) | Effect::Show(_) => {}
+            }
+        }
+    }
+
+    /// Lets time pass until `second`.
+    fn wait(mut self, second: u64) -> Self {
+        while self.now < Duration::from_secs(second) {
+            self.now += Duration::from_millis(500);
+            let effects = self.state.tick(self.now);
+            self.carry_out(effects);
+        }
+        self
+    }
+
+    fn tell(self, second: u64, input: Input) -> Self {
+        let mut play = self.wait(second);
+        let effects = play.state.apply(play.now, input);
+        play.carry_out(effects);
+        play
+    }
+
+    fn agent(self, second: u64, message: Message) -> Self {
+        self.tell(second, Input::Agent(Ok(message)))
+    }
+
+    fn console(self, second: u64, text: &str) -> Self {
+        self.tell(second, Input::Console(format!("{text}\n").into_bytes()))
+    }
+
+    fn heartbeats(mut self, to: u64) -> Self {
+        for second in self.now.as_secs()..to {
+            let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0 };
+            self = self.agent(second, beat);
+        }
+        self
+    }
+
+    fn finished(self, second: u64, exit: Exit) -> Self {
+        let finished = Finished {
+            attempt: 1,
+            exit,
+            wall_ms: 1234,
+            user_ms: 1,
+            sys_ms: 2,
+            output_bytes: 0,
+            survivors: vec![],
+        };
+        self.agent(second, Message::Finished(finished))
+    }
+
+    fn outcome(self, end: VmEnd) -> Outcome {
+        let now = self.now.as_secs();
+        let play = self.tell(now, Input::Ended(end));
+        play.state.finish(play.now, 0).0
+    }
+}
+
+#[test]
+fn a_test_passes_and_the_guest_powers_off() {
+    let play = Play::testing().finished(10, Exit::Code(0));
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+    let collected = Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 };
+    let play = play.tell(11, Input::Files(Ok(collected)));
+    assert_eq!(play.sent.last(), Some(&Request::PowerOff));
+    assert!(!play.killed);
+    assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
+}
+
+#[test]
+fn a_guest_that_does_not_power_off_is_killed_and_the_pass_stands() {
+    let play = Play::testing().finished(10, Exit::Code(0)).wait(30);
+    assert!(play.killed);
+    assert_eq!(play.outcome(VmEnd::Killed), Outcome::Pass);
+}
+
+#[test]
+fn a_kernel_that_says_nothing_does_not_boot() {
+    let play = Play::new().wait(62);
+    assert!(play.killed);
+    assert!(
+        matches!(play.outcome(VmEnd::Killed), Outcome::KernelCrash { title } if title.contains("does not boot"))
+    );
+}
+
+#[test]
+fn a_panic_while_booting_is_the_kernels() {
+    let play = Play::new().console(1, "[    0.5] Kernel panic - not syncing: VFS: Unable to mount root fs");
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(matches!(outcome, Outcome::KernelCrash { title } if title.contains("Unable to mount")));
+}
+
+#[test]
+fn an_agent_that_gives_up_is_ours() {
+    let play = Play::new().console(1, "md-regress-agent: FATAL: no disk mdr-root");
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("mdr-root")));
+}
+
+#[test]
+fn a_dead_qemu_is_the_hosts() {
+    let end = VmEnd::Failed { error: "QEMU was killed by signal 9".into() };
+    assert!(
+        matches!(Play::testing().wait(10).outcome(end), Outcome::Infra { error } if error.contains("signal 9"))
+    );
+}
+
+#[test]
+fn silence_is_a_hang_while_the_guest_lives() {
+    let play = Play::testing().heartbeats(36);
+    assert!(play.killed);
+    let outcome = play.outcome(VmEnd::Killed);
+    assert!(matches!(outcome, Outcome::Hang { kind: HangKind::NoOutput, silent_ms } if silent_ms >= 30_000));
+}
+
+#[test]
+fn a_mute_guest_is_a_lost_heartbeat() {
+    let play = Play::testing().wait(26);
+    assert!(matches!(play.outcome(VmEnd::Killed), Outcome::Hang { kind: HangKind::HeartbeatLost, .. }));
+}
+
+#[test]
+fn output_that_was_only_counted_is_a_sign_of_life() {
+    let mut play = Play::testing();
+    for second in 4..60 {
+        let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: second };
+        play = play.agent(second, beat);
+    }
+    assert!(!play.killed);
+}
+
+#[test]
+fn a_test_that_goes_on_and_on_times_out() {
+    let mut play = Play::testing();
+    for second in 4..110 {
+        play = play.agent(second, Message::Output { attempt: 1, offset: second - 4, data: b"x".to_vec() });
+    }
+    assert!(play.killed);
+    assert_eq!(play.outcome(VmEnd::Killed), Outcome::Timeout { limit_ms: 100_000 });
+}
+
+#[test]
+fn a_panic_is_named_by_its_first_line_and_ends_the_vm() {
+    let play = Play::testing()
+        .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
+        .console(5, "[   10.1] Kernel panic - not syncing: Fatal exception");
+    // The machine does not reset by itself: it is killed after the grace period.
+    let play = play.heartbeats(14);
+    assert!(play.killed);
+    let outcome = play.outcome(VmEnd::Killed);
+    assert!(matches!(outcome, Outcome::KernelCrash { title } if title.starts_with("BUG: kernel NULL")));
+}
+
+#[test]
+fn a_panic_after_the_test_has_passed_is_a_crash_all_the_same() {
+    let play = Play::testing()
+        .finished(10, Exit::Code(0))
+        .console(11, "[   10.1] Kernel panic - not syncing: stack-protector");
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::KernelCrash { .. }));
+}
+
+#[test]
+fn a_machine_that_goes_away_in_the_middle_is_a_crash() {
+    let event = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let play = Play::testing().tell(5, Input::Hypervisor(event));
+    assert!(
+        matches!(play.outcome(VmEnd::Clean), Outcome::KernelCrash { title } if title.contains("guest-shutdown"))
+    );
+}
+
+#[test]
+fn an_interrupted_attempt_says_so() {
+    let mut play = Play::testing().wait(5);
+    let effects = play.state.interrupt();
+    play.carry_out(effects);
+    assert!(play.killed);
+    assert_eq!(play.outcome(VmEnd::Killed), Outcome::Interrupted);
+}
+
+#[test]
+fn a_stale_or_foreign_message_is_garbage() {
+    let play = Play::new()
+        .tell(1, Play::hello(SESSION + 1))
+        .agent(1, Message::Started { attempt: 9 })
+        .tell(1, Play::hello(SESSION))
+        .agent(2, Message::Output { attempt: 1, offset: u64::MAX, data: vec![1, 2] });
+    let play = play.tell(3, Input::Ended(VmEnd::Killed));
+    assert_eq!(play.state.finish(play.now, 0).1.garbage_messages, 3);
+}
+
+#[test]
+fn dropped_output_is_counted_once() {
+    let piece = |offset| Message::Output { attempt: 1, offset, data: vec![0; 10] };
+    let play = Play::testing().agent(4, piece(0)).agent(5, piece(100)).finished(6, Exit::Code(0));
+    let play = play.tell(7, Input::Ended(VmEnd::Clean));
+    let (_, facts) = play.state.finish(play.now, 7);
+    assert_eq!((facts.output_bytes, facts.output_dropped), (110, 97));
+}
+
+#[test]
+fn lost_kernel_log_records_are_counted() {
+    let record = |seq| Message::Kmsg { seq, at_us: 0, level: 6, text: "x".into() };
+    let play = Play::testing().agent(4, record(5)).agent(4, record(6)).agent(4, record(10));
+    let play = play.tell(5, Input::Ended(VmEnd::Killed));
+    assert_eq!(play.state.finish(play.now, 0).1.kmsg_lost, 3);
+}
