@@ -237,7 +237,11 @@ impl<'a> Images<'a> {
     pub fn initramfs(&self, kernel: &Kernel, agent: &Path) -> Result<Artifact, ImageError> {
         let agent_digest =
             crate::digest::Digest::of_file(agent).map_err(io_error("read the guest agent", agent))?;
-        let inputs = [("kernel", kernel.artifact.digest.as_str()), ("agent", agent_digest.as_str())];
+        let inputs = [
+            ("kernel", kernel.artifact.digest.as_str()),
+            ("agent", agent_digest.as_str()),
+            ("recipe", "initramfs 2"),
+        ];
         self.artifact("initramfs", &inputs, |dir| {
             let boot = kernel.artifact.path("boot");
             let mut files: Vec<_> = fs::read_dir(&boot)

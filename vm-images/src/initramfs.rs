@@ -19,6 +19,17 @@ pub(crate) fn write(out: &Path, agent: &Path, modules: &[PathBuf]) -> io::Result
             .set_mode_file_type(ModeFileType::Directory);
         entry.write(&mut archive, 0).finish()?;
     }
+    // The kernel opens the console for the agent before anything is mounted, and Rust's runtime
+    // wants a null device if it could not.
+    for (name, major, minor, inode) in [("dev/console", 5, 1, 10), ("dev/null", 1, 3, 11)] {
+        let entry = Builder::new(name)
+            .ino(inode)
+            .mode(0o600)
+            .rdev_major(major)
+            .rdev_minor(minor)
+            .set_mode_file_type(ModeFileType::Char);
+        entry.write(&mut archive, 0).finish()?;
+    }
     add_file(&mut archive, "init", agent, 0o755, 100)?;
     for (idx, module) in (0u32..).zip(modules) {
         let file = module.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

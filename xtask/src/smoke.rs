@@ -120,6 +120,7 @@ fn sigkill(session: &Session) -> Result<()> {
     let family = run.descendants();
     ensure!(!family.is_empty(), "a running test has no processes");
     let temporary = run.temporary_folders(session);
+    ensure!(!temporary.is_empty(), "a running test has no temporary folder");
     kill_process(run.pid()?, Signal::KILL).context("failed to kill the run")?;
     run.child.wait().context("failed to wait for the run")?;
     wait_until("its processes are gone", || family.iter().all(|&pid| is_gone(pid)))?;
@@ -188,11 +189,14 @@ impl Scratch {
 struct RunningTest {
     child: Child,
     out: PathBuf,
+    /// Temporary folders in the store that were there before it: of other runs.
+    folders_before: Vec<PathBuf>,
 }
 
 impl RunningTest {
     /// Starts it, and waits until its test runs.
     fn start(session: &Session, out: &Scratch) -> Result<Self> {
+        let folders_before = temporary_folders(session);
         #[expect(clippy::disallowed_methods, reason = "it is killed here as a user would, without our help")]
         let child = Command::new(std::env::current_exe()?)
             .args(["test", "--suite", "canary", "must-stay-alive", "--out"])
@@ -202,7 +206,7 @@ impl RunningTest {
             .stderr(Stdio::null())
             .spawn()
             .context("failed to start another xtask")?;
-        let run = RunningTest { child, out: out.0.clone() };
+        let run = RunningTest { child, out: out.0.clone(), folders_before };
         let started = || {
             session.host.cancel().is_cancelled()
                 || run.run_dir().is_ok_and(|dir| has_started(&dir.join("events.jsonl")))
@@ -235,12 +239,17 @@ impl RunningTest {
         family
     }
 
-    /// The store's temporary folders that are not ours.
+    /// Its own temporary folder in the store.
     fn temporary_folders(&self, session: &Session) -> Vec<PathBuf> {
-        let entries = session.store.temporary().parent().and_then(|tmp| fs::read_dir(tmp).ok());
-        let folders = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-        folders.filter(|folder| folder != session.store.temporary()).collect()
+        let mut folders = temporary_folders(session);
+        folders.retain(|folder| !self.folders_before.contains(folder));
+        folders
     }
+}
+
+fn temporary_folders(session: &Session) -> Vec<PathBuf> {
+    let entries = session.store.temporary().parent().and_then(|tmp| fs::read_dir(tmp).ok());
+    entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 impl Drop for RunningTest {

@@ -6,6 +6,7 @@
 //! that a test may have wedged is done there too, so that the agent itself never waits for them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,9 @@ pub(crate) const COLLECT: &str = "collect";
 /// The agent's binary. It was deleted with the initramfs, and the kernel keeps it for us.
 const SELF: &str = "/proc/self/exe";
 
+/// Where the kernel itself looks for it, whatever a test's `PATH` says.
+const MODPROBE: &str = "/sbin/modprobe";
+
 /// How large a test's pipe is: a burst need not wait for the agent to be scheduled.
 const PIPE_SIZE: usize = 1024 * 1024;
 
@@ -46,7 +50,8 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 pub(crate) struct Launched {
     /// The launcher, and after its `exec` the test's own process.
     pub(crate) pid: Pid,
-    /// Closes when the launcher has become the test; otherwise says `errno what`.
+    /// Closes when the launcher has become the test, or has ended because it could not
+    /// ([`parse_report`]).
     pub(crate) report: OwnedFd,
     /// The test's output.
     pub(crate) output: OwnedFd,
@@ -130,23 +135,50 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-/// Parses the launcher's report: errno, and what it was doing.
-pub(crate) fn parse_report(report: &str) -> Option<(i32, &str)> {
-    let (errno, what) = report.trim_end().split_once(' ')?;
-    Some((errno.parse().ok()?, what))
+/// What a launcher had to say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// What went wrong and stopped nothing.
+    pub(crate) remarks: Vec<String>,
+    /// Why it did not become the test: errno, and what it was doing.
+    pub(crate) failure: Option<(i32, String)>,
+}
+
+/// Parses the launcher's report: lines of `errno what`, where 0 marks a remark.
+pub(crate) fn parse_report(text: &str) -> Report {
+    let mut report = Report::default();
+    for (errno, what) in text.lines().filter_map(|line| line.split_once(' ')) {
+        match errno.parse() {
+            Ok(0) => report.remarks.push(what.to_owned()),
+            Ok(errno) => report.failure = Some((errno, what.to_owned())),
+            Err(_) => {}
+        }
+    }
+    report
+}
+
+/// The launcher's end of the report.
+struct Reporter(OwnedFd);
+
+impl Reporter {
+    fn say(&self, errno: i32, what: &str) {
+        // One line, and short enough for the pipe to take it whole.
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let what: String = words.join(" ").chars().take(900).collect();
+        let _ = rustix::io::write(&self.0, format!("{errno} {what}\n").as_bytes());
+    }
 }
 
 /// The launcher: prepares itself and becomes the test. Returns only if it can't.
 pub(crate) fn launch_main(mut args: impl Iterator<Item = String>) -> ExitCode {
-    let report = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
-    let (error, what) = match become_test(&mut args) {
+    let Ok(report) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).map(Reporter) else {
+        return ExitCode::from(127);
+    };
+    let (error, what) = match become_test(&mut args, &report) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
-    if let Ok(report) = report {
-        let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
-        let _ = rustix::io::write(report, format!("{errno} {what}\n").as_bytes());
-    }
+    report.say(error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error()), &what);
     ExitCode::from(127)
 }
 
@@ -158,7 +190,8 @@ fn counted(args: &mut impl Iterator<Item = String>) -> Option<Vec<String>> {
 
 fn become_test(
     args: &mut impl Iterator<Item = String>,
-) -> Result<std::convert::Infallible, (io::Error, String)> {
+    report: &Reporter,
+) -> Result<Infallible, (io::Error, String)> {
     let missing = || (io::Error::from(Errno::INVAL), "read the arguments".to_owned());
     let cgroup = args.next().ok_or_else(missing)?;
     let cwd = args.next().ok_or_else(missing)?;
@@ -184,13 +217,29 @@ fn become_test(
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
         made.map_err(|e| (e, format!("make directory {dir}")))?;
     }
-    for module in modules {
-        // A module that is missing or built in is no error: the test says what it lacks.
-        let mut modprobe = command("modprobe");
-        let _ = modprobe.args(["-q", "--"]).arg(module).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    }
+    load_modules(&modules, report);
     std::env::set_current_dir(&cwd).map_err(|e| (e, format!("enter directory {cwd}")))?;
     Err((command(&program).args(args).exec(), format!("execute {program}")))
+}
+
+/// Loads modules. One that is missing or built in is no error: the test says what it lacks. One
+/// that is there and does not load is worth a remark, because the test may just skip.
+fn load_modules(modules: &[String], report: &Reporter) {
+    if modules.is_empty() {
+        return;
+    }
+    let mut modprobe = command(MODPROBE);
+    // All in one process, which goes on after one that fails.
+    match modprobe.args(["-a", "--"]).args(modules).stdout(Stdio::null()).output() {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let errors: Vec<&str> = errors.lines().filter(|line| !line.contains(" not found ")).collect();
+            if !errors.is_empty() {
+                report.say(0, &errors.join("; "));
+            }
+        }
+        Err(error) => report.say(0, &format!("cannot execute {MODPROBE}: {error}")),
+    }
 }
 
 #[cfg(test)]
@@ -222,7 +271,13 @@ mod tests {
 
     #[test]
     fn reports() {
-        assert_eq!(parse_report("2 execute no-such\n"), Some((2, "execute no-such")));
-        assert_eq!(parse_report(""), None);
+        assert_eq!(parse_report(""), Report::default());
+        assert_eq!(
+            parse_report("0 no module x\n2 execute no-such\n"),
+            Report {
+                remarks: vec!["no module x".to_owned()],
+                failure: Some((2, "execute no-such".to_owned()))
+            }
+        );
     }
 }

@@ -38,13 +38,14 @@ impl TokenBucket {
 
     /// How many units may be spent now.
     pub(crate) fn available(&mut self, now: Instant) -> u64 {
-        let elapsed_us = now.saturating_duration_since(self.refilled).as_micros();
-        let earned = elapsed_us.saturating_mul(u128::from(self.per_s)) / 1_000_000;
-        // The clock moves by what the whole units took, so that frequent looks lose no fractions.
+        let elapsed_ns = now.saturating_duration_since(self.refilled).as_nanos();
+        let earned = elapsed_ns.saturating_mul(u128::from(self.per_s)) / 1_000_000_000;
+        // The clock moves by what the whole units took, so that frequent looks lose no fractions;
+        // rounded up, so that they win none either.
         if earned > 0 {
-            let spent_us = earned * 1_000_000 / u128::from(self.per_s);
+            let spent_ns = (earned * 1_000_000_000).div_ceil(u128::from(self.per_s));
             self.tokens = self.tokens.saturating_add(earned.try_into().unwrap_or(u64::MAX)).min(self.burst);
-            self.refilled += Duration::from_micros(spent_us.try_into().unwrap_or(u64::MAX));
+            self.refilled += Duration::from_nanos(spent_ns.try_into().unwrap_or(u64::MAX));
         }
         self.tokens
     }
@@ -193,6 +194,18 @@ mod tests {
             bucket.available(start + Duration::from_millis(ms));
         }
         assert_eq!(bucket.available(start + Duration::from_secs(1)), 10);
+    }
+
+    #[test]
+    fn frequent_looks_at_a_fast_bucket_win_nothing() {
+        let start = Instant::now();
+        let mut bucket = TokenBucket::new(u64::MAX, 1_999_999, start);
+        bucket.spend(u64::MAX);
+        for us in 0..=1_000_000 {
+            bucket.available(start + Duration::from_micros(us));
+        }
+        let earned = bucket.available(start + Duration::from_secs(1));
+        assert!((1_998_000..=1_999_999).contains(&earned), "{earned}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The loop: one thread that polls everything, waits for nothing else, and always comes round.
 //!
 //! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
-//! line that is there is encoded ([`Agent::next_line`]). So a slow host costs no memory and what
+//! line that is there is encoded ([`Agent::next_message`]). So a slow host costs no memory and what
 //! it gets is fresh. Deliberately not here: decisions about a test's end ([`crate::test_run`]),
 //! what of its output is kept ([`crate::output`]), and anything that may block on a test's doing.
 
@@ -63,11 +63,14 @@ struct Running {
     /// Readable when its own process has ended; gone once that is known.
     pidfd: Option<OwnedFd>,
     report: Option<OwnedFd>,
+    report_text: Vec<u8>,
     launch: Launch,
     pipe: Option<OwnedFd>,
     pipe_resume: Instant,
     output: OutputLog,
     cgroup: Cgroup,
+    /// What its preparation used.
+    cpu_ms_before: (u64, u64),
     /// The report, which follows the last of the output.
     finished: Option<Finished>,
 }
@@ -224,7 +227,7 @@ impl Agent {
         let read_kmsg = session && self.kmsg.as_mut().is_some_and(|kmsg| kmsg.wants_read(now));
         let read_pipe = self.wants_output(now);
 
-        let mut polled: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(5);
+        let mut polled: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(6);
         if let Some(fd) = self.port.poll_fd() {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, self.control.len() < MAX_CONTROL);
@@ -440,11 +443,13 @@ impl Agent {
                     pid,
                     pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(),
                     report: Some(launched.report),
+                    report_text: Vec::new(),
                     launch: Launch::Pending,
                     pipe: Some(launched.output),
                     pipe_resume: now,
                     output: OutputLog::new(request.output, now),
                     cgroup,
+                    cpu_ms_before: (0, 0),
                     finished: None,
                 });
             }
@@ -525,25 +530,33 @@ impl Agent {
         }
     }
 
-    /// Reads what the launcher has to say, if it does.
+    /// Reads what the launcher has to say, and decides when it has said everything.
     fn read_report(&mut self) {
         let Some(test) = &mut self.test else { return };
         let Some(report) = &test.report else { return };
         let mut buffer = [0; 4096];
-        let n = match rustix::io::read(report, &mut buffer) {
-            Ok(n) => n,
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => 0,
-        };
+        loop {
+            match rustix::io::read(report, &mut buffer) {
+                // Little: the launcher sends a remark and a failure at most.
+                Ok(n) if n > 0 => test.report_text.extend_from_slice(&buffer[..n]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Ok(_) | Err(_) => break,
+            }
+        }
         test.report = None;
-        let report = String::from_utf8_lossy(&buffer[..n]);
-        if let Some((errno, what)) = launch::parse_report(&report) {
-            test.launch = Launch::Failed(errno);
-            let attempt = test.run.attempt();
+        let attempt = test.run.attempt();
+        let report = launch::parse_report(&String::from_utf8_lossy(&test.report_text));
+        test.launch = match report.failure {
+            Some((errno, _)) => Launch::Failed(errno),
+            None => Launch::Done,
+        };
+        for remark in report.remarks {
+            self.note(format!("attempt {attempt}: {remark}"));
+        }
+        if let Some((errno, what)) = report.failure {
             let error = Errno::from_raw_os_error(errno);
             self.note(format!("attempt {attempt} could not be started: cannot {what}: {error}"));
-        } else {
-            test.launch = Launch::Done;
         }
     }
 
@@ -589,6 +602,10 @@ impl Agent {
             };
             match test.run.step(seen, now) {
                 Some(Step::Started) => {
+                    // One that is already over was too fast to tell it from its preparation.
+                    if !test.run.has_ended() {
+                        test.cpu_ms_before = test.cgroup.cpu_ms().unwrap_or_default();
+                    }
                     let attempt = test.run.attempt();
                     self.control.push_back(Message::Started { attempt });
                 }
@@ -622,7 +639,9 @@ impl Agent {
         test.report = None;
         test.output.finish();
         let left = test.cgroup.processes(MAX_SURVIVORS);
+        let before = test.cpu_ms_before;
         let cpu_ms = test.cgroup.cpu_ms();
+        let cpu_ms = cpu_ms.map(|(user, sys)| (user.saturating_sub(before.0), sys.saturating_sub(before.1)));
         test.finished = Some(test.run.finished(left, cpu_ms, test.output.total(), now));
         test.cgroup.remove();
     }

@@ -148,6 +148,11 @@ impl TestRun {
             Phase::Starting => match seen.launch {
                 Launch::Pending => None,
                 Launch::Done => {
+                    // Preparing, such as loading modules, is no time of the test's. One that has
+                    // already ended was too fast to tell the two apart.
+                    if self.ended.is_none() {
+                        self.started = now;
+                    }
                     self.phase = Phase::Running;
                     Some(Step::Started)
                 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use protocol::event::{AttemptFacts, Blame, Event};
+use protocol::event::{AttemptFacts, Blame, CollectedFile, Event};
 use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Request, StartTest, VERSION};
 use protocol::{HangKind, Outcome};
 
@@ -421,7 +421,7 @@ impl AttemptState {
             }
             Message::FileStart { attempt, file_idx, ref path, .. } if attempt == self.number => {
                 if self.facts.files.len() < 1000 {
-                    self.facts.files.insert(file_idx, path.clone());
+                    self.facts.files.push(CollectedFile { file_idx, path: path.clone() });
                 }
                 vec![Effect::File(message)]
             }

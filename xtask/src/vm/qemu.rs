@@ -25,7 +25,7 @@ use super::{Accel, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, qmp};
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
 /// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
 /// limit; what only slows emulation down and is none of md's business is off.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M sysrq_always_enabled panic=-1 \
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
     hung_task_warnings=-1 random.trust_cpu=on mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
@@ -168,6 +168,7 @@ fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("object", "rng-random,id=random,filename=/dev/urandom".into());
     add("device", "virtio-rng-pci,rng=random".into());
     add("device", "pvpanic-pci".into());
+    add("device", "vmgenid,guid=auto".into());
     for (name, image) in [("root", &spec.root_image), ("modules", &spec.modules_image)] {
         // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
         // any number of VMs share them.
