@@ -28,6 +28,9 @@ use crate::unpack::{link, unpack};
 
 /// Packages of each root, as data.
 const ROOTS: &str = include_str!("../roots.toml");
+/// Packages of the guest whose versions are shown with every result.
+const TELLING_PACKAGES: [&str; 6] =
+    ["bash", "e2fsprogs", "libc6", "thin-provisioning-tools", "util-linux", "xfsprogs"];
 const LVM2_RECIPE: &str = include_str!("../recipes/lvm2.sh");
 const MDADM_RECIPE: &str = include_str!("../recipes/mdadm.sh");
 
@@ -276,15 +279,12 @@ impl<'a> Images<'a> {
         Ok(lock)
     }
 
-    /// The versions that a result depends on, for `files` of the guest.
+    /// The versions that a result depends on most; the lock file has all.
     fn versions(&self, files: &[RemoteFile]) -> BTreeMap<String, String> {
         let lock = self.lock.lock().expect("no panic with the lock");
-        let mut versions: BTreeMap<_, _> =
-            files.iter().map(|file| (file.name.clone(), file.version.clone())).collect();
-        for (name, files) in &lock.sources {
-            versions.extend(files.first().map(|file| (name.clone(), file.version.clone())));
-        }
-        versions
+        let telling = files.iter().filter(|file| TELLING_PACKAGES.contains(&file.name.as_str()));
+        let sources = lock.sources.values().filter_map(|files| files.first());
+        telling.chain(sources).map(|file| (file.name.clone(), file.version.clone())).collect()
     }
 
     fn root(

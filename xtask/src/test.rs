@@ -73,6 +73,11 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let events = EventLog::create(&dir.join("events.jsonl"), started)
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
     record_beginning(&events, &dir, &prepared, &plan).context("failed to record an event")?;
+    if let Some(text) = version_mismatch(&suite, &prepared.versions) {
+        session.terminal.note(&text);
+        let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
+        events.append(remark).context("failed to record an event")?;
+    }
 
     let cancel = session.host.cancel();
     runner::run(&prepared.qemu, plan, n_vms, &dir, &events, &session.terminal, cancel)?;
@@ -124,6 +129,15 @@ fn expectations_of(suite: &str) -> Result<Expectations> {
     };
     let shown = path.strip_prefix(workspace()).unwrap_or(&path);
     Ok(Expectations::parse(&text, &shown.to_string_lossy())?)
+}
+
+/// A suite's list of tests, tags and needs is of one version; what the guest has may be another.
+fn version_mismatch(suite: &Suite, versions: &BTreeMap<String, String>) -> Option<String> {
+    let (written_for, version) = (suite.written_for.as_ref()?, versions.get(&suite.name)?);
+    let upstream = version.split(['-', '+', '~']).next().unwrap_or(version);
+    (upstream != written_for).then(|| {
+        format!("suites/{}/suite.toml was written for {written_for}, the guest has {version}", suite.name)
+    })
 }
 
 /// Every test on every kernel, kernel by kernel.
