@@ -18,6 +18,7 @@ pub mod lock;
 pub mod mirror;
 mod modules;
 pub mod package;
+mod pins;
 pub mod progress;
 pub mod store;
 pub mod tools;

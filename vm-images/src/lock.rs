@@ -1,8 +1,8 @@
 //! `vm-images/artifacts.lock`: the exact files that results depend on.
 //!
 //! Pure but for [`Lock::read`] and [`Lock::write`]. A run uses what the lock file pins; what the
-//! mirror no longer has is replaced by the newest, said aloud and recorded (see
-//! `xtask/src/prepare.rs`); only `cargo xtask update` changes the file.
+//! mirror no longer has is replaced by the newest, said aloud and recorded ([`crate::images`]); only
+//! `cargo xtask update` changes the file.
 
 use std::collections::BTreeMap;
 use std::fs;

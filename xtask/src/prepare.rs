@@ -57,7 +57,8 @@ impl BootKernel {
 
 /// Prepares everything for `specs`.
 pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoice) -> Result<Prepared> {
-    let images = session.images()?;
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
     let agent = build_agent(session)?;
     let qemu = find_qemu(session, &images)?;
     let mut kernels = Vec::new();

@@ -39,10 +39,14 @@ impl Session {
         Ok(Session { host, store, terminal, mirror, _janitor: janitor })
     }
 
-    /// Images, by the lock file of this work tree.
-    pub(crate) fn images(&self) -> Result<Images<'_>> {
+    /// Debian's archives, by the host's mirror or the one that was given.
+    pub(crate) fn apt(&self) -> Result<Apt<'_>> {
         let mirror = Mirror::detect(self.mirror.as_deref())?;
-        let apt = Apt::new(&self.host, &self.store, mirror, &*self.terminal);
+        Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
+    }
+
+    /// Images from `apt`, by the lock file of this work tree.
+    pub(crate) fn images<'a>(&'a self, apt: &'a Apt<'a>) -> Result<Images<'a>> {
         let lock = Lock::read(&lock_file())?;
         Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal))
     }

@@ -35,7 +35,8 @@ pub(crate) const CHECKS: [Check; 6] = [
 const PATIENCE: Duration = Duration::from_secs(180);
 
 fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
-    let guest = session.images()?.guest()?;
+    let apt = session.apt()?;
+    let guest = session.images(&apt)?.guest()?;
     let list = guest.path("lvm2-tests.txt");
     let text = fs::read_to_string(&list).with_context(|| format!("failed to read `{}`", list.display()))?;
     let installed: BTreeSet<_> = text.lines().collect();

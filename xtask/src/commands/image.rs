@@ -9,7 +9,8 @@ use crate::session::Session;
 
 pub(crate) fn make(session: &Session) -> Result<Exit> {
     let started = Instant::now();
-    let images = session.images()?;
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
     let tools = images.tools()?;
     let guest = images.guest()?;
     session.terminal.end_step();

@@ -15,7 +15,8 @@ pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
 }
 
 fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<Exit> {
-    let kernels = session.images()?.kernels_offered()?;
+    let apt = session.apt()?;
+    let kernels = session.images(&apt)?.kernels_offered()?;
     session.terminal.end_step();
     let mut n_shown = 0;
     for kernel in &kernels {
@@ -36,7 +37,8 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
 }
 
 fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {
-    let images = session.images()?;
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
     for spec in specs {
         let kernel = images.kernel(spec)?;
         session.terminal.end_step();

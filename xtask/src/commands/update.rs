@@ -10,7 +10,8 @@ use crate::session::{Session, lock_file};
 pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
     let path = lock_file();
     let old = Lock::read(&path)?;
-    let new = session.images()?.newest_lock(&options.kernels)?;
+    let apt = session.apt()?;
+    let new = session.images(&apt)?.newest_lock(&options.kernels)?;
     session.terminal.end_step();
     let changes = old.changes(&new);
     for change in &changes {

@@ -1,0 +1,297 @@
+//! Which files an image is made from: what the lock file pins, or what takes its place.
+//!
+//! What the mirror no longer has is replaced by its newest, said aloud, kept for the run's record
+//! ([`Pins::replaced`]) and remembered in the store, so that the next run neither asks again nor
+//! differs. Only `cargo xtask update` changes the lock file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::Deserialize;
+
+use crate::apt::{Apt, AptError};
+use crate::digest::Digest;
+use crate::images::ImageError;
+use crate::kernel_spec::{DebianKernel, KernelSpec, choose, is_kernel_package, kernels, similar};
+use crate::lock::{KernelPin, Lock};
+use crate::package::RemoteFile;
+use crate::progress::Progress;
+use crate::store::Store;
+
+/// Packages of each root, as data.
+const ROOTS: &str = include_str!("../roots.toml");
+
+/// Names of the roots.
+pub(crate) const ROOT_NAMES: [&str; 3] = ["tools", "build", "guest"];
+/// Names of the source packages.
+pub(crate) const SOURCE_NAMES: [&str; 2] = ["lvm2", "mdadm"];
+
+/// Files that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// The packages of a root.
+    Root(&'static str),
+    /// The files of a source package.
+    Source(&'static str),
+    /// The packages of a kernel.
+    Kernel(KernelSpec),
+}
+
+/// The files in use.
+#[derive(Debug)]
+pub(crate) struct Pins<'a> {
+    apt: &'a Apt<'a>,
+    store: &'a Store,
+    progress: &'a dyn Progress,
+    lock: Lock,
+    /// Files of each group as this run uses them.
+    in_use: Mutex<BTreeMap<String, Vec<RemoteFile>>>,
+    replaced: Mutex<Vec<String>>,
+}
+
+impl<'a> Pins<'a> {
+    pub(crate) fn new(apt: &'a Apt<'a>, store: &'a Store, lock: Lock, progress: &'a dyn Progress) -> Self {
+        Pins { apt, store, progress, lock, in_use: Mutex::default(), replaced: Mutex::default() }
+    }
+
+    /// What this run uses instead of what is pinned, one line each.
+    pub(crate) fn replaced(&self) -> Vec<String> {
+        self.replaced.lock().expect("no panic with the lock").clone()
+    }
+
+    /// The files of a group: as already in use, as remembered, as pinned, or else the newest.
+    pub(crate) fn files(&self, group: &Group) -> Result<Vec<RemoteFile>, ImageError> {
+        if let Some(files) = self.in_use.lock().expect("no panic with the lock").get(&group.key()) {
+            return Ok(files.clone());
+        }
+        let files = match self.pinned(group) {
+            Some(pinned) => match self.remembered(&pinned) {
+                Some(newer) => {
+                    self.note_changes(&pinned, &newer);
+                    newer
+                }
+                None => pinned,
+            },
+            None => self.newest(group)?,
+        };
+        self.use_from_now_on(group, &files);
+        Ok(files)
+    }
+
+    /// Makes something from a group's files; if the mirror does not have them, from its newest.
+    pub(crate) fn make<T>(
+        &self,
+        group: &Group,
+        make: impl Fn(&[RemoteFile]) -> Result<T, ImageError>,
+    ) -> Result<T, ImageError> {
+        let files = self.files(group)?;
+        match make(&files) {
+            Err(ImageError::Apt(AptError::Missing { mirror, missing })) => {
+                let newer = self.newest(group)?;
+                if newer == files {
+                    // The newest is what was asked for: the mirror itself is out of step.
+                    return Err(AptError::Missing { mirror, missing }.into());
+                }
+                self.note_changes(&files, &newer);
+                if let Some(pinned) = self.pinned(group) {
+                    self.remember(&pinned, &newer);
+                }
+                self.use_from_now_on(group, &newer);
+                make(&newer)
+            }
+            result => result,
+        }
+    }
+
+    fn use_from_now_on(&self, group: &Group, files: &[RemoteFile]) {
+        self.in_use.lock().expect("no panic with the lock").insert(group.key(), files.to_vec());
+    }
+
+    fn note_changes(&self, old: &[RemoteFile], new: &[RemoteFile]) {
+        for change in version_changes(old, new) {
+            self.progress.note(&format!("no longer on the mirror, replaced by the newest: {change}"));
+            self.replaced.lock().expect("no panic with the lock").push(change);
+        }
+    }
+
+    fn pinned(&self, group: &Group) -> Option<Vec<RemoteFile>> {
+        match group {
+            Group::Root(name) => self.lock.roots.get(*name).cloned(),
+            Group::Source(name) => self.lock.sources.get(*name).cloned(),
+            Group::Kernel(spec @ KernelSpec::Branch { .. }) => {
+                self.lock.kernels.get(&pin_name(spec)).map(|pin| pin.files.clone())
+            }
+            Group::Kernel(KernelSpec::Exact { release }) => {
+                let mut pins = self.lock.kernels.values();
+                pins.find(|pin| pin.release == *release).map(|pin| pin.files.clone())
+            }
+        }
+    }
+
+    fn newest(&self, group: &Group) -> Result<Vec<RemoteFile>, ImageError> {
+        match group {
+            Group::Root(name) => Ok(self.apt.resolve(&root_packages(name))?),
+            Group::Source(name) => Ok(self.apt.source(name)?),
+            Group::Kernel(spec) => {
+                let offered = self.kernels_offered()?;
+                let kernel = choose(&offered, spec).ok_or_else(|| self.no_kernel(spec, &offered))?;
+                Ok(kernel.files.clone())
+            }
+        }
+    }
+
+    /// All kernels that the mirror offers, oldest first.
+    pub(crate) fn kernels_offered(&self) -> Result<Vec<DebianKernel>, ImageError> {
+        Ok(kernels(&self.apt.kernel_packages(is_kernel_package)?))
+    }
+
+    /// What the newest lock file would hold.
+    pub(crate) fn newest_lock(&self, branches: &[KernelSpec]) -> Result<Lock, ImageError> {
+        let mut lock = Lock::default();
+        for name in ROOT_NAMES {
+            lock.roots.insert(name.to_owned(), self.newest(&Group::Root(name))?);
+        }
+        for name in SOURCE_NAMES {
+            lock.sources.insert(name.to_owned(), self.newest(&Group::Source(name))?);
+        }
+        let offered = self.kernels_offered()?;
+        for spec in branches {
+            let kernel = choose(&offered, spec).ok_or_else(|| self.no_kernel(spec, &offered))?;
+            let pin = KernelPin { release: kernel.release.clone(), files: kernel.files.clone() };
+            lock.kernels.insert(pin_name(spec), pin);
+        }
+        Ok(lock)
+    }
+
+    fn no_kernel(&self, spec: &KernelSpec, offered: &[DebianKernel]) -> ImageError {
+        ImageError::NoKernel {
+            spec: spec.to_string(),
+            mirror: self.apt.mirror().debian.clone(),
+            similar: similar(offered, spec).into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    fn memory_of(&self, pinned: &[RemoteFile]) -> PathBuf {
+        let digest = Digest::of_bytes(lines(pinned).as_bytes());
+        self.store.root().join("replacements").join(digest.short())
+    }
+
+    fn remembered(&self, pinned: &[RemoteFile]) -> Option<Vec<RemoteFile>> {
+        let text = fs::read_to_string(self.memory_of(pinned)).ok()?;
+        text.lines().map(|line| line.parse().ok()).collect()
+    }
+
+    /// Only a help for the next run: that it cannot be written is no error of this one.
+    fn remember(&self, pinned: &[RemoteFile], newer: &[RemoteFile]) {
+        let path = self.memory_of(pinned);
+        let beside = self.store.temporary().join("replacement");
+        if let Some(folder) = path.parent() {
+            let _ = fs::create_dir_all(folder);
+        }
+        if fs::write(&beside, lines(newer)).is_ok() {
+            let _ = fs::rename(&beside, &path);
+        }
+    }
+}
+
+impl Group {
+    fn key(&self) -> String {
+        match self {
+            Group::Root(name) => format!("root {name}"),
+            Group::Source(name) => format!("source {name}"),
+            Group::Kernel(spec) => format!("kernel {spec}"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RootPackages {
+    packages: Vec<String>,
+}
+
+fn root_packages(name: &str) -> Vec<String> {
+    let roots: BTreeMap<String, RootPackages> =
+        toml::from_str(ROOTS).expect("roots.toml is checked by a test");
+    roots.into_iter().find(|(root, _)| root == name).map(|(_, root)| root.packages).unwrap_or_default()
+}
+
+fn pin_name(spec: &KernelSpec) -> String {
+    match spec {
+        KernelSpec::Branch { branch, flavour } => format!("{branch}-{flavour}"),
+        KernelSpec::Exact { release } => release.clone(),
+    }
+}
+
+/// Files as lines: part of an artifact's inputs.
+pub(crate) fn lines(files: &[RemoteFile]) -> String {
+    files.iter().map(|file| format!("{file}\n")).collect()
+}
+
+fn version_changes(old: &[RemoteFile], new: &[RemoteFile]) -> Vec<String> {
+    let before: BTreeMap<_, _> = old.iter().map(|file| (&file.name, &file.version)).collect();
+    let mut changes: Vec<_> = new
+        .iter()
+        .filter(|file| before.get(&file.name) != Some(&&file.version))
+        .map(|file| match before.get(&file.name) {
+            Some(version) => format!("{} {version} → {}", file.name, file.version),
+            None => format!("{} {} is new", file.name, file.version),
+        })
+        .collect();
+    changes.dedup();
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{Cancel, Host};
+    use crate::mirror::Mirror;
+    use crate::progress::Silent;
+    use std::cell::RefCell;
+
+    fn file(version: &str) -> RemoteFile {
+        let sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        format!("kmod {version} debian pool/kmod_{version}.deb 1 {sha}").parse().unwrap()
+    }
+
+    #[test]
+    fn every_root_has_packages() {
+        for name in ROOT_NAMES {
+            assert!(!root_packages(name).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_remembered_replacement_is_used_and_said() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let host = Host::new(Cancel::default());
+        let mirror = Mirror {
+            debian: "http://m.example/debian".into(),
+            security: "http://m.example/debian-security".into(),
+            keyring: "/k".into(),
+            from: "test".into(),
+        };
+        let apt = Apt::new(&host, &store, mirror, &Silent);
+        let mut lock = Lock::default();
+        lock.roots.insert("tools".into(), vec![file("1")]);
+        let group = Group::Root("tools");
+
+        let pins = Pins::new(&apt, &store, lock.clone(), &Silent);
+        assert_eq!(pins.files(&group).unwrap(), [file("1")]);
+        pins.remember(&[file("1")], &[file("2")]);
+
+        let pins = Pins::new(&apt, &store, lock, &Silent);
+        let made_from = RefCell::new(vec![]);
+        pins.make(&group, |files| {
+            made_from.borrow_mut().extend_from_slice(files);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(made_from.into_inner(), [file("2")]);
+        assert_eq!(pins.replaced(), ["kmod 1 → 2"]);
+    }
+}
