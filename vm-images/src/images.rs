@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::apt::{Apt, AptError};
+use crate::bzimage;
 use crate::enclosure::{Enclosure, EnclosureError};
 use crate::guest_root;
 use crate::host::{Host, HostError};
@@ -92,8 +93,16 @@ pub struct Kernel {
     pub release: String,
     /// Version of its package.
     pub version: String,
-    /// Holds `vmlinuz`, `config`, `modules.squashfs` and `boot/NN-name.ko`.
+    /// Holds `vmlinuz`, if possible `vmlinux`, `config`, `modules.squashfs` and `boot/NN-name.ko`.
     pub artifact: Artifact,
+}
+
+impl Kernel {
+    /// What is booted: the kernel proper, or where that could not be had, its compressed image.
+    pub fn image(&self) -> PathBuf {
+        let vmlinux = self.artifact.path("vmlinux");
+        if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
+    }
 }
 
 /// Makes images, or finds them made.
@@ -164,7 +173,7 @@ impl<'a> Images<'a> {
             // A kernel without an image package names no release, and fails for want of an image.
             let image = files.iter().find(|file| file.name.starts_with("linux-image-"));
             let release = image.map_or("", |file| file.name.trim_start_matches("linux-image-"));
-            let inputs = [("files", lines(files)), ("recipe", "kernel 1".to_owned())];
+            let inputs = [("files", lines(files)), ("recipe", "kernel 2".to_owned())];
             let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
             let artifact = self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files))?;
             Ok(Kernel {
@@ -332,6 +341,11 @@ impl<'a> Images<'a> {
         let boot = root.join("boot");
         take([boot.join(format!("vmlinuz-{release}")), tree.join("vmlinuz")], "vmlinuz", "kernel image")?;
         take([boot.join(format!("config-{release}")), tree.join("config")], "config", "configuration")?;
+        let image = dir.join("vmlinuz");
+        let bytes = fs::read(&image).map_err(io_error("read", &image))?;
+        if let Some(elf) = bzimage::vmlinux(&bytes) {
+            write(&dir.join("vmlinux"), &elf)?;
+        }
         modules::decompress(&tree).map_err(io_error("decompress the modules in", &tree))?;
         // Older packages still use /lib; depmod is given one layout for all.
         if library == "lib/modules" {

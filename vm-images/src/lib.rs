@@ -6,6 +6,7 @@
 //! Nothing here knows what a test is, or runs a VM.
 
 pub mod apt;
+mod bzimage;
 pub mod digest;
 pub mod enclosure;
 mod guest_root;

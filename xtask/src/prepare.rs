@@ -43,7 +43,7 @@ impl BootKernel {
     /// The VM that boots it, with `guest` as its root.
     pub(crate) fn vm(&self, guest: &Artifact, accel: Accel, ram_mib: u32, vcpus: u32) -> VmSpec {
         VmSpec {
-            kernel: self.kernel.artifact.path("vmlinuz"),
+            kernel: self.kernel.image(),
             initramfs: self.initramfs.clone(),
             root_image: guest.path("root.squashfs"),
             modules_image: self.kernel.artifact.path("modules.squashfs"),
