@@ -10,6 +10,10 @@ pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
     if let Some(machine) = &record.machine {
         words.extend(["--accel", &machine.accel]);
     }
+    // The suite that is meant when none is named.
+    if attempt.test.suite() != "lvm2" {
+        words.extend(["--suite", attempt.test.suite()]);
+    }
     let test = attempt.test.to_string();
     words.push(&test);
     Some(shell_line(&words))

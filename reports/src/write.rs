@@ -29,7 +29,7 @@ pub enum WriteError {
     Junit(#[from] junit::JunitError),
     /// It could not be written.
     #[error(
-        "failed to write `{path}`: {source}; the events are safe, `cargo xtask replay` writes it again",
+        "failed to write `{path}`: {source}; what happened is safe in events.jsonl beside it",
         path = .path.display()
     )]
     Io {

@@ -70,14 +70,30 @@ pub enum AptError {
         /// The line.
         line: String,
     },
-    /// Files that the mirror no longer has, or has changed.
-    #[error("the mirror {mirror} does not give {}", missing.join(", "))]
+    /// Files that the mirror says it does not have, or has with another content.
+    #[error("the mirror {mirror} no longer has {}", names(missing))]
     Missing {
         /// Its base address.
         mirror: String,
-        /// Names of the files.
-        missing: Vec<String>,
+        /// The files.
+        missing: Vec<RemoteFile>,
     },
+    /// Files that could not be fetched, which says nothing about whether the mirror has them.
+    #[error("failed to fetch {} from {mirror}: is there a network? apt said:\n{log}", names(missing))]
+    Fetch {
+        /// Its base address.
+        mirror: String,
+        /// The files.
+        missing: Vec<RemoteFile>,
+        /// The end of apt's log.
+        log: String,
+    },
+}
+
+fn names(files: &[RemoteFile]) -> String {
+    let shown: Vec<_> = files.iter().take(5).map(|file| format!("{} {}", file.name, file.version)).collect();
+    let more = if files.len() > 5 { format!(" and {} more", files.len() - 5) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// Which of our two sets of sources.
@@ -196,7 +212,7 @@ impl<'a> Apt<'a> {
             self.host.call("/usr/lib/apt/apt-helper").env("APT_CONFIG", &conf).arg("download-file");
         for file in &missing {
             call = call
-                .arg(file.url(&self.mirror).replace('+', "%2b"))
+                .arg(file.url(&self.mirror))
                 .arg(folder.path().join(file.stored_name()))
                 .arg(format!("SHA256:{}", file.sha256));
         }
@@ -204,22 +220,26 @@ impl<'a> Apt<'a> {
         if let Err(error @ (HostError::Cancelled | HostError::NotStarted { .. })) = fetched {
             return Err(error.into());
         }
-        let mut absent = Vec::new();
+        let mut absent: Vec<RemoteFile> = Vec::new();
         for file in missing {
             let path = folder.path().join(file.stored_name());
             if Digest::of_file(&path).is_ok_and(|digest| digest == file.sha256) {
                 let to = place(file);
                 fs::rename(&path, &to).map_err(|source| AptError::Io { path: to, source })?;
             } else {
-                absent.push(format!("{} {}", file.name, file.version));
+                absent.push(file.clone());
             }
         }
         if absent.is_empty() {
-            Ok(files.iter().map(place).collect())
-        } else {
-            absent.truncate(10);
-            Err(AptError::Missing { mirror: self.mirror.debian.clone(), missing: absent })
+            return Ok(files.iter().map(place).collect());
         }
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        let mirror = self.mirror.debian.clone();
+        if absent.iter().all(|file| is_refused(&said, file)) {
+            return Err(AptError::Missing { mirror, missing: absent });
+        }
+        let errors: Vec<_> = said.lines().filter(|line| line.starts_with("E: ")).take(5).collect();
+        Err(AptError::Fetch { mirror, missing: absent, log: errors.join("\n") })
     }
 
     fn suites(&self, sources: Sources) -> &'static [(Archive, &'static str)] {
@@ -279,6 +299,8 @@ impl<'a> Apt<'a> {
             ("Acquire::Languages", "\"none\"".to_owned()),
             ("Acquire::GzipIndexes", "\"false\"".to_owned()),
             ("Acquire::Retries", "\"3\"".to_owned()),
+            // Else a network that fails is only a warning, and old lists are taken for new ones.
+            ("APT::Update::Error-Mode", "\"any\"".to_owned()),
             ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "\"false\"".to_owned()),
             ("Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled", "\"false\"".to_owned()),
             ("Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled", "\"false\"".to_owned()),
@@ -331,18 +353,23 @@ impl<'a> Apt<'a> {
         self.progress.step("fetching package lists");
         let log = self.log("update");
         let updated = self.host.call("apt-get").env("APT_CONFIG", &conf).args(["update", "-q"]).run(&log);
-        match updated {
-            Ok(()) => {}
-            Err(HostError::Failed { tail, .. }) => {
-                // One suite that is missing or expired does not spoil the others.
-                if self.read_lists(sources)?.is_empty() {
-                    return Err(AptError::NoLists { mirror: self.mirror.debian.clone(), log: tail });
-                }
-                for line in tail.lines().filter_map(|line| line.trim().strip_prefix("| E: ")) {
-                    self.progress.note(&format!("package lists: {line}"));
-                }
-            }
+        let tail = match updated {
+            Ok(()) => String::new(),
+            Err(HostError::Failed { tail, .. }) => tail,
             Err(error) => return Err(error.into()),
+        };
+        if self.read_lists(sources)?.is_empty() {
+            return Err(AptError::NoLists { mirror: self.mirror.debian.clone(), log: tail });
+        }
+        // One suite that is missing or expired does not spoil the others; a network that fails is
+        // tried again by the next run.
+        let mut settled = true;
+        for line in tail.lines().filter_map(|line| line.trim().strip_prefix("| E: ")) {
+            self.progress.note(&format!("package lists: {line}"));
+            settled &= line.contains("Release");
+        }
+        if !settled {
+            return Ok(conf);
         }
         fs::write(&stamp, "").map_err(|source| AptError::Io { path: stamp, source })?;
         Ok(conf)
@@ -432,6 +459,17 @@ fn is_taken_over(line: &str) -> bool {
             .any(|ours| lower[9..].starts_with(ours))
 }
 
+/// True if apt's log says that the mirror itself has no such file, or another by its name.
+fn is_refused(log: &str, file: &RemoteFile) -> bool {
+    let path = file.path.replace('+', "%2b");
+    log.lines().filter(|line| line.starts_with("E: ")).any(|line| {
+        (line.contains(&file.path) || line.contains(&path))
+            && ["404 ", "410 ", "Hash Sum mismatch", "unexpected size", "File not found"]
+                .iter()
+                .any(|reason| line.contains(reason))
+    })
+}
+
 fn decode_percent(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -463,6 +501,21 @@ mod tests {
     fn percent_signs_are_decoded() {
         assert_eq!(decode_percent("libc6_2.41-12%2bdeb13u4"), "libc6_2.41-12+deb13u4");
         assert_eq!(decode_percent("100%"), "100%");
+    }
+
+    #[test]
+    fn only_the_mirrors_own_word_makes_a_file_missing() {
+        let sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let file: RemoteFile = format!("kmod 1+2 debian pool/kmod_1+2.deb 1 {sha}").parse().unwrap();
+        let gone = "E: Failed to fetch http://m.example/debian/pool/kmod_1%2b2.deb  404  Not Found";
+        assert!(is_refused(gone, &file));
+        for other in [
+            "E: Failed to fetch http://m.example/debian/pool/kmod_1%2b2.deb  Could not resolve 'm.example'",
+            "E: Failed to fetch http://m.example/debian/pool/other.deb  404  Not Found",
+            "",
+        ] {
+            assert!(!is_refused(other, &file), "{other}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub struct Enclosure<'a> {
     host: &'a Host,
     way: Way,
     root: PathBuf,
+    shared: bool,
 }
 
 /// Why a root cannot be entered.
@@ -60,13 +61,20 @@ pub enum EnclosureError {
 }
 
 impl<'a> Enclosure<'a> {
-    /// Finds, by trying for real, how `root` can be entered. `work` is an empty folder for the try.
-    pub fn new(host: &'a Host, root: &Path, work: &Path, log: &Path) -> Result<Self, EnclosureError> {
+    /// Finds, by trying for real, how `root` can be entered. `work` is a folder for the try. A root that
+    /// is `shared` is never written to; one that is not may be changed by what runs in it.
+    pub fn new(
+        host: &'a Host,
+        root: &Path,
+        shared: bool,
+        work: &Path,
+        log: &Path,
+    ) -> Result<Self, EnclosureError> {
         let is_root = rustix::process::geteuid().is_root();
         let ways: &[Way] = if is_root { &[Way::Namespaces, Way::Chroot] } else { &[Way::UserNamespaces] };
         let mut tried = Vec::new();
         for &way in ways {
-            let enclosure = Enclosure { host, way, root: root.to_owned() };
+            let enclosure = Enclosure { host, way, root: root.to_owned(), shared };
             match enclosure.run(work, &["/usr/bin/true"], log) {
                 Ok(()) => return Ok(enclosure),
                 Err(error @ EnclosureError::Host(HostError::Cancelled)) => return Err(error),
@@ -94,24 +102,31 @@ impl<'a> Enclosure<'a> {
         Ok(call.args(["sh", "-c", script, "sh"]).arg(&self.root).arg(work).args(clean(argv)).run(log)?)
     }
 
-    /// Without mounts, the working folder is moved into a copy of the root (of hard links: quick)
-    /// and back again.
+    /// Without mounts, the working folder is moved into the root and back again; into a copy of it (of
+    /// hard links: quick) if the root is shared.
     fn chrooted(&self, work: &Path, argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| EnclosureError::Io { path, source }
         };
-        let mut copy = work.as_os_str().to_owned();
-        copy.push(".root");
-        let copy = PathBuf::from(copy);
-        self.host.call("cp").arg("-al").arg(&self.root).arg(&copy).run(log)?;
-        make_device_nodes(&copy)?;
-        let inside = copy.join("mnt");
+        let mut root = self.root.clone();
+        if self.shared {
+            let mut copy = work.as_os_str().to_owned();
+            copy.push(".root");
+            root = PathBuf::from(copy);
+            self.host.call("cp").arg("-al").arg(&self.root).arg(&root).run(log)?;
+        }
+        make_device_nodes(&root)?;
+        let inside = root.join("mnt");
         fs::remove_dir(&inside).map_err(at(&inside))?;
         fs::rename(work, &inside).map_err(at(&inside))?;
-        let result = self.host.call("chroot").arg(&copy).args(clean(argv)).run(log);
+        let result = self.host.call("chroot").arg(&root).args(clean(argv)).run(log);
         fs::rename(&inside, work).map_err(at(work))?;
-        remove_tree(&copy).map_err(at(&copy))?;
+        if self.shared {
+            remove_tree(&root).map_err(at(&root))?;
+        } else {
+            fs::create_dir(&inside).map_err(at(&inside))?;
+        }
         Ok(result?)
     }
 }

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::janitor::Janitor;
+
 /// Set once, when the user or a signal ends the run; read by everything that waits.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -109,6 +111,7 @@ pub fn die_with_parent(command: &mut Command) {
 pub struct Host {
     cancel: Cancel,
     kept_logs: Option<PathBuf>,
+    janitor: Option<Arc<Janitor>>,
 }
 
 /// One call of a program.
@@ -124,7 +127,14 @@ pub struct Call<'a> {
 impl Host {
     /// A host whose programs end when `cancel` is set.
     pub fn new(cancel: Cancel) -> Self {
-        Host { cancel, kept_logs: None }
+        Host { cancel, kept_logs: None, janitor: None }
+    }
+
+    /// Tells `janitor` of each process group, so that what a program started does not outlive us
+    /// either: the parent-death signal reaches only the program itself.
+    pub fn watched_by(mut self, janitor: Arc<Janitor>) -> Self {
+        self.janitor = Some(janitor);
+        self
     }
 
     /// Copies the log of each program that fails into `folder`: most logs are temporary.
@@ -190,7 +200,10 @@ impl Call<'_> {
     }
 
     fn expression(&self) -> duct::Expression {
-        let mut expression = duct::cmd(&self.program, &self.args).stdin_null().unchecked();
+        // An ordinary user's PATH lacks what we call: chroot, unshare's mount, ldconfig.
+        let mut path = std::env::var_os("PATH").unwrap_or_default();
+        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        let mut expression = duct::cmd(&self.program, &self.args).env("PATH", path).stdin_null().unchecked();
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
@@ -210,6 +223,7 @@ impl Call<'_> {
             program: self.program.to_string_lossy().into_owned(),
             source,
         })?;
+        let _watched = self.host.janitor.as_ref().map(|janitor| janitor.watch(&handle.pids()));
         let status = loop {
             if let Some(output) = handle
                 .wait_timeout(Duration::from_millis(50))

@@ -18,6 +18,7 @@ use crate::kernel_spec::{DebianKernel, KernelSpec};
 use crate::lock::Lock;
 use crate::modules;
 use crate::package::RemoteFile;
+pub use crate::pins::root_packages;
 use crate::pins::{Group, Pins, SOURCE_NAMES, lines};
 use crate::progress::Progress;
 use crate::store::{Artifact, Store, StoreError, remove_tree};
@@ -152,6 +153,8 @@ impl<'a> Images<'a> {
     /// The image that tests run in: one read-only squashfs, `root.squashfs`, with `versions.json`
     /// and the list of LVM2's tests beside it.
     pub fn guest(&self) -> Result<Artifact, ImageError> {
+        // Outside `make`: what is missing for these is none of the guest's packages.
+        let tools = self.tools()?;
         let lvm2 = self.built("lvm2", LVM2_RECIPE)?;
         let mdadm = self.built("mdadm", MDADM_RECIPE)?;
         self.pins.make(&Group::Root("guest"), |files| {
@@ -163,19 +166,21 @@ impl<'a> Images<'a> {
                 ("recipe", guest_root::RECIPE),
                 ("left out", &guest_root::LEFT_OUT.join(" ")),
             ];
-            self.artifact("guest", &inputs, |dir| self.make_guest(dir, files, [&lvm2, &mdadm]))
+            self.artifact("guest", &inputs, |dir| self.make_guest(dir, files, [&lvm2, &mdadm], &tools))
         })
     }
 
     /// A kernel, ready to boot.
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel, ImageError> {
+        let tools = self.tools()?;
         self.pins.make(&Group::Kernel(spec.clone()), |files| {
             // A kernel without an image package names no release, and fails for want of an image.
             let image = files.iter().find(|file| file.name.starts_with("linux-image-"));
             let release = image.map_or("", |file| file.name.trim_start_matches("linux-image-"));
             let inputs = [("files", lines(files)), ("recipe", "kernel 2".to_owned())];
             let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
-            let artifact = self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files))?;
+            let artifact =
+                self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files, &tools))?;
             Ok(Kernel {
                 spec: spec.to_string(),
                 release: release.to_owned(),
@@ -288,13 +293,19 @@ impl<'a> Images<'a> {
         }
         write(&inside.join("recipe.sh"), recipe.as_bytes())?;
         let log = dir.join("log");
-        let enclosure = Enclosure::new(self.host, root, &inside, &log)?;
+        let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
         enclosure.run(&inside, &["sh", "/mnt/recipe.sh"], &log)?;
         let (from, to) = (inside.join("out"), dir.join("out"));
         fs::rename(&from, &to).map_err(io_error("move the result to", &to))
     }
 
-    fn make_guest(&self, dir: &Path, files: &[RemoteFile], built: [&Artifact; 2]) -> Result<(), ImageError> {
+    fn make_guest(
+        &self,
+        dir: &Path,
+        files: &[RemoteFile],
+        built: [&Artifact; 2],
+        tools: &Tools,
+    ) -> Result<(), ImageError> {
         let packages = self.apt.fetch(files)?;
         self.progress.step(&format!("unpacking the guest's {} packages", packages.len()));
         // The tree is not kept: only the image made of it is.
@@ -311,18 +322,26 @@ impl<'a> Images<'a> {
         let empty = work.path().join("empty");
         fs::create_dir(&empty).map_err(io_error("create", &empty))?;
         // Without its cache the loader searches folders at each of a test's thousands of execs.
-        let enclosure = Enclosure::new(self.host, &tree, &empty, &log)?;
+        let enclosure = Enclosure::new(self.host, &tree, false, &empty, &log)?;
         enclosure.run(&empty, &["/usr/sbin/ldconfig"], &log)?;
+        let cache = tree.join("etc/ld.so.cache");
+        fs::metadata(&cache).map_err(io_error("find what ldconfig should have made:", &cache))?;
         self.progress.step("making the guest image");
         let image = dir.join("root.squashfs");
-        self.tools()?.squashfs(self.host, &tree, &image, &guest_root::LEFT_OUT).run(&log)?;
+        tools.squashfs(self.host, &tree, &image, &guest_root::LEFT_OUT).run(&log)?;
         let tests = list_tests(&tree).map_err(io_error("list tests in", &tree))?;
         write(&dir.join("lvm2-tests.txt"), tests.as_bytes())?;
         let versions = serde_json::to_vec_pretty(&self.versions(files)?).expect("strings have a JSON form");
         write(&dir.join("versions.json"), &versions)
     }
 
-    fn make_kernel(&self, dir: &Path, release: &str, files: &[RemoteFile]) -> Result<(), ImageError> {
+    fn make_kernel(
+        &self,
+        dir: &Path,
+        release: &str,
+        files: &[RemoteFile],
+        tools: &Tools,
+    ) -> Result<(), ImageError> {
         let packages = self.apt.fetch(files)?;
         self.progress.step(&format!("unpacking kernel {release}"));
         let work = self.scratch("kernel")?;
@@ -359,7 +378,6 @@ impl<'a> Images<'a> {
             remove_tree(&old).map_err(io_error("remove", &old))?;
         }
         std::os::unix::fs::symlink("usr/lib", &old).map_err(io_error("link", &old))?;
-        let tools = self.tools()?;
         tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
         let dependencies = tree.join("modules.dep");
         let text = fs::read_to_string(&dependencies).map_err(io_error("read", &dependencies))?;

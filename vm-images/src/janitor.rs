@@ -1,28 +1,42 @@
-//! Removes this process's temporary folder when the process is gone, even by SIGKILL.
+//! Cleans up after this process when it is gone, even by SIGKILL: ends what it had started, and
+//! removes its temporary folder.
 //!
 //! No signal handler runs on SIGKILL, so the cleaner is another process: it holds the read end of
-//! a pipe whose write end only we hold, and wakes when the kernel closes ours. It runs in a
-//! process group of its own, so that what kills our group spares it.
+//! a pipe whose write end only we hold, and wakes when the kernel closes ours. Over the same pipe it
+//! hears which process groups are alive. It runs in a process group of its own, so that what
+//! kills our group spares it.
 
-use std::io::{self, Read};
+use std::collections::BTreeSet;
+use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::store::remove_tree;
 
 /// A running janitor. Dropping it lets the janitor finish its work and end.
 #[derive(Debug)]
 pub struct Janitor {
-    child: Child,
+    child: Mutex<Child>,
+    pipe: Mutex<Option<ChildStdin>>,
+}
+
+/// Process groups that the janitor would end; until this is dropped.
+#[derive(Debug)]
+pub struct Watched<'a> {
+    janitor: &'a Janitor,
+    groups: Vec<u32>,
 }
 
 impl Janitor {
     /// Starts `program args… folder` as the janitor of `folder`; that program must call [`serve`].
     pub fn start(program: &Path, args: &[&str], folder: &Path) -> io::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "must outlive us, which `host` forbids by design")]
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .args(args)
             .arg(folder)
             .stdin(Stdio::piped())
@@ -30,26 +44,59 @@ impl Janitor {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Janitor { child })
+        let pipe = child.stdin.take();
+        Ok(Janitor { child: Mutex::new(child), pipe: Mutex::new(pipe) })
+    }
+
+    /// Says that these process groups live.
+    pub fn watch(&self, groups: &[u32]) -> Watched<'_> {
+        self.tell('+', groups);
+        Watched { janitor: self, groups: groups.to_vec() }
+    }
+
+    /// A janitor that died cannot be told; what it would have done is only a precaution.
+    fn tell(&self, sign: char, groups: &[u32]) {
+        if let Some(pipe) = self.pipe.lock().expect("no panic with the lock").as_mut() {
+            for group in groups {
+                let _ = pipe.write_all(format!("{sign}{group}\n").as_bytes());
+            }
+        }
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.janitor.tell('-', &self.groups);
     }
 }
 
 impl Drop for Janitor {
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+        drop(self.pipe.lock().expect("no panic with the lock").take());
+        let _ = self.child.lock().expect("no panic with the lock").wait();
     }
 }
 
-/// The janitor's whole life: wait for the end of standard input, remove the folder.
+/// The janitor's whole life: listen until the pipe ends, end what is left, remove the folder.
 pub fn serve(folder: &Path) -> io::Result<()> {
     // Only folders that the store made are ever removed, whatever the command line says.
     if !folder.join(".alive").is_file() {
         return Err(io::Error::other(format!("`{}` is no temporary folder of the store", folder.display())));
     }
-    let mut rest = Vec::new();
-    let _ = io::stdin().read_to_end(&mut rest);
-    // Children that die with their parent may still be writing for a moment.
+    let mut groups = BTreeSet::new();
+    for line in io::stdin().lock().lines() {
+        let Ok(line) = line else { break };
+        let number = line.get(1..).and_then(|digits| digits.parse::<i32>().ok());
+        match (line.chars().next(), number) {
+            (Some('+'), Some(group)) => drop(groups.insert(group)),
+            (Some('-'), Some(group)) => drop(groups.remove(&group)),
+            _ => {}
+        }
+    }
+    for group in groups.into_iter().filter_map(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    // What dies may still be writing for a moment.
     for _ in 0..50 {
         if !folder.exists() || remove_tree(folder).is_ok() {
             return Ok(());

@@ -102,12 +102,23 @@ fn read_lists(etc_apt: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The first source that is Debian's own main archive: a suite by a Debian name, component `main`.
+/// The source that is Debian's own main archive: a suite by a Debian name, component `main`. Vendors use
+/// such names too (`stable main`), so a source that is signed with the archive's keys or lies under
+/// `…/debian` goes before one that merely has the suite.
 fn find(lists: &[(String, String)]) -> Option<(String, Source)> {
-    lists.iter().find_map(|(name, text)| {
-        let source = parse(name, text).into_iter().find(|source| is_debian_suite(&source.suite))?;
-        Some((name.clone(), source))
-    })
+    let all = || {
+        lists
+            .iter()
+            .flat_map(|(name, text)| parse(name, text).into_iter().map(move |source| (name.clone(), source)))
+    };
+    let is_signed = |source: &Source| {
+        source.signed_by.as_ref().is_some_and(|keys| keys.contains("debian-archive-keyring"))
+    };
+    let ranks: [&dyn Fn(&Source) -> bool; 3] =
+        [&is_signed, &|source| source.uri.ends_with("/debian"), &|source| {
+            !["stable", "oldstable", "testing", "unstable"].contains(&source.suite.as_str())
+        }];
+    ranks.iter().find_map(|rank| all().find(|(_, source)| is_debian_suite(&source.suite) && rank(source)))
 }
 
 fn find_security(lists: &[(String, String)]) -> Option<String> {
@@ -223,6 +234,20 @@ mod tests {
     fn a_disabled_paragraph_and_foreign_archives_are_passed_over() {
         let text = "Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: sid\nComponents: main\n\nTypes: deb\nURIs: https://vendor.example/node\nSuites: nodistro\nComponents: main\n";
         check("a.sources", text, None, None);
+    }
+
+    #[test]
+    fn a_vendors_stable_main_is_not_debian() {
+        let vendor = "deb https://vendor.example/apt stable main\ndeb https://other.example bookworm main\n";
+        let debian = "deb http://m.example/debian bookworm main\n";
+        check("a.list", &format!("{vendor}{debian}"), Some("http://m.example/debian"), None);
+        check("a.list", "deb https://vendor.example/apt stable main\n", None, None);
+        check(
+            "a.list",
+            "deb mirror+file:/etc/apt/mirrors/x.list bookworm main\n",
+            Some("mirror+file:/etc/apt/mirrors/x.list"),
+            None,
+        );
     }
 
     #[test]

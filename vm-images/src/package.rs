@@ -49,8 +49,8 @@ pub struct RemoteFile {
 impl RemoteFile {
     /// Its address on this mirror.
     pub fn url(&self, mirror: &Mirror) -> String {
-        // `+` and `~` may stand as they are in a path; the index has nothing else to escape.
-        format!("{}/{}", self.archive.base(mirror), self.path)
+        // Only the path is escaped: the base may be of any transport, `mirror+file:` among them.
+        format!("{}/{}", self.archive.base(mirror), self.path.replace('+', "%2b"))
     }
 
     /// The last component of its path.

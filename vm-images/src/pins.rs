@@ -88,7 +88,10 @@ impl<'a> Pins<'a> {
     ) -> Result<T, ImageError> {
         let files = self.files(group)?;
         match make(&files) {
-            Err(ImageError::Apt(AptError::Missing { mirror, missing })) => {
+            // Only this group's own files: an image may be made with the help of another group.
+            Err(ImageError::Apt(AptError::Missing { mirror, missing }))
+                if missing.iter().all(|file| files.contains(file)) =>
+            {
                 let newer = self.newest(group)?;
                 if newer == files {
                     // The newest is what was asked for: the mirror itself is out of step.
@@ -147,7 +150,8 @@ impl<'a> Pins<'a> {
         Ok(kernels(&self.apt.kernel_packages(is_kernel_package)?))
     }
 
-    /// What the newest lock file would hold.
+    /// What the newest lock file would hold: all roots and sources, the kernels that are pinned now,
+    /// and those of `branches`.
     pub(crate) fn newest_lock(&self, branches: &[KernelSpec]) -> Result<Lock, ImageError> {
         let mut lock = Lock::default();
         for name in ROOT_NAMES {
@@ -157,7 +161,8 @@ impl<'a> Pins<'a> {
             lock.sources.insert(name.to_owned(), self.newest(&Group::Source(name))?);
         }
         let offered = self.kernels_offered()?;
-        for spec in branches {
+        let pinned = self.lock.kernels.keys().filter_map(|name| format!("deb:{name}").parse().ok());
+        for spec in &branches.iter().cloned().chain(pinned).collect::<Vec<_>>() {
             let kernel = choose(&offered, spec).ok_or_else(|| self.no_kernel(spec, &offered))?;
             let pin = KernelPin { release: kernel.release.clone(), files: kernel.files.clone() };
             lock.kernels.insert(pin_name(spec), pin);
@@ -180,7 +185,8 @@ impl<'a> Pins<'a> {
 
     fn remembered(&self, pinned: &[RemoteFile]) -> Option<Vec<RemoteFile>> {
         let text = fs::read_to_string(self.memory_of(pinned)).ok()?;
-        text.lines().map(|line| line.parse().ok()).collect()
+        let files: Option<Vec<RemoteFile>> = text.lines().map(|line| line.parse().ok()).collect();
+        files.filter(|files| !files.is_empty())
     }
 
     /// Only a help for the next run: that it cannot be written is no error of this one.
@@ -212,7 +218,8 @@ struct RootPackages {
     packages: Vec<String>,
 }
 
-fn root_packages(name: &str) -> Vec<String> {
+/// The packages that a root is made of, as `roots.toml` names them.
+pub fn root_packages(name: &str) -> Vec<String> {
     let roots: BTreeMap<String, RootPackages> =
         toml::from_str(ROOTS).expect("roots.toml is checked by a test");
     roots.into_iter().find(|(root, _)| root == name).map(|(_, root)| root.packages).unwrap_or_default()

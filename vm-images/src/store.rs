@@ -55,7 +55,7 @@ pub enum StoreError {
 
 fn full_hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::StorageFull {
-        "; the disk is full: `cargo xtask clean` frees the store"
+        "; the disk is full (whatever is in the store may be deleted, and is made again when needed)"
     } else {
         ""
     }
@@ -184,6 +184,11 @@ impl Store {
         fs::create_dir(&content).map_err(io_error("create", &content))?;
         build(&content)?;
         write_manifest(&content, kind, &digest, inputs).map_err(io_error("write a manifest in", &content))?;
+        // Whole on the disk, not only in memory, before it can be seen: a power cut must not leave a
+        // name without its content.
+        File::open(&content)
+            .and_then(|folder| Ok(rustix::fs::syncfs(folder)?))
+            .map_err(io_error("write out", &content))?;
         let parent = self.root.join(kind);
         fs::create_dir_all(&parent).map_err(io_error("create", &parent))?;
         fs::rename(&content, &dir).map_err(io_error("rename into place", &dir))?;

@@ -19,6 +19,16 @@ pub(crate) enum Exit {
     Interrupted,
 }
 
+/// An error of the command line or of a file that the user writes: [`Exit::Usage`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub(crate) struct UsageError(anyhow::Error);
+
+/// Marks an error as the user's.
+pub(crate) fn usage(error: anyhow::Error) -> anyhow::Error {
+    UsageError(error).into()
+}
+
 impl Exit {
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {

@@ -22,7 +22,7 @@ use clap::Parser;
 use vm_images::host::Cancel;
 
 use crate::cli::{Cli, Command};
-use crate::exit::Exit;
+use crate::exit::{Exit, UsageError};
 use crate::session::Session;
 use crate::terminal::Terminal;
 
@@ -69,7 +69,8 @@ fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Ex
 /// An error of the user's is told from one of the host's by its type.
 fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
-        cause.is::<vm_images::kernel_spec::BadKernelSpec>()
+        cause.is::<UsageError>()
+            || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
             || matches!(cause.downcast_ref(), Some(vm_images::images::ImageError::NoKernel { .. }))
     });
     if is_usage { Exit::Usage } else { Exit::Infra }

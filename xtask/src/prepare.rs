@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use protocol::wire::{Message, Request, VERSION};
@@ -13,9 +12,9 @@ use vm_images::progress::Progress;
 use vm_images::store::Artifact;
 
 use crate::session::{Session, workspace};
-use crate::vm::accel::{AccelChoice, Chosen, PROBE_TIMEOUT, choose, kvm_works};
+use crate::vm::accel::{AccelChoice, Chosen, KvmAnswer, PROBE_TIMEOUT, choose, kvm_works};
 use crate::vm::qemu::Qemu;
-use crate::vm::{Accel, Hypervisor, Input, VmSpec};
+use crate::vm::{Accel, Hypervisor, Input, VmEnd, VmSpec};
 
 /// Oldest QEMU of the host's that is used: the first with `mapped-ram`, which snapshots need.
 const HOST_QEMU_MIN: (u32, u32) = (9, 0);
@@ -71,7 +70,7 @@ pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoic
     let first = kernels.first().context("no kernel to boot")?;
     let chosen = choose(accel, || {
         let cache = session.store.root().join("probes");
-        kvm_works(&cache, &qemu.version, || {
+        kvm_works(&cache, &qemu.version, accel == AccelChoice::Kvm, || {
             session.terminal.step("probing KVM by booting a guest");
             boot_probe(&qemu, first, &guest, session)
         })
@@ -158,32 +157,43 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Boots a guest under KVM to its agent's answer; says why not.
-fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Session) -> Result<(), String> {
+/// Boots a guest under KVM to its agent's answer.
+fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Session) -> KvmAnswer {
     let log = session.store.temporary().join("probe.log");
-    let spec = VmSpec { log: log.clone(), ..kernel.vm(guest, Accel::Kvm, 512, 1) };
-    let answer = boot_to_answer(qemu, &spec, PROBE_TIMEOUT);
-    answer.map_err(|why| format!("/dev/kvm opens, but {why}"))
-}
-
-/// Starts a VM and waits for its agent's answer.
-fn boot_to_answer(hypervisor: &dyn Hypervisor, spec: &VmSpec, timeout: Duration) -> Result<(), String> {
+    let spec = VmSpec { log, ..kernel.vm(guest, Accel::Kvm, 512, 1) };
     let (inputs, told) = std::sync::mpsc::sync_channel(64);
-    let mut vm = hypervisor.start(spec, inputs).map_err(|error| error.to_string())?;
-    vm.send(&Request::Hello { version: VERSION, session: 1 }).map_err(|error| error.to_string())?;
-    let end = std::time::Instant::now() + timeout;
+    let unclear = |why: String| KvmAnswer::Unclear { why: format!("/dev/kvm opens, but {why}") };
+    let mut vm = match qemu.start(&spec, inputs) {
+        Ok(vm) => vm,
+        Err(error) => return unclear(error.to_string()),
+    };
+    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1 }) {
+        return unclear(error.to_string());
+    }
+    let end = std::time::Instant::now() + PROBE_TIMEOUT;
     let answer = loop {
         let left = end.saturating_duration_since(std::time::Instant::now());
         match told.recv_timeout(left) {
-            Ok(Input::Agent(Ok(Message::Hello { .. }))) => break Ok(()),
-            Ok(Input::Ended(crate::vm::VmEnd::Failed { error })) => break Err(error),
-            Ok(Input::Ended(_)) => break Err("the guest went away while booting".into()),
-            Ok(_) => {}
-            Err(_) => break Err(format!("no guest boots within {} s", timeout.as_secs())),
+            Ok(Input::Agent(Ok(Message::Hello { .. }))) => break KvmAnswer::Works,
+            Ok(Input::Ended(VmEnd::Failed { error })) => {
+                break KvmAnswer::Broken { why: format!("/dev/kvm opens, but {error}") };
+            }
+            Ok(Input::Ended(VmEnd::Clean | VmEnd::Killed)) => {
+                break unclear("the guest went away while booting".into());
+            }
+            Ok(Input::Console(_) | Input::Agent(_) | Input::Files(_) | Input::Hypervisor(_)) => {}
+            Err(_) => break unclear(format!("no guest boots within {} s", PROBE_TIMEOUT.as_secs())),
         }
     };
     drop(told);
     answer
+}
+
+/// Memory that VMs may take, MiB (`MemAvailable`, proc(5)).
+pub(crate) fn memory_available_mib() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }
 
 /// Facts about the host, for the record.

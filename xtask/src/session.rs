@@ -25,7 +25,7 @@ pub(crate) struct Session {
     pub(crate) terminal: Arc<Terminal>,
     mirror: Option<String>,
     /// Last, so that it cleans up after everything else is gone.
-    _janitor: Janitor,
+    _janitor: Arc<Janitor>,
 }
 
 impl Session {
@@ -35,7 +35,9 @@ impl Session {
         let program = std::env::current_exe().context("failed to find our own program")?;
         let janitor = Janitor::start(&program, &[JANITOR_COMMAND], store.temporary())
             .context("failed to start the janitor of temporary files")?;
-        let host = Host::new(cancel.clone()).keep_logs(store.root().join("logs"));
+        let janitor = Arc::new(janitor);
+        let host =
+            Host::new(cancel.clone()).watched_by(Arc::clone(&janitor)).keep_logs(store.root().join("logs"));
         Ok(Session { host, store, terminal, mirror, _janitor: janitor })
     }
 

@@ -12,6 +12,8 @@ use reports::record::{AttemptState, RunEnd};
 use reports::{RunRecord, Verdict};
 use rustix::process::{Pid, Signal, kill_process};
 
+use vm_images::host::die_with_parent;
+
 use crate::select::Selection;
 use crate::session::Session;
 use crate::suite::Suite;
@@ -199,7 +201,10 @@ impl RunningTest {
     fn start(session: &Session, out: &Scratch) -> Result<Self> {
         let folders_before = temporary_folders(session);
         #[expect(clippy::disallowed_methods, reason = "it is killed here as a user would, without our help")]
-        let child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        // Were we killed ourselves, it would go on for minutes.
+        die_with_parent(&mut command);
+        let child = command
             .args(["test", "--suite", "canary", "must-stay-alive", "--out"])
             .arg(&out.0)
             .stdin(Stdio::null())

@@ -123,6 +123,18 @@ impl Progress for Terminal {
     }
 }
 
+/// Data on standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// A line on standard output.
+macro_rules! outln {
+    ($($arg:tt)*) => { $crate::terminal::out(&format!("{}\n", format_args!($($arg)*))) };
+}
+pub(crate) use outln;
+
 fn print(text: &str) {
     // Nobody is left to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");

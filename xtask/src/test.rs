@@ -12,6 +12,7 @@ use reports::{Expectations, Judged, RunRecord};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
+use crate::exit::usage;
 use crate::prepare::{self, Prepared};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::EventLog;
@@ -54,7 +55,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
     let suite = suite_named(&options.suite)?;
     let expectations = BTreeMap::from([(suite.name.clone(), expectations_of(&options.suite)?)]);
-    let tests = select(&suite, &options.selection)?;
+    let tests = select(&suite, &options.selection).map_err(usage)?;
     if tests.is_empty() {
         return Ok(None);
     }
@@ -107,7 +108,7 @@ fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: us
 pub(crate) fn suite_named(name: &str) -> Result<Suite> {
     let folder = workspace().join("suites").join(name);
     if folder.join("suite.toml").is_file() {
-        return Suite::read(&folder);
+        return Suite::read(&folder).map_err(usage);
     }
     let suites = workspace().join("suites");
     let entries = fs::read_dir(&suites).with_context(|| format!("failed to read `{}`", suites.display()))?;
@@ -117,7 +118,7 @@ pub(crate) fn suite_named(name: &str) -> Result<Suite> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     known.sort();
-    bail!("no suite `{name}`; there are {}", known.join(", "))
+    Err(usage(anyhow::anyhow!("no suite `{name}`; there are {}", known.join(", "))))
 }
 
 fn expectations_of(suite: &str) -> Result<Expectations> {
@@ -155,7 +156,7 @@ fn plan(prepared: &Prepared, jobs: &[Job]) -> Result<Vec<Planned>> {
                 attempt: u32::try_from(plan.len()).context("too many attempts")? + 1,
                 test: job.id.clone(),
                 kernel_idx,
-                dir: dir_of(release, &job.id),
+                dir: dir_of(prepared, kernel_idx, &job.id),
             };
             plan.push(Planned {
                 attempt,
@@ -169,8 +170,15 @@ fn plan(prepared: &Prepared, jobs: &[Job]) -> Result<Vec<Planned>> {
     Ok(plan)
 }
 
-fn dir_of(release: &str, test: &TestId) -> String {
-    format!("{release}/{}", test.slug())
+/// A folder for each kernel and test; kernels of one release are told apart by their number.
+fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
+    let releases = || prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str());
+    let release = releases().nth(kernel_idx as usize).unwrap_or_default();
+    if releases().filter(|other| *other == release).count() > 1 {
+        format!("{release}-{kernel_idx}/{}", test.slug())
+    } else {
+        format!("{release}/{}", test.slug())
+    }
 }
 
 fn limits(accel: Accel, job: &Job) -> TimeLimits {
@@ -183,11 +191,20 @@ fn limits(accel: Accel, job: &Job) -> TimeLimits {
     }
 }
 
-/// As many VMs as there are processors for them.
+/// What QEMU takes beside the guest's memory, MiB: translated code, and itself.
+const QEMU_OVERHEAD_MIB: u64 = 400;
+
+/// As many VMs as there are processors and memory for.
 fn default_n_vms(plan: &[Planned]) -> usize {
     let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let vcpus = plan.iter().map(|planned| planned.vm.vcpus).max().unwrap_or(1).max(1);
-    (n_cpus / usize::try_from(vcpus).unwrap_or(1)).max(1)
+    let ram_mib = plan.iter().map(|planned| planned.vm.ram_mib).max().unwrap_or(1);
+    let by_cpus = n_cpus / usize::try_from(vcpus).unwrap_or(1);
+    let by_memory = match prepare::memory_available_mib() {
+        Some(available) => available / (u64::from(ram_mib) + QEMU_OVERHEAD_MIB),
+        None => u64::MAX,
+    };
+    by_cpus.min(usize::try_from(by_memory).unwrap_or(usize::MAX)).max(1)
 }
 
 fn record_beginning(

@@ -199,6 +199,10 @@ pub struct CollectedFile {
     pub file_idx: u32,
     /// Its path in the guest. Never a path on the host.
     pub path: String,
+    /// Its size in the guest when it was opened, bytes.
+    pub size: u64,
+    /// Why it is not whole, if it is not.
+    pub error: Option<String>,
 }
 
 #[cfg(test)]
@@ -216,7 +220,8 @@ mod tests {
     /// A flattened enum is read through a buffer that knows no integer keys: facts must not use them.
     #[test]
     fn facts_round_trip_through_a_record() {
-        let file = CollectedFile { file_idx: 0, path: "/run/md-regress/files/core".into() };
+        let file =
+            CollectedFile { file_idx: 0, path: "/run/md-regress/files/core".into(), size: 1, error: None };
         let facts = AttemptFacts { files: vec![file], test_ms: Some(1), ..AttemptFacts::default() };
         let event = Event::AttemptFinished { attempt: 1, outcome: Outcome::Pass, facts };
         let record = Record { at_ms: 1, event };

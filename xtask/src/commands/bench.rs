@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
 use reports::record::AttemptState;
+use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
 
 use crate::cli::BenchCommand;
@@ -16,6 +17,7 @@ use crate::exit::Exit;
 use crate::select::Selection;
 use crate::session::{Session, workspace};
 use crate::suite::Job;
+use crate::terminal::outln;
 use crate::test::{self, Options};
 use crate::vm::accel::AccelChoice;
 
@@ -35,15 +37,15 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
 fn setup(session: &Session) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let store = scratch.join("store");
-    println!("{:<58} {:>8}", "from `cargo xtask test` to the first test's first line", "s");
+    outln!("{:<58} {:>8}", "from `cargo xtask test` to the first test's first line", "s");
     for (what, n_runs) in [("empty store", 1), ("full store", 3)] {
         let mut seconds = Vec::new();
         for _ in 0..n_runs {
             seconds.push(time_to_first_line(session, &store, &scratch.join("out"))?.as_secs_f64());
         }
-        println!("{what:<58} {:>8.1}", median(&mut seconds));
+        outln!("{what:<58} {:>8.1}", median(&mut seconds));
     }
-    println!("{:<58} {:>8}", "store, MB", directory_size(&store) / 1_000_000);
+    outln!("{:<58} {:>8}", "store, MB", directory_size(&store) / 1_000_000);
     vm_images::store::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
@@ -52,7 +54,9 @@ fn time_to_first_line(session: &Session, store: &Path, out: &Path) -> Result<Dur
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let started = Instant::now();
     #[expect(clippy::disallowed_methods, reason = "started as a user would, and looked at while it runs")]
-    let mut child = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    die_with_parent(&mut command);
+    let mut child = command
         .args(["xtask", "test", "--accel", "tcg", "--out"])
         .arg(out)
         .arg(QUICK_TEST)
@@ -104,17 +108,17 @@ fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
         plain.push(one(session, "lvm2", TEST, Some(to_a_file))?.test_s);
     }
     let (ours, plain, around) = (median(&mut ours), median(&mut plain), median(&mut around));
-    println!("{TEST}, medians of {pairs}");
-    println!("  with output streamed to the harness        {ours:>8.1} s");
-    println!("  output to a file in the guest              {plain:>8.1} s");
-    println!("  ratio                                      {:>8.3}", ours / plain);
-    println!(
+    outln!("{TEST}, medians of {pairs}");
+    outln!("  with output streamed to the harness        {ours:>8.1} s");
+    outln!("  output to a file in the guest              {plain:>8.1} s");
+    outln!("  ratio                                      {:>8.3}", ours / plain);
+    outln!(
         "  around the test (start, files, power off)  {around:>8.2} s, {:.2} % of it",
         100.0 * around / ours
     );
     session.terminal.timed("a test that prints 1 GB");
     let flood = one(session, "canary", "flood-a-gigabyte", None)?;
-    println!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
+    outln!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
     Ok(Exit::Passed)
 }
 

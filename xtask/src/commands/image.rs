@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::session::Session;
+use crate::terminal::outln;
 
 pub(crate) fn make(session: &Session) -> Result<Exit> {
     let started = Instant::now();
@@ -14,8 +15,8 @@ pub(crate) fn make(session: &Session) -> Result<Exit> {
     let tools = images.tools()?;
     let guest = images.guest()?;
     session.terminal.end_step();
-    println!("tools root   {}", tools.root().display());
-    println!("guest image  {}  {}", guest.digest.short(), guest.path("root.squashfs").display());
+    outln!("tools root   {}", tools.root().display());
+    outln!("guest image  {}  {}", guest.digest.short(), guest.path("root.squashfs").display());
     session.terminal.say(&format!("ready after {:.1} s", started.elapsed().as_secs_f32()));
     Ok(Exit::Passed)
 }

@@ -6,6 +6,7 @@ use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
 use crate::cli::KernelCommand;
 use crate::exit::Exit;
 use crate::session::Session;
+use crate::terminal::outln;
 
 pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
     match command {
@@ -23,7 +24,7 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
         let wanted = branch.is_none_or(|branch| branch == kernel.branch)
             && (all_flavours || kernel.flavour == DEFAULT_FLAVOUR);
         if wanted {
-            println!("{:<8} {:<24} deb:{}", kernel.branch, kernel.version, kernel.release);
+            outln!("{:<8} {:<24} deb:{}", kernel.branch, kernel.version, kernel.release);
             n_shown += 1;
         }
     }
@@ -42,7 +43,7 @@ fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {
     for spec in specs {
         let kernel = images.kernel(spec)?;
         session.terminal.end_step();
-        println!("{spec}  {}  {}  {}", kernel.release, kernel.version, kernel.artifact.dir.display());
+        outln!("{spec}  {}  {}  {}", kernel.release, kernel.version, kernel.artifact.dir.display());
     }
     Ok(Exit::Passed)
 }

@@ -2,34 +2,35 @@
 
 use anyhow::Result;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, usage};
 use crate::select::{Selection, select};
+use crate::terminal::outln;
 use crate::test::suite_named;
 
 pub(crate) fn run(name: &str, selection: &Selection, verbose: bool) -> Result<Exit> {
     let suite = suite_named(name)?;
-    let tests = select(&suite, selection)?;
+    let tests = select(&suite, selection).map_err(usage)?;
     for id in &tests {
         let test = &suite.tests[id.name()];
-        println!("{:<64} {}", id.to_string(), test.tags.join(" "));
+        outln!("{:<64} {}", id.to_string(), test.tags.join(" "));
         if verbose {
             for (word, list) in [("needs", &test.needs), ("wants", &test.wants)] {
                 if !list.is_empty() {
-                    println!("    {word} {}", list.join(" "));
+                    outln!("    {word} {}", list.join(" "));
                 }
             }
         }
     }
     if verbose {
-        println!("{}: {}", suite.name, suite.about);
+        outln!("{}: {}", suite.name, suite.about);
         if let Some(version) = &suite.written_for {
-            println!("written for version {version}");
+            outln!("written for version {version}");
         }
         for (tag, meaning) in &suite.tag_docs {
-            println!("tag {tag:<14} {meaning}");
+            outln!("tag {tag:<14} {meaning}");
         }
         for flavour in &suite.flavours.known {
-            println!("flavour {flavour}");
+            outln!("flavour {flavour}");
         }
     }
     Ok(if tests.is_empty() { Exit::NothingRan } else { Exit::Passed })

@@ -8,6 +8,7 @@ use crate::commands::tidy;
 use crate::exit::Exit;
 use crate::session::{Session, workspace};
 use crate::smoke;
+use crate::terminal::outln;
 
 /// Cargo's own checks: a name, and cargo's arguments.
 const CARGO_CHECKS: [(&str, &[&str]); 3] = [
@@ -23,9 +24,9 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
             session.terminal.timed(&format!("checking {name}"));
             tally.count(session, name, || cargo(session, arguments));
         }
-        tally.count(session, "tidy", || match tidy::run()? {
-            Exit::Passed => Ok(()),
-            _ => anyhow::bail!("see the lines above"),
+        tally.count(session, "tidy", || {
+            anyhow::ensure!(tidy::run()? == Exit::Passed, "see the lines above");
+            Ok(())
         });
     }
     if !options.no_vm {
@@ -37,7 +38,10 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
             tally.count(session, name, || check(session));
         }
     }
-    println!("{} passed, {} failed", tally.n_passed, tally.n_failed);
+    if session.host.cancel().is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    outln!("{} passed, {} failed", tally.n_passed, tally.n_failed);
     Ok(match (tally.n_passed, tally.n_failed) {
         (_, 1..) => Exit::TestsFailed,
         (0, 0) => Exit::NothingRan,
@@ -61,11 +65,11 @@ impl Tally {
         match result {
             Ok(()) => {
                 self.n_passed += 1;
-                println!("ok      {name}");
+                outln!("ok      {name}");
             }
             Err(error) => {
                 self.n_failed += 1;
-                println!("FAILED  {name}: {error:#}");
+                outln!("FAILED  {name}: {error:#}");
             }
         }
     }
@@ -80,7 +84,7 @@ fn cargo(session: &Session, arguments: &[&str]) -> Result<()> {
     if result.is_err()
         && let Ok(text) = std::fs::read_to_string(&log)
     {
-        println!("{text}");
+        outln!("{text}");
     }
     Ok(result?)
 }

@@ -5,6 +5,7 @@ use reports::RunResult;
 
 use crate::exit::Exit;
 use crate::session::Session;
+use crate::terminal::out;
 use crate::test::{self, Options, shown_path};
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
@@ -17,7 +18,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
         width: session.terminal.width(),
         run_dir: shown_path(&ran.dir),
     };
-    print!("{}", reports::terminal::render(&ran.record, &ran.judged, &shown));
+    out(&reports::terminal::render(&ran.record, &ran.judged, &shown));
     Ok(match RunResult::of(&ran.record, &ran.judged) {
         RunResult::Passed => Exit::Passed,
         RunResult::TestsFailed => Exit::TestsFailed,

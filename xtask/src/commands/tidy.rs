@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::exit::Exit;
 use crate::session::workspace;
+use crate::terminal::outln;
 
 /// Who may depend on whom within the workspace: the folders show the pipeline.
 const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
@@ -20,7 +21,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
 pub(crate) fn run() -> Result<Exit> {
     let complaints = check(workspace())?;
     for complaint in &complaints {
-        println!("{complaint}");
+        outln!("{complaint}");
     }
     Ok(if complaints.is_empty() { Exit::Passed } else { Exit::TestsFailed })
 }

@@ -6,6 +6,7 @@ use vm_images::lock::Lock;
 use crate::cli::UpdateOptions;
 use crate::exit::Exit;
 use crate::session::{Session, lock_file};
+use crate::terminal::outln;
 
 pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
     let path = lock_file();
@@ -15,7 +16,7 @@ pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
     session.terminal.end_step();
     let changes = old.changes(&new);
     for change in &changes {
-        println!("{change}");
+        outln!("{change}");
     }
     if options.dry_run {
         session.terminal.say(&format!("{} changes, not written (--dry-run)", changes.len()));

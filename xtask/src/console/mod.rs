@@ -40,6 +40,8 @@ pub(crate) struct Crash {
     panicked: bool,
     /// The guest agent's own last words.
     agent: Option<String>,
+    /// The newest line that is not empty.
+    newest: String,
 }
 
 /// Lines that name a fault, as the kernel begins them.
@@ -55,10 +57,14 @@ const FAULTS: [&str; 6] = [
 impl Crash {
     /// Looks at one console line.
     pub(crate) fn look(&mut self, line: &str) {
-        let text = without_time(line);
-        if let Some(words) = text.strip_prefix("md-regress-agent: FATAL: ") {
+        if !line.trim().is_empty() {
+            line.clone_into(&mut self.newest);
+        }
+        // The agent writes to the console itself; what bears a time stamp came from a test.
+        if let Some(words) = line.strip_prefix("md-regress-agent: FATAL: ") {
             self.agent.get_or_insert_with(|| words.to_owned());
         }
+        let text = without_time(line);
         if FAULTS.iter().any(|fault| text.starts_with(fault)) {
             self.fault.get_or_insert_with(|| text.to_owned());
         }
@@ -73,6 +79,11 @@ impl Crash {
     /// The fault's line, if there was one.
     pub(crate) fn title(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// The newest line that is not empty.
+    pub(crate) fn newest(&self) -> &str {
+        &self.newest
     }
 
     /// Why the guest agent gave up, if it did: the harness's fault, not the kernel's.
@@ -129,6 +140,7 @@ mod tests {
     fn the_agents_last_words_are_its_own() {
         let crash = look(&["md-regress-agent: FATAL: no disk mdr-root"]);
         assert_eq!(crash.agent_gave_up(), Some("no disk mdr-root"));
+        assert_eq!(look(&["[  1.0] md-regress-agent: FATAL: forged by a test"]).agent_gave_up(), None);
     }
 
     #[test]

@@ -20,8 +20,14 @@ const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_
 
 /// Files that come back after each test.
 const COLLECTED: [&str; 1] = ["/run/md-regress/files/*"];
+/// How many of them at most.
+const COLLECTED_FILES_MAX: u32 = 1000;
 /// Bytes of them at most.
 const COLLECTED_MAX: u64 = 64 << 20;
+
+/// The agent's own remarks that are kept, and the length of each and of a path, characters.
+const NOTES_MAX: u32 = 50;
+const TEXT_MAX: usize = 1000;
 
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
@@ -94,6 +100,11 @@ pub(crate) struct AttemptState {
     last_output: Duration,
     last_word: Duration,
     next_kmsg: Option<u64>,
+    n_notes: u32,
+    started: bool,
+    ready: bool,
+    /// Why the machine went away, in the hypervisor's words.
+    shutdown: Option<String>,
     killed: bool,
     outcome: Option<Outcome>,
     facts: AttemptFacts,
@@ -118,6 +129,10 @@ impl AttemptState {
             last_output: Duration::ZERO,
             last_word: Duration::ZERO,
             next_kmsg: None,
+            n_notes: 0,
+            started: false,
+            ready: false,
+            shutdown: None,
             killed: false,
             outcome: None,
             facts: AttemptFacts::default(),
@@ -174,7 +189,7 @@ impl AttemptState {
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
-                let said = self.console.rest();
+                let said = self.crash.newest().to_owned();
                 let title = match self.crash.title() {
                     Some(title) => title.to_owned(),
                     None => format!(
@@ -248,12 +263,14 @@ impl AttemptState {
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
         match event {
             HypervisorEvent::Panicked => self.panicked(at),
+            // Judged when the VM has ended: the console's last words may still be on their way.
             HypervisorEvent::Shutdown { reason } => {
-                // We asked for power off only in the last phase.
-                if !matches!(self.phase, Phase::Ending { .. } | Phase::Ended) && reason.starts_with("guest") {
-                    self.gone(&reason);
-                }
+                self.shutdown.get_or_insert(reason);
             }
+            HypervisorEvent::Stopped if self.panicked_at.is_none() => {
+                return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
+            }
+            HypervisorEvent::Stopped => {}
         }
         vec![]
     }
@@ -266,40 +283,57 @@ impl AttemptState {
         }
     }
 
-    fn gone(&mut self, reason: &str) {
-        if let Some(words) = self.crash.agent_gave_up() {
-            let error = format!("the guest agent gave up: {words}");
-            self.conclude(Outcome::Infra { error });
-        } else {
-            let title = match self.crash.title() {
-                Some(title) => title.to_owned(),
-                None => format!("the machine went away by itself ({reason})"),
-            };
-            self.conclude(Outcome::KernelCrash { title });
-        }
-    }
-
     fn ended(&mut self, at: Duration, end: VmEnd) -> Vec<Effect> {
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
-        match end {
-            VmEnd::Clean | VmEnd::Killed => {
-                // A panic may have been heard on the console alone.
-                if self.panicked_at.is_some() || self.outcome.is_none() {
-                    self.gone("guest-reset");
-                }
-            }
-            VmEnd::Failed { error } => self.conclude(Outcome::Infra { error }),
+        if let Some(conclusion) = self.conclusion_of_end(end) {
+            self.conclude(conclusion);
         }
         self.phase = Phase::Ended;
-        vec![]
+        // A fault that did not end the machine is a complaint of the kernel's, whatever the test says.
+        match (&self.outcome, self.crash.title()) {
+            (Some(Outcome::KernelCrash { .. }), _) | (_, None) => vec![],
+            (_, Some(title)) => {
+                let title = title.to_owned();
+                vec![self.remark(Blame::Kernel, title)]
+            }
+        }
+    }
+
+    /// What the VM's end says by itself; nothing where it only follows from what is already known.
+    fn conclusion_of_end(&self, end: VmEnd) -> Option<Outcome> {
+        if self.panicked_at.is_some() {
+            let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
+            return Some(Outcome::KernelCrash { title: title.to_owned() });
+        }
+        if let VmEnd::Failed { error } = end {
+            return Some(Outcome::Infra { error });
+        }
+        if self.outcome.is_some() {
+            return None;
+        }
+        if let Some(words) = self.crash.agent_gave_up().filter(|_| !self.ready) {
+            return Some(Outcome::Infra { error: format!("the guest agent gave up: {words}") });
+        }
+        Some(match self.shutdown.as_deref() {
+            Some(reason) if reason.starts_with("guest") => {
+                let gone = || format!("the machine went away by itself ({reason})");
+                Outcome::KernelCrash { title: self.crash.title().map_or_else(gone, str::to_owned) }
+            }
+            Some(reason) => Outcome::Infra { error: format!("QEMU was ended from outside ({reason})") },
+            None => Outcome::Infra { error: "QEMU ended without saying why".into() },
+        })
     }
 
     fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         match message {
             Message::Hello { version, session, guest } => self.hello(at, version, session, guest),
-            Message::Started { attempt } if attempt == self.number => {
+            Message::Started { attempt }
+                if attempt == self.number
+                    && matches!(self.phase, Phase::Testing { .. })
+                    && !std::mem::replace(&mut self.started, true) =>
+            {
                 self.last_output = at;
                 vec![Effect::Record(Event::TestStarted { attempt })]
             }
@@ -321,18 +355,19 @@ impl AttemptState {
                 }
                 vec![]
             }
-            Message::Refused { reason } => {
-                self.conclude(Outcome::Infra { error: format!("the guest agent refused: {reason}") });
-                self.kill()
+            Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
+            Message::Note { text } if self.n_notes < NOTES_MAX => {
+                self.n_notes += 1;
+                vec![self.remark(Blame::Harness, format!("guest agent: {}", clip(&text)))]
             }
-            Message::Note { text } => vec![self.remark(Blame::Harness, format!("guest agent: {text}"))],
             Message::Started { .. }
             | Message::Output { .. }
             | Message::Finished(_)
             | Message::FileStart { .. }
             | Message::FileData { .. }
             | Message::FileEnd { .. }
-            | Message::Collected { .. } => {
+            | Message::Collected { .. }
+            | Message::Note { .. } => {
                 self.facts.garbage_messages += 1;
                 vec![]
             }
@@ -349,6 +384,7 @@ impl AttemptState {
                 .fail(format!("the guest agent speaks version {version} of the protocol, not {VERSION}"));
         }
         self.phase = Phase::Testing { since: at };
+        self.ready = true;
         self.last_output = at;
         let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
         let start = Request::StartTest(StartTest {
@@ -419,15 +455,26 @@ impl AttemptState {
                 effects.extend(self.power_off(at));
                 effects
             }
-            Message::FileStart { attempt, file_idx, ref path, .. } if attempt == self.number => {
-                if self.facts.files.len() < 1000 {
-                    self.facts.files.push(CollectedFile { file_idx, path: path.clone() });
-                }
+            // In order, so that a file's number is its place in the list.
+            Message::FileStart { attempt, file_idx, ref path, size }
+                if attempt == self.number
+                    && usize::try_from(file_idx) == Ok(self.facts.files.len())
+                    && file_idx < COLLECTED_FILES_MAX =>
+            {
+                self.phase = Phase::Collecting { since: at };
+                let path = clip(path);
+                self.facts.files.push(CollectedFile { file_idx, path, size, error: Some("cut off".into()) });
                 vec![Effect::File(message)]
             }
-            Message::FileData { attempt, .. } | Message::FileEnd { attempt, .. }
-                if attempt == self.number =>
-            {
+            Message::FileData { attempt, file_idx, .. } if self.is_open(attempt, file_idx) => {
+                // As long as something comes, it is no time to give up.
+                self.phase = Phase::Collecting { since: at };
+                vec![Effect::File(message)]
+            }
+            Message::FileEnd { attempt, file_idx, ref error } if self.is_open(attempt, file_idx) => {
+                if let Some(file) = self.facts.files.last_mut() {
+                    file.error = error.as_deref().map(clip);
+                }
                 vec![Effect::File(message)]
             }
             Message::Hello { .. }
@@ -446,6 +493,10 @@ impl AttemptState {
                 vec![]
             }
         }
+    }
+
+    fn is_open(&self, attempt: u32, file_idx: u32) -> bool {
+        attempt == self.number && self.facts.files.last().is_some_and(|file| file.file_idx == file_idx)
     }
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
@@ -470,6 +521,10 @@ impl AttemptState {
     fn remark(&self, blame: Blame, text: String) -> Effect {
         Effect::Record(Event::Remark { attempt: Some(self.number), blame, text })
     }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
 }
 
 fn millis(duration: Duration) -> u64 {

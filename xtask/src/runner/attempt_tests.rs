@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::event::Event;
+use protocol::event::{Blame, Event};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{HangKind, Outcome, TestId};
 
@@ -167,7 +167,9 @@ fn a_panic_while_booting_is_the_kernels() {
 
 #[test]
 fn an_agent_that_gives_up_is_ours() {
-    let play = Play::new().console(1, "md-regress-agent: FATAL: no disk mdr-root");
+    let gone = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let fatal = "md-regress-agent: FATAL: no disk mdr-root";
+    let play = Play::new().tell(1, Input::Hypervisor(gone)).console(1, fatal);
     assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("mdr-root")));
 }
 
@@ -177,6 +179,55 @@ fn a_dead_qemu_is_the_hosts() {
     assert!(
         matches!(Play::testing().wait(10).outcome(end), Outcome::Infra { error } if error.contains("signal 9"))
     );
+}
+
+#[test]
+fn a_qemu_that_is_ended_from_outside_is_the_hosts() {
+    let event = HypervisorEvent::Shutdown { reason: "host-signal".into() };
+    let play = Play::testing().tell(5, Input::Hypervisor(event));
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("host-signal")));
+    assert!(matches!(Play::testing().outcome(VmEnd::Clean), Outcome::Infra { .. }));
+}
+
+#[test]
+fn a_guest_that_qemu_stops_is_the_hosts() {
+    let play = Play::testing().tell(5, Input::Hypervisor(HypervisorEvent::Stopped));
+    assert!(play.killed);
+    assert!(matches!(play.outcome(VmEnd::Killed), Outcome::Infra { error } if error.contains("stopped")));
+}
+
+#[test]
+fn the_consoles_last_words_count_even_if_they_come_late() {
+    let event = HypervisorEvent::Shutdown { reason: "guest-reset".into() };
+    let play = Play::testing()
+        .tell(5, Input::Hypervisor(event))
+        .console(5, "[   10.0] BUG: unable to handle page fault for address: 1");
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(matches!(outcome, Outcome::KernelCrash { title } if title.starts_with("BUG: unable")));
+}
+
+#[test]
+fn an_oops_that_the_test_survives_is_a_complaint_of_the_kernels() {
+    let play = Play::testing()
+        .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
+        .finished(10, Exit::Code(0))
+        .tell(11, Input::Ended(VmEnd::Clean));
+    assert!(play.events.iter().any(
+        |event| matches!(event, Event::Remark { blame: Blame::Kernel, text, .. } if text.contains("NULL"))
+    ));
+    assert_eq!(play.state.finish(play.now, 0).0, Outcome::Pass);
+}
+
+#[test]
+fn a_guest_cannot_fill_the_record() {
+    let mut play = Play::testing();
+    for _ in 0..1000 {
+        play = play.agent(4, Message::Started { attempt: 1 });
+        play = play.agent(4, Message::Note { text: "x".repeat(60_000) });
+    }
+    let bytes: usize = play.events.iter().map(|event| format!("{event:?}").len()).sum();
+    assert!(bytes < 100_000, "{bytes} bytes of events");
+    assert_eq!(play.events.iter().filter(|event| matches!(event, Event::TestStarted { .. })).count(), 1);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Keeps the files that a guest brings back. Their names in the guest never become paths here: a
-//! file is its number.
+//! file is its number. Which messages make sense is decided in [`super::attempt`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,14 +9,12 @@ use protocol::wire::Message;
 
 /// Bytes kept of all files of an attempt, whatever the guest sends.
 const MAX_BYTES: u64 = 128 << 20;
-/// Files kept of an attempt.
-const MAX_FILES: u32 = 1000;
 
 /// The folder of one attempt's files.
 #[derive(Debug)]
 pub(crate) struct Collected {
     folder: PathBuf,
-    open: Option<(u32, File)>,
+    open: Option<File>,
     bytes: u64,
 }
 
@@ -27,24 +25,16 @@ impl Collected {
     }
 
     /// Takes a message of the files port.
-    pub(crate) fn take(&mut self, message: Message) -> io::Result<()> {
-        match message {
-            Message::FileStart { file_idx, .. } if file_idx < MAX_FILES => {
-                fs::create_dir_all(&self.folder)?;
-                let file = File::create(self.folder.join(file_idx.to_string()))?;
-                self.open = Some((file_idx, file));
-            }
-            Message::FileData { file_idx, data, .. } => {
-                if let Some((open_idx, file)) = &mut self.open
-                    && *open_idx == file_idx
-                    && self.bytes < MAX_BYTES
-                {
-                    self.bytes += data.len() as u64;
-                    file.write_all(&data)?;
-                }
-            }
-            Message::FileEnd { .. } => self.open = None,
-            _ => {}
+    pub(crate) fn take(&mut self, message: &Message) -> io::Result<()> {
+        if let Message::FileStart { file_idx, .. } = message {
+            fs::create_dir_all(&self.folder)?;
+            self.open = Some(File::create(self.folder.join(file_idx.to_string()))?);
+        } else if let Message::FileData { data, .. } = message
+            && let Some(file) = &mut self.open
+            && self.bytes < MAX_BYTES
+        {
+            self.bytes += data.len() as u64;
+            file.write_all(data)?;
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ fn carry_out(
                 logs.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
             }
             Effect::File(message) => {
-                logs.files.take(message).context("failed to keep a file of the guest")?
+                logs.files.take(&message).context("failed to keep a file of the guest")?
             }
             Effect::Show(text) => line.set(&reports::text::printable(&text)),
         }

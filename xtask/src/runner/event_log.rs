@@ -12,14 +12,21 @@ use protocol::{Event, Record};
 #[derive(Debug)]
 pub(crate) struct EventLog {
     started: Instant,
-    file: Mutex<File>,
+    file: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// A line was cut short: what is appended now would be glued to it.
+    torn: bool,
 }
 
 impl EventLog {
     /// Creates the log of a new run; `started` is when the run began.
     pub(crate) fn create(path: &Path, started: Instant) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-        Ok(EventLog { started, file: Mutex::new(file) })
+        Ok(EventLog { started, file: Mutex::new(Writer { file, torn: false }) })
     }
 
     /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
@@ -27,6 +34,12 @@ impl EventLog {
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut line = serde_json::to_vec(&Record { at_ms, event })?;
         line.push(b'\n');
-        self.file.lock().expect("no panic with the lock").write_all(&line)
+        let mut writer = self.file.lock().expect("no panic with the lock");
+        if writer.torn {
+            return Err(io::Error::other("an earlier event could not be written"));
+        }
+        let written = writer.file.write_all(&line);
+        writer.torn = written.is_err();
+        written
     }
 }

@@ -99,12 +99,31 @@ pub(crate) fn choose(
     }
 }
 
-/// Says if KVM works: from the cache, or by `boot`, which boots a guest under KVM. Only answers
-/// about the machine are cached; an error of the cache is none of KVM's.
+/// What a try to boot under KVM came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kvm", rename_all = "kebab-case")]
+pub(crate) enum KvmAnswer {
+    /// A guest boots.
+    Works,
+    /// QEMU itself gave up: that will not change before the host does.
+    Broken {
+        /// What it said.
+        why: String,
+    },
+    /// No answer, for whatever reason: worth another try in the next run.
+    Unclear {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// Says if KVM works: from the cache, or by `boot`, which boots a guest under KVM. Only answers about
+/// the machine are cached, and `retry` asks again in spite of a cached no.
 pub(crate) fn kvm_works(
     cache: &Path,
     qemu: &str,
-    boot: impl FnOnce() -> Result<(), String>,
+    retry: bool,
+    boot: impl FnOnce() -> KvmAnswer,
 ) -> Result<(), String> {
     fs::OpenOptions::new()
         .read(true)
@@ -116,13 +135,30 @@ pub(crate) fn kvm_works(
     let host =
         format!("{}\n{}\n{boot_id}", host.release().to_string_lossy(), host.version().to_string_lossy());
     let file = cache.join(format!("kvm-{}", Digest::of_inputs([("qemu", qemu), ("host", &host)]).short()));
-    if let Ok(known) = fs::read_to_string(&file) {
-        return if known.is_empty() { Ok(()) } else { Err(known) };
+    let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    match known {
+        Some(KvmAnswer::Works) => return Ok(()),
+        Some(KvmAnswer::Broken { why }) if !retry => return Err(why),
+        Some(KvmAnswer::Broken { .. } | KvmAnswer::Unclear { .. }) | None => {}
     }
     let answer = boot();
-    let _ = fs::create_dir_all(cache);
-    let _ = fs::write(&file, answer.as_ref().err().map_or("", String::as_str));
-    answer
+    if !matches!(answer, KvmAnswer::Unclear { .. }) {
+        // An error of the cache is none of KVM's.
+        let _ = remember(&file, &answer);
+    }
+    match answer {
+        KvmAnswer::Works => Ok(()),
+        KvmAnswer::Broken { why } | KvmAnswer::Unclear { why } => Err(why),
+    }
+}
+
+fn remember(file: &Path, answer: &KvmAnswer) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+    serde_json::to_writer(&mut beside, answer)?;
+    beside.persist(file)?;
+    Ok(())
 }
 
 #[cfg(test)]

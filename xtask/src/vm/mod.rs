@@ -51,6 +51,8 @@ pub(crate) enum HypervisorEvent {
     Panicked,
     /// The guest is going away: `guest-shutdown`, `guest-reset`, `host-signal`, …
     Shutdown { reason: String },
+    /// The guest was stopped by the hypervisor, which we did not ask for.
+    Stopped,
 }
 
 /// How a VM ended.

@@ -17,6 +17,7 @@ pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
             let reason = message.pointer("/data/reason").and_then(Value::as_str).unwrap_or("unknown");
             Some(HypervisorEvent::Shutdown { reason: reason.to_owned() })
         }
+        "STOP" => Some(HypervisorEvent::Stopped),
         _ => None,
     }
 }
@@ -31,6 +32,7 @@ mod tests {
         assert_eq!(parse_event(shutdown), Some(HypervisorEvent::Shutdown { reason: "guest-reset".into() }));
         let panicked = r#"{"event":"GUEST_PANICKED","data":{"action":"pause"}}"#;
         assert_eq!(parse_event(panicked), Some(HypervisorEvent::Panicked));
+        assert_eq!(parse_event(r#"{"event":"STOP"}"#), Some(HypervisorEvent::Stopped));
         for other in [r#"{"return":{}}"#, r#"{"event":"RTC_CHANGE"}"#, "garbage", ""] {
             assert_eq!(parse_event(other), None);
         }
