@@ -120,7 +120,7 @@ pub(crate) struct UpdateOptions {
 
 const TEST_HELP: &str = "\
 Examples:
-  cargo xtask test                                   the two tests that the project began with, on Debian's 6.12
+  cargo xtask test                                   the two tests of the seed, on deb:6.12
   cargo xtask test --kernel deb:6.1 --kernel deb:6.12
   cargo xtask test 'lvconvert-raid-*'                names or globs, with or without shell/ and .sh
   cargo xtask test --tag reshape --exclude '*-load*'
@@ -172,7 +172,7 @@ pub(crate) struct TestOptions {
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     accel: AccelChoice,
     /// VMs at a time (default: as many as the processors bear)
-    #[arg(short, long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     n_vms: Option<u16>,
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]

@@ -75,3 +75,22 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     });
     if is_usage { Exit::Usage } else { Exit::Infra }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_of_the_users_is_told_from_one_of_the_hosts() {
+        assert_eq!(exit_of(&exit::usage(anyhow::anyhow!("no test matches `x`"))), Exit::Usage);
+        assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
+        let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
+        assert_eq!(exit_of(&bad.into()), Exit::Usage);
+    }
+}
