@@ -154,7 +154,7 @@ fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
 }
 
 fn log_line(attempt: &Attempt) -> String {
-    format!("logs: {}/", attempt.dir)
+    format!("logs: {}/ (output.log, console.log, kernel.log)", attempt.dir)
 }
 
 fn output_lines(attempt: &Attempt) -> Vec<String> {

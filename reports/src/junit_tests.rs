@@ -77,20 +77,20 @@ fn a_run_on_two_kernels() {
           <property name="host.kernel" value="6.8.0-1"/>
         </properties>
         <testcase name="shell/lvconvert-raid-reshape.sh" time="88" classname="lvm2.6.12.107+deb13-cloud-amd64">
-          <system-out><![CDATA[logs: attempts/001-lvm2_shell_lvconvert-raid-reshape.sh/
+          <system-out><![CDATA[logs: attempts/001-lvm2_shell_lvconvert-raid-reshape.sh/ (output.log, console.log, kernel.log)
     the last lines of its output:
     ok]]></system-out>
         </testcase>
         <testcase name="shell/lvconvert-raid-reshape.sh (2)" time="111.2" classname="lvm2.6.12.107+deb13-cloud-amd64">
           <failure type="failed" message="exit status 1"><![CDATA[failed: exit status 1
     reproduce: cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/lvconvert-raid-reshape.sh
-    logs: attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/
+    logs: attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/ (output.log, console.log, kernel.log)
     the last lines of its output:
     ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
       WARNING: | <b>Reshape</b> size mismatch ```
     set +vx; STACKTRACE; set -vx]]></failure>
           <system-out><![CDATA[remark: 14 kernel log lines name a failed member
-    logs: attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/
+    logs: attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/ (output.log, console.log, kernel.log)
     the last lines of its output:
     ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
       WARNING: | <b>Reshape</b> size mismatch ```
@@ -99,22 +99,22 @@ fn a_run_on_two_kernels() {
         <testcase name="shell/integrity-caching.sh@ndev-vanilla" time="366" classname="lvm2.6.12.107+deb13-cloud-amd64">
           <failure type="hung" message="no progress for 41 s"><![CDATA[hung: no progress for 41 s
     reproduce: cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
-    logs: attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/
+    logs: attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/ (output.log, console.log, kernel.log)
     the last lines of its output:
     lvconvert --syncaction]]></failure>
-          <system-out><![CDATA[logs: attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/
+          <system-out><![CDATA[logs: attempts/003-lvm2_shell_integrity-caching.sh_ndev-vanilla/ (output.log, console.log, kernel.log)
     the last lines of its output:
     lvconvert --syncaction]]></system-out>
         </testcase>
         <testcase name="shell/lvcreate-raid.sh" time="12.3" classname="lvm2.6.12.107+deb13-cloud-amd64">
           <system-out><![CDATA[complained: TEST WARNING: dmeventd is slow
-    logs: attempts/004-lvm2_shell_lvcreate-raid.sh/
+    logs: attempts/004-lvm2_shell_lvcreate-raid.sh/ (output.log, console.log, kernel.log)
     the last lines of its output:
     done]]></system-out>
         </testcase>
         <testcase name="shell/lvconvert-vdo-raid.sh" time="0.31" classname="lvm2.6.12.107+deb13-cloud-amd64">
           <skipped type="skipped" message="dm-vdo not available; known: the guest has no dm-vdo"/>
-          <system-out><![CDATA[logs: attempts/006-lvm2_shell_lvconvert-vdo-raid.sh/]]></system-out>
+          <system-out><![CDATA[logs: attempts/006-lvm2_shell_lvconvert-vdo-raid.sh/ (output.log, console.log, kernel.log)]]></system-out>
         </testcase>
         <testcase name="shell/vg-raid-takeover-1.sh" time="0" classname="lvm2.6.12.107+deb13-cloud-amd64">
           <skipped type="not-run" message="the run was interrupted before it"/>
@@ -143,26 +143,26 @@ fn a_run_on_two_kernels() {
         </properties>
         <testcase name="shell/lvconvert-raid-reshape.sh" time="9" classname="lvm2.6.1.0-40-cloud-amd64">
           <skipped type="known-failure" message="exit status 1; known: 6.1 lacks the fix of the reshape position"/>
-          <system-out><![CDATA[logs: attempts/005-lvm2_shell_lvconvert-raid-reshape.sh/
+          <system-out><![CDATA[logs: attempts/005-lvm2_shell_lvconvert-raid-reshape.sh/ (output.log, console.log, kernel.log)
     the last lines of its output:
     mismatch_cnt 128]]></system-out>
         </testcase>
         <testcase name="shell/lvcreate-raid.sh" time="0.29" classname="lvm2.6.1.0-40-cloud-amd64">
           <failure type="unexpected-skip" message="aux have_raid 1 14 0 || skip"><![CDATA[unexpected skip: aux have_raid 1 14 0 || skip
     reproduce: cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/lvcreate-raid.sh
-    logs: attempts/007-lvm2_shell_lvcreate-raid.sh/]]></failure>
-          <system-out><![CDATA[logs: attempts/007-lvm2_shell_lvcreate-raid.sh/]]></system-out>
+    logs: attempts/007-lvm2_shell_lvcreate-raid.sh/ (output.log, console.log, kernel.log)]]></failure>
+          <system-out><![CDATA[logs: attempts/007-lvm2_shell_lvcreate-raid.sh/ (output.log, console.log, kernel.log)]]></system-out>
         </testcase>
         <testcase name="shell/integrity-caching.sh@ndev-vanilla" time="0" classname="lvm2.6.1.0-40-cloud-amd64">
           <error type="infra" message="failed to start QEMU: out of memory"><![CDATA[infra error: failed to start QEMU: out of memory
     reproduce: cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
-    logs: attempts/008-lvm2_shell_integrity-caching.sh_ndev-vanilla/]]></error>
-          <system-out><![CDATA[logs: attempts/008-lvm2_shell_integrity-caching.sh_ndev-vanilla/]]></system-out>
+    logs: attempts/008-lvm2_shell_integrity-caching.sh_ndev-vanilla/ (output.log, console.log, kernel.log)]]></error>
+          <system-out><![CDATA[logs: attempts/008-lvm2_shell_integrity-caching.sh_ndev-vanilla/ (output.log, console.log, kernel.log)]]></system-out>
         </testcase>
         <testcase name="shell/lvconvert-vdo-raid.sh" time="0" classname="lvm2.6.1.0-40-cloud-amd64">
           <error type="interrupted" message="the run was interrupted during it"><![CDATA[interrupted: the run was interrupted during it
     reproduce: cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/lvconvert-vdo-raid.sh
-    logs: attempts/009-lvm2_shell_lvconvert-vdo-raid.sh/]]></error>
+    logs: attempts/009-lvm2_shell_lvconvert-vdo-raid.sh/ (output.log, console.log, kernel.log)]]></error>
         </testcase>
         <testcase name="shell/dmsecuretest.sh" time="0" classname="lvm2.6.1.0-40-cloud-amd64">
           <skipped type="not-run" message="needs dm-crypt, which 6.1 lacks"/>

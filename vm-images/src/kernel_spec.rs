@@ -163,7 +163,10 @@ pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Vec<&'a st
             (version, flavour.unwrap_or(DEFAULT_FLAVOUR))
         }
     };
-    let common = |text: &str| text.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+    // By whole components of the version: 6.12.117 is nearer to 6.12.999 than 6.12.96 only by being newer.
+    let parts = |text: &str| text.split(['.', '-', '+']).map(str::to_owned).collect::<Vec<_>>();
+    let wanted = parts(wanted);
+    let common = |text: &str| parts(text).iter().zip(&wanted).take_while(|(a, b)| a == b).count();
     let mut ranked: Vec<_> = kernels.iter().filter(|kernel| kernel.flavour == flavour).rev().collect();
     ranked.sort_by_key(|kernel| std::cmp::Reverse(common(&kernel.release)));
     ranked.into_iter().take(5).map(|kernel| kernel.release.as_str()).collect()
@@ -260,8 +263,10 @@ mod tests {
     #[test]
     fn similar_names_are_offered() {
         let kernels = mirror();
-        let offered = similar(&kernels, &"deb:6.12.118+deb13-cloud-amd64".parse().unwrap());
-        assert_eq!(offered[0], "6.12.117+deb13-cloud-amd64");
+        for missing in ["deb:6.12.118+deb13-cloud-amd64", "deb:6.12.9+deb13-cloud-amd64"] {
+            let offered = similar(&kernels, &missing.parse().unwrap());
+            assert_eq!(offered[0], "6.12.117+deb13-cloud-amd64");
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<'a> Pins<'a> {
         ImageError::NoKernel {
             spec: spec.to_string(),
             mirror: self.apt.mirror().debian.clone(),
-            similar: similar(offered, spec).into_iter().map(str::to_owned).collect(),
+            similar: similar(offered, spec).into_iter().map(|release| format!("deb:{release}")).collect(),
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run tests, each in a VM of its own, and report
-    #[command(after_help = TEST_HELP)]
+    #[command(after_help = format!("{TEST_HELP}\n\n{}", crate::exit::HELP))]
     Test(TestOptions),
     /// Show a suite's tests: name, and tags
     #[command(
@@ -42,11 +42,15 @@ pub(crate) enum Command {
         verbose: bool,
     },
     /// Make the tools root and the guest image, or say where they are
+    #[command(after_help = "Example:\n  MD_REGRESS_STORE=/srv/md-regress cargo xtask image")]
     Image,
     /// List or fetch kernels
     #[command(subcommand)]
     Kernel(KernelCommand),
     /// Renew vm-images/artifacts.lock: the newest packages and kernels that the mirror has
+    #[command(
+        after_help = "Examples:\n  cargo xtask update --dry-run\n  cargo xtask update --kernel deb:7.3      pin this branch, too"
+    )]
     Update(UpdateOptions),
     /// Run the project's own tests: exactly what CI runs
     #[command(
@@ -103,14 +107,14 @@ pub(crate) enum BenchCommand {
     /// What the harness costs a test, and what memory a flood of output costs the harness
     Overhead {
         /// Pairs of runs to take the median of
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct UpdateOptions {
-    /// Branches to pin
+    /// Branches to pin beside those that are pinned
     #[arg(long = "kernel", value_name = "SPEC", default_values = ["deb:6.1", "deb:6.12"])]
     pub(crate) kernels: Vec<KernelSpec>,
     /// Say what would change, and change nothing
@@ -126,7 +130,8 @@ Examples:
   cargo xtask test --tag reshape --exclude '*-load*'
   cargo xtask test -E 'lvcreate-raid.*'              a regular expression, searched in suite:name
 
-The report is in reports/out/latest: summary.md, junit.xml, events.jsonl, and each test's logs.";
+The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
+test's logs.";
 
 /// Which tests. Each of these adds tests, but for `--exclude`; without any, the suite's default ones
 /// are meant.
@@ -162,8 +167,15 @@ impl SelectionOptions {
 pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
-    /// Kernel to test: deb:BRANCH (its newest build) or deb:RELEASE; may be given several times
-    #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
+    /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
+    /// newest), or deb:RELEASE; may be given several times
+    #[arg(
+        long = "kernel",
+        value_name = "SPEC",
+        default_value = "deb:6.12",
+        env = "MD_REGRESS_KERNEL",
+        value_delimiter = ','
+    )]
     kernels: Vec<KernelSpec>,
     /// Suite to take tests from
     #[arg(long, default_value = "lvm2")]

@@ -57,7 +57,7 @@ fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Ex
         Command::Selftest(options) => commands::selftest::run(&session, &options),
         Command::Tidy => commands::tidy::run(),
         Command::List { suite, selection, verbose } => {
-            commands::list::run(&suite, &selection.into_selection(), verbose)
+            commands::list::run(&session, &suite, &selection.into_selection(), verbose)
         }
         Command::Image => commands::image::make(&session),
         Command::Kernel(command) => commands::kernel::run(&session, &command),

@@ -29,6 +29,7 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
         bail!("suite `{}` has no tag `{tag}`; it has {}", suite.name, known.join(", "));
     }
     let mut used = vec![false; patterns.len()];
+    let mut used_exclude = vec![false; exclude.len()];
     let mut selected = Vec::new();
     for (name, test) in &suite.tests {
         let id = TestId::new(&suite.name, name)?;
@@ -40,12 +41,26 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
             }
         }
         wanted |= selection.expressions.iter().any(|expression| expression.is_match(&id.to_string()));
-        if wanted && !exclude.iter().any(|pattern| pattern.matches(&id)) {
+        // All of them, so that one that never matches is found, too: a mistyped exclusion would run what
+        // it was meant to leave out.
+        let mut excluded = false;
+        for (pattern, used) in exclude.iter().zip(&mut used_exclude) {
+            if pattern.matches(&id) {
+                *used = true;
+                excluded = true;
+            }
+        }
+        if wanted && !excluded {
             selected.push(id);
         }
     }
-    if let Some(idx) = used.iter().position(|used| !used) {
-        let pattern = &selection.patterns[idx];
+    let unused =
+        |used: &[bool], given: &[String]| used.iter().position(|used| !used).map(|idx| given[idx].clone());
+    let unused = unused(&used, &selection.patterns).or_else(|| unused(&used_exclude, &selection.exclude));
+    if let Some(pattern) = &unused {
+        if suite.tag_docs.contains_key(pattern) {
+            bail!("no test matches `{pattern}`, but it is a tag: --tag {pattern}");
+        }
         let near = nearest(suite, pattern);
         bail!(
             "no test matches `{pattern}`{}",
@@ -60,12 +75,16 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// Against the whole id, the name, or the name without folder and ending.
+    /// Against the name, with or without its suite, its folder and its ending.
     fn matches(&self, id: &TestId) -> bool {
         let name = id.name();
         let file = name.rsplit('/').next().unwrap_or(name);
-        let stem = file.strip_suffix(".sh").unwrap_or(file);
-        [&id.to_string(), name, file, stem].iter().any(|text| self.glob.is_match(text))
+        [name, file].iter().any(|long| {
+            let short = long.strip_suffix(".sh").unwrap_or(long);
+            [*long, short]
+                .iter()
+                .any(|text| self.glob.is_match(text) || self.glob.is_match(format!("{}:{text}", id.suite())))
+        })
     }
 }
 
@@ -84,7 +103,7 @@ fn nearest<'a>(suite: &'a Suite, pattern: &str) -> Option<&'a str> {
         let file = name.rsplit('/').next().unwrap_or(name);
         file.trim_end_matches(".sh").to_owned()
     };
-    let wanted = stem(pattern);
+    let wanted = stem(pattern.rsplit(':').next().unwrap_or(pattern));
     let common = |name: &str| stem(name).bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
     let best = suite.tests.keys().max_by_key(|name| common(name))?;
     (common(best) >= 3).then_some(best)
@@ -136,7 +155,13 @@ mod tests {
     #[test]
     fn a_pattern_without_a_match_offers_the_nearest() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
-        let error = select(&suite, &patterns(&["integrity-cachin"])).unwrap_err().to_string();
-        assert!(error.contains("shell/integrity-caching.sh"), "{error}");
+        let error = |selection: &Selection| select(&suite, selection).unwrap_err().to_string();
+        for pattern in ["integrity-cachin", "lvm2:shell/integrity-cachin"] {
+            let error = error(&patterns(&[pattern]));
+            assert!(error.contains("shell/integrity-caching.sh"), "{error}");
+        }
+        assert!(error(&patterns(&["reshape"])).contains("--tag reshape"));
+        let mistyped = Selection { exclude: vec!["integrity-cachin".into()], ..Selection::default() };
+        assert!(error(&mistyped).contains("shell/integrity-caching.sh"));
     }
 }

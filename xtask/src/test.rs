@@ -71,7 +71,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
 
     let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
     let dir = create_run(&out)?;
-    let events = EventLog::create(&dir.join("events.jsonl"), started)
+    let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
     record_beginning(&events, &dir, &prepared, &plan).context("failed to record an event")?;
     if let Some(text) = version_mismatch(&suite, &prepared.versions) {

@@ -17,7 +17,7 @@ pub const FORMAT: u32 = 1;
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Time since the run began, milliseconds, monotonic.
+    /// Time since [`Event::RunStarted`], milliseconds, monotonic. Preparing images comes before it.
     pub at_ms: u64,
     /// What happened.
     #[serde(flatten)]

@@ -21,8 +21,8 @@ use crate::terminal::outln;
 use crate::test::{self, Options};
 use crate::vm::accel::AccelChoice;
 
-/// The test whose overhead is measured: one of the seed, long enough, and without random waits.
-const TEST: &str = "shell/lvconvert-raid-reshape.sh";
+/// The test whose overhead is measured: one of dm-raid, short enough for several pairs, chatty as they all are.
+const TEST: &str = "shell/component-raid.sh";
 /// A quick test: what matters is when it begins.
 const QUICK_TEST: &str = "shell/000-basic.sh";
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
 
 use crate::cli::KernelCommand;
-use crate::exit::Exit;
+use crate::exit::{Exit, usage};
 use crate::session::Session;
 use crate::terminal::outln;
 
@@ -19,6 +19,7 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
     let apt = session.apt()?;
     let kernels = session.images(&apt)?.kernels_offered()?;
     session.terminal.end_step();
+    let branch = branch.map(|branch| branch.strip_prefix("deb:").unwrap_or(branch));
     let mut n_shown = 0;
     for kernel in &kernels {
         let wanted = branch.is_none_or(|branch| branch == kernel.branch)
@@ -33,8 +34,11 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
     }
     let mut branches: Vec<_> = kernels.iter().map(|kernel| kernel.branch.as_str()).collect();
     branches.dedup();
-    session.terminal.say(&format!("no such kernel; the mirror has branches {}", branches.join(", ")));
-    Ok(Exit::NothingRan)
+    let branch = branch.unwrap_or("any branch");
+    Err(usage(anyhow::anyhow!(
+        "the mirror has no kernel of {branch}; it has branches {}",
+        branches.join(", ")
+    )))
 }
 
 fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {

@@ -23,10 +23,10 @@ struct Writer {
 }
 
 impl EventLog {
-    /// Creates the log of a new run; `started` is when the run began.
-    pub(crate) fn create(path: &Path, started: Instant) -> io::Result<Self> {
+    /// Creates the log of a new run, which begins now.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-        Ok(EventLog { started, file: Mutex::new(Writer { file, torn: false }) })
+        Ok(EventLog { started: Instant::now(), file: Mutex::new(Writer { file, torn: false }) })
     }
 
     /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
