@@ -177,7 +177,7 @@ impl<'a> Images<'a> {
             // A kernel without an image package names no release, and fails for want of an image.
             let image = files.iter().find(|file| file.name.starts_with("linux-image-"));
             let release = image.map_or("", |file| file.name.trim_start_matches("linux-image-"));
-            let inputs = [("files", lines(files)), ("recipe", "kernel 2".to_owned())];
+            let inputs = [("files", lines(files)), ("recipe", "kernel 3".to_owned())];
             let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
             let artifact =
                 self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files, &tools))?;

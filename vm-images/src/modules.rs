@@ -9,14 +9,13 @@ use std::sync::Mutex;
 
 /// What it takes to find the channels and mount the root, in the order in which it is wanted:
 /// virtio_pci first, because there is no channel before it. Any of these may be built in.
-const BOOT_MODULES: [&str; 9] = [
+const BOOT_MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_console",
     "virtio_blk",
     "virtio_rng",
     "squashfs",
     "overlay",
-    "loop",
     "vmgenid",
     "pvpanic-pci",
 ];

@@ -24,10 +24,10 @@ use super::{Accel, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, qmp};
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
 /// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
-/// limit; what only slows emulation down and is none of md's business is off. `noreplace-smp`: a
+/// limit; what only slows emulation down and is none of md's business is off. No crypto self-tests. `noreplace-smp`: a
 /// guest of one processor keeps its locked instructions, and saves the time to patch them out.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
-    hung_task_warnings=-1 random.trust_cpu=on noreplace-smp mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+    hung_task_warnings=-1 random.trust_cpu=on noreplace-smp cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
 const TB_SIZE_MIB: u32 = 256;
@@ -142,7 +142,7 @@ fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     for folder in firmware {
         add("L", folder.into());
     }
-    add("machine", "pc,usb=off,vmport=off".into());
+    add("machine", "pc,usb=off,vmport=off,i8042=off".into());
     add(
         "accel",
         match spec.accel {
