@@ -142,7 +142,7 @@ fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     for folder in firmware {
         add("L", folder.into());
     }
-    add("machine", "pc,usb=off,vmport=off,i8042=off".into());
+    add("machine", "pc,usb=off,vmport=off".into());
     add(
         "accel",
         match spec.accel {
