@@ -9,6 +9,7 @@ pub mod apt;
 mod bzimage;
 pub mod digest;
 pub mod enclosure;
+mod evict;
 mod guest_root;
 pub mod host;
 pub mod images;

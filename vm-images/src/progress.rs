@@ -4,6 +4,8 @@
 pub trait Progress: Send + Sync {
     /// A step begins; the text replaces the last one: `unpacking 96 packages`.
     fn step(&self, what: &str);
+    /// The last step is over, and none follows at once.
+    fn end_step(&self) {}
     /// Something that must stay visible: a version that had to be replaced, a fallback.
     fn note(&self, text: &str);
 }

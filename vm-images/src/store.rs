@@ -22,7 +22,7 @@ use crate::progress::Progress;
 pub const STORE_VARIABLE: &str = "MD_REGRESS_STORE";
 
 /// Name of the file that says what an artifact is made of.
-const MANIFEST: &str = "artifact.json";
+pub(crate) const MANIFEST: &str = "artifact.json";
 
 /// Why the store could not give an artifact.
 #[derive(Debug, thiserror::Error)]
@@ -216,7 +216,7 @@ impl Store {
         }
     }
 
-    fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
+    pub(crate) fn place(&self, kind: &str, digest: &Digest) -> PathBuf {
         self.root.join(kind).join(digest.short())
     }
 }

@@ -1,0 +1,104 @@
+//! Keeps one kind of artifact within bounds: those that were used least recently go first.
+//!
+//! Only for kinds that are cheap to make again and that nobody needs to stay once they are open.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::digest::Digest;
+use crate::store::{Artifact, MANIFEST, Store, remove_tree};
+
+impl Store {
+    /// Notes that an artifact was used now.
+    pub fn touch(&self, artifact: &Artifact) {
+        // Best effort: at worst it goes before one that is used less.
+        let _ = File::options()
+            .append(true)
+            .open(artifact.path(MANIFEST))
+            .and_then(|manifest| manifest.set_modified(SystemTime::now()));
+    }
+
+    /// Removes artifacts of `kind` until they take `max_bytes` of the disk at most.
+    pub fn shrink(&self, kind: &str, max_bytes: u64) {
+        let entries = fs::read_dir(self.root().join(kind)).into_iter().flatten().flatten();
+        let mut all: Vec<_> = entries.map(|entry| Kept::look_at(entry.path())).collect();
+        all.sort_by_key(|kept| kept.used);
+        let mut bytes: u64 = all.iter().map(|kept| kept.bytes).sum();
+        for kept in all {
+            if bytes <= max_bytes {
+                break;
+            }
+            self.make_vanish(&kept.dir);
+            bytes -= kept.bytes;
+        }
+    }
+
+    /// Removes the artifact of `kind` made from `inputs`, if there is one.
+    pub fn remove<'a>(&self, kind: &str, inputs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.make_vanish(&self.place(kind, &Digest::of_inputs(inputs)));
+    }
+
+    /// Out of sight at once, so that nobody sees half of it; then gone.
+    fn make_vanish(&self, dir: &Path) {
+        let Ok(away) = tempfile::Builder::new().prefix("removed-").tempdir_in(self.temporary()) else {
+            return;
+        };
+        let away = away.keep();
+        // Best effort: what stays is whole, and is looked at again next time.
+        let _ = fs::rename(dir, away.join("artifact"));
+        let _ = remove_tree(&away);
+    }
+}
+
+struct Kept {
+    dir: PathBuf,
+    used: SystemTime,
+    bytes: u64,
+}
+
+impl Kept {
+    fn look_at(dir: PathBuf) -> Self {
+        let used = fs::metadata(dir.join(MANIFEST)).and_then(|data| data.modified());
+        let files = walkdir::WalkDir::new(&dir).into_iter().flatten();
+        let bytes = files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum();
+        Kept { dir, used: used.unwrap_or(SystemTime::UNIX_EPOCH), bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Cancel;
+    use crate::progress::Silent;
+    use crate::store::StoreError;
+    use std::time::Duration;
+
+    fn make(store: &Store, name: &str) -> Artifact {
+        let build = |dir: &Path| {
+            fs::write(dir.join("file"), vec![1; 100_000]).unwrap();
+            Ok::<_, StoreError>(())
+        };
+        store.artifact("kind", &[("name", name)], &Silent, &Cancel::default(), build).unwrap()
+    }
+
+    #[test]
+    fn the_least_recently_used_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let all = ["a", "b", "c"].map(|name| make(&store, name));
+        for (age, artifact) in [(30, &all[0]), (20, &all[1]), (10, &all[2])] {
+            let manifest = File::options().append(true).open(artifact.path(MANIFEST)).unwrap();
+            manifest.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        store.touch(&all[0]);
+        store.shrink("kind", 250_000);
+        let left: Vec<_> = all.iter().map(|artifact| artifact.dir.exists()).collect();
+        assert_eq!(left, [true, false, true]);
+        store.shrink("kind", 250_000);
+        assert!(all[2].dir.exists(), "what is within bounds stays");
+        store.remove("kind", [("name", "a")]);
+        assert!(store.find("kind", [("name", "a")]).is_none());
+    }
+}
