@@ -183,6 +183,9 @@ pub(crate) struct TestOptions {
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     accel: AccelChoice,
+    /// Boot each VM instead of restoring it from a snapshot that was saved after one boot
+    #[arg(long)]
+    no_snapshot: bool,
     /// VMs at a time (default: as many as the processors bear)
     #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     n_vms: Option<u16>,
@@ -200,6 +203,7 @@ impl From<TestOptions> for test::Options {
             accel: options.accel,
             n_vms: options.n_vms.map(usize::from),
             out: options.out,
+            snapshots: !options.no_snapshot,
             change: None,
         }
     }

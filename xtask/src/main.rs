@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use vm_images::host::Cancel;
+use vm_images::progress::Progress;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, UsageError};

@@ -49,6 +49,7 @@ impl BootKernel {
             ram_mib,
             vcpus,
             accel,
+            restore: None,
             log: PathBuf::from("/dev/null"),
         }
     }
@@ -167,7 +168,7 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
         Ok(vm) => vm,
         Err(error) => return unclear(error.to_string()),
     };
-    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1 }) {
+    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] }) {
         return unclear(error.to_string());
     }
     let end = std::time::Instant::now() + PROBE_TIMEOUT;

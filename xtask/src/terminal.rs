@@ -69,13 +69,6 @@ impl Terminal {
         }))
     }
 
-    /// Ends the moving line of preparation.
-    pub(crate) fn end_step(&self) {
-        if let Some(bar) = self.step.lock().expect("no panic with the lock").take() {
-            bar.finish_and_clear();
-        }
-    }
-
     /// Columns of the terminal; 100 where there is none.
     pub(crate) fn width(&self) -> usize {
         let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
@@ -116,6 +109,12 @@ impl Progress for Terminal {
             bar
         });
         bar.set_message(format!("{what} ({:.0} s)", self.seconds()));
+    }
+
+    fn end_step(&self) {
+        if let Some(bar) = self.step.lock().expect("no panic with the lock").take() {
+            bar.finish_and_clear();
+        }
     }
 
     fn note(&self, text: &str) {

@@ -16,15 +16,17 @@ use crate::exit::usage;
 use crate::prepare::{self, Prepared};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::EventLog;
-use crate::runner::{self, Planned};
+use crate::runner::{self, Planned, RunContext};
 use crate::select::{Selection, select};
 use crate::session::{Session, workspace};
 use crate::suite::{Job, Suite};
 use crate::vm::Accel;
 use crate::vm::accel::AccelChoice;
+use crate::vm::snapshot::Snapshots;
 
 /// Time limits that no suite names, at the speed of KVM.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) n_vms: Option<usize>,
     /// Folder of the runs; by default `reports/out`.
     pub(crate) out: Option<PathBuf>,
+    /// Restore VMs from snapshots rather than boot each.
+    pub(crate) snapshots: bool,
     /// Changes each test before it is planned: benchmarks run some in a plainer way.
     pub(crate) change: Option<fn(Job) -> Job>,
 }
@@ -81,7 +85,17 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     }
 
     let cancel = session.host.cancel();
-    runner::run(&prepared.qemu, plan, n_vms, &dir, &events, &session.terminal, cancel)?;
+    let snapshots =
+        options.snapshots.then(|| Snapshots::new(&prepared.qemu, &session.store, &*session.terminal, cancel));
+    let context = RunContext {
+        hypervisor: &prepared.qemu,
+        snapshots: snapshots.as_ref(),
+        dir: &dir,
+        events: &events,
+        terminal: &session.terminal,
+        cancel,
+    };
+    runner::run(context, plan, n_vms)?;
     events
         .append(Event::RunFinished { interrupted: cancel.is_cancelled() })
         .context("failed to record an event")?;
@@ -184,6 +198,7 @@ fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
 fn limits(accel: Accel, job: &Job) -> TimeLimits {
     TimeLimits {
         boot_timeout: accel.scale(BOOT_TIMEOUT),
+        restore_timeout: accel.scale(RESTORE_TIMEOUT),
         silence_timeout: accel.scale(job.silence_timeout),
         test_timeout: accel.scale(job.test_timeout),
         heartbeat_timeout: accel.scale(HEARTBEAT_TIMEOUT),

@@ -124,6 +124,14 @@ impl Kmsg {
         Ok(Self { fd, resume: now, backlog: Backlog::new(now) })
     }
 
+    /// Begins again at the oldest record.
+    pub(crate) fn rewind(&mut self, now: Instant) {
+        // Cannot fail on a `/dev/kmsg`; if it did, only what a reader had before would be missing.
+        let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0));
+        self.resume = now;
+        self.backlog = Backlog::new(now);
+    }
+
     /// The descriptor.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -391,7 +391,7 @@ impl Agent {
 
     fn handle(&mut self, request: Request, now: Instant) {
         match request {
-            Request::Hello { version, session } => self.hello(version, session, now),
+            Request::Hello { version, session, seed } => self.hello(version, session, &seed, now),
             Request::StartTest(test) => self.start_test(&test, now),
             Request::StopTest { attempt } => self.stop_test(attempt, now),
             Request::Collect { attempt, patterns, max_bytes } => {
@@ -401,7 +401,7 @@ impl Agent {
         }
     }
 
-    fn hello(&mut self, version: u32, session: u64, now: Instant) {
+    fn hello(&mut self, version: u32, session: u64, seed: &[u8], now: Instant) {
         if version != VERSION {
             self.note(format!("the harness speaks version {version} of the protocol, the agent {VERSION}"));
         }
@@ -416,10 +416,15 @@ impl Agent {
         if let Some(collector) = self.collector.take() {
             let _ = kill_process(collector.pid, Signal::KILL);
         }
-        // After a snapshot was restored, the guest's clock shows when it was taken. Not during a
-        // test, which may be measuring time.
+        // After a snapshot was restored, the guest's clock shows when it was taken, and its random
+        // pool holds what it held then. Not during a test, which may be measuring time.
         if self.test.is_none() {
             guest::set_clock();
+            guest::stir_random(seed);
+        }
+        // The new host has heard nothing yet of what the kernel said while booting.
+        if let Some(kmsg) = &mut self.kmsg {
+            kmsg.rewind(now);
         }
     }
 

@@ -176,6 +176,9 @@ pub struct AttemptFacts {
     pub sys_ms: Option<u64>,
     /// From `VmStarting` to the end of QEMU, milliseconds.
     pub vm_ms: u64,
+    /// True if the VM was restored from a snapshot, false if it booted.
+    #[serde(default)]
+    pub restored: bool,
     /// Bytes that the test printed.
     pub output_bytes: u64,
     /// Bytes of those that are not in `output.log`.

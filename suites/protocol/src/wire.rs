@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -33,6 +33,10 @@ pub enum Request {
         version: u32,
         /// A number the guest has not seen before; answers that carry another one are stale.
         session: u64,
+        /// Random bytes for the guest's pool: guests restored from one snapshot would otherwise all
+        /// draw the same numbers.
+        #[serde(with = "crate::codec::base64_bytes")]
+        seed: Vec<u8>,
     },
     /// Starts one test. The agent runs one at a time and refuses a second.
     StartTest(StartTest),

@@ -137,6 +137,7 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         accel: AccelChoice::Auto,
         n_vms: Some(1),
         out: Some(out.path().to_owned()),
+        snapshots: true,
         change,
     };
     let ran = test::run(session, &options)?.context("no test was selected")?;
@@ -187,7 +188,8 @@ fn directory_size(folder: &Path) -> u64 {
     entries
         .map(|entry| match entry.metadata() {
             Ok(data) if data.is_dir() => directory_size(&entry.path()),
-            Ok(data) => data.len(),
+            // Snapshots are sparse.
+            Ok(data) => std::os::unix::fs::MetadataExt::blocks(&data) * 512,
             Err(_) => 0,
         })
         .sum()

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use vm_images::progress::Progress;
 
 use crate::exit::Exit;
 use crate::session::Session;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
+use vm_images::progress::Progress;
 
 use crate::cli::KernelCommand;
 use crate::exit::{Exit, usage};

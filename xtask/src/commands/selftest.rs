@@ -2,6 +2,7 @@
 //! checks on real QEMU ([`crate::smoke`]).
 
 use anyhow::Result;
+use vm_images::progress::Progress;
 
 use crate::cli::SelftestOptions;
 use crate::commands::tidy;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use vm_images::lock::Lock;
+use vm_images::progress::Progress;
 
 use crate::cli::UpdateOptions;
 use crate::exit::Exit;

@@ -37,6 +37,8 @@ const GRACE_MS: u64 = 500;
 pub(crate) struct TimeLimits {
     /// From starting the VM to the agent's answer.
     pub(crate) boot_timeout: Duration,
+    /// From starting a VM that is restored to the agent's answer: then it is booted instead.
+    pub(crate) restore_timeout: Duration,
     /// Without a byte from the test.
     pub(crate) silence_timeout: Duration,
     /// For the test in all.
@@ -45,6 +47,15 @@ pub(crate) struct TimeLimits {
     pub(crate) heartbeat_timeout: Duration,
     /// For files to come back, for the guest to power off, for a panicking kernel to end.
     pub(crate) grace_period: Duration,
+}
+
+/// What a guest is greeted with: random, and never twice the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening {
+    /// A number that no guest has seen.
+    pub(crate) session: u64,
+    /// For the guest's random pool.
+    pub(crate) seed: Vec<u8>,
 }
 
 /// What the driver is to do.
@@ -84,7 +95,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct AttemptState {
     number: u32,
-    session: u64,
+    opening: Opening,
     job: Job,
     limits: TimeLimits,
     phase: Phase,
@@ -111,11 +122,11 @@ pub(crate) struct AttemptState {
 }
 
 impl AttemptState {
-    /// A fresh attempt; `session` is a number that no guest has seen.
-    pub(crate) fn new(number: u32, session: u64, job: Job, limits: TimeLimits) -> Self {
+    /// A fresh attempt.
+    pub(crate) fn new(number: u32, opening: Opening, job: Job, limits: TimeLimits) -> Self {
         AttemptState {
             number,
-            session,
+            opening,
             output: OutputScan::new(job.contract.clone()),
             job,
             limits,
@@ -141,12 +152,18 @@ impl AttemptState {
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        vec![Effect::Send(Request::Hello { version: VERSION, session: self.session })]
+        let Opening { session, seed } = &self.opening;
+        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, seed: seed.clone() })]
     }
 
     /// True once the VM is gone and nothing more is to be done.
     pub(crate) fn is_over(&self) -> bool {
         self.phase == Phase::Ended
+    }
+
+    /// True once the agent has answered.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
     }
 
     /// The attempt's result, once it is over; `dropped` is what the output's log left out of what
@@ -270,7 +287,8 @@ impl AttemptState {
             HypervisorEvent::Stopped if self.panicked_at.is_none() => {
                 return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
             }
-            HypervisorEvent::Stopped => {}
+            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU refused: {error}")),
+            HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
         }
         vec![]
     }
@@ -375,7 +393,7 @@ impl AttemptState {
     }
 
     fn hello(&mut self, at: Duration, version: u32, session: u64, guest: GuestFacts) -> Vec<Effect> {
-        if session != self.session || self.phase != Phase::Booting {
+        if session != self.opening.session || self.phase != Phase::Booting {
             self.facts.garbage_messages += 1;
             return vec![];
         }

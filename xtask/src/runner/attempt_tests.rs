@@ -6,7 +6,7 @@ use protocol::event::{Blame, Event};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{HangKind, Outcome, TestId};
 
-use super::attempt::{AttemptState, Effect, TimeLimits};
+use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
 use crate::suite::{Contract, Job};
 use crate::vm::{HypervisorEvent, Input, VmEnd};
 
@@ -39,12 +39,13 @@ impl Play {
         let seconds = Duration::from_secs;
         let limits = TimeLimits {
             boot_timeout: seconds(60),
+            restore_timeout: seconds(10),
             silence_timeout: seconds(30),
             test_timeout: seconds(100),
             heartbeat_timeout: seconds(20),
             grace_period: seconds(5),
         };
-        let state = AttemptState::new(1, SESSION, job, limits);
+        let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, limits);
         let mut play = Play { state, now: Duration::ZERO, sent: vec![], killed: false, events: vec![] };
         let effects = play.state.begin();
         play.carry_out(effects);

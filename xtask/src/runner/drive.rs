@@ -7,17 +7,19 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use protocol::event::AttemptFacts;
+use protocol::event::{AttemptFacts, Blame};
 use protocol::{Event, Outcome};
-use vm_images::host::Cancel;
+use rustix::rand::GetRandomFlags;
 
-use super::attempt::{AttemptState, Effect, TimeLimits};
+use super::RunContext;
+use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
 use super::capped_log::CappedLog;
 use super::collected::Collected;
 use super::event_log::EventLog;
 use crate::suite::Job;
 use crate::terminal::Line;
-use crate::vm::{Hypervisor, Input, Vm, VmSpec};
+use crate::vm::snapshot::SnapshotError;
+use crate::vm::{Input, Vm, VmSpec};
 
 /// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
 const INPUTS_MAX: usize = 64;
@@ -44,16 +46,59 @@ struct Logs {
     files: Collected,
 }
 
+/// What one VM came to.
+enum Tried {
+    Over(Outcome, AttemptFacts),
+    /// A VM that was to be restored never answered, for this reason.
+    NotRestored(String),
+}
+
 impl Attempt<'_> {
-    /// Runs it to its end, in a VM of its own. An error is one of the record itself (a full disk):
-    /// everything else is an outcome.
-    pub(crate) fn run(
-        self,
-        hypervisor: &dyn Hypervisor,
-        events: &EventLog,
+    /// Runs it to its end, in a VM of its own: one that is restored, if `snapshots` has one or can
+    /// make one, else one that boots. An error is one of the record itself (a full disk): everything else
+    /// is an outcome.
+    pub(crate) fn run(self, context: RunContext<'_>, line: &Line) -> Result<(Outcome, AttemptFacts)> {
+        let RunContext { snapshots, events, .. } = context;
+        events.append(Event::VmStarting { attempt: self.number }).context("failed to record an event")?;
+        // Half the time that booting gets: a guest that does not boot is booted again, for the record.
+        let snapshot =
+            snapshots.map(|snapshots| (snapshots, snapshots.of(&self.vm, self.limits.boot_timeout / 2)));
+        let remark = |text: String| {
+            let event = Event::Remark { attempt: Some(self.number), blame: Blame::Host, text };
+            events.append(event).context("failed to record an event")
+        };
+        match snapshot {
+            Some((snapshots, Ok(state))) => {
+                let vm = VmSpec { restore: Some(state), ..self.vm.clone() };
+                let limits = TimeLimits { boot_timeout: self.limits.restore_timeout, ..self.limits };
+                match self.try_in(&vm, limits, context, line)? {
+                    Tried::Over(outcome, facts) => return Ok((outcome, facts)),
+                    Tried::NotRestored(why) => {
+                        snapshots.discard(&self.vm, &why);
+                        remark(format!("the guest could not be restored ({why}): booted instead"))?;
+                    }
+                }
+            }
+            Some((_, Err(SnapshotError::Infra(why)))) => {
+                remark(format!("no snapshot could be made ({why}): booted instead"))?;
+            }
+            // What keeps a guest from booting shows when it is booted.
+            Some((_, Err(SnapshotError::NoBoot(_) | SnapshotError::Cancelled))) | None => {}
+        }
+        match self.try_in(&self.vm, self.limits, context, line)? {
+            Tried::Over(outcome, facts) => Ok((outcome, facts)),
+            Tried::NotRestored(why) => Ok((Outcome::Infra { error: why }, AttemptFacts::default())),
+        }
+    }
+
+    fn try_in(
+        &self,
+        vm_spec: &VmSpec,
+        limits: TimeLimits,
+        context: RunContext<'_>,
         line: &Line,
-        cancel: &Cancel,
-    ) -> Result<(Outcome, AttemptFacts)> {
+    ) -> Result<Tried> {
+        let RunContext { hypervisor, events, cancel, .. } = context;
         let started = Instant::now();
         let log = |name: &str| {
             let path = self.dir.join(name);
@@ -66,16 +111,15 @@ impl Attempt<'_> {
             output: log("output.log")?,
             files: Collected::new(self.dir.join("files")),
         };
-        events.append(Event::VmStarting { attempt: self.number }).context("failed to record an event")?;
         let (inputs, told) = sync_channel(INPUTS_MAX);
-        let mut vm = match hypervisor.start(&self.vm, inputs) {
+        let mut vm = match hypervisor.start(vm_spec, inputs) {
             Ok(vm) => vm,
             Err(error) => {
                 let facts = AttemptFacts::default();
-                return Ok((Outcome::Infra { error: error.to_string() }, facts));
+                return Ok(Tried::Over(Outcome::Infra { error: error.to_string() }, facts));
             }
         };
-        let mut state = AttemptState::new(self.number, fresh_number(), self.job, self.limits);
+        let mut state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
         let mut effects = state.begin();
         let mut interrupted = false;
         while !state.is_over() {
@@ -107,10 +151,17 @@ impl Attempt<'_> {
             log.close().context("failed to finish a log")?;
         }
         // QEMU has nothing to say when all is well.
-        if fs::metadata(&self.vm.log).is_ok_and(|data| data.len() == 0) {
-            let _ = fs::remove_file(&self.vm.log);
+        if fs::metadata(&vm_spec.log).is_ok_and(|data| data.len() == 0) {
+            let _ = fs::remove_file(&vm_spec.log);
         }
-        Ok(state.finish(started.elapsed(), dropped))
+        let answered = state.is_ready();
+        let (outcome, mut facts) = state.finish(started.elapsed(), dropped);
+        facts.restored = vm_spec.restore.is_some();
+        Ok(if facts.restored && !answered && !interrupted {
+            Tried::NotRestored(outcome.detail())
+        } else {
+            Tried::Over(outcome, facts)
+        })
     }
 }
 
@@ -147,8 +198,11 @@ fn carry_out(
     Ok(())
 }
 
-/// A number that no guest has seen: hashers are seeded at random.
-fn fresh_number() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
+fn opening() -> Result<Opening> {
+    let mut random = [0; 40];
+    // Up to 256 bytes are never cut short (getrandom(2)).
+    rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("failed to draw random numbers")?;
+    let (session, seed) = random.split_at(8);
+    let session = session.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    Ok(Opening { session, seed: seed.to_vec() })
 }

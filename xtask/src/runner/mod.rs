@@ -25,6 +25,7 @@ use crate::runner::drive::Attempt;
 use crate::runner::event_log::EventLog;
 use crate::suite::Job;
 use crate::terminal::Terminal;
+use crate::vm::snapshot::Snapshots;
 use crate::vm::{Hypervisor, VmSpec};
 
 /// One attempt that is to be made.
@@ -39,16 +40,21 @@ pub(crate) struct Planned {
     pub(crate) name: String,
 }
 
-/// Runs all of `plan`, `n_vms` at a time, until done or cancelled. What happened is in `events`.
-pub(crate) fn run(
-    hypervisor: &dyn Hypervisor,
-    plan: Vec<Planned>,
-    n_vms: usize,
-    run_dir: &Path,
-    events: &EventLog,
-    terminal: &Terminal,
-    cancel: &Cancel,
-) -> Result<()> {
+/// What all attempts of a run share.
+#[derive(Clone, Copy)]
+pub(crate) struct RunContext<'a> {
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    /// Where VMs are restored from, unless each boots.
+    pub(crate) snapshots: Option<&'a Snapshots<'a>>,
+    /// Folder of the run.
+    pub(crate) dir: &'a Path,
+    pub(crate) events: &'a EventLog,
+    pub(crate) terminal: &'a Terminal,
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// Runs all of `plan`, `n_vms` at a time, until done or cancelled. What happened is in the run's events.
+pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, n_vms: usize) -> Result<()> {
     let n_all = plan.len();
     let queue = Mutex::new(plan.into_iter().collect::<VecDeque<_>>());
     std::thread::scope(|scope| {
@@ -56,10 +62,10 @@ pub(crate) fn run(
         let workers: Vec<_> = (0..n_vms.clamp(1, n_all.max(1)))
             .map(|idx| {
                 let work = || -> Result<()> {
-                    while !cancel.is_cancelled() {
+                    while !context.cancel.is_cancelled() {
                         let next = queue.lock().expect("no panic with the lock").pop_front();
                         let Some(planned) = next else { return Ok(()) };
-                        let result = one(hypervisor, planned, run_dir, events, terminal, cancel);
+                        let result = one(context, planned);
                         if result.is_err() {
                             // The record cannot be kept: the other workers stop, too.
                             queue.lock().expect("no panic with the lock").clear();
@@ -80,16 +86,10 @@ pub(crate) fn run(
     })
 }
 
-fn one(
-    hypervisor: &dyn Hypervisor,
-    planned: Planned,
-    run_dir: &Path,
-    events: &EventLog,
-    terminal: &Terminal,
-    cancel: &Cancel,
-) -> Result<()> {
+fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
+    let RunContext { events, terminal, .. } = context;
     let number = planned.attempt.attempt;
-    let dir = run_dir.join(&planned.attempt.dir);
+    let dir = context.dir.join(&planned.attempt.dir);
     fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
     if !terminal.is_live() {
         terminal.timed(&format!("start  {}", planned.name));
@@ -97,7 +97,7 @@ fn one(
     let line = terminal.line(&planned.name);
     let vm = VmSpec { log: dir.join("qemu.log"), ..planned.vm };
     let attempt = Attempt { number, job: planned.job, vm, limits: planned.limits, dir: &dir };
-    let (outcome, facts) = attempt.run(hypervisor, events, &line, cancel)?;
+    let (outcome, facts) = attempt.run(context, &line)?;
     drop(line);
     let text = done_line(&planned.name, &outcome, facts.test_ms);
     events

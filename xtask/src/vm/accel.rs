@@ -130,10 +130,8 @@ pub(crate) fn kvm_works(
         .write(true)
         .open("/dev/kvm")
         .map_err(|error| format!("/dev/kvm does not open: {error}"))?;
-    let host = rustix::system::uname();
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let host =
-        format!("{}\n{}\n{boot_id}", host.release().to_string_lossy(), host.version().to_string_lossy());
+    let host = format!("{}\n{boot_id}", host_identity());
     let file = cache.join(format!("kvm-{}", Digest::of_inputs([("qemu", qemu), ("host", &host)]).short()));
     let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
     match known {
@@ -150,6 +148,25 @@ pub(crate) fn kvm_works(
         KvmAnswer::Works => Ok(()),
         KvmAnswer::Broken { why } | KvmAnswer::Unclear { why } => Err(why),
     }
+}
+
+/// The host's kernel and processor.
+pub(crate) fn host_identity() -> String {
+    let host = rustix::system::uname();
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor: Vec<_> = cpuinfo
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| {
+            ["model name", "stepping", "microcode", "flags"].iter().any(|key| line.starts_with(key))
+        })
+        .collect();
+    format!(
+        "{}\n{}\n{}",
+        host.release().to_string_lossy(),
+        host.version().to_string_lossy(),
+        processor.join("\n")
+    )
 }
 
 fn remember(file: &Path, answer: &KvmAnswer) -> std::io::Result<()> {

@@ -6,8 +6,9 @@
 pub(crate) mod accel;
 pub(crate) mod qemu;
 pub(crate) mod qmp;
+pub(crate) mod snapshot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 
 use protocol::codec::Garbage;
@@ -25,6 +26,8 @@ pub(crate) struct VmSpec {
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) accel: Accel,
+    /// A file that [`Vm::save`] made of the same machine: go on from there instead of booting.
+    pub(crate) restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
     pub(crate) log: PathBuf,
 }
@@ -53,6 +56,10 @@ pub(crate) enum HypervisorEvent {
     Shutdown { reason: String },
     /// The guest was stopped by the hypervisor, which we did not ask for.
     Stopped,
+    /// The state that was to be saved or restored has been.
+    Migrated,
+    /// The hypervisor cannot do what it was asked for.
+    Refused { error: String },
 }
 
 /// How a VM ended.
@@ -73,6 +80,10 @@ pub(crate) struct InfraError(pub(crate) anyhow::Error);
 
 /// Starts VMs. One of the three traits that have a fake.
 pub(crate) trait Hypervisor: Sync {
+    /// Everything that the state of a running `spec` depends on: a state that was saved goes on only
+    /// in a machine of the same identity. Never empty.
+    fn identity(&self, spec: &VmSpec) -> String;
+
     /// Starts a VM that tells `inputs` what happens. The calling thread must outlive the VM:
     /// the hypervisor dies with it.
     fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError>;
@@ -82,6 +93,10 @@ pub(crate) trait Hypervisor: Sync {
 pub(crate) trait Vm: Send {
     /// Sends a request to the guest's agent. Never blocks on a guest that does not read.
     fn send(&mut self, request: &Request) -> Result<(), InfraError>;
+
+    /// Writes the running guest's state to a new file `to`. [`HypervisorEvent::Migrated`] or
+    /// [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
+    fn save(&mut self, to: &Path) -> Result<(), InfraError>;
 
     /// Ends it at once. [`Input::Ended`] still follows.
     fn kill(&mut self);

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -50,6 +50,19 @@ pub(crate) struct Qemu {
 }
 
 impl Hypervisor for Qemu {
+    fn identity(&self, spec: &VmSpec) -> String {
+        let spec = VmSpec { restore: None, ..spec.clone() };
+        let mut parts = vec![self.version.clone()];
+        parts.extend(
+            self.command.iter().chain(&arguments(&spec, &self.firmware)).map(|word| format!("{word:?}")),
+        );
+        // Under KVM the guest has seen the host's own processor, and its kernel's clocks.
+        if spec.accel == Accel::Kvm {
+            parts.push(super::accel::host_identity());
+        }
+        parts.join("\n")
+    }
+
     fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError> {
         self.launch(spec, inputs).map_err(InfraError)
     }
@@ -102,7 +115,12 @@ impl Qemu {
             .set_write_timeout(Some(Duration::from_secs(5)))
             .context("failed to prepare the agent's channel")?;
         let agent_writer = agent.try_clone().context("failed to share the agent's channel")?;
-        qmp.write_all(qmp::CAPABILITIES).context("failed to talk to QEMU")?;
+        let mut opening = qmp::CAPABILITIES.to_vec();
+        if let Some(file) = &spec.restore {
+            opening.extend(qmp::restore_from(file));
+        }
+        qmp.write_all(&opening).context("failed to talk to QEMU")?;
+        let qmp_writer = qmp.try_clone().context("failed to share QEMU's control channel")?;
 
         let killed = Arc::new(AtomicBool::new(false));
         let readers = vec![
@@ -128,12 +146,12 @@ impl Qemu {
             }
         });
         waiter.context("failed to start a thread")?;
-        Ok(Box::new(QemuVm { handle, killed, agent: agent_writer }))
+        Ok(Box::new(QemuVm { handle, killed, agent: agent_writer, qmp: qmp_writer }))
     }
 }
 
 /// QEMU's arguments. Pure.
-fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
+pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     let mut all: Vec<OsString> = Vec::new();
     let mut add = |option: &str, value: OsString| {
         all.push(format!("-{option}").into());
@@ -179,6 +197,9 @@ fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
         });
         add("blockdev", drive.to_string().into());
         add("device", format!("virtio-blk-pci,drive={name},serial=mdr-{name}").into());
+    }
+    if spec.restore.is_some() {
+        add("incoming", "defer".into());
     }
     all.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
     all
@@ -255,12 +276,18 @@ struct QemuVm {
     handle: Arc<duct::Handle>,
     killed: Arc<AtomicBool>,
     agent: UnixStream,
+    qmp: UnixStream,
 }
 
 impl Vm for QemuVm {
     fn send(&mut self, request: &Request) -> Result<(), InfraError> {
         let sent = self.agent.write_all(&protocol::codec::encode(request));
         sent.context("failed to send a request to the guest").map_err(InfraError)
+    }
+
+    fn save(&mut self, to: &Path) -> Result<(), InfraError> {
+        let sent = self.qmp.write_all(&qmp::save_to(to));
+        sent.context("failed to talk to QEMU").map_err(InfraError)
     }
 
     fn kill(&mut self) {
@@ -293,6 +320,7 @@ mod tests {
             ram_mib: 1024,
             vcpus: 1,
             accel: Accel::Tcg,
+            restore: None,
             log: "/l".into(),
         };
         let all = arguments(&spec, &[]);

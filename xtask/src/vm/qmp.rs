@@ -1,16 +1,51 @@
 //! QMP: the little of QEMU's control protocol that we need. Unknown messages and fields are passed
 //! over, so that any QEMU from 9.0 on will do.
 
-use serde_json::Value;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::HypervisorEvent;
 
 /// What the harness says first: leaves negotiation, after which events come.
 pub(crate) const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
+/// Puts the guest's state into a new file: each page of memory at its own place (`mapped-ram`), so
+/// that the file is sparse and is read back in one go.
+pub(crate) fn save_to(file: &Path) -> Vec<u8> {
+    let unlimited =
+        json!({ "execute": "migrate-set-parameters", "arguments": { "max-bandwidth": i64::MAX } });
+    lines(&[mapped_ram(), unlimited, migrate("migrate", file)])
+}
+
+/// Goes on from such a file; for a QEMU that was started with `-incoming defer`.
+pub(crate) fn restore_from(file: &Path) -> Vec<u8> {
+    lines(&[mapped_ram(), migrate("migrate-incoming", file)])
+}
+
+fn mapped_ram() -> Value {
+    let capabilities = ["mapped-ram", "events"].map(|name| json!({ "capability": name, "state": true }));
+    json!({ "execute": "migrate-set-capabilities", "arguments": { "capabilities": capabilities } })
+}
+
+/// The structured form of an address: no path needs quoting.
+fn migrate(command: &str, file: &Path) -> Value {
+    let address = json!({ "transport": "file", "filename": file, "offset": 0 });
+    let channels = json!([{ "channel-type": "main", "addr": address }]);
+    json!({ "execute": command, "arguments": { "channels": channels } })
+}
+
+fn lines(commands: &[Value]) -> Vec<u8> {
+    commands.iter().flat_map(|command| format!("{command}\n").into_bytes()).collect()
+}
+
 /// What a line of QMP tells about the guest, if anything.
 pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
     let message: Value = serde_json::from_str(line).ok()?;
+    if let Some(error) = message.get("error") {
+        let error = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
+        return Some(HypervisorEvent::Refused { error });
+    }
     match message.get("event")?.as_str()? {
         "GUEST_PANICKED" => Some(HypervisorEvent::Panicked),
         "SHUTDOWN" => {
@@ -18,6 +53,11 @@ pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
             Some(HypervisorEvent::Shutdown { reason: reason.to_owned() })
         }
         "STOP" => Some(HypervisorEvent::Stopped),
+        "MIGRATION" => match message.pointer("/data/status").and_then(Value::as_str)? {
+            "completed" => Some(HypervisorEvent::Migrated),
+            "failed" => Some(HypervisorEvent::Refused { error: "the migration failed".into() }),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -33,8 +73,26 @@ mod tests {
         let panicked = r#"{"event":"GUEST_PANICKED","data":{"action":"pause"}}"#;
         assert_eq!(parse_event(panicked), Some(HypervisorEvent::Panicked));
         assert_eq!(parse_event(r#"{"event":"STOP"}"#), Some(HypervisorEvent::Stopped));
-        for other in [r#"{"return":{}}"#, r#"{"event":"RTC_CHANGE"}"#, "garbage", ""] {
+        let migrated = r#"{"event":"MIGRATION","data":{"status":"completed"}}"#;
+        assert_eq!(parse_event(migrated), Some(HypervisorEvent::Migrated));
+        let refused = r#"{"id":1,"error":{"class":"GenericError","desc":"no such file"}}"#;
+        let error = "no such file".to_owned();
+        assert_eq!(parse_event(refused), Some(HypervisorEvent::Refused { error }));
+        for other in [
+            r#"{"event":"MIGRATION","data":{"status":"active"}}"#,
+            r#"{"return":{}}"#,
+            r#"{"event":"RTC_CHANGE"}"#,
+            "garbage",
+            "",
+        ] {
             assert_eq!(parse_event(other), None);
         }
+    }
+    #[test]
+    fn a_path_needs_no_quoting() {
+        let commands = String::from_utf8(restore_from(Path::new("/a,offset=1 \"b\""))).unwrap();
+        let last: Value = serde_json::from_str(commands.lines().last().unwrap()).unwrap();
+        assert_eq!(last["execute"], "migrate-incoming");
+        assert_eq!(last["arguments"]["channels"][0]["addr"]["filename"], "/a,offset=1 \"b\"");
     }
 }

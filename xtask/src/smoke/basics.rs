@@ -1,0 +1,107 @@
+//! What runs, runs right: the suites' data, the canaries, lvm2's tests, the accelerator.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use reports::Verdict;
+use reports::record::AttemptState;
+
+use super::{Scratch, run};
+use crate::session::Session;
+use crate::suite::Suite;
+use crate::vm::accel::AccelChoice;
+
+pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
+    let apt = session.apt()?;
+    let guest = session.images(&apt)?.guest()?;
+    let list = guest.path("lvm2-tests.txt");
+    let text = fs::read_to_string(&list).with_context(|| format!("failed to read `{}`", list.display()))?;
+    let installed: BTreeSet<_> = text.lines().collect();
+    let suite = Suite::read(&crate::session::workspace().join("suites/lvm2"))?;
+    let known: BTreeSet<_> = suite.tests.keys().map(String::as_str).collect();
+    let unknown: Vec<_> = installed.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&installed).collect();
+    ensure!(unknown.is_empty(), "installed, but not in suite.toml: {unknown:?}");
+    ensure!(gone.is_empty(), "in suite.toml, but not installed: {gone:?}");
+    Ok(())
+}
+
+pub(super) fn canaries(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let ran = run(session, &out, "canary", &[], AccelChoice::Auto)?;
+    for judged in &ran.judged {
+        // An expectation that is met is a known failure, or a skip or warning that was expected.
+        let as_it_must = match &judged.expectation {
+            Some(expectation) => expectation.met,
+            None => judged.verdict == Verdict::Passed,
+        };
+        ensure!(as_it_must, "{} came out {}: {}", judged.test, judged.verdict, judged.explanation());
+    }
+    let attempt = |name: &str| {
+        let found = ran.record.attempts.iter().find(|attempt| attempt.test.name() == name);
+        found.with_context(|| format!("canary {name} was not run"))
+    };
+    let log = |name: &str, file: &str| -> Result<Vec<u8>> {
+        let path = ran.dir.join(&attempt(name)?.dir).join(file);
+        fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))
+    };
+    let facts = |name: &str| match &attempt(name)?.state {
+        AttemptState::Finished { facts, .. } => Ok(facts.clone()),
+        AttemptState::NotStarted | AttemptState::Running => bail!("canary {name} did not finish"),
+    };
+
+    let flood = log("must-flood", "output.log")?;
+    ensure!(flood.starts_with(b"first\n") && flood.ends_with(b"last\n"), "a flood lost its head or tail");
+    ensure!(flood.len() < 20_000_000, "a flood's log grew to {} bytes", flood.len());
+    let facts_of_flood = facts("must-flood")?;
+    ensure!(
+        facts_of_flood.output_bytes == 100_000_012,
+        "a flood was counted as {}",
+        facts_of_flood.output_bytes
+    );
+    ensure!(facts_of_flood.output_dropped > 0, "a flood dropped nothing");
+    let survivors = facts("must-orphan")?.survivors;
+    ensure!(
+        survivors.iter().any(|survivor| survivor.comm == "sleep"),
+        "an orphan went unseen: {survivors:?}"
+    );
+    ensure!(log("must-pass", "files/0")? == b"kept\n", "a file did not come back");
+    let descriptors = String::from_utf8_lossy(&log("must-pass", "output.log")?).into_owned();
+    // 3 is that of `ls` itself, reading the folder.
+    ensure!(
+        descriptors.split_whitespace().eq(["0", "1", "2", "3"]),
+        "descriptors leak into tests: {descriptors}"
+    );
+    let console = log("must-crash", "console.log")?;
+    ensure!(String::from_utf8_lossy(&console).contains("Kernel panic"), "the panic is not on the console");
+    Ok(())
+}
+
+pub(super) fn lvm2_tests_run(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let ran = run(session, &out, "lvm2", &["000-basic", "unit-test", "component-raid"], AccelChoice::Auto)?;
+    for judged in &ran.judged {
+        ensure!(
+            judged.verdict == Verdict::Passed,
+            "{}: {} {}",
+            judged.test,
+            judged.verdict,
+            judged.explanation()
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn kvm(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    match run(session, &out, "canary", &["must-pass"], AccelChoice::Kvm) {
+        Ok(ran) => {
+            ensure!(ran.judged.iter().all(|judged| judged.verdict == Verdict::Passed), "KVM boots no test")
+        }
+        Err(error) => {
+            ensure!(error.to_string().contains("--accel kvm cannot work here: "), "unclear: {error:#}")
+        }
+    }
+    Ok(())
+}
