@@ -187,6 +187,18 @@ impl<'a> Apt<'a> {
         Ok(all)
     }
 
+    /// Asks the mirror for one small file, to see if it answers; gives what apt said if it does not.
+    pub fn reach(&self) -> Result<(), AptError> {
+        let conf = self.configure(Sources::Roots)?;
+        let (_, suite) = ROOT_SUITES[0];
+        let url = format!("{}/dists/{suite}/Release", self.mirror.debian);
+        let call = self.host.call("/usr/lib/apt/apt-helper").env("APT_CONFIG", &conf);
+        let call =
+            call.args(["-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=0", "download-file"]);
+        let asked = call.arg(url).arg(self.store.temporary().join("reach")).run(&self.log("reach"));
+        Ok(asked?)
+    }
+
     /// Makes sure that `files` lie in the store, whole, and gives their paths in the same order.
     pub fn fetch(&self, files: &[RemoteFile]) -> Result<Vec<PathBuf>, AptError> {
         let place = |file: &RemoteFile| self.store.files().join(file.stored_name());

@@ -28,7 +28,7 @@ pub(crate) const MANIFEST: &str = "artifact.json";
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder of the store cannot be used.
-    #[error("failed to use the store at `{}`: {source}; set {STORE_VARIABLE} to a writable folder", path.display())]
+    #[error("failed to use the store at `{}`: {source}; name a writable folder by --store or {STORE_VARIABLE}", path.display())]
     Unusable {
         /// The folder.
         path: PathBuf,
@@ -97,11 +97,11 @@ impl Artifact {
 }
 
 impl Store {
-    /// Where the store is, by the environment.
+    /// Where the store is unless the user says otherwise.
     pub fn default_root() -> Result<PathBuf, StoreError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        variable(STORE_VARIABLE)
-            .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("md-regress")))
+        variable("XDG_CACHE_HOME")
+            .map(|cache| cache.join("md-regress"))
             .or_else(|| variable("HOME").map(|home| home.join(".cache/md-regress")))
             .ok_or(StoreError::NoPlace)
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
 use vm_images::kernel_spec::KernelSpec;
+use vm_images::store::STORE_VARIABLE;
 
 use crate::select::Selection;
 use crate::test;
@@ -14,12 +15,25 @@ use crate::vm::accel::AccelChoice;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = crate::exit::HELP)]
 pub(crate) struct Cli {
-    /// Base of the Debian archive (…/debian); else the one of the host's own package configuration
-    #[arg(long, global = true, value_name = "URL", env = "MD_REGRESS_MIRROR")]
-    pub(crate) mirror: Option<String>,
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What all commands understand.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GlobalOptions {
+    /// Base of the Debian archive (…/debian); else the one of the host's own package configuration
+    #[arg(long, global = true, value_name = "URL", env = "MD_REGRESS_MIRROR")]
+    pub(crate) mirror: Option<String>,
+    /// Folder that images are kept in (default: ~/.cache/md-regress)
+    #[arg(long, global = true, value_name = "DIR", env = STORE_VARIABLE)]
+    pub(crate) store: Option<PathBuf>,
+    /// `private` for one of md-regress's own, or a program; else the host's if it is 9.0 or newer
+    #[arg(long, global = true, value_name = "QEMU", env = "MD_REGRESS_QEMU")]
+    pub(crate) qemu: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +66,27 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cargo xtask update --dry-run\n  cargo xtask update --kernel deb:7.3      pin this branch, too"
     )]
     Update(UpdateOptions),
+    /// Say what is there, what is missing, and what was chosen and why
+    #[command(
+        after_help = "Takes the options of `test`, to show what they come to.\n\nExamples:\n  cargo xtask doctor\n  cargo xtask doctor --accel kvm"
+    )]
+    Doctor {
+        #[command(flatten)]
+        run: RunOptions,
+    },
+    /// Free disk space; without an option, say what each would free
+    #[command(
+        after_help = "Examples:\n  cargo xtask clean                     what there is\n  cargo xtask clean --snapshots\n  cargo xtask clean --runs --keep 20    all runs but the newest 20\n  cargo xtask clean --all --dry-run"
+    )]
+    Clean(CleanOptions),
+    /// Print what a shell needs to complete our options
+    #[command(
+        after_help = "Examples:\n  source <(cargo xtask completions bash)\n  cargo xtask completions fish >~/.config/fish/completions/xtask.fish"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
     /// Run the project's own tests: exactly what CI runs
     #[command(
         after_help = "Examples:\n  cargo xtask selftest\n  cargo xtask selftest --no-vm        formatting, lints, unit tests\n  cargo xtask selftest --only-vm -f kill   one check on real QEMU"
@@ -113,6 +148,37 @@ pub(crate) enum BenchCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CleanOptions {
+    /// Guests to restore
+    #[arg(long)]
+    pub(crate) snapshots: bool,
+    /// Roots, guest images, kernels
+    #[arg(long)]
+    pub(crate) images: bool,
+    /// Fetched packages
+    #[arg(long)]
+    pub(crate) downloads: bool,
+    /// All of these
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Old runs, which cannot be made again; never by --all
+    #[arg(long)]
+    pub(crate) runs: bool,
+    /// Newest runs that stay
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) keep: usize,
+    /// Folder of the runs
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also while another md-regress uses the store
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct UpdateOptions {
     /// Branches to pin beside those that are pinned
     #[arg(long = "kernel", value_name = "SPEC", default_values = ["deb:6.1", "deb:6.12"])]
@@ -167,6 +233,13 @@ impl SelectionOptions {
 pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+/// How tests are run.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
     /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
     /// newest), or deb:RELEASE; may be given several times
     #[arg(
@@ -176,34 +249,34 @@ pub(crate) struct TestOptions {
         env = "MD_REGRESS_KERNEL",
         value_delimiter = ','
     )]
-    kernels: Vec<KernelSpec>,
+    pub(crate) kernels: Vec<KernelSpec>,
     /// Suite to take tests from
-    #[arg(long, default_value = "lvm2")]
-    suite: String,
+    #[arg(long, default_value = "lvm2", env = "MD_REGRESS_SUITE")]
+    pub(crate) suite: String,
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
-    accel: AccelChoice,
+    pub(crate) accel: AccelChoice,
     /// Boot each VM instead of restoring it from a snapshot that was saved after one boot
     #[arg(long)]
-    no_snapshot: bool,
+    pub(crate) no_snapshot: bool,
     /// VMs at a time (default: as many as the processors bear)
-    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    n_vms: Option<u16>,
+    #[arg(short = 'j', long = "jobs", value_name = "N", env = "MD_REGRESS_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) n_vms: Option<u16>,
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 impl From<TestOptions> for test::Options {
     fn from(options: TestOptions) -> Self {
         test::Options {
-            kernels: options.kernels,
-            suite: options.suite,
+            kernels: options.run.kernels,
+            suite: options.run.suite,
             selection: options.selection.into_selection(),
-            accel: options.accel,
-            n_vms: options.n_vms.map(usize::from),
-            out: options.out,
-            snapshots: !options.no_snapshot,
+            accel: options.run.accel,
+            n_vms: options.run.n_vms.map(usize::from),
+            out: options.run.out,
+            snapshots: !options.run.no_snapshot,
             change: None,
         }
     }

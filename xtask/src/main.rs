@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod config;
 mod console;
 mod exit;
 mod prepare;
@@ -18,24 +19,36 @@ mod vm;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
 use vm_images::progress::Progress;
 
 use crate::cli::{Cli, Command};
+use crate::config::Config;
 use crate::exit::{Exit, UsageError};
 use crate::session::Session;
 use crate::terminal::Terminal;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let terminal = Arc::new(Terminal::detect());
+    let config = Config::load();
+    let command = Cli::command();
+    let command = match &config {
+        Ok(Some(config)) => config.apply(command),
+        Ok(None) | Err(_) => command,
+    };
+    // Ends the process by itself for `--help`, `--version` and what makes no sense.
+    let matches = command.get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Command::Janitor { folder } = &cli.command {
         let served = vm_images::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();
-    let terminal = Arc::new(Terminal::detect());
-    let result = signals::install(&cancel).and_then(|()| run(cli, &cancel, &terminal));
+    let result = config.and_then(|config| {
+        signals::install(&cancel)?;
+        run(cli, &matches, config.as_ref(), &cancel, &terminal)
+    });
     terminal.end_step();
     match result {
         Ok(exit) => exit.into(),
@@ -50,8 +63,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Exit> {
-    let session = Session::open(cancel, Arc::clone(terminal), cli.mirror)?;
+fn run(
+    cli: Cli,
+    matches: &ArgMatches,
+    config: Option<&Config>,
+    cancel: &Cancel,
+    terminal: &Arc<Terminal>,
+) -> anyhow::Result<Exit> {
+    if let Command::Completions { shell } = cli.command {
+        return Ok(commands::completions::run(shell));
+    }
+    let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
         Command::Test(options) => commands::test::run(&session, &options.into()),
         Command::Bench(command) => commands::bench::run(&session, &command),
@@ -60,10 +82,17 @@ fn run(cli: Cli, cancel: &Cancel, terminal: &Arc<Terminal>) -> anyhow::Result<Ex
         Command::List { suite, selection, verbose } => {
             commands::list::run(&session, &suite, &selection.into_selection(), verbose)
         }
+        Command::Doctor { run } => {
+            let matches = matches.subcommand().map_or(matches, |(_, below)| below);
+            commands::doctor::run(&session, &run, matches, config)
+        }
+        Command::Clean(options) => commands::clean::run(&session, &options),
         Command::Image => commands::image::make(&session),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),
-        Command::Janitor { .. } => unreachable!("served before a session was opened"),
+        Command::Janitor { .. } | Command::Completions { .. } => {
+            unreachable!("served before a session was opened")
+        }
     }
 }
 
@@ -83,7 +112,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

@@ -107,38 +107,15 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
     Ok(folder.join(TARGET).join("guest/guest-agent"))
 }
 
-/// The host's QEMU if it is new enough, else the tools root's. `MD_REGRESS_QEMU` forces one:
-/// `private`, or a path.
-fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
-    let wanted = std::env::var("MD_REGRESS_QEMU").unwrap_or_default();
-    let log = session.store.temporary().join("qemu-version.log");
-    let version_of = |program: &str| session.host.call(program).arg("--version").read(&log);
-    if wanted != "private" {
-        let program = if wanted.is_empty() { "qemu-system-x86_64" } else { &wanted };
-        match version_of(program).ok().and_then(|text| Some((parse_version(&text)?, text))) {
-            Some((version, text)) if version >= HOST_QEMU_MIN => {
-                return Ok(Qemu {
-                    command: vec![program.into()],
-                    firmware: vec![],
-                    version: first_line(&text),
-                });
-            }
-            Some(_) | None if wanted.is_empty() => {}
-            Some((version, _)) => {
-                let (major, minor) = HOST_QEMU_MIN;
-                bail!(
-                    "QEMU `{wanted}` is {}.{}, older than {major}.{minor}; unset MD_REGRESS_QEMU",
-                    version.0,
-                    version.1
-                )
-            }
-            None => bail!(
-                "MD_REGRESS_QEMU names `{wanted}`, which is no QEMU that runs; unset it, or say `private`"
-            ),
-        }
+/// The QEMU that was asked for (`private`, or a program); else the host's if it is new enough, else
+/// the tools root's.
+pub(crate) fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
+    if let Some(qemu) = find_qemu_on_host(session)? {
+        return Ok(qemu);
     }
     let tools = images.tools()?;
     let command = tools.command("usr/bin/qemu-system-x86_64");
+    let log = session.store.temporary().join("qemu-version.log");
     let text = tools.call(&session.host, "usr/bin/qemu-system-x86_64").arg("--version").read(&log)?;
     let share = tools.root().join("usr/share");
     Ok(Qemu {
@@ -146,6 +123,36 @@ fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
         firmware: vec![share.join("qemu"), share.join("seabios")],
         version: first_line(&text),
     })
+}
+
+/// The host's QEMU, if it is one that we can use; an error if the one that was asked for is not.
+pub(crate) fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
+    let wanted = session.options.qemu.clone().unwrap_or_default();
+    let log = session.store.temporary().join("qemu-version.log");
+    let version_of = |program: &str| session.host.call(program).arg("--version").read(&log);
+    if wanted != "private" {
+        let program = if wanted.is_empty() { "qemu-system-x86_64" } else { &wanted };
+        match version_of(program).ok().and_then(|text| Some((parse_version(&text)?, text))) {
+            Some((version, text)) if version >= HOST_QEMU_MIN => {
+                return Ok(Some(Qemu {
+                    command: vec![program.into()],
+                    firmware: vec![],
+                    version: first_line(&text),
+                }));
+            }
+            Some(_) | None if wanted.is_empty() => {}
+            Some((version, _)) => {
+                let (major, minor) = HOST_QEMU_MIN;
+                bail!(
+                    "QEMU `{wanted}` is {}.{}, older than {major}.{minor}; --qemu private takes one of md-regress's own",
+                    version.0,
+                    version.1
+                )
+            }
+            None => bail!("`{wanted}` is no QEMU that runs; --qemu private takes one of md-regress's own"),
+        }
+    }
+    Ok(None)
 }
 
 fn first_line(text: &str) -> String {

@@ -13,6 +13,7 @@ use vm_images::lock::Lock;
 use vm_images::mirror::Mirror;
 use vm_images::store::Store;
 
+use crate::cli::GlobalOptions;
 use crate::terminal::Terminal;
 
 /// Name of the hidden command that [`Janitor`] runs.
@@ -23,27 +24,32 @@ pub(crate) struct Session {
     pub(crate) host: Host,
     pub(crate) store: Store,
     pub(crate) terminal: Arc<Terminal>,
-    mirror: Option<String>,
+    /// What the user asked for.
+    pub(crate) options: GlobalOptions,
     /// Last, so that it cleans up after everything else is gone.
     _janitor: Arc<Janitor>,
 }
 
 impl Session {
     /// Opens the store and starts its janitor.
-    pub(crate) fn open(cancel: &Cancel, terminal: Arc<Terminal>, mirror: Option<String>) -> Result<Self> {
-        let store = Store::open(&Store::default_root()?)?;
+    pub(crate) fn open(cancel: &Cancel, terminal: Arc<Terminal>, options: GlobalOptions) -> Result<Self> {
+        let root = match &options.store {
+            Some(root) => root.clone(),
+            None => Store::default_root()?,
+        };
+        let store = Store::open(&root)?;
         let program = std::env::current_exe().context("failed to find our own program")?;
         let janitor = Janitor::start(&program, &[JANITOR_COMMAND], store.temporary())
             .context("failed to start the janitor of temporary files")?;
         let janitor = Arc::new(janitor);
         let host =
             Host::new(cancel.clone()).watched_by(Arc::clone(&janitor)).keep_logs(store.root().join("logs"));
-        Ok(Session { host, store, terminal, mirror, _janitor: janitor })
+        Ok(Session { host, store, terminal, options, _janitor: janitor })
     }
 
     /// Debian's archives, by the host's mirror or the one that was given.
     pub(crate) fn apt(&self) -> Result<Apt<'_>> {
-        let mirror = Mirror::detect(self.mirror.as_deref())?;
+        let mirror = Mirror::detect(self.options.mirror.as_deref())?;
         Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
     }
 

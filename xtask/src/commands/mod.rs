@@ -1,6 +1,9 @@
 //! One file a command: each turns parsed options into calls, and says what came of them.
 
 pub(crate) mod bench;
+pub(crate) mod clean;
+pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod list;

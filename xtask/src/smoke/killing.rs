@@ -61,6 +61,8 @@ impl RunningTest {
         // Were we killed ourselves, it would go on for minutes.
         die_with_parent(&mut command);
         let child = command
+            .arg("--store")
+            .arg(session.store.root())
             .args(["test", "--suite", "canary", "must-stay-alive", "--out"])
             .arg(&out.0)
             .stdin(Stdio::null())

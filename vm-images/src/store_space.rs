@@ -1,6 +1,7 @@
-//! Keeps one kind of artifact within bounds: those that were used least recently go first.
+//! What the store takes of the disk: says it, and takes less.
 //!
-//! Only for kinds that are cheap to make again and that nobody needs to stay once they are open.
+//! Whatever is removed is made again when it is needed. Deliberately not here: whose turn it is to go, but
+//! for kinds that are kept within bounds ([`Store::shrink`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,41 @@ impl Store {
         }
     }
 
+    /// What lies in the store: artifacts by kind, and the folders for other things (`files`, `logs`, …).
+    pub fn inventory(&self) -> Vec<Stock> {
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut all: Vec<_> = folders
+            .map(|entry| {
+                let dir = entry.path();
+                let n_items = fs::read_dir(&dir).map_or(0, |entries| entries.flatten().count());
+                Stock {
+                    kind: entry.file_name().to_string_lossy().into_owned(),
+                    n_items,
+                    bytes: bytes_of(&dir),
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| a.kind.cmp(&b.kind));
+        all
+    }
+
+    /// Removes everything of `kind`.
+    pub fn remove_all(&self, kind: &str) {
+        let entries = fs::read_dir(self.root().join(kind)).into_iter().flatten().flatten();
+        for entry in entries {
+            self.make_vanish(&entry.path());
+        }
+    }
+
+    /// Other processes that have the store open now.
+    pub fn n_others(&self) -> usize {
+        let entries = fs::read_dir(self.root().join("tmp")).into_iter().flatten().flatten();
+        let others = entries.filter(|entry| entry.path() != self.temporary());
+        let is_locked = |path: PathBuf| File::open(path).is_ok_and(|alive| alive.try_lock().is_err());
+        others.filter(|entry| is_locked(entry.path().join(".alive"))).count()
+    }
+
     /// Removes the artifact of `kind` made from `inputs`, if there is one.
     pub fn remove<'a>(&self, kind: &str, inputs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.make_vanish(&self.place(kind, &Digest::of_inputs(inputs)));
@@ -52,6 +88,23 @@ impl Store {
     }
 }
 
+/// Things of one kind in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stock {
+    /// `guest`, `kernel`, `snapshots`, …; the folder's name.
+    pub kind: String,
+    /// How many.
+    pub n_items: usize,
+    /// What they take of the disk.
+    pub bytes: u64,
+}
+
+/// What a tree takes of the disk, which for sparse files is less than their length.
+pub fn bytes_of(dir: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(dir).into_iter().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum()
+}
+
 struct Kept {
     dir: PathBuf,
     used: SystemTime,
@@ -61,9 +114,7 @@ struct Kept {
 impl Kept {
     fn look_at(dir: PathBuf) -> Self {
         let used = fs::metadata(dir.join(MANIFEST)).and_then(|data| data.modified());
-        let files = walkdir::WalkDir::new(&dir).into_iter().flatten();
-        let bytes = files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum();
-        Kept { dir, used: used.unwrap_or(SystemTime::UNIX_EPOCH), bytes }
+        Kept { used: used.unwrap_or(SystemTime::UNIX_EPOCH), bytes: bytes_of(&dir), dir }
     }
 }
 
@@ -100,5 +151,20 @@ mod tests {
         assert!(all[2].dir.exists(), "what is within bounds stays");
         store.remove("kind", [("name", "a")]);
         assert!(store.find("kind", [("name", "a")]).is_none());
+        let stock = store.inventory().into_iter().find(|stock| stock.kind == "kind").unwrap();
+        assert!(stock.n_items == 1 && stock.bytes >= 100_000, "{stock:?}");
+        store.remove_all("kind");
+        assert!(!all[2].dir.exists());
+    }
+
+    #[test]
+    fn who_else_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert_eq!(store.n_others(), 0);
+        let other = Store::open(root.path()).unwrap();
+        assert_eq!(store.n_others(), 1);
+        drop(other);
+        assert_eq!(store.n_others(), 0);
     }
 }

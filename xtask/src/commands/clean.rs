@@ -1,0 +1,104 @@
+//! `cargo xtask clean`: frees disk space. Says what there is unless told what to remove; whatever goes
+//! is made again when it is needed, but for runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use vm_images::store_space::bytes_of;
+
+use crate::cli::CleanOptions;
+use crate::exit::{Exit, usage};
+use crate::session::{Session, workspace};
+use crate::terminal::outln;
+
+/// What the store holds, by the option that removes it.
+const KINDS: [(&str, &[&str], &str); 3] = [
+    ("--snapshots", &["snapshots"], "guests to restore; each takes one boot to make again"),
+    (
+        "--images",
+        &["tools", "build", "guest", "lvm2", "mdadm", "kernel", "initramfs", "apt", "probes", "logs", "pins"],
+        "roots, guest image, kernels; about two minutes to make again",
+    ),
+    ("--downloads", &["files"], "packages as they were fetched"),
+];
+
+pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
+    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    let chosen =
+        [options.snapshots || options.all, options.images || options.all, options.downloads || options.all];
+    let runs = old_runs(&out, options.keep)?;
+    let n_others = session.store.n_others();
+    if chosen.contains(&true) && n_others > 0 && !options.force {
+        return Err(usage(anyhow::anyhow!(
+            "the store is in use by {n_others} other md-regress; wait for it, or use --force"
+        )));
+    }
+    let stock = session.store.inventory();
+    let mut is_anything_chosen = options.runs;
+    for ((option, kinds, meaning), chosen) in KINDS.into_iter().zip(chosen) {
+        let of_kind = stock.iter().filter(|stock| kinds.contains(&stock.kind.as_str()));
+        let bytes: u64 = of_kind.map(|stock| stock.bytes).sum();
+        is_anything_chosen |= chosen;
+        if chosen && !options.dry_run {
+            kinds.iter().for_each(|kind| session.store.remove_all(kind));
+        }
+        line(option, bytes, chosen, options.dry_run, meaning);
+    }
+    let bytes = runs.iter().map(|run| bytes_of(run)).sum();
+    if options.runs && !options.dry_run {
+        for run in &runs {
+            fs::remove_dir_all(run).with_context(|| format!("failed to remove run `{}`", run.display()))?;
+        }
+    }
+    let meaning = format!("runs in {}, but for the newest {}: {}", out.display(), options.keep, runs.len());
+    line("--runs", bytes, options.runs, options.dry_run, &meaning);
+    outln!("store: {}", session.store.root().display());
+    if !is_anything_chosen {
+        session.terminal.say("nothing was removed: say what by an option");
+    }
+    Ok(Exit::Passed)
+}
+
+fn line(option: &str, bytes: u64, chosen: bool, dry_run: bool, meaning: &str) {
+    let done = match (chosen, dry_run) {
+        (true, false) => "removed",
+        (true, true) => "would go",
+        (false, _) => "",
+    };
+    outln!("{option:<12} {:>8} MB  {done:<8}  {meaning}", bytes / 1_000_000);
+}
+
+/// Runs but for the newest `keep`, oldest first: their names are times. Only what holds events is a run.
+fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", out.display())),
+    };
+    let is_run = |path: &PathBuf| !path.is_symlink() && path.join("events.jsonl").is_file();
+    let mut runs: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_run).collect();
+    runs.sort();
+    runs.truncate(runs.len().saturating_sub(keep));
+    Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_runs_go() {
+        let out = tempfile::tempdir().unwrap();
+        for name in ["2026-01-01T00-00-00Z", "2026-01-02T00-00-00Z", "2026-01-03T00-00-00Z"] {
+            fs::create_dir(out.path().join(name)).unwrap();
+            fs::write(out.path().join(name).join("events.jsonl"), "").unwrap();
+        }
+        fs::create_dir(out.path().join("0-not-a-run")).unwrap();
+        std::os::unix::fs::symlink("2026-01-03T00-00-00Z", out.path().join("latest")).unwrap();
+        assert_eq!(old_runs(out.path(), 1).unwrap().len(), 2);
+        assert_eq!(old_runs(out.path(), 2).unwrap(), [out.path().join("2026-01-01T00-00-00Z")]);
+        assert!(old_runs(out.path(), 9).unwrap().is_empty());
+        assert!(old_runs(&out.path().join("none"), 0).unwrap().is_empty());
+    }
+}

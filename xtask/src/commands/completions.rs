@@ -1,0 +1,44 @@
+//! `cargo xtask completions`: what a shell needs to complete our options.
+//!
+//! Shells complete `cargo`, not `cargo xtask`. For bash, what is printed wraps the completion that
+//! `cargo` has; for other shells it completes a function `xtask`, which is printed with it.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+use crate::terminal::out;
+
+/// Completes `cargo xtask …` in bash, and leaves the rest of `cargo` to whoever did it before.
+const BASH: &str = r#"
+_cargo_before_xtask=$(complete -p cargo 2>/dev/null | sed -n 's/.*-F \([^ ]*\) .*/\1/p')
+_cargo_with_xtask() {
+    if [[ ${COMP_WORDS[1]} == xtask && $COMP_CWORD -gt 1 ]]; then
+        COMP_WORDS=("${COMP_WORDS[@]:1}")
+        COMP_CWORD=$((COMP_CWORD - 1))
+        _xtask xtask "$2" "$3"
+    elif [[ -n $_cargo_before_xtask ]]; then
+        "$_cargo_before_xtask" "$@"
+    fi
+}
+complete -F _cargo_with_xtask -o bashdefault -o default cargo
+"#;
+
+/// The function that other shells complete.
+const FUNCTION: &str = "\nxtask() { cargo xtask \"$@\"; }\n";
+const FUNCTION_FISH: &str = "\nfunction xtask; cargo xtask $argv; end\n";
+
+pub(crate) fn run(shell: Shell) -> Exit {
+    let mut script = Vec::new();
+    let mut command = Cli::command().name("xtask").bin_name("xtask");
+    clap_complete::generate(shell, &mut command, "xtask", &mut script);
+    out(&String::from_utf8_lossy(&script));
+    out(match shell {
+        Shell::Bash => BASH,
+        Shell::Zsh | Shell::Elvish => FUNCTION,
+        Shell::Fish => FUNCTION_FISH,
+        _ => "",
+    });
+    Exit::Passed
+}

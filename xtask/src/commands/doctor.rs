@@ -1,0 +1,263 @@
+//! `cargo xtask doctor`: what is there, what is missing, what was chosen and why. Looks and makes nothing.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use crate::cli::RunOptions;
+use crate::config::{self, Config};
+use crate::exit::Exit;
+use crate::prepare;
+use crate::session::{Session, workspace};
+use crate::terminal::outln;
+use crate::vm::accel::{KvmAnswer, choose, kvm_works};
+
+/// Programs of the host that making images takes, with the Debian package that has each.
+const PROGRAMS: [(&str, &str); 9] = [
+    ("apt-get", "apt"),
+    ("apt-config", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+    ("chroot", "coreutils"),
+    ("cp", "coreutils"),
+    ("git", "git"),
+    ("gcc", "gcc"),
+];
+
+/// Disk space that an empty store needs, bytes.
+const STORE_BYTES: u64 = 3 << 30;
+/// Memory that one VM of the lvm2 suite needs, MiB.
+const VM_MIB: u64 = 2500;
+
+/// Settings of a run, as flags, with their ids in clap.
+const SETTINGS: [(&str, &str); 9] = [
+    ("kernel", "kernels"),
+    ("suite", "suite"),
+    ("accel", "accel"),
+    ("no-snapshot", "no_snapshot"),
+    ("jobs", "n_vms"),
+    ("out", "out"),
+    ("store", "store"),
+    ("qemu", "qemu"),
+    ("mirror", "mirror"),
+];
+
+/// What was found out, and if `test` can do without.
+enum Finding {
+    Good(String),
+    /// Slower, or made when needed.
+    Note(String),
+    Bad(String),
+}
+
+pub(crate) fn run(
+    session: &Session,
+    options: &RunOptions,
+    matches: &ArgMatches,
+    config: Option<&Config>,
+) -> Result<Exit> {
+    outln!("settings (flags beat environment beat {})", config::FILE);
+    for (name, id) in SETTINGS {
+        let (value, source) = setting(matches, config, id);
+        outln!("  {name:<12} {value:<32} {source}");
+    }
+    let mut n_bad = 0;
+    outln!("\nhost");
+    for (what, finding) in host(session) {
+        n_bad += show(what, &finding);
+    }
+    outln!("\nwhat runs guests");
+    for (what, finding) in machine(session, options) {
+        n_bad += show(what, &finding);
+    }
+    outln!("\nstore");
+    for stock in session.store.inventory() {
+        if !["locks", "tmp"].contains(&stock.kind.as_str()) && stock.n_items > 0 {
+            outln!("  {:<12} {:>5}  {:>6} MB", stock.kind, stock.n_items, stock.bytes / 1_000_000);
+        }
+    }
+    match n_bad {
+        0 => outln!("\n`cargo xtask test` can run here"),
+        1 => outln!("\n1 thing keeps `cargo xtask test` from running here"),
+        n => outln!("\n{n} things keep `cargo xtask test` from running here"),
+    }
+    Ok(if n_bad == 0 { Exit::Passed } else { Exit::Infra })
+}
+
+fn show(what: &str, finding: &Finding) -> u32 {
+    let (word, text, n_bad) = match finding {
+        Finding::Good(text) => ("ok", text, 0),
+        Finding::Note(text) => ("note", text, 0),
+        Finding::Bad(text) => ("MISSING", text, 1),
+    };
+    outln!("  {word:<8} {what}: {text}");
+    n_bad
+}
+
+/// A setting's value, and what it comes from.
+fn setting(matches: &ArgMatches, config: Option<&Config>, id: &str) -> (String, String) {
+    let values = matches.get_raw_occurrences(id).into_iter().flatten().flatten();
+    let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+    let value = if values.is_empty() { "-".to_owned() } else { values.join(" ") };
+    let source = match matches.value_source(id) {
+        Some(ValueSource::CommandLine) => "flag".to_owned(),
+        Some(ValueSource::EnvVariable) => "environment".to_owned(),
+        Some(_) | None => {
+            config.and_then(|config| config.place_of(id)).unwrap_or_else(|| "default".to_owned())
+        }
+    };
+    (value, source)
+}
+
+fn host(session: &Session) -> Vec<(&'static str, Finding)> {
+    let mut all = Vec::new();
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown");
+    let facts = prepare::host_facts();
+    let fact = |name: &str| facts.get(name).cloned().unwrap_or_default();
+    all.push((
+        "system",
+        if cfg!(target_arch = "x86_64") {
+            Finding::Good(format!("{}, kernel {}", name.trim_matches('"'), fact("kernel")))
+        } else {
+            Finding::Bad(format!("{name} is not x86_64; see \"Other hosts\" in README.md"))
+        },
+    ));
+    let available = prepare::memory_available_mib().unwrap_or(0);
+    let machine = format!("{} processors, {} MiB of memory available", fact("cpus"), available);
+    all.push((
+        "machine",
+        if available >= VM_MIB {
+            Finding::Good(machine)
+        } else {
+            Finding::Bad(format!("{machine}; a VM of the lvm2 suite takes {VM_MIB}"))
+        },
+    ));
+    all.push(("disk", disk(session)));
+    let absent: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !is_program(program)).collect();
+    all.push((
+        "programs",
+        if absent.is_empty() {
+            Finding::Good(PROGRAMS.map(|(program, _)| program).join(", "))
+        } else {
+            let absent: Vec<_> =
+                absent.iter().map(|(program, package)| format!("{program} (package {package})")).collect();
+            Finding::Bad(format!("no {}", absent.join(", ")))
+        },
+    ));
+    all.push(("namespaces", namespaces(session)));
+    all.push(("mirror", mirror(session)));
+    all
+}
+
+fn disk(session: &Session) -> Finding {
+    let root = session.store.root();
+    let free = rustix::fs::statvfs(root).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
+    let is_filled = session.store.inventory().iter().any(|stock| stock.kind == "guest" && stock.n_items > 0);
+    let text = format!("{} MB free at {}", free / 1_000_000, root.display());
+    if is_filled || free >= STORE_BYTES {
+        Finding::Good(text)
+    } else {
+        Finding::Bad(format!("{text}; an empty store takes {} MB", STORE_BYTES / 1_000_000))
+    }
+}
+
+fn is_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into);
+    std::env::split_paths(&path).chain(more).any(|folder| folder.join(name).is_file())
+}
+
+/// How roots can be entered; the same ways as `vm-images` tries when it must.
+fn namespaces(session: &Session) -> Finding {
+    let log = session.store.temporary().join("doctor.log");
+    let try_it = |more: &[&str]| {
+        let call = session.host.call("unshare").args(["--mount", "--pid", "--fork"]).args(more);
+        call.arg("true").run(&log).is_ok()
+    };
+    match (rustix::process::geteuid().is_root(), try_it(&[]), try_it(&["--user", "--map-root-user"])) {
+        (true, true, _) => Finding::Good("as root".into()),
+        (true, false, _) => Finding::Note("forbidden; plain chroot is used instead".into()),
+        (false, _, true) => Finding::Good("user namespaces".into()),
+        (false, _, false) => Finding::Bad(
+            "user namespaces are forbidden: allow them (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
+             kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+                .into(),
+        ),
+    }
+}
+
+fn mirror(session: &Session) -> Finding {
+    let apt = match session.apt() {
+        Ok(apt) => apt,
+        Err(error) => return Finding::Bad(format!("{error:#}")),
+    };
+    let what = format!("{} (from {})", apt.mirror().debian, apt.mirror().from);
+    match apt.reach() {
+        Ok(()) => Finding::Good(format!("{what} answers")),
+        Err(error) => {
+            let why = error.to_string();
+            let why = why.lines().find(|line| line.trim_start().starts_with("E: ")).unwrap_or("no answer");
+            Finding::Note(format!(
+                "{what} does not answer: {}; what the store lacks cannot be fetched",
+                why.trim()
+            ))
+        }
+    }
+}
+
+fn machine(session: &Session, options: &RunOptions) -> Vec<(&'static str, Finding)> {
+    let mut all = Vec::new();
+    let has_tools = session.store.inventory().iter().any(|stock| stock.kind == "tools" && stock.n_items > 0);
+    let qemu = match prepare::find_qemu_on_host(session) {
+        Ok(Some(qemu)) => Some(qemu),
+        // Only if it is there already: a doctor looks.
+        Ok(None) if has_tools => {
+            let apt = session.apt();
+            apt.and_then(|apt| prepare::find_qemu(session, &session.images(&apt)?)).ok()
+        }
+        Ok(None) => None,
+        Err(error) => {
+            all.push(("QEMU", Finding::Bad(format!("{error:#}"))));
+            return all;
+        }
+    };
+    let Some(qemu) = qemu else {
+        all.push((
+            "QEMU",
+            Finding::Note("none here; a private one is fetched when it is needed (50 MB)".into()),
+        ));
+        return all;
+    };
+    let program = qemu.command.last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    all.push(("QEMU", Finding::Good(format!("{} ({program})", qemu.version))));
+    let cache = session.store.root().join("probes");
+    let unknown = "nobody has tried to boot a guest under it yet; the next run does";
+    let kvm = || kvm_works(&cache, &qemu.version, false, || KvmAnswer::Unclear { why: unknown.into() });
+    all.push((
+        "accelerator",
+        match choose(options.accel, kvm) {
+            Ok(chosen) => Finding::Good(format!("{} ({})", chosen.accel, chosen.reason)),
+            Err(error) if error.to_string().contains(unknown) => Finding::Note(error.to_string()),
+            Err(error) => Finding::Bad(error.to_string()),
+        },
+    ));
+    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    all.push(("runs", writable(&out)));
+    all
+}
+
+fn writable(folder: &Path) -> Finding {
+    let nearest = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    match tempfile::Builder::new().prefix(".doctor-").tempfile_in(nearest) {
+        Ok(_) => Finding::Good(format!("written to {}", folder.display())),
+        Err(error) => Finding::Bad(format!(
+            "cannot be written to {}: {error}; --out names another folder",
+            folder.display()
+        )),
+    }
+}
