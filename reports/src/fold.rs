@@ -104,7 +104,7 @@ impl Fold {
     }
 
     fn planned(&mut self, planned: PlannedAttempt) {
-        let PlannedAttempt { attempt: number, test, kernel_idx, dir } = planned;
+        let PlannedAttempt { attempt: number, test, kernel_idx, dir, again } = planned;
         if self.record.places.contains_key(&number) {
             self.record.add_oddity(format!("attempt {number} was planned twice; the first plan stands"));
             return;
@@ -115,6 +115,7 @@ impl Fold {
             test,
             kernel_idx,
             dir,
+            again,
             state: AttemptState::NotStarted,
             ready_after_ms: None,
             guest: None,

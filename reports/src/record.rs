@@ -99,6 +99,8 @@ pub struct Attempt {
     pub kernel_idx: u32,
     /// Folder of its logs, relative to the run's.
     pub dir: String,
+    /// Words of a command line that try it again, beside kernel and accelerator.
+    pub again: Vec<String>,
     /// How far it came.
     pub state: AttemptState,
     /// From starting QEMU to the agent's answer, milliseconds.

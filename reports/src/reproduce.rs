@@ -10,12 +10,15 @@ pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
     if let Some(machine) = &record.machine {
         words.extend(["--accel", &machine.accel]);
     }
-    // The suite that is meant when none is named.
-    if attempt.test.suite() != "lvm2" {
-        words.extend(["--suite", attempt.test.suite()]);
-    }
     let test = attempt.test.to_string();
-    words.push(&test);
+    if attempt.again.is_empty() {
+        // The suite that is meant when none is named.
+        if attempt.test.suite() != "lvm2" {
+            words.extend(["--suite", attempt.test.suite()]);
+        }
+        words.push(&test);
+    }
+    words.extend(attempt.again.iter().map(String::as_str));
     Some(shell_line(&words))
 }
 
@@ -46,6 +49,16 @@ mod tests {
             command(&record, record.attempt(2).unwrap()).unwrap(),
             "cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg \
              lvm2:shell/lvconvert-raid-reshape.sh"
+        );
+    }
+
+    #[test]
+    fn what_a_name_alone_does_not_say_is_said() {
+        let mut record = RunRecord::from_events(testing::sample_events());
+        record.attempts[0].again = ["--script", "/my tests/x.sh"].map(str::to_owned).to_vec();
+        assert_eq!(
+            command(&record, &record.attempts[0]).unwrap(),
+            "cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg --script '/my tests/x.sh'"
         );
     }
 

@@ -88,6 +88,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
         test: test(name),
         kernel_idx: *kernel_idx,
         dir: format!("attempts/{:03}-{}", attempt_idx + 1, test(name).slug()),
+        again: vec![],
     });
     let mut events = vec![
         Event::RunStarted {
@@ -211,7 +212,8 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
     let test: TestId = format!("lvm2:{name}").parse().ok()?;
     let mut facts = facts(1000, &[]);
     facts.last_lines = lines.to_vec();
-    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir: format!("attempts/{detail}") };
+    let plan =
+        PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir: format!("attempts/{detail}"), again: vec![] };
     let mut events = sample_events();
     events.truncate(5);
     events.remove(3);
@@ -253,6 +255,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         test: TestId::new("lvm2", &name).unwrap(),
         kernel_idx,
         dir: format!("attempts/{attempt}"),
+        again: vec![],
     });
     let header: Vec<Event> = sample_events().into_iter().take(5).map(|record| record.event).collect();
     let event = prop_oneof![

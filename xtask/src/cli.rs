@@ -47,7 +47,7 @@ pub(crate) enum Command {
     )]
     List {
         /// Suite to show
-        #[arg(long, default_value = "lvm2")]
+        #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
         suite: String,
         #[command(flatten)]
         selection: SelectionOptions,
@@ -195,6 +195,8 @@ Examples:
   cargo xtask test 'lvconvert-raid-*'                names or globs, with or without shell/ and .sh
   cargo xtask test --tag reshape --exclude '*-load*'
   cargo xtask test -E 'lvcreate-raid.*'              a regular expression, searched in suite:name
+  cargo xtask test --flavour udev-vanilla lvcreate-raid
+  cargo xtask test --script hang.sh --script-needs ram=2G,disks=4x256M --kernel deb:6.1 --kernel deb:6.12
 
 The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
 test's logs.";
@@ -233,6 +235,14 @@ impl SelectionOptions {
 pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
+    /// Run a script of your own as a test; may be given several times. It runs as LVM2's tests do: their
+    /// folder, environment, and exit contract (0 passed, 200 skipped)
+    #[arg(long = "script", value_name = "FILE")]
+    scripts: Vec<PathBuf>,
+    /// What the scripts need, for example ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456;
+    /// disks are named in $MD_REGRESS_DISKS. A script may say it itself: `# md-regress: disks=4x256M`
+    #[arg(long, value_name = "NEEDS", requires = "scripts")]
+    script_needs: Option<String>,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -251,8 +261,20 @@ pub(crate) struct RunOptions {
     )]
     pub(crate) kernels: Vec<KernelSpec>,
     /// Suite to take tests from
-    #[arg(long, default_value = "lvm2", env = "MD_REGRESS_SUITE")]
+    #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
     pub(crate) suite: String,
+    /// Flavour that tests are run in (lvm2's word for a set of variables); may be given several times
+    #[arg(long = "flavour", value_name = "NAME", env = "MD_REGRESS_FLAVOUR", value_delimiter = ',')]
+    pub(crate) flavours: Vec<String>,
+    /// Add to the kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) append: String,
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     pub(crate) accel: AccelChoice,
@@ -273,6 +295,10 @@ impl From<TestOptions> for test::Options {
             kernels: options.run.kernels,
             suite: options.run.suite,
             selection: options.selection.into_selection(),
+            flavours: options.run.flavours,
+            scripts: options.scripts,
+            script_needs: options.script_needs,
+            append: options.run.append,
             accel: options.run.accel,
             n_vms: options.run.n_vms.map(usize::from),
             out: options.run.out,

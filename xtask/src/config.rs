@@ -43,14 +43,17 @@ enum Kind {
     Accel,
     /// From 1 on.
     Count,
+    Texts,
 }
 
-const KEYS: [Key; 8] = [
+const KEYS: [Key; 10] = [
     Key { name: "mirror", id: "mirror", kind: Kind::Text },
     Key { name: "store", id: "store", kind: Kind::Path },
     Key { name: "qemu", id: "qemu", kind: Kind::Program },
     Key { name: "kernel", id: "kernels", kind: Kind::Kernels },
     Key { name: "suite", id: "suite", kind: Kind::Text },
+    Key { name: "flavour", id: "flavours", kind: Kind::Texts },
+    Key { name: "append", id: "append", kind: Kind::Text },
     Key { name: "accel", id: "accel", kind: Kind::Accel },
     Key { name: "jobs", id: "n_vms", kind: Kind::Count },
     Key { name: "out", id: "out", kind: Kind::Path },
@@ -206,6 +209,7 @@ fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, St
             },
             other => Err(format!("must be a number, not {}", article(other.type_str()))),
         },
+        Kind::Texts => texts(value),
     }
 }
 

@@ -7,6 +7,7 @@ mod console;
 mod exit;
 mod prepare;
 mod runner;
+mod script;
 mod select;
 mod session;
 mod signals;

@@ -49,6 +49,7 @@ impl BootKernel {
             ram_mib,
             vcpus,
             accel,
+            append: String::new(),
             restore: None,
             log: PathBuf::from("/dev/null"),
         }

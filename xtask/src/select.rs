@@ -10,7 +10,7 @@ use crate::suite::Suite;
 /// What was asked for. Patterns, expressions and tags each add tests; `exclude` takes away.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection {
-    /// `shell/x.sh`, `lvm2:shell/x.sh`, `x`, or globs of these.
+    /// `shell/x.sh`, `lvm2:shell/x.sh`, `x`, or globs of these; in a flavour with `@FLAVOUR` behind it.
     pub(crate) patterns: Vec<String>,
     /// Regular expressions, searched in `suite:name`.
     pub(crate) expressions: Vec<Regex>,
@@ -22,8 +22,12 @@ pub(crate) struct Selection {
 pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
     let patterns = compile(&selection.patterns)?;
     let exclude = compile(&selection.exclude)?;
-    let is_empty = patterns.is_empty() && selection.expressions.is_empty() && selection.tags.is_empty();
-    let tags = if is_empty { &suite.default_tags } else { &selection.tags };
+    for pattern in &patterns {
+        if let Some(flavour) = &pattern.flavour {
+            check_flavour(suite, flavour)?;
+        }
+    }
+    let tags = if selection.is_empty() { &suite.default_tags } else { &selection.tags };
     if let Some(tag) = tags.iter().find(|tag| !suite.tag_docs.contains_key(*tag)) {
         let known: Vec<_> = suite.tag_docs.keys().map(String::as_str).collect();
         bail!("suite `{}` has no tag `{tag}`; it has {}", suite.name, known.join(", "));
@@ -34,10 +38,14 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
     for (name, test) in &suite.tests {
         let id = TestId::new(&suite.name, name)?;
         let mut wanted = test.tags.iter().any(|tag| tags.contains(tag));
+        let mut flavours = Vec::new();
         for (pattern, used) in patterns.iter().zip(&mut used) {
             if pattern.matches(&id) {
                 *used = true;
-                wanted = true;
+                match &pattern.flavour {
+                    Some(flavour) => flavours.push(flavour),
+                    None => wanted = true,
+                }
             }
         }
         wanted |= selection.expressions.iter().any(|expression| expression.is_match(&id.to_string()));
@@ -50,8 +58,15 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
                 excluded = true;
             }
         }
-        if wanted && !excluded {
-            selected.push(id);
+        if !excluded {
+            flavours.sort();
+            flavours.dedup();
+            let flavoured = flavours.into_iter().map(|flavour| in_flavour(suite, &id, flavour));
+            let mut all = flavoured.collect::<Result<Vec<_>>>()?;
+            if wanted && !all.contains(&id) {
+                all.insert(0, id);
+            }
+            selected.extend(all);
         }
     }
     let unused =
@@ -70,8 +85,69 @@ pub(crate) fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>
     Ok(selected)
 }
 
+/// A test that was selected and is not run, with the reason.
+pub(crate) type LeftOut = (TestId, String);
+
+/// `tests` in each of `flavours`, but for those that are of one already; and those that cannot be, with
+/// the reason.
+pub(crate) fn in_flavours(
+    suite: &Suite,
+    tests: Vec<TestId>,
+    flavours: &[String],
+) -> Result<(Vec<TestId>, Vec<LeftOut>)> {
+    for flavour in flavours {
+        check_flavour(suite, flavour)?;
+    }
+    let mut all = Vec::new();
+    for test in tests {
+        if flavours.is_empty() || test.flavour().is_some() {
+            all.push(test);
+        } else {
+            for flavour in flavours {
+                all.push(in_flavour(suite, &test, flavour)?);
+            }
+        }
+    }
+    let mut left_out = Vec::new();
+    all.retain(|test| {
+        let flavour = test.flavour().or(suite.flavours.default.as_deref()).unwrap_or_default();
+        let objection = suite.flavours.objection(test.name(), flavour);
+        if let Some(reason) = &objection {
+            left_out.push((test.clone(), reason.clone()));
+        }
+        objection.is_none()
+    });
+    Ok((all, left_out))
+}
+
+/// The default flavour goes without saying.
+fn in_flavour(suite: &Suite, test: &TestId, flavour: &str) -> Result<TestId> {
+    let is_default = suite.flavours.default.as_deref() == Some(flavour);
+    Ok(if is_default { test.clone() } else { test.with_flavour(flavour)? })
+}
+
+fn check_flavour(suite: &Suite, flavour: &str) -> Result<()> {
+    let known = &suite.flavours.known;
+    if known.is_empty() {
+        bail!("suite `{}` has no flavours", suite.name);
+    }
+    if !known.iter().any(|name| name == flavour) {
+        bail!("suite `{}` has no flavour `{flavour}`; it has {}", suite.name, known.join(", "));
+    }
+    Ok(())
+}
+
+impl Selection {
+    /// True if it asks for nothing, so that the default is meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.expressions.is_empty() && self.tags.is_empty()
+    }
+}
+
 struct Pattern {
     glob: GlobMatcher,
+    /// Behind `@`.
+    flavour: Option<String>,
 }
 
 impl Pattern {
@@ -90,9 +166,13 @@ impl Pattern {
 
 fn compile(patterns: &[String]) -> Result<Vec<Pattern>> {
     let glob = |pattern: &String| {
-        let glob = GlobBuilder::new(pattern).build();
+        let (name, flavour) = match pattern.rsplit_once('@') {
+            Some((name, flavour)) => (name, Some(flavour.to_owned())),
+            None => (pattern.as_str(), None),
+        };
+        let glob = GlobBuilder::new(name).build();
         let glob = glob.with_context(|| format!("`{pattern}` is no pattern of test names"))?;
-        Ok(Pattern { glob: glob.compile_matcher() })
+        Ok(Pattern { glob: glob.compile_matcher(), flavour })
     };
     patterns.iter().map(glob).collect()
 }
@@ -142,6 +222,40 @@ mod tests {
         ] {
             check(patterns(&[name]), &SEED[..1]);
         }
+    }
+
+    #[test]
+    fn flavours() {
+        let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
+        let names = |tests: &[TestId]| tests.iter().map(TestId::to_string).collect::<Vec<_>>();
+        let chosen = patterns(&[
+            "integrity-caching@ndev-lvmpolld",
+            "integrity-caching@ndev-vanilla",
+            "lvconvert-mirror",
+        ]);
+        let tests = select(&suite, &chosen).unwrap();
+        assert_eq!(
+            names(&tests),
+            [
+                "lvm2:shell/integrity-caching.sh@ndev-lvmpolld",
+                "lvm2:shell/integrity-caching.sh",
+                "lvm2:shell/lvconvert-mirror.sh"
+            ]
+        );
+        let flavours = ["udev-vanilla", "ndev-vanilla", "ndev-lvmpolld"].map(str::to_owned);
+        let (tests, left_out) = in_flavours(&suite, tests, &flavours).unwrap();
+        assert_eq!(
+            names(&tests)[..3],
+            [
+                "lvm2:shell/integrity-caching.sh@udev-vanilla",
+                "lvm2:shell/integrity-caching.sh",
+                "lvm2:shell/lvconvert-mirror.sh@udev-vanilla"
+            ]
+        );
+        assert_eq!(left_out.len(), 2, "{left_out:?}");
+        assert!(left_out[0].1.contains("lvmpolld"));
+        let error = select(&suite, &patterns(&["integrity-caching@ndev"])).unwrap_err().to_string();
+        assert!(error.contains("no flavour `ndev`; it has ndev-devicesfile"), "{error}");
     }
 
     #[test]

@@ -115,6 +115,35 @@ pub(crate) struct Flavours {
     /// By a part of the flavour's name: these tests never run in it.
     #[serde(default)]
     pub(crate) never: BTreeMap<String, Vec<String>>,
+    /// By a part of the flavour's name: words in front of each test's own.
+    #[serde(default)]
+    prefix: BTreeMap<String, Vec<String>>,
+}
+
+impl Flavours {
+    /// Why `test` is not run in `flavour`; nothing if it is.
+    pub(crate) fn objection(&self, test: &str, flavour: &str) -> Option<String> {
+        let listed = |lists: &BTreeMap<String, Vec<String>>, wanted: bool| {
+            parts(flavour)
+                .find(|part| {
+                    lists.get(*part).is_some_and(|list| list.iter().any(|name| name == test) == wanted)
+                })
+                .map(str::to_owned)
+        };
+        // The lvmlockd flavours lift what their other parts allow.
+        let only = listed(&self.only, false).filter(|_| !parts(flavour).any(|part| part == "lvmlockd"));
+        let part = only.or_else(|| listed(&self.never, true))?;
+        Some(format!("does not run in flavours with `{part}`"))
+    }
+
+    fn prefix_of(&self, flavour: &str) -> &[String] {
+        parts(flavour).find_map(|part| self.prefix.get(part)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// `udev-lvmlockd-dlm` → `udev`, `lvmlockd`, `dlm`.
+fn parts(flavour: &str) -> impl Iterator<Item = &str> {
+    flavour.split('-')
 }
 
 /// One test of the suite, where it differs from the suite.
@@ -146,6 +175,10 @@ pub(crate) struct Job {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) make_dirs: Vec<String>,
     pub(crate) load_modules: Vec<String>,
+    /// Files that it is given, in [`protocol::wire::INBOX`].
+    pub(crate) files: Vec<GivenFile>,
+    /// Sizes of disks that it is given, bytes.
+    pub(crate) disks: Vec<u64>,
     pub(crate) contract: Contract,
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
@@ -153,6 +186,15 @@ pub(crate) struct Job {
     pub(crate) silence_timeout: Duration,
     /// At the speed of KVM.
     pub(crate) test_timeout: Duration,
+}
+
+/// A file that a test is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GivenFile {
+    /// A plain file name.
+    pub(crate) name: String,
+    pub(crate) mode: u32,
+    pub(crate) content: Vec<u8>,
 }
 
 impl Suite {
@@ -190,28 +232,40 @@ impl Suite {
         Ok(suite)
     }
 
+    /// Everything it takes to run something of the user's as this suite's tests are run, but what to run.
+    pub(crate) fn plain_job(&self, id: TestId) -> Job {
+        self.job_of(id, &Test::default())
+    }
+
     /// Everything it takes to run one test.
     pub(crate) fn job(&self, id: &TestId) -> Result<Job> {
         let test = self
             .tests
             .get(id.name())
             .with_context(|| format!("suite `{}` has no test `{}`", self.name, id.name()))?;
+        Ok(self.job_of(id.clone(), test))
+    }
+
+    fn job_of(&self, id: TestId, test: &Test) -> Job {
         let flavour = id.flavour().or(self.flavours.default.as_deref()).unwrap_or_default();
         let fill = |text: &String| text.replace("{test}", id.name()).replace("{flavour}", flavour);
+        let prefix = self.flavours.prefix_of(flavour);
         let seconds = |own: Option<u64>, common| Duration::from_secs(own.unwrap_or(common));
-        Ok(Job {
-            id: id.clone(),
-            argv: test.argv.as_ref().unwrap_or(&self.run.argv).iter().map(fill).collect(),
+        Job {
+            argv: prefix.iter().chain(test.argv.as_ref().unwrap_or(&self.run.argv)).map(fill).collect(),
             cwd: self.run.cwd.clone(),
             env: self.run.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
             make_dirs: self.run.make_dirs.clone(),
             load_modules: self.machine.load_modules.clone(),
+            files: vec![],
+            disks: vec![],
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),
             silence_timeout: seconds(test.silence_timeout_s, self.limits.silence_timeout_s),
             test_timeout: seconds(test.test_timeout_s, self.limits.test_timeout_s),
-        })
+            id,
+        }
     }
 }
 

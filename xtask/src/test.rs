@@ -17,17 +17,20 @@ use crate::prepare::{self, Prepared};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::EventLog;
 use crate::runner::{self, Planned, RunContext};
-use crate::select::{Selection, select};
+use crate::script;
+use crate::select::{LeftOut, Selection, in_flavours, select};
 use crate::session::{Session, workspace};
 use crate::suite::{Job, Suite};
-use crate::vm::Accel;
 use crate::vm::accel::AccelChoice;
 use crate::vm::snapshot::Snapshots;
+use crate::vm::{Accel, VmSpec};
 
 /// Time limits that no suite names, at the speed of KVM.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The suite that is meant when none is named.
+pub(crate) const DEFAULT_SUITE: &str = "lvm2";
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a run is asked to do.
@@ -36,6 +39,13 @@ pub(crate) struct Options {
     pub(crate) kernels: Vec<KernelSpec>,
     pub(crate) suite: String,
     pub(crate) selection: Selection,
+    /// Flavours that tests are run in; the suite's default one if there are none.
+    pub(crate) flavours: Vec<String>,
+    /// The user's own scripts, and what they need.
+    pub(crate) scripts: Vec<PathBuf>,
+    pub(crate) script_needs: Option<String>,
+    /// Added to the kernel's command line.
+    pub(crate) append: String,
     pub(crate) accel: AccelChoice,
     /// VMs at a time; by default as many as the processors bear.
     pub(crate) n_vms: Option<usize>,
@@ -59,17 +69,21 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
     let suite = suite_named(&options.suite)?;
     let expectations = BTreeMap::from([(suite.name.clone(), expectations_of(&options.suite)?)]);
-    let tests = select(&suite, &options.selection).map_err(usage)?;
-    if tests.is_empty() {
+    let Chosen { mut jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
+    if jobs.is_empty() {
+        for (test, reason) in left_out {
+            session.terminal.say(&format!("{test}: {reason}"));
+        }
         return Ok(None);
     }
-    let mut jobs: Vec<_> = tests.iter().map(|test| suite.job(test)).collect::<Result<_>>()?;
     if let Some(change) = options.change {
-        jobs = jobs.into_iter().map(change).collect();
+        for chosen in &mut jobs {
+            chosen.job = change(chosen.job.clone());
+        }
     }
 
     let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
-    let plan = plan(&prepared, &jobs)?;
+    let plan = plan(&prepared, &jobs, &options.append)?;
     let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len());
     announce(session, &prepared, plan.len(), n_vms, started);
 
@@ -77,7 +91,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let dir = create_run(&out)?;
     let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
-    record_beginning(&events, &dir, &prepared, &plan).context("failed to record an event")?;
+    record_beginning(&events, &dir, &prepared, &plan, &left_out).context("failed to record an event")?;
     if let Some(text) = version_mismatch(&suite, &prepared.versions) {
         session.terminal.note(&text);
         let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
@@ -91,6 +105,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         hypervisor: &prepared.qemu,
         snapshots: snapshots.as_ref(),
         dir: &dir,
+        scratch: session.store.temporary(),
         events: &events,
         terminal: &session.terminal,
         cancel,
@@ -155,12 +170,61 @@ fn version_mismatch(suite: &Suite, versions: &BTreeMap<String, String>) -> Optio
     })
 }
 
+/// A test that is to be run.
+struct ChosenJob {
+    job: Job,
+    /// Words of a command line that try it again.
+    again: Vec<String>,
+}
+
+/// What the options mean.
+struct Chosen {
+    jobs: Vec<ChosenJob>,
+    /// Selected, and not run in that flavour.
+    left_out: Vec<LeftOut>,
+}
+
+/// The tests that are selected, and the user's own.
+fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
+    let mut common = Vec::new();
+    if !options.append.is_empty() {
+        common.extend(["--append".to_owned(), options.append.clone()]);
+    }
+    let mut jobs = Vec::new();
+    if !options.scripts.is_empty() {
+        let needs = options.script_needs.as_deref().map(str::parse).transpose()?;
+        let run_as = suite_named(script::RUN_AS)?;
+        for path in &options.scripts {
+            let job = script::job(path, needs.as_ref(), &run_as)?;
+            if jobs.iter().any(|other: &ChosenJob| other.job.id == job.id) {
+                bail!("two scripts have the name `{}`; give one another name", job.id.name());
+            }
+            let again = [common.clone(), script::again(path, options.script_needs.as_deref())].concat();
+            jobs.push(ChosenJob { job, again });
+        }
+        if options.selection.is_empty() {
+            return Ok(Chosen { jobs, left_out: vec![] });
+        }
+    }
+    let tests = select(suite, &options.selection)?;
+    let (tests, left_out) = in_flavours(suite, tests, &options.flavours)?;
+    for test in tests {
+        let mut again = common.clone();
+        if suite.name != DEFAULT_SUITE {
+            again.extend(["--suite".to_owned(), suite.name.clone()]);
+        }
+        again.push(test.to_string());
+        jobs.push(ChosenJob { job: suite.job(&test)?, again });
+    }
+    Ok(Chosen { jobs, left_out })
+}
+
 /// Every test on every kernel, kernel by kernel.
-fn plan(prepared: &Prepared, jobs: &[Job]) -> Result<Vec<Planned>> {
+fn plan(prepared: &Prepared, jobs: &[ChosenJob], append: &str) -> Result<Vec<Planned>> {
     let accel = prepared.chosen.accel;
     let mut plan = Vec::new();
     for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
-        for job in jobs {
+        for ChosenJob { job, again } in jobs {
             let release = &kernel.kernel.release;
             let name = match prepared.kernels.len() {
                 1 => job.id.to_string(),
@@ -171,10 +235,14 @@ fn plan(prepared: &Prepared, jobs: &[Job]) -> Result<Vec<Planned>> {
                 test: job.id.clone(),
                 kernel_idx,
                 dir: dir_of(prepared, kernel_idx, &job.id),
+                again: again.clone(),
             };
             plan.push(Planned {
                 attempt,
-                vm: kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus),
+                vm: VmSpec {
+                    append: append.to_owned(),
+                    ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
+                },
                 limits: limits(accel, job),
                 job: job.clone(),
                 name,
@@ -227,6 +295,7 @@ fn record_beginning(
     run_dir: &Path,
     prepared: &Prepared,
     plan: &[Planned],
+    left_out: &[LeftOut],
 ) -> std::io::Result<()> {
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     events.append(Event::RunStarted {
@@ -267,7 +336,15 @@ fn record_beginning(
         let text = format!("not as pinned in artifacts.lock: {change}");
         events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
     }
-    events.append(Event::Planned { attempts: plan.iter().map(|planned| planned.attempt.clone()).collect() })
+    events
+        .append(Event::Planned { attempts: plan.iter().map(|planned| planned.attempt.clone()).collect() })?;
+    for (kernel_idx, _) in (0u32..).zip(&prepared.kernels) {
+        for (test, reason) in left_out {
+            let (test, reason) = (test.clone(), reason.clone());
+            events.append(Event::NotPlanned { test, kernel_idx, reason })?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the folder of a new run, named by the time.

@@ -14,6 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use protocol::wire::StartTest;
 use rustix::fs::{Mode, OFlags};
@@ -62,7 +63,7 @@ pub(crate) fn objection(test: &StartTest) -> Option<&'static str> {
     let strings = || {
         let env = test.env.iter().flat_map(|(key, value)| [key, value]);
         let lists = test.argv.iter().chain(&test.make_dirs).chain(&test.load_modules);
-        lists.chain([&test.cwd]).chain(env)
+        lists.chain(&test.disks).chain([&test.cwd]).chain(env)
     };
     if test.argv.first().is_none_or(String::is_empty) {
         Some("argv names no program")
@@ -97,6 +98,8 @@ pub(crate) fn launch(test: &StartTest, cgroup: &Path) -> io::Result<Launched> {
         .args(&test.make_dirs)
         .arg(test.load_modules.len().to_string())
         .args(&test.load_modules)
+        .arg(test.disks.len().to_string())
+        .args(&test.disks)
         .args(&test.argv)
         .env_clear()
         .envs(env)
@@ -197,6 +200,7 @@ fn become_test(
     let cwd = args.next().ok_or_else(missing)?;
     let dirs = counted(args).ok_or_else(missing)?;
     let modules = counted(args).ok_or_else(missing)?;
+    let disks = counted(args).ok_or_else(missing)?;
     let program = args.next().ok_or_else(missing)?;
 
     // First of all, so that nothing which follows can escape a StopTest.
@@ -219,7 +223,37 @@ fn become_test(
     }
     load_modules(&modules, report);
     std::env::set_current_dir(&cwd).map_err(|e| (e, format!("enter directory {cwd}")))?;
-    Err((command(&program).args(args).exec(), format!("execute {program}")))
+    let mut test = command(&program);
+    if !disks.is_empty() {
+        test.env("MD_REGRESS_DISKS", find_disks(&disks)?.join(" "));
+    }
+    Err((test.args(args).exec(), format!("execute {program}")))
+}
+
+/// How long plugged disks may take to appear.
+const DISKS_APPEAR: Duration = Duration::from_secs(30);
+
+/// Device nodes of the disks with these serial numbers, once they are all there.
+fn find_disks(serials: &[String]) -> Result<Vec<String>, (io::Error, String)> {
+    let end = Instant::now() + DISKS_APPEAR;
+    loop {
+        let mut nodes = BTreeMap::new();
+        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let node = format!("/dev/{}", entry.file_name().to_string_lossy());
+            if let Ok(serial) = fs::read_to_string(entry.path().join("serial"))
+                && Path::new(&node).exists()
+            {
+                nodes.insert(serial.trim().to_owned(), node);
+            }
+        }
+        let Some(missing) = serials.iter().find(|serial| !nodes.contains_key(*serial)) else {
+            return Ok(serials.iter().filter_map(|serial| nodes.remove(serial)).collect());
+        };
+        if Instant::now() > end {
+            return Err((io::Error::from(Errno::NODEV), format!("find disk {missing}")));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Loads modules. One that is missing or built in is no error: the test says what it lacks. One
@@ -255,6 +289,7 @@ mod tests {
             env: BTreeMap::new(),
             make_dirs: vec![],
             load_modules: vec![],
+            disks: vec![],
             output: OutputBudget { burst_bytes: 0, bytes_per_s: 0 },
             grace_ms: 0,
         }

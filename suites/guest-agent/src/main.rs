@@ -12,6 +12,7 @@ mod boot;
 mod cgroup;
 mod collect;
 mod guest;
+mod inbox;
 mod kmsg;
 mod launch;
 mod output;

@@ -392,6 +392,11 @@ impl Agent {
     fn handle(&mut self, request: Request, now: Instant) {
         match request {
             Request::Hello { version, session, seed } => self.hello(version, session, &seed, now),
+            Request::PutFile { name, mode, offset, data } => {
+                if let Err(reason) = crate::inbox::put(&name, mode, offset, &data) {
+                    self.refuse(format!("cannot take a file: {reason}"));
+                }
+            }
             Request::StartTest(test) => self.start_test(&test, now),
             Request::StopTest { attempt } => self.stop_test(attempt, now),
             Request::Collect { attempt, patterns, max_bytes } => {

@@ -148,6 +148,10 @@ pub struct PlannedAttempt {
     pub kernel_idx: u32,
     /// Folder of its logs, relative to the run's.
     pub dir: String,
+    /// Words of a command line that, beside kernel and accelerator, try it again; if there are none, its
+    /// name does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<String>,
 }
 
 /// Whose doing something is.

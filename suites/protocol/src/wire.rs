@@ -17,6 +17,9 @@ pub const AGENT_PORT: &str = "org.md-regress.agent.0";
 /// Name of the virtio-serial port for files that come back.
 pub const FILES_PORT: &str = "org.md-regress.files.0";
 
+/// Folder in the guest for files that a test is given.
+pub const INBOX: &str = "/run/md-regress/in";
+
 /// Largest piece of output or file in one message, bytes before encoding.
 pub const MAX_CHUNK: usize = 32 * 1024;
 
@@ -37,6 +40,18 @@ pub enum Request {
         /// draw the same numbers.
         #[serde(with = "crate::codec::base64_bytes")]
         seed: Vec<u8>,
+    },
+    /// Appends to a file of the test's in the guest's [`INBOX`], before it starts.
+    PutFile {
+        /// A plain file name.
+        name: String,
+        /// Permissions, as in `chmod`.
+        mode: u32,
+        /// How much of the file there is already; a file that has another length is refused.
+        offset: u64,
+        /// The bytes, [`MAX_CHUNK`] at most.
+        #[serde(with = "crate::codec::base64_bytes")]
+        data: Vec<u8>,
     },
     /// Starts one test. The agent runs one at a time and refuses a second.
     StartTest(StartTest),
@@ -73,6 +88,8 @@ pub struct StartTest {
     pub make_dirs: Vec<String>,
     /// Modules to load first. One that does not exist is no error: the test says what it lacks.
     pub load_modules: Vec<String>,
+    /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
+    pub disks: Vec<String>,
     /// How much output is sent to the harness.
     pub output: OutputBudget,
     /// After the test's own process has ended: how long to wait for its pipe to close before

@@ -137,6 +137,10 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         accel: AccelChoice::Auto,
         n_vms: Some(1),
         out: Some(out.path().to_owned()),
+        flavours: vec![],
+        scripts: vec![],
+        script_needs: None,
+        append: String::new(),
         snapshots: true,
         change,
     };

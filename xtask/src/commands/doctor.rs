@@ -34,9 +34,11 @@ const STORE_BYTES: u64 = 3 << 30;
 const VM_MIB: u64 = 2500;
 
 /// Settings of a run, as flags, with their ids in clap.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 11] = [
     ("kernel", "kernels"),
     ("suite", "suite"),
+    ("flavour", "flavours"),
+    ("append", "append"),
     ("accel", "accel"),
     ("no-snapshot", "no_snapshot"),
     ("jobs", "n_vms"),

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use protocol::event::{AttemptFacts, Blame, CollectedFile, Event};
-use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::wire::{Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Request, StartTest, VERSION};
 use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines};
 use crate::runner::output::OutputScan;
-use crate::suite::Job;
+use crate::suite::{GivenFile, Job};
 use crate::vm::{HypervisorEvent, Input, VmEnd};
 
 /// How much of a test's output is sent: all of what tests usually print, a bounded rate of what
@@ -58,11 +58,30 @@ pub(crate) struct Opening {
     pub(crate) seed: Vec<u8>,
 }
 
+fn disk_serial(idx: usize) -> String {
+    format!("mdr-disk{idx}")
+}
+
+/// A file in as many requests as it takes.
+fn put_file(file: &GivenFile) -> Vec<Effect> {
+    // An empty file takes one, too.
+    let n_pieces = file.content.len().div_ceil(MAX_CHUNK).max(1);
+    let piece = |idx: usize| {
+        let start = idx * MAX_CHUNK;
+        let data = file.content[start..(start + MAX_CHUNK).min(file.content.len())].to_vec();
+        let (name, mode, offset) = (file.name.clone(), file.mode, start as u64);
+        Effect::Send(Request::PutFile { name, mode, offset, data })
+    };
+    (0..n_pieces).map(piece).collect()
+}
+
 /// What the driver is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Send this to the guest.
     Send(Request),
+    /// Plug in the job's disk of this number.
+    PlugDisk { idx: usize, serial: String },
     /// End the VM.
     Kill,
     /// Append to events.jsonl.
@@ -412,10 +431,16 @@ impl AttemptState {
             env: self.job.env.clone(),
             make_dirs: self.job.make_dirs.clone(),
             load_modules: self.job.load_modules.clone(),
+            disks: (0..self.job.disks.len()).map(disk_serial).collect(),
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
         });
-        vec![Effect::Record(ready), Effect::Send(start)]
+        let mut effects = vec![Effect::Record(ready)];
+        effects
+            .extend((0..self.job.disks.len()).map(|idx| Effect::PlugDisk { idx, serial: disk_serial(idx) }));
+        effects.extend(self.job.files.iter().flat_map(put_file));
+        effects.push(Effect::Send(start));
+        effects
     }
 
     fn take_output(&mut self, at: Duration, offset: u64, data: Vec<u8>) -> Vec<Effect> {

@@ -30,6 +30,8 @@ impl Play {
             env: Default::default(),
             make_dirs: vec![],
             load_modules: vec![],
+            files: vec![],
+            disks: vec![],
             contract: Contract::default(),
             ram_mib: 1024,
             vcpus: 1,
@@ -74,7 +76,11 @@ impl Play {
                 Effect::Send(request) => self.sent.push(request),
                 Effect::Kill => self.killed = true,
                 Effect::Record(event) => self.events.push(event),
-                Effect::Output { .. } | Effect::KernelLog(_) | Effect::File(_) | Effect::Show(_) => {}
+                Effect::PlugDisk { .. }
+                | Effect::Output { .. }
+                | Effect::KernelLog(_)
+                | Effect::File(_)
+                | Effect::Show(_) => {}
             }
         }
     }

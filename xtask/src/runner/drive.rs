@@ -2,7 +2,7 @@
 //! effects out.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) limits: TimeLimits,
     /// Folder of its logs; it exists.
     pub(crate) dir: &'a Path,
+    /// Folder for its disks, which go with it.
+    pub(crate) scratch: &'a Path,
 }
 
 /// The logs that an attempt writes.
@@ -44,6 +46,27 @@ struct Logs {
     kernel: CappedLog,
     output: CappedLog,
     files: Collected,
+}
+
+/// The disks that an attempt is given: sparse files, which go when it is over.
+struct Disks<'a> {
+    scratch: &'a Path,
+    sizes: &'a [u64],
+    images: Vec<tempfile::TempPath>,
+}
+
+impl Disks<'_> {
+    fn make(&mut self, idx: usize) -> Result<PathBuf> {
+        let size = *self.sizes.get(idx).context("no such disk")?;
+        let image = tempfile::Builder::new().prefix("disk-").tempfile_in(self.scratch);
+        let image =
+            image.with_context(|| format!("failed to make a disk in `{}`", self.scratch.display()))?;
+        image.as_file().set_len(size).context("failed to size a disk")?;
+        let image = image.into_temp_path();
+        let path = image.to_owned();
+        self.images.push(image);
+        Ok(path)
+    }
 }
 
 /// What one VM came to.
@@ -120,11 +143,12 @@ impl Attempt<'_> {
             }
         };
         let mut state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
+        let mut disks = Disks { scratch: self.scratch, sizes: &self.job.disks, images: vec![] };
         let mut effects = state.begin();
         let mut interrupted = false;
         while !state.is_over() {
             // If the record cannot be kept, the VM ends (it is dropped) rather than go on unrecorded.
-            carry_out(effects, &mut *vm, &mut logs, events, line, &mut state)?;
+            carry_out(effects, &mut *vm, &mut logs, &mut disks, events, line, &mut state)?;
             effects = match told.recv_timeout(TICK) {
                 Ok(input) => {
                     if let Input::Console(bytes) = &input {
@@ -144,7 +168,7 @@ impl Attempt<'_> {
                 effects.extend(state.interrupt());
             }
         }
-        carry_out(effects, &mut *vm, &mut logs, events, line, &mut state)?;
+        carry_out(effects, &mut *vm, &mut logs, &mut disks, events, line, &mut state)?;
         drop(vm);
         let dropped = logs.output.dropped();
         for log in [logs.console, logs.kernel, logs.output] {
@@ -169,6 +193,7 @@ fn carry_out(
     effects: Vec<Effect>,
     vm: &mut dyn Vm,
     logs: &mut Logs,
+    disks: &mut Disks<'_>,
     events: &EventLog,
     line: &Line,
     state: &mut AttemptState,
@@ -179,6 +204,12 @@ fn carry_out(
             Effect::Send(request) => {
                 if let Err(error) = vm.send(&request) {
                     effects.extend(state.fail(error.to_string()));
+                }
+            }
+            Effect::PlugDisk { idx, serial } => {
+                let plugged = disks.make(idx).and_then(|image| Ok(vm.plug_disk(&image, &serial)?));
+                if let Err(error) = plugged {
+                    effects.extend(state.fail(format!("{error:#}")));
                 }
             }
             Effect::Kill => vm.kill(),

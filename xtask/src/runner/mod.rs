@@ -48,6 +48,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) snapshots: Option<&'a Snapshots<'a>>,
     /// Folder of the run.
     pub(crate) dir: &'a Path,
+    /// Folder for what goes with the process.
+    pub(crate) scratch: &'a Path,
     pub(crate) events: &'a EventLog,
     pub(crate) terminal: &'a Terminal,
     pub(crate) cancel: &'a Cancel,
@@ -96,7 +98,8 @@ fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
     }
     let line = terminal.line(&planned.name);
     let vm = VmSpec { log: dir.join("qemu.log"), ..planned.vm };
-    let attempt = Attempt { number, job: planned.job, vm, limits: planned.limits, dir: &dir };
+    let attempt =
+        Attempt { number, job: planned.job, vm, limits: planned.limits, dir: &dir, scratch: context.scratch };
     let (outcome, facts) = attempt.run(context, &line)?;
     drop(line);
     let text = done_line(&planned.name, &outcome, facts.test_ms);

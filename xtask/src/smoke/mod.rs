@@ -49,6 +49,10 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         accel: AccelChoice::Auto,
         n_vms: None,
         out: Some(out.0.clone()),
+        flavours: vec![],
+        scripts: vec![],
+        script_needs: None,
+        append: String::new(),
         snapshots: true,
         change: None,
     })

@@ -26,6 +26,8 @@ pub(crate) struct VmSpec {
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) accel: Accel,
+    /// Added to the kernel's command line.
+    pub(crate) append: String,
     /// A file that [`Vm::save`] made of the same machine: go on from there instead of booting.
     pub(crate) restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
@@ -97,6 +99,10 @@ pub(crate) trait Vm: Send {
     /// Writes the running guest's state to a new file `to`. [`HypervisorEvent::Migrated`] or
     /// [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
     fn save(&mut self, to: &Path) -> Result<(), InfraError>;
+
+    /// Plugs a disk in, whose content is the file `image` and whose serial number is `serial`.
+    /// [`HypervisorEvent::Refused`] follows if that fails.
+    fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError>;
 
     /// Ends it at once. [`Input::Ended`] still follows.
     fn kill(&mut self);

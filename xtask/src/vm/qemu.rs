@@ -175,7 +175,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
     add("kernel", spec.kernel.clone().into());
     add("initrd", spec.initramfs.clone().into());
-    add("append", COMMAND_LINE.into());
+    add("append", format!("{COMMAND_LINE} {}", spec.append).trim_end().into());
     for (id, fd) in [("console", CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
         add("chardev", format!("socket,id={id},fd={fd}").into());
     }
@@ -290,6 +290,11 @@ impl Vm for QemuVm {
         sent.context("failed to talk to QEMU").map_err(InfraError)
     }
 
+    fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError> {
+        let sent = self.qmp.write_all(&qmp::plug_disk(image, serial));
+        sent.context("failed to talk to QEMU").map_err(InfraError)
+    }
+
     fn kill(&mut self) {
         self.killed.store(true, Ordering::SeqCst);
         // QEMU starts no children (`-sandbox spawn=deny`), so killing it alone is enough.
@@ -320,6 +325,7 @@ mod tests {
             ram_mib: 1024,
             vcpus: 1,
             accel: Accel::Tcg,
+            append: String::new(),
             restore: None,
             log: "/l".into(),
         };

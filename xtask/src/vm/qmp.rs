@@ -23,6 +23,20 @@ pub(crate) fn restore_from(file: &Path) -> Vec<u8> {
     lines(&[mapped_ram(), migrate("migrate-incoming", file)])
 }
 
+/// Plugs in a disk. Nothing is flushed to the host's disk: what the guest wrote has to outlive the
+/// guest's crash, not the host's.
+pub(crate) fn plug_disk(image: &Path, serial: &str) -> Vec<u8> {
+    let file = json!({ "driver": "file", "filename": image });
+    let cache = json!({ "no-flush": true });
+    let node =
+        json!({ "driver": "raw", "node-name": serial, "file": file, "discard": "unmap", "cache": cache });
+    let device = json!({ "driver": "virtio-blk-pci", "id": serial, "drive": serial, "serial": serial });
+    lines(&[
+        json!({ "execute": "blockdev-add", "arguments": node }),
+        json!({ "execute": "device_add", "arguments": device }),
+    ])
+}
+
 fn mapped_ram() -> Value {
     let capabilities = ["mapped-ram", "events"].map(|name| json!({ "capability": name, "state": true }));
     json!({ "execute": "migrate-set-capabilities", "arguments": { "capabilities": capabilities } })
