@@ -22,6 +22,7 @@ pub mod junit;
 pub mod record;
 pub mod reproduce;
 pub mod result;
+mod side_by_side;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]

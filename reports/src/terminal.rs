@@ -6,6 +6,7 @@
 use crate::record::{Attempt, RunEnd, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts_line};
+use crate::side_by_side;
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
@@ -40,6 +41,28 @@ impl Options {
 pub fn render(record: &RunRecord, judged: &[Judged], options: &Options) -> String {
     let (explained, others): (Vec<&Judged>, Vec<&Judged>) =
         judged.iter().partition(|judged| judged.verdict.needs_explaining());
+    let table = match record.kernel_idxs().len() {
+        0 | 1 => None,
+        _ => side_by_side::table(record, judged, options, MAX_PASSED_LINES),
+    };
+    let mut out = match table {
+        Some(table) => table + &notes(record, &others, options),
+        None => list(record, &others, options),
+    };
+    // What went wrong comes last, next to the prompt.
+    for judged in explained {
+        out += &verdict_line(record, judged, options);
+        out += &explanation(record, judged, options);
+    }
+    for remark in &record.remarks {
+        out += &clipped(&format!("remark: {}", remark.text), options);
+    }
+    out += &end(record, judged, options);
+    out
+}
+
+/// A line for each verdict; plain passes are only counted if they are many.
+fn list(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
     let n_passed = others.iter().filter(|judged| judged.verdict == Verdict::Passed).count();
     let mut out = String::new();
     for judged in others {
@@ -51,16 +74,13 @@ pub fn render(record: &RunRecord, judged: &[Judged], options: &Options) -> Strin
         let word = format!("{:VERDICT_WIDTH$}", Verdict::Passed);
         out += &format!("{} {n_passed} tests\n", painted(&word, color(Verdict::Passed), options));
     }
-    // What went wrong comes last, next to the prompt.
-    for judged in explained {
-        out += &verdict_line(record, judged, options);
-        out += &explanation(record, judged, options);
-    }
-    for remark in &record.remarks {
-        out += &clipped(&format!("remark: {}", remark.text), options);
-    }
-    out += &end(record, judged, options);
     out
+}
+
+/// What a table has no room for, of what needs no explanation at length.
+fn notes(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
+    let telling = others.iter().filter(|judged| !judged.explanation().is_empty());
+    telling.map(|judged| verdict_line(record, judged, options)).collect()
 }
 
 fn verdict_line(record: &RunRecord, judged: &Judged, options: &Options) -> String {
@@ -136,14 +156,14 @@ fn clipped(line: &str, options: &Options) -> String {
 }
 
 #[derive(Clone, Copy)]
-enum Color {
+pub(crate) enum Color {
     Green,
     Red,
     Yellow,
     Plain,
 }
 
-fn color(verdict: Verdict) -> Color {
+pub(crate) fn color(verdict: Verdict) -> Color {
     match verdict {
         Verdict::Passed => Color::Green,
         Verdict::Failed
@@ -159,7 +179,7 @@ fn color(verdict: Verdict) -> Color {
     }
 }
 
-fn painted(text: &str, color: Color, options: &Options) -> String {
+pub(crate) fn painted(text: &str, color: Color, options: &Options) -> String {
     let code = match color {
         Color::Green => 32,
         Color::Red => 31,

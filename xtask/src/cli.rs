@@ -43,18 +43,9 @@ pub(crate) enum Command {
     Test(TestOptions),
     /// Show a suite's tests: name, and tags
     #[command(
-        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean"
+        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'"
     )]
-    List {
-        /// Suite to show
-        #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
-        suite: String,
-        #[command(flatten)]
-        selection: SelectionOptions,
-        /// Also what each test needs, and what the tags mean
-        #[arg(short, long)]
-        verbose: bool,
-    },
+    List(ListOptions),
     /// Make the tools root and the guest image, or say where they are
     #[command(after_help = "Example:\n  MD_REGRESS_STORE=/srv/md-regress cargo xtask image")]
     Image,
@@ -145,6 +136,24 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+    /// Suite to show
+    #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
+    pub(crate) suite: String,
+    /// In this flavour; may be given several times
+    #[arg(long = "flavour", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) flavours: Vec<String>,
+    /// Also what each test needs, and what the tags mean
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// For programs: everything that is known of each
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

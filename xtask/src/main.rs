@@ -80,9 +80,7 @@ fn run(
         Command::Bench(command) => commands::bench::run(&session, &command),
         Command::Selftest(options) => commands::selftest::run(&session, &options),
         Command::Tidy => commands::tidy::run(),
-        Command::List { suite, selection, verbose } => {
-            commands::list::run(&session, &suite, &selection.into_selection(), verbose)
-        }
+        Command::List(options) => commands::list::run(&session, options),
         Command::Doctor { run } => {
             let matches = matches.subcommand().map_or(matches, |(_, below)| below);
             commands::doctor::run(&session, &run, matches, config)

@@ -1,21 +1,77 @@
-//! `cargo xtask list`: the tests of a suite, with what they exercise and need.
+//! `cargo xtask list`: the tests of a suite, with what they exercise and need; for people or as JSON.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use protocol::TestId;
+use serde::Serialize;
 use vm_images::progress::Progress;
 
+use crate::cli::ListOptions;
 use crate::exit::{Exit, usage};
-use crate::select::{Selection, select};
+use crate::select::{in_flavours, select};
 use crate::session::Session;
+use crate::suite::Suite;
 use crate::terminal::outln;
 use crate::test::suite_named;
 
-pub(crate) fn run(session: &Session, name: &str, selection: &Selection, verbose: bool) -> Result<Exit> {
-    let suite = suite_named(name)?;
-    let tests = select(&suite, selection).map_err(usage)?;
+/// A test, for programs. What is listed here stays; more may come.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    /// As every report names it.
+    id: String,
+    suite: &'a str,
+    name: &'a str,
+    /// None means the suite's default one.
+    flavour: Option<&'a str>,
+    tags: &'a [String],
+    needs: &'a [String],
+    wants: &'a [String],
+    ram_mib: u32,
+    vcpus: u32,
+    /// At the speed of KVM.
+    silence_timeout_s: u64,
+    /// At the speed of KVM.
+    test_timeout_s: u64,
+}
+
+pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
+    let suite = suite_named(&options.suite)?;
+    let tests = select(&suite, &options.selection.into_selection()).map_err(usage)?;
+    let (tests, left_out) = in_flavours(&suite, tests, &options.flavours).map_err(usage)?;
+    if options.json {
+        let all = tests.iter().map(|id| listed(&suite, id)).collect::<Result<Vec<_>>>()?;
+        outln!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        show(session, &suite, &tests, options.verbose);
+    }
+    for (test, reason) in left_out {
+        session.terminal.note(&format!("{test} {reason}"));
+    }
+    Ok(if tests.is_empty() { Exit::NothingRan } else { Exit::Passed })
+}
+
+fn listed<'a>(suite: &'a Suite, id: &'a TestId) -> Result<Listed<'a>> {
+    let test = &suite.tests[id.name()];
+    let job = suite.job(id)?;
+    Ok(Listed {
+        id: id.to_string(),
+        suite: id.suite(),
+        name: id.name(),
+        flavour: id.flavour(),
+        tags: &test.tags,
+        needs: &test.needs,
+        wants: &test.wants,
+        ram_mib: job.ram_mib,
+        vcpus: job.vcpus,
+        silence_timeout_s: job.silence_timeout.as_secs(),
+        test_timeout_s: job.test_timeout.as_secs(),
+    })
+}
+
+fn show(session: &Session, suite: &Suite, tests: &[TestId], verbose: bool) {
     let width = tests.iter().map(|id| id.to_string().len()).max().unwrap_or_default();
-    for id in &tests {
+    for id in tests {
         let test = &suite.tests[id.name()];
         outln!("{:<width$}  {}", id.to_string(), test.tags.join(" "));
         if verbose {
@@ -43,5 +99,24 @@ pub(crate) fn run(session: &Session, name: &str, selection: &Selection, verbose:
     if verbose && !suite.flavours.known.is_empty() {
         session.terminal.note(&format!("flavours: {}", suite.flavours.known.join(", ")));
     }
-    Ok(if tests.is_empty() { Exit::NothingRan } else { Exit::Passed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::workspace;
+
+    #[test]
+    fn every_test_can_be_listed_as_json() {
+        let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
+        let id: TestId = "lvm2:shell/integrity-caching.sh@ndev-lvmpolld".parse().unwrap();
+        let json = serde_json::to_value(listed(&suite, &id).unwrap()).unwrap();
+        assert_eq!(json["id"], "lvm2:shell/integrity-caching.sh@ndev-lvmpolld");
+        assert_eq!(json["name"], "shell/integrity-caching.sh");
+        assert_eq!(json["flavour"], "ndev-lvmpolld");
+        assert!(json["tags"].as_array().unwrap().contains(&"seed".into()));
+        for name in suite.tests.keys() {
+            listed(&suite, &TestId::new("lvm2", name).unwrap()).unwrap();
+        }
+    }
 }
