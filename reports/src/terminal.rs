@@ -118,8 +118,9 @@ fn explanation(record: &RunRecord, judged: &Judged, options: &Options) -> String
     for remark in &attempt.remarks {
         out += &clipped(&format!("    remark: {}", remark.text), options);
     }
-    if let Some((_, facts)) = attempt.finished() {
-        for line in text::last_lines(facts, N_OUTPUT_LINES, options.width.saturating_sub(6)) {
+    if let Some((outcome, facts)) = attempt.finished() {
+        let width = options.width.saturating_sub(6);
+        for line in text::telling_lines(outcome, facts, N_OUTPUT_LINES, width) {
             out += format!("    | {line}").trim_end();
             out += "\n";
         }

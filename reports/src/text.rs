@@ -4,6 +4,7 @@
 //! Deliberately not here: what XML and Markdown need beyond that ([`crate::junit`],
 //! [`crate::summary`]).
 
+use protocol::Outcome;
 use protocol::event::AttemptFacts;
 
 /// Most lines of a test's output that a report shows.
@@ -117,7 +118,26 @@ fn columns_of(c: char) -> usize {
 
 /// The last `n` lines that a test printed, each fit to show and at most `width` columns wide.
 pub fn last_lines(facts: &AttemptFacts, n: usize, width: usize) -> Vec<String> {
-    let lines = &facts.last_lines[facts.last_lines.len().saturating_sub(n)..];
+    fit(&facts.last_lines[facts.last_lines.len().saturating_sub(n)..], width)
+}
+
+/// The `n` lines that say most about an outcome: of a crash the first, which name the fault.
+pub fn telling_lines(outcome: &Outcome, facts: &AttemptFacts, n: usize, width: usize) -> Vec<String> {
+    match outcome {
+        Outcome::KernelCrash { .. } => fit(&facts.last_lines[..facts.last_lines.len().min(n)], width),
+        Outcome::Pass
+        | Outcome::Fail { .. }
+        | Outcome::Skip { .. }
+        | Outcome::Warn { .. }
+        | Outcome::Timeout { .. }
+        | Outcome::Hang { .. }
+        | Outcome::DataCorruption { .. }
+        | Outcome::Interrupted
+        | Outcome::Infra { .. } => last_lines(facts, n, width),
+    }
+}
+
+fn fit(lines: &[String], width: usize) -> Vec<String> {
     lines.iter().map(|line| clip(&printable(line.trim_end()), width)).collect()
 }
 

@@ -28,6 +28,8 @@ use crate::unpack::{link, unpack};
 /// Packages of the guest whose versions are shown with every result.
 const TELLING_PACKAGES: [&str; 6] =
     ["bash", "e2fsprogs", "libc6", "thin-provisioning-tools", "util-linux", "xfsprogs"];
+/// Names of a kernel's modules, in its artifact.
+const MODULES: &str = "modules.txt";
 const LVM2_RECIPE: &str = include_str!("../recipes/lvm2.sh");
 const MDADM_RECIPE: &str = include_str!("../recipes/mdadm.sh");
 
@@ -94,7 +96,7 @@ pub struct Kernel {
     pub release: String,
     /// Version of its package.
     pub version: String,
-    /// Holds `vmlinuz`, if possible `vmlinux`, `config`, `modules.squashfs` and `boot/NN-name.ko`.
+    /// Holds `vmlinuz`, if possible `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
     pub artifact: Artifact,
 }
 
@@ -103,6 +105,14 @@ impl Kernel {
     pub fn image(&self) -> PathBuf {
         let vmlinux = self.artifact.path("vmlinux");
         if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
+    }
+
+    /// Of `modules`, those that it has neither as modules nor built in.
+    pub fn lacks<'m>(&self, modules: &'m [String]) -> Result<Vec<&'m str>, ImageError> {
+        let list = self.artifact.path(MODULES);
+        let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
+        let has = |module: &str| text.lines().any(|name| name == module.replace('-', "_"));
+        Ok(modules.iter().map(String::as_str).filter(|module| !has(module)).collect())
     }
 }
 
@@ -177,7 +187,7 @@ impl<'a> Images<'a> {
             // A kernel without an image package names no release, and fails for want of an image.
             let image = files.iter().find(|file| file.name.starts_with("linux-image-"));
             let release = image.map_or("", |file| file.name.trim_start_matches("linux-image-"));
-            let inputs = [("files", lines(files)), ("recipe", "kernel 3".to_owned())];
+            let inputs = [("files", lines(files)), ("recipe", "kernel 4".to_owned())];
             let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
             let artifact =
                 self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files, &tools))?;
@@ -381,6 +391,8 @@ impl<'a> Images<'a> {
         tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
         let dependencies = tree.join("modules.dep");
         let text = fs::read_to_string(&dependencies).map_err(io_error("read", &dependencies))?;
+        let builtin = fs::read_to_string(tree.join("modules.builtin")).unwrap_or_default();
+        write(&dir.join(MODULES), modules::names(&text, &builtin).as_bytes())?;
         let boot = dir.join("boot");
         fs::create_dir(&boot).map_err(io_error("create", &boot))?;
         for (idx, module) in modules::boot_order(&text).iter().enumerate() {

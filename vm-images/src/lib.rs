@@ -17,7 +17,7 @@ pub mod janitor;
 pub mod kernel_spec;
 pub mod lock;
 pub mod mirror;
-mod modules;
+pub mod modules;
 pub mod package;
 mod pins;
 pub mod progress;

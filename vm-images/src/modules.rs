@@ -50,6 +50,42 @@ pub(crate) fn decompress(tree: &Path) -> io::Result<()> {
     })
 }
 
+/// Names of all modules of a kernel, loadable or built in, one a line, with `_` for `-`; from its
+/// `modules.dep` and `modules.builtin`.
+pub(crate) fn names(dependencies: &str, builtin: &str) -> String {
+    let loadable = dependencies.lines().filter_map(|line| Some(line.split_once(':')?.0));
+    let names: BTreeSet<_> = loadable.chain(builtin.lines()).map(module_name).collect();
+    names.into_iter().map(|name| name + "\n").collect()
+}
+
+/// Modules whose option is not their own name.
+const CONFIGS: [(&str, &str); 16] = [
+    ("brd", "BLK_DEV_RAM"),
+    ("dm_mod", "BLK_DEV_DM"),
+    ("dm_thin_pool", "DM_THIN_PROVISIONING"),
+    ("linear", "MD_LINEAR"),
+    ("loop", "BLK_DEV_LOOP"),
+    ("md_cluster", "MD_CLUSTER"),
+    ("md_mod", "BLK_DEV_MD"),
+    ("nbd", "BLK_DEV_NBD"),
+    ("null_blk", "BLK_DEV_NULL_BLK"),
+    ("raid0", "MD_RAID0"),
+    ("raid1", "MD_RAID1"),
+    ("raid10", "MD_RAID10"),
+    ("raid456", "MD_RAID456"),
+    ("sd_mod", "BLK_DEV_SD"),
+    ("ext4", "EXT4_FS"),
+    ("xfs", "XFS_FS"),
+];
+
+/// The option that makes a module: `dm-raid` → `CONFIG_DM_RAID`.
+pub fn config_of(module: &str) -> String {
+    let name = module.replace('-', "_");
+    let known = CONFIGS.iter().find(|(module, _)| *module == name);
+    let option = known.map_or_else(|| name.to_ascii_uppercase(), |(_, option)| (*option).to_owned());
+    format!("CONFIG_{option}")
+}
+
 /// The modules to load at boot, each after those that it needs, as paths relative to the folder of
 /// `modules.dep` (its text is `dependencies`).
 pub(crate) fn boot_order(dependencies: &str) -> Vec<PathBuf> {
@@ -117,5 +153,16 @@ mod tests {
     #[test]
     fn names_are_the_kernels() {
         assert_eq!(module_name("kernel/drivers/misc/pvpanic/pvpanic-pci.ko.xz"), "pvpanic_pci");
+    }
+    #[test]
+    fn modules_are_named_with_their_options() {
+        let names = names(
+            "kernel/drivers/md/dm-raid.ko: kernel/drivers/md/raid456.ko\n",
+            "kernel/drivers/block/loop.ko\n",
+        );
+        assert_eq!(names, "dm_raid\nloop\n");
+        assert_eq!(config_of("dm-raid"), "CONFIG_DM_RAID");
+        assert_eq!(config_of("raid456"), "CONFIG_MD_RAID456");
+        assert_eq!(config_of("dm-thin-pool"), "CONFIG_DM_THIN_PROVISIONING");
     }
 }

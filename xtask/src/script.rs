@@ -137,10 +137,14 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite) -> Result<
         ["bash", "-noprofile", "-norc", &inside].map(str::to_owned).to_vec()
     };
     let mut load_modules = plain.load_modules;
-    load_modules.extend(needs.modules.unwrap_or_default());
+    let mut required_modules = plain.required_modules;
+    let modules = needs.modules.unwrap_or_default();
+    load_modules.extend(modules.iter().cloned());
+    required_modules.extend(modules);
     Ok(Job {
         argv,
         load_modules,
+        required_modules,
         files: vec![GivenFile { name, mode: 0o755, content }],
         disks: needs.disks.unwrap_or_default(),
         ram_mib: needs.ram_mib.unwrap_or(plain.ram_mib),

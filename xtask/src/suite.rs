@@ -88,6 +88,9 @@ pub(crate) struct Machine {
     /// Loaded before a test starts.
     #[serde(default)]
     pub(crate) load_modules: Vec<String>,
+    /// Without these no test of the suite makes sense.
+    #[serde(default)]
+    required_modules: Vec<String>,
     /// Must not exist in the guest.
     #[serde(default)]
     #[expect(dead_code, reason = "the guest image holds no /boot at all")]
@@ -166,6 +169,14 @@ pub(crate) struct Test {
     test_timeout_s: Option<u64>,
 }
 
+impl Test {
+    /// Modules that it says it needs or wants.
+    fn modules(&self) -> Vec<String> {
+        let all = self.needs.iter().chain(&self.wants);
+        all.filter_map(|need| need.strip_prefix("module:").map(str::to_owned)).collect()
+    }
+}
+
 /// A test, with everything that its suite says of it filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
@@ -175,6 +186,10 @@ pub(crate) struct Job {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) make_dirs: Vec<String>,
     pub(crate) load_modules: Vec<String>,
+    /// Modules without which it makes no sense.
+    pub(crate) required_modules: Vec<String>,
+    /// Modules without which it skips or tests less.
+    pub(crate) wanted_modules: Vec<String>,
     /// Files that it is given, in [`protocol::wire::INBOX`].
     pub(crate) files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
@@ -257,6 +272,8 @@ impl Suite {
             env: self.run.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
             make_dirs: self.run.make_dirs.clone(),
             load_modules: self.machine.load_modules.clone(),
+            required_modules: self.machine.required_modules.clone(),
+            wanted_modules: test.modules(),
             files: vec![],
             disks: vec![],
             contract: self.contract.clone(),

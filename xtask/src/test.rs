@@ -10,10 +10,11 @@ use protocol::event::{Blame, PlannedAttempt};
 use protocol::{Event, TestId};
 use reports::{Expectations, Judged, RunRecord};
 use vm_images::kernel_spec::KernelSpec;
+use vm_images::modules::config_of;
 use vm_images::progress::Progress;
 
 use crate::exit::usage;
-use crate::prepare::{self, Prepared};
+use crate::prepare::{self, BootKernel, Prepared};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::EventLog;
 use crate::runner::{self, Planned, RunContext};
@@ -83,6 +84,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     }
 
     let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
+    let lacking = check_modules(&prepared, &jobs)?;
     let plan = plan(&prepared, &jobs, &options.append)?;
     let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len());
     announce(session, &prepared, plan.len(), n_vms, started);
@@ -92,6 +94,14 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
     record_beginning(&events, &dir, &prepared, &plan, &left_out).context("failed to record an event")?;
+    for Lacking { kernel_idx, test, text } in lacking {
+        let planned = plan
+            .iter()
+            .find(|planned| planned.attempt.kernel_idx == kernel_idx && planned.attempt.test == test);
+        let attempt = planned.map(|planned| planned.attempt.attempt);
+        let remark = Event::Remark { attempt, blame: Blame::Kernel, text };
+        events.append(remark).context("failed to record an event")?;
+    }
     if let Some(text) = version_mismatch(&suite, &prepared.versions) {
         session.terminal.note(&text);
         let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
@@ -217,6 +227,42 @@ fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
         jobs.push(ChosenJob { job: suite.job(&test)?, again });
     }
     Ok(Chosen { jobs, left_out })
+}
+
+/// A module that a test wants and its kernel lacks.
+struct Lacking {
+    kernel_idx: u32,
+    test: TestId,
+    text: String,
+}
+
+/// Refuses a kernel that lacks a module which is required; gives what only makes a test skip or test less.
+fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<Vec<Lacking>> {
+    let named = |modules: &[&str]| {
+        let all: Vec<_> = modules.iter().map(|module| format!("{module} ({})", config_of(module))).collect();
+        all.join(", ")
+    };
+    let mut lacking = Vec::new();
+    for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
+        for ChosenJob { job, .. } in jobs {
+            let required = kernel.lacks(&job.required_modules)?;
+            if !required.is_empty() {
+                return Err(usage(anyhow::anyhow!(
+                    "kernel `{}` ({}) lacks {}, which {} needs; choose another kernel, or build it in",
+                    kernel.spec,
+                    kernel.release,
+                    named(&required),
+                    job.id,
+                )));
+            }
+            let wanted = kernel.lacks(&job.wanted_modules)?;
+            if !wanted.is_empty() {
+                let text = format!("the kernel lacks {}: it skips or tests less", named(&wanted));
+                lacking.push(Lacking { kernel_idx, test: job.id.clone(), text });
+            }
+        }
+    }
+    Ok(lacking)
 }
 
 /// Every test on every kernel, kernel by kernel.

@@ -193,7 +193,8 @@ pub struct AttemptFacts {
     pub garbage_messages: u64,
     /// Processes of the test that outlived it.
     pub survivors: Vec<Survivor>,
-    /// The last lines that the test printed, at most 20, lossy text.
+    /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot, else the
+    /// last ones that the test printed.
     pub last_lines: Vec<String>,
     /// Files that came back, in `files/`.
     pub files: Vec<CollectedFile>,

@@ -1,5 +1,7 @@
 //! Classifies console output. Never reads files or clocks: callers pass bytes.
 
+use std::collections::VecDeque;
+
 /// Longest line that is looked at; the rest of a longer one is passed over.
 const MAX_LINE: usize = 4096;
 
@@ -42,7 +44,12 @@ pub(crate) struct Crash {
     agent: Option<String>,
     /// The newest line that is not empty.
     newest: String,
+    /// The lines that say most about the end: from the first fault on, else the newest.
+    tail: VecDeque<String>,
 }
+
+/// Lines that are kept for the report.
+const TAIL_LINES: usize = 20;
 
 /// Lines that name a fault, as the kernel begins them.
 const FAULTS: [&str; 6] = [
@@ -59,6 +66,7 @@ impl Crash {
     pub(crate) fn look(&mut self, line: &str) {
         if !line.trim().is_empty() {
             line.clone_into(&mut self.newest);
+            self.keep(line);
         }
         // The agent writes to the console itself; what bears a time stamp came from a test.
         if let Some(words) = line.strip_prefix("md-regress-agent: FATAL: ") {
@@ -66,9 +74,27 @@ impl Crash {
         }
         let text = without_time(line);
         if FAULTS.iter().any(|fault| text.starts_with(fault)) {
+            if self.fault.is_none() {
+                self.tail = VecDeque::from([line.to_owned()]);
+            }
             self.fault.get_or_insert_with(|| text.to_owned());
         }
         self.panicked |= text.starts_with("Kernel panic - not syncing: ");
+    }
+
+    fn keep(&mut self, line: &str) {
+        if self.tail.len() == TAIL_LINES {
+            if self.fault.is_some() {
+                return;
+            }
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.to_owned());
+    }
+
+    /// The lines that say most about the end: from the first fault on, else the newest; 20 at most.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        self.tail.iter().cloned().collect()
     }
 
     /// True once the kernel said that it panics.
@@ -127,6 +153,21 @@ mod tests {
         ]);
         assert_eq!(crash.title(), Some("BUG: kernel NULL pointer dereference, address: 0000000000000008"));
         assert!(crash.panicked());
+    }
+
+    #[test]
+    fn what_follows_a_fault_is_kept_and_else_the_newest() {
+        let numbered =
+            |range: std::ops::Range<u32>| range.map(|n| format!("[    1.0] line {n}")).collect::<Vec<_>>();
+        let before = numbered(0..100);
+        let mut lines: Vec<_> = before.iter().map(String::as_str).collect();
+        assert_eq!(look(&lines).tail(), before[80..]);
+        lines.push("[    2.0] Kernel panic - not syncing: VFS");
+        let after = numbered(200..300);
+        lines.extend(after.iter().map(String::as_str));
+        let tail = look(&lines).tail();
+        assert_eq!((tail[0].as_str(), tail.len()), ("[    2.0] Kernel panic - not syncing: VFS", 20));
+        assert_eq!(tail[1..], after[..19]);
     }
 
     #[test]

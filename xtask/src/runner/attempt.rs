@@ -194,7 +194,11 @@ impl AttemptState {
         self.facts.vm_ms = millis(at);
         self.facts.output_bytes = self.facts.output_bytes.max(self.output_end).max(self.output_counted);
         self.facts.output_dropped = self.facts.output_bytes - self.output_end + self.output_missing + dropped;
-        self.facts.last_lines = self.output.telling_lines(&outcome);
+        self.facts.last_lines = match &outcome {
+            Outcome::KernelCrash { .. } => self.crash.tail(),
+            _ if !self.ready => self.crash.tail(),
+            _ => self.output.telling_lines(&outcome),
+        };
         (outcome, self.facts)
     }
 

@@ -30,6 +30,8 @@ impl Play {
             env: Default::default(),
             make_dirs: vec![],
             load_modules: vec![],
+            required_modules: vec![],
+            wanted_modules: vec![],
             files: vec![],
             disks: vec![],
             contract: Contract::default(),
