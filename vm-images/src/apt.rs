@@ -57,7 +57,9 @@ pub enum AptError {
         source: io::Error,
     },
     /// No index could be fetched.
-    #[error("the mirror {mirror} gave no package lists: is there a network? apt said:\n{log}")]
+    #[error(
+        "the mirror {mirror} gave no package lists: is there a network? --mirror names another mirror; apt said:\n{log}"
+    )]
     NoLists {
         /// Its base address.
         mirror: String,
@@ -79,7 +81,10 @@ pub enum AptError {
         missing: Vec<RemoteFile>,
     },
     /// Files that could not be fetched, which says nothing about whether the mirror has them.
-    #[error("failed to fetch {} from {mirror}: is there a network? apt said:\n{log}", names(missing))]
+    #[error(
+        "failed to fetch {} from {mirror}: is there a network? --mirror names another mirror; apt said:\n{log}",
+        names(missing)
+    )]
     Fetch {
         /// Its base address.
         mirror: String,
@@ -87,6 +92,20 @@ pub enum AptError {
         missing: Vec<RemoteFile>,
         /// The end of apt's log.
         log: String,
+    },
+    /// The disk is full.
+    #[error(
+        "no space left on device for the store at `{}`: {} MB to fetch, {} MB free; free some, or name another \
+         folder by --store",
+        folder.display(), wanted.div_ceil(1_000_000), room / 1_000_000
+    )]
+    NoRoom {
+        /// Folder of the store.
+        folder: PathBuf,
+        /// Bytes that were still to be fetched.
+        wanted: u64,
+        /// Bytes that are free.
+        room: u64,
     },
 }
 
@@ -249,6 +268,12 @@ impl<'a> Apt<'a> {
         let mirror = self.mirror.debian.clone();
         if absent.iter().all(|file| is_refused(&said, file)) {
             return Err(AptError::Missing { mirror, missing: absent });
+        }
+        // apt says it in many ways, or not at all.
+        let room = rustix::fs::statvfs(folder.path()).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        let wanted: u64 = absent.iter().map(|file| file.size).sum();
+        if room < wanted || said.contains("No space left on device") {
+            return Err(AptError::NoRoom { folder: self.store.root().to_owned(), wanted, room });
         }
         let errors: Vec<_> = said.lines().filter(|line| line.starts_with("E: ")).take(5).collect();
         Err(AptError::Fetch { mirror, missing: absent, log: errors.join("\n") })

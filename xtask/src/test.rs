@@ -16,7 +16,7 @@ use vm_images::progress::Progress;
 use crate::exit::usage;
 use crate::prepare::{self, BootKernel, Prepared};
 use crate::runner::attempt::TimeLimits;
-use crate::runner::event_log::EventLog;
+use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::{self, Planned, RunContext};
 use crate::script;
 use crate::select::{LeftOut, Selection, in_flavours, select};
@@ -93,19 +93,19 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let dir = create_run(&out)?;
     let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
-    record_beginning(&events, &dir, &prepared, &plan, &left_out).context("failed to record an event")?;
+    record_beginning(&events, &dir, &prepared, &plan, &left_out).context(FAILED)?;
     for Lacking { kernel_idx, test, text } in lacking {
         let planned = plan
             .iter()
             .find(|planned| planned.attempt.kernel_idx == kernel_idx && planned.attempt.test == test);
         let attempt = planned.map(|planned| planned.attempt.attempt);
         let remark = Event::Remark { attempt, blame: Blame::Kernel, text };
-        events.append(remark).context("failed to record an event")?;
+        events.append(remark).context(FAILED)?;
     }
     if let Some(text) = version_mismatch(&suite, &prepared.versions) {
         session.terminal.note(&text);
         let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
-        events.append(remark).context("failed to record an event")?;
+        events.append(remark).context(FAILED)?;
     }
 
     let cancel = session.host.cancel();
@@ -121,9 +121,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         cancel,
     };
     runner::run(context, plan, n_vms)?;
-    events
-        .append(Event::RunFinished { interrupted: cancel.is_cancelled() })
-        .context("failed to record an event")?;
+    events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
     let record = reports::read_events(&dir.join("events.jsonl"))?.into_record();
     let judged = reports::judge(&record, &expectations);

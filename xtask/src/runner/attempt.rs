@@ -29,6 +29,9 @@ const COLLECTED_MAX: u64 = 64 << 20;
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
 
+/// After a panic, a word of the agent may still be on its way for so long.
+const PANIC_SILENCE: Duration = Duration::from_secs(3);
+
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
 
@@ -121,6 +124,8 @@ pub(crate) struct AttemptState {
     console: Lines,
     crash: Crash,
     panicked_at: Option<Duration>,
+    /// The console spoke of a panic that was none.
+    console_cries: bool,
     output: OutputScan,
     /// End of the output that has arrived, and bytes missing before it.
     output_end: u64,
@@ -153,6 +158,7 @@ impl AttemptState {
             console: Lines::default(),
             crash: Crash::default(),
             panicked_at: None,
+            console_cries: false,
             output_end: 0,
             output_missing: 0,
             output_counted: 0,
@@ -294,7 +300,7 @@ impl AttemptState {
                 newest = Some(line.to_owned());
             }
         });
-        if self.crash.panicked() && self.panicked_at.is_none() {
+        if self.crash.panicked() && self.panicked_at.is_none() && !self.console_cries {
             self.panicked(at);
         }
         newest.map(Effect::Show).into_iter().collect()
@@ -390,6 +396,11 @@ impl AttemptState {
                 vec![Effect::KernelLog(format!("[{s:5}.{us:06}] {text}\n"))]
             }
             Message::Heartbeat { output_bytes, .. } => {
+                // A kernel that panicked lets nobody speak. Words alone, which a test wrote, do.
+                if self.panicked_at.is_some_and(|since| at > since + PANIC_SILENCE) {
+                    self.panicked_at = None;
+                    self.console_cries = true;
+                }
                 if output_bytes > self.output_counted {
                     self.output_counted = output_bytes;
                     self.last_output = at;

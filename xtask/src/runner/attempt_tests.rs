@@ -279,7 +279,7 @@ fn a_panic_is_named_by_its_first_line_and_ends_the_vm() {
         .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
         .console(5, "[   10.1] Kernel panic - not syncing: Fatal exception");
     // The machine does not reset by itself: it is killed after the grace period.
-    let play = play.heartbeats(14);
+    let play = play.wait(14);
     assert!(play.killed);
     let outcome = play.outcome(VmEnd::Killed);
     assert!(matches!(outcome, Outcome::KernelCrash { title } if title.starts_with("BUG: kernel NULL")));
@@ -337,4 +337,16 @@ fn lost_kernel_log_records_are_counted() {
     let play = Play::testing().agent(4, record(5)).agent(4, record(6)).agent(4, record(10));
     let play = play.tell(5, Input::Ended(VmEnd::Killed));
     assert_eq!(play.state.finish(play.now, 0).1.kmsg_lost, 3);
+}
+
+#[test]
+fn a_test_that_cries_panic_is_no_panic() {
+    let heartbeat =
+        || Input::Agent(Ok(Message::Heartbeat { uptime_ms: 1, mem_available_kib: 1, output_bytes: 0 }));
+    let cry = Input::Console(b"[    9.0] Kernel panic - not syncing: says a test\n".to_vec());
+    let play = Play::testing().tell(5, cry).tell(6, heartbeat()).tell(9, heartbeat()).wait(12);
+    assert!(!play.killed, "the guest goes on");
+    let play =
+        Play::testing().tell(5, Input::Console(b"Kernel panic - not syncing: real\n".to_vec())).wait(12);
+    assert!(play.killed, "nothing is heard after a real one");
 }

@@ -15,7 +15,7 @@ use super::RunContext;
 use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
 use super::capped_log::CappedLog;
 use super::collected::Collected;
-use super::event_log::EventLog;
+use super::event_log::{EventLog, FAILED};
 use crate::suite::Job;
 use crate::terminal::Line;
 use crate::vm::snapshot::SnapshotError;
@@ -82,13 +82,12 @@ impl Attempt<'_> {
     /// is an outcome.
     pub(crate) fn run(self, context: RunContext<'_>, line: &Line) -> Result<(Outcome, AttemptFacts)> {
         let RunContext { snapshots, events, .. } = context;
-        events.append(Event::VmStarting { attempt: self.number }).context("failed to record an event")?;
         // Half the time that booting gets: a guest that does not boot is booted again, for the record.
         let snapshot =
             snapshots.map(|snapshots| (snapshots, snapshots.of(&self.vm, self.limits.boot_timeout / 2)));
         let remark = |text: String| {
             let event = Event::Remark { attempt: Some(self.number), blame: Blame::Host, text };
-            events.append(event).context("failed to record an event")
+            events.append(event).context(FAILED)
         };
         match snapshot {
             Some((snapshots, Ok(state))) => {
@@ -213,7 +212,7 @@ fn carry_out(
                 }
             }
             Effect::Kill => vm.kill(),
-            Effect::Record(event) => events.append(event).context("failed to record an event")?,
+            Effect::Record(event) => events.append(event).context(FAILED)?,
             Effect::Output { data, .. } => {
                 logs.output.write(&data).context("failed to write the test's output")?;
             }

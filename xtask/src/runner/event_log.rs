@@ -8,6 +8,10 @@ use std::time::Instant;
 
 use protocol::{Event, Record};
 
+/// What goes before the reason why an event could not be appended.
+pub(crate) const FAILED: &str =
+    "failed to append to events.jsonl; what it holds is whole, and the run ends here";
+
 /// The event log of a run.
 #[derive(Debug)]
 pub(crate) struct EventLog {

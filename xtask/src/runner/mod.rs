@@ -93,6 +93,7 @@ fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
     let number = planned.attempt.attempt;
     let dir = context.dir.join(&planned.attempt.dir);
     fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
+    events.append(Event::VmStarting { attempt: number }).context(event_log::FAILED)?;
     if !terminal.is_live() {
         terminal.timed(&format!("start  {}", planned.name));
     }
@@ -103,9 +104,7 @@ fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
     let (outcome, facts) = attempt.run(context, &line)?;
     drop(line);
     let text = done_line(&planned.name, &outcome, facts.test_ms);
-    events
-        .append(Event::AttemptFinished { attempt: number, outcome, facts })
-        .context("failed to record an event")?;
+    events.append(Event::AttemptFinished { attempt: number, outcome, facts }).context(event_log::FAILED)?;
     terminal.timed(&text);
     Ok(())
 }

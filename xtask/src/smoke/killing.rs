@@ -1,15 +1,15 @@
 //! What is killed leaves nothing running and loses nothing.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use protocol::Event;
 use reports::record::RunEnd;
-use rustix::process::{Pid, Signal, kill_process};
-use vm_images::host::die_with_parent;
+use rustix::process::Signal;
 
+use super::other::{Other, Started};
 use super::{Scratch, read_record, wait_until};
 use crate::session::Session;
 
@@ -20,8 +20,8 @@ pub(super) fn sigkill(session: &Session) -> Result<()> {
     ensure!(!family.is_empty(), "a running test has no processes");
     let temporary = run.temporary_folders(session);
     ensure!(!temporary.is_empty(), "a running test has no temporary folder");
-    kill_process(run.pid()?, Signal::KILL).context("failed to kill the run")?;
-    run.child.wait().context("failed to wait for the run")?;
+    run.child.signal(Signal::KILL)?;
+    run.child.child.wait().context("failed to wait for the run")?;
     wait_until("its processes are gone", || family.iter().all(|&pid| is_gone(pid)))?;
     wait_until("its temporary files are gone", || temporary.iter().all(|folder| !folder.exists()))?;
     let record = read_record(&run.run_dir()?)?;
@@ -34,8 +34,8 @@ pub(super) fn sigint(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let mut run = RunningTest::start(session, &out)?;
     let family = run.descendants();
-    kill_process(run.pid()?, Signal::INT).context("failed to interrupt the run")?;
-    let status = run.child.wait().context("failed to wait for the run")?;
+    run.child.signal(Signal::INT)?;
+    let status = run.child.child.wait().context("failed to wait for the run")?;
     ensure!(status.code() == Some(130), "an interrupted run ended with {status}");
     ensure!(family.iter().all(|&pid| is_gone(pid)), "an interrupted run left processes");
     let dir = run.run_dir()?;
@@ -46,7 +46,7 @@ pub(super) fn sigint(session: &Session) -> Result<()> {
 
 /// Another `xtask` that runs a test which does not end by itself for a while.
 struct RunningTest {
-    child: Child,
+    child: Started,
     out: PathBuf,
     /// Temporary folders in the store that were there before it: of other runs.
     folders_before: Vec<PathBuf>,
@@ -56,20 +56,8 @@ impl RunningTest {
     /// Starts it, and waits until its test runs.
     fn start(session: &Session, out: &Scratch) -> Result<Self> {
         let folders_before = temporary_folders(session);
-        #[expect(clippy::disallowed_methods, reason = "it is killed here as a user would, without our help")]
-        let mut command = Command::new(std::env::current_exe()?);
-        // Were we killed ourselves, it would go on for minutes.
-        die_with_parent(&mut command);
-        let child = command
-            .arg("--store")
-            .arg(session.store.root())
-            .args(["test", "--suite", "canary", "must-stay-alive", "--out"])
-            .arg(&out.0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("failed to start another xtask")?;
+        let words = ["test", "--suite", "canary", "must-stay-alive", "--out"].map(OsStr::new);
+        let child = Other::new(session).start(out, words.into_iter().chain([out.0.as_os_str()]))?;
         let run = RunningTest { child, out: out.0.clone(), folders_before };
         let started = || {
             session.host.cancel().is_cancelled()
@@ -79,28 +67,13 @@ impl RunningTest {
         Ok(run)
     }
 
-    fn pid(&self) -> Result<Pid> {
-        Pid::from_raw(i32::try_from(self.child.id())?).context("a child has a process id")
-    }
-
     fn run_dir(&self) -> Result<PathBuf> {
         Ok(fs::canonicalize(self.out.join("latest"))?)
     }
 
-    /// All processes below it, but for the janitor, whose work begins when it is gone.
+    /// All processes below it.
     fn descendants(&self) -> Vec<u32> {
-        let mut family = vec![self.child.id()];
-        let mut idx = 0;
-        while let Some(&parent) = family.get(idx) {
-            family.extend(processes().into_iter().filter(|&(_, ppid)| ppid == parent).map(|(pid, _)| pid));
-            idx += 1;
-        }
-        family.remove(0);
-        family.retain(|&pid| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            !String::from_utf8_lossy(&command).contains(crate::session::JANITOR_COMMAND)
-        });
-        family
+        descendants_of(self.child.child.id())
     }
 
     /// Its own temporary folder in the store.
@@ -116,14 +89,7 @@ fn temporary_folders(session: &Session) -> Vec<PathBuf> {
     entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-impl Drop for RunningTest {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn has_started(events: &Path) -> bool {
+pub(super) fn has_started(events: &Path) -> bool {
     let Ok(log) = reports::read_events(events) else { return false };
     log.records.iter().any(|record| matches!(record.event, Event::TestStarted { .. }))
 }
@@ -144,4 +110,20 @@ fn processes() -> Vec<(u32, u32)> {
 fn is_gone(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
+}
+
+/// All processes below `pid`, but for the janitor, whose work begins when it is gone.
+pub(super) fn descendants_of(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut idx = 0;
+    while let Some(&parent) = family.get(idx) {
+        family.extend(processes().into_iter().filter(|&(_, ppid)| ppid == parent).map(|(pid, _)| pid));
+        idx += 1;
+    }
+    family.remove(0);
+    family.retain(|&pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        !String::from_utf8_lossy(&command).contains(crate::session::JANITOR_COMMAND)
+    });
+    family
 }

@@ -1,7 +1,9 @@
 //! Checks of the whole harness on real QEMU: each is a run like a user's, and what it must leave.
 
+mod bad_input;
 mod basics;
 mod killing;
+mod other;
 mod restoring;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 8] = [
+pub(crate) const CHECKS: [Check; 18] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -27,7 +29,17 @@ pub(crate) const CHECKS: [Check; 8] = [
     ("a snapshot that is damaged is replaced by a boot", restoring::damaged),
     ("SIGKILL leaves nothing running and loses nothing", killing::sigkill),
     ("SIGINT ends a run with a report", killing::sigint),
+    ("what is shown is recorded, whenever a run is killed", bad_input::shown_is_recorded),
     ("KVM that cannot work is said to", basics::kvm),
+    ("words that make no sense are named", bad_input::wrong_words),
+    ("a kernel that does not boot is the kernel's fault", bad_input::kernel_that_does_not_boot),
+    ("a QEMU that dies is the host's fault", bad_input::dead_qemu),
+    ("an output folder that cannot be written", bad_input::unwritable_output),
+    ("no network and an empty store", bad_input::no_network),
+    ("two runs at once", bad_input::two_at_once),
+    ("an artifact that is damaged is made again", bad_input::damaged_artifact),
+    ("a full disk at each stage", bad_input::full_disk),
+    ("a host without namespaces", bad_input::no_namespaces),
 ];
 
 /// What a check waits for at most.

@@ -1,0 +1,314 @@
+//! What cannot work says why and what to do, by its exit code, too, and loses nothing.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use protocol::Outcome;
+use reports::record::{AttemptState, RunEnd};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::other::Other;
+use super::{Scratch, read_record, wait_until};
+use crate::session::Session;
+
+/// Everything that is wrong before the first guest starts.
+pub(super) fn wrong_words(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let xtask = Other::new(session);
+    let runs = out.0.join("runs");
+    let runs = runs.to_str().context("the folder has a plain name")?;
+    let script = out.0.join("dust.sh");
+    fs::write(&script, "# md-regress: modules=dm-dust\ntrue\n")?;
+    let script = script.to_str().context("the folder has a plain name")?;
+    let cases: [(&[&str], i32, &[&str]); 12] = [
+        (&["--kernel", "deb:9.99"], 2, &["no kernel `deb:9.99`", "`cargo xtask kernel list` shows all"]),
+        (&["--kernel", "6.12"], 2, &["`6.12` names no kernel", "deb:6.12"]),
+        (&["no-such-test"], 2, &["no test matches `no-such-test`"]),
+        (&["integrity-cachin"], 2, &["did you mean `shell/integrity-caching.sh`?"]),
+        (&["-E", "no such test"], 3, &["nothing to run"]),
+        (&["-E", "("], 2, &["regex"]),
+        (&["--tag", "colour"], 2, &["no tag `colour`", "reshape"]),
+        (&["--flavour", "vanilla"], 2, &["no flavour `vanilla`", "ndev-vanilla"]),
+        (&["--suite", "none"], 2, &["no suite `none`", "canary, lvm2"]),
+        (&["--script", "/no/such.sh"], 2, &["script `/no/such.sh`"]),
+        (&["--script", script, "--script-needs", "ram=lots"], 2, &["`ram=lots` is no size", "ram=2G"]),
+        (&["--script", script], 2, &["lacks dm-dust (CONFIG_DM_DUST)", "choose another kernel"]),
+    ];
+    for (words, code, texts) in cases {
+        let ended = xtask.run(&out, ["test", "--out", runs].iter().chain(words))?;
+        ended.expect(code, texts).with_context(|| format!("test {}", words.join(" ")))?;
+    }
+    ensure!(!Path::new(runs).exists(), "a run was made of nothing");
+    let bad = out.0.join("bad.toml");
+    fs::write(&bad, "jobs = 2\nkernal = \"deb:6.1\"\n")?;
+    let config = Other::new(session).env("MD_REGRESS_CONFIG", &bad.to_string_lossy());
+    let place = format!("{}:2: there is no key `kernal`; did you mean `kernel`?", bad.display());
+    config.run(&out, ["test"])?.expect(2, &[&place])
+}
+
+/// A run that has nowhere to go.
+pub(super) fn unwritable_output(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let file = out.0.join("a-file");
+    fs::write(&file, "")?;
+    let place = file.join("runs");
+    let ended = Other::new(session)
+        .run(&out, ["test", "--suite", "canary", "must-pass", "--out", &place.to_string_lossy()])?;
+    ended.expect(4, &["failed to create output folder", &place.to_string_lossy()])
+}
+
+/// An empty store that nothing can fill.
+pub(super) fn no_network(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let xtask = Other::new(session).store(&out.0.join("store"));
+    let ended = xtask.run(&out, ["--mirror", "http://127.0.0.1:9/debian", "--qemu", "private", "test"])?;
+    ended.expect(4, &["http://127.0.0.1:9/debian", "--mirror"])
+}
+
+/// The kernel's fault, with the end of its console.
+pub(super) fn kernel_that_does_not_boot(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let runs = out.0.join("runs");
+    let words = ["test", "--suite", "canary", "must-pass", "--append", "mem=20M", "--out"];
+    let ended = Other::new(session).run(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
+    ended.expect(1, &["CRASH"])?;
+    for text in ["crashed", "Kernel panic - not syncing", "    | [", "--append mem=20M"] {
+        ensure!(ended.stdout.contains(text), "`{text}` is not in the report: {}", ended.stdout);
+    }
+    Ok(())
+}
+
+/// The host's fault, never the kernel's.
+pub(super) fn dead_qemu(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let runs = out.0.join("runs");
+    let words = ["test", "--suite", "canary", "must-stay-alive", "--out"];
+    let run = Other::new(session).start(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
+    let mut qemu = None;
+    let own = run.child.id();
+    wait_until("its test runs", || {
+        qemu = super::killing::descendants_of(own).into_iter().find(|&pid| is_qemu(pid));
+        qemu.is_some() && super::killing::has_started(&runs.join("latest/events.jsonl"))
+    })?;
+    let qemu = qemu.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("no QEMU runs")?;
+    kill_process(qemu, Signal::KILL).context("failed to kill QEMU")?;
+    let ended = run.wait()?;
+    ended.expect(4, &["INFRA", "killed by signal 9"])?;
+    ensure!(runs.join("latest/summary.md").is_file(), "it left no report");
+    Ok(())
+}
+
+fn is_qemu(pid: u32) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|&byte| byte == 0);
+    words.any(|word| word == b"-sandbox")
+}
+
+/// Two runs in one store and one folder.
+pub(super) fn two_at_once(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let runs = out.0.join("runs");
+    let runs = runs.to_string_lossy();
+    let words = ["test", "--suite", "canary", "must-pass", "must-fail", "--out", &runs];
+    let xtask = Other::new(session);
+    let both = [xtask.start(&out, words)?, xtask.start(&out, words)?];
+    for run in both {
+        let ended = run.wait()?;
+        ended.expect(0, &[])?;
+        ensure!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
+    }
+    let n_runs = fs::read_dir(&*runs)?.flatten().filter(|entry| !entry.path().is_symlink()).count();
+    ensure!(n_runs == 2, "{n_runs} runs were made");
+    Ok(())
+}
+
+/// What was made and is no longer whole is made again.
+pub(super) fn damaged_artifact(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let folder = session.store.root().join("initramfs");
+    let mut cut = 0;
+    for entry in fs::read_dir(&folder).with_context(|| format!("failed to read `{}`", folder.display()))? {
+        let image = entry?.path().join("initramfs.cpio");
+        let file = fs::OpenOptions::new().write(true).open(&image)?;
+        file.set_len(1000)?;
+        cut += 1;
+    }
+    ensure!(cut > 0, "there is no initramfs");
+    let runs = out.0.join("runs");
+    let words = ["test", "--suite", "canary", "must-pass", "--no-snapshot", "--out"];
+    let ended = Other::new(session).run(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
+    ended.expect(0, &["is damaged; building it again"])
+}
+
+/// No room at each stage: making images, saving a snapshot, recording a run.
+pub(super) fn full_disk(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let folder = |name: &str| -> Result<std::path::PathBuf> {
+        let folder = out.0.join(name);
+        fs::create_dir(&folder)?;
+        Ok(folder)
+    };
+    // Its own mount goes with it.
+    let with_disk = |at: &Path, size: &str| {
+        let script = format!("mount -t tmpfs -o size={size} none '{}' && exec \"$@\"", at.display());
+        let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
+            &["--mount"]
+        } else {
+            &["--mount", "--user", "--map-root-user"]
+        };
+        let words: Vec<_> = ["unshare"]
+            .iter()
+            .chain(namespaces)
+            .copied()
+            .chain(["sh", "-c", &script, "sh"])
+            .map(str::to_owned)
+            .collect();
+        Other::new(session).wrapped(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+
+    let store = folder("store")?;
+    let ended = with_disk(&store, "30M").store(&store).run(&out, ["--qemu", "private", "image"])?;
+    ended.expect(4, &["o space left on device"]).context("while images are made")?;
+
+    // The folder that everything is made in; what is made already lies beside it.
+    // Not for the runs: those of this check are looked at afterwards.
+    let elsewhere = tempfile::tempdir()?;
+    let runs = elsewhere.path().join("runs");
+    let words =
+        ["test", "--suite", "canary", "must-pass", "--append", "quiet", "--out", &runs.to_string_lossy()]
+            .map(str::to_owned);
+    let ended = with_disk(&session.store.root().join("tmp"), "20M").run(&out, &words)?;
+    ended.expect(0, &[]).context("while a snapshot is saved")?;
+    let record = read_record(&fs::canonicalize(runs.join("latest"))?)?;
+    let remarks: Vec<_> = record.attempts.iter().flat_map(|attempt| &attempt.remarks).collect();
+    ensure!(
+        remarks.iter().any(|remark| remark.text.contains("no snapshot could be made")),
+        "nothing says why the guest booted: {remarks:?}"
+    );
+
+    let full = folder("full")?;
+    let kept = folder("kept")?;
+    let script = format!(
+        "mount -t tmpfs -o size=300k none '{full}' && \"$@\"; code=$?; cp -r '{full}/.' '{kept}'; exit $code",
+        full = full.display(),
+        kept = kept.display()
+    );
+    let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
+        &["--mount"]
+    } else {
+        &["--mount", "--user", "--map-root-user"]
+    };
+    let words: Vec<_> =
+        ["unshare"].iter().chain(namespaces).copied().chain(["sh", "-c", &script, "sh"]).collect();
+    let xtask = Other::new(session).wrapped(&words);
+    let ended =
+        xtask.run(&out, ["test", "--suite", "canary", "must-flood", "--out", &full.to_string_lossy()])?;
+    ended.expect(4, &["o space left on device"]).context("while a run is recorded")?;
+    let runs = fs::read_dir(&kept)?.flatten().map(|entry| entry.path());
+    let run = runs.into_iter().find(|path| !path.is_symlink()).context("the run is gone")?;
+    let record = read_record(&run)?;
+    ensure!(record.end == RunEnd::Cut, "a run that could not be recorded ended {:?}", record.end);
+    ensure!(record.attempts.iter().any(|attempt| attempt.guest.is_some()), "what was recorded is lost");
+    Ok(())
+}
+
+/// A host that forbids namespaces: root's plain chroot takes their place, and without that an error says what
+/// to allow. Only root can take its own rights away.
+pub(super) fn no_namespaces(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    if !rustix::process::geteuid().is_root() {
+        session.terminal.say("  only root can try this; left out");
+        return Ok(());
+    }
+    // All but what is built inside a root.
+    let store = out.0.join("store");
+    fs::create_dir(&store)?;
+    for kind in ["tools", "build", "lvm2", "files", "apt"] {
+        let from = session.store.root().join(kind);
+        let copy = session.host.call("cp").args(["-al", "--"]).arg(from).arg(&store);
+        copy.run(&session.store.temporary().join("copy.log")).context("failed to copy the store")?;
+    }
+    let forbidden = |rights: &str| {
+        let bounds = format!("--bounding-set={rights}");
+        let inherited = format!("--inh-caps={rights}");
+        Other::new(session).store(&store).wrapped(&["setpriv", &bounds, &inherited])
+    };
+    let ended = forbidden("-sys_admin,-sys_chroot").run(&out, ["image"])?;
+    ended.expect(4, &["lets no", "tried: ", "user namespaces"])?;
+    forbidden("-sys_admin").run(&out, ["image"])?.expect(0, &["building mdadm"])?;
+    ensure!(store.join("guest").is_dir(), "no guest image was made");
+    Ok(())
+}
+
+/// Whatever a killed run has shown is in its events. Killed at `N_KILLS` points of a run's whole length.
+pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
+    const N_KILLS: u64 = 20;
+    let out = Scratch::new(session)?;
+    let runs = out.0.join("runs");
+    let runs_text = runs.to_string_lossy();
+    let words = [
+        "test",
+        "--suite",
+        "canary",
+        "must-pass",
+        "must-fail",
+        "must-skip",
+        "must-warn",
+        "--out",
+        &runs_text,
+    ];
+    let xtask = Other::new(session);
+    let begun = std::time::Instant::now();
+    xtask.run(&out, words)?.expect(0, &[])?;
+    let whole = begun.elapsed();
+    let mut random = [0; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let seed = u64::from_le_bytes(random);
+    let mut state = seed;
+    let mut n_shown = 0;
+    for _ in 0..N_KILLS {
+        // Knuth's MMIX generator; its high bits are good enough to choose a moment.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let after = whole.mul_f64((state >> 33) as f64 / f64::from(1u32 << 31));
+        let run = xtask.start(&out, words)?;
+        std::thread::sleep(after);
+        let _ = run.signal(Signal::KILL);
+        let shown = run.wait()?.stderr;
+        n_shown +=
+            check_shown(&shown, &runs).with_context(|| format!("killed after {after:?} (seed {seed})"))?;
+    }
+    ensure!(n_shown > 0, "no killed run had shown anything (seed {seed})");
+    Ok(())
+}
+
+/// Every line that tells of an attempt has its event. Gives how many lines there were.
+fn check_shown(shown: &str, runs: &Path) -> Result<usize> {
+    let mut n_shown = 0;
+    let lines = shown.lines().filter_map(|line| line.split_once("] ").map(|(_, told)| told));
+    let record = read_record(&fs::canonicalize(runs.join("latest"))?);
+    for told in lines {
+        let mut words = told.split_whitespace();
+        let (Some(word), Some(name)) = (words.next(), words.next()) else { continue };
+        if !name.starts_with("canary:") {
+            continue;
+        }
+        n_shown += 1;
+        let record = match &record {
+            Ok(record) => record,
+            Err(error) => bail!("`{told}` was shown, but {error:#}"),
+        };
+        let attempt = record.attempts.iter().find(|attempt| attempt.test.to_string() == name);
+        let state = &attempt.with_context(|| format!("`{told}` was shown, but not planned"))?.state;
+        let is_recorded = match (word, state) {
+            ("start", AttemptState::Running | AttemptState::Finished { .. }) => true,
+            ("pass", AttemptState::Finished { outcome: Outcome::Pass, .. })
+            | ("FAIL", AttemptState::Finished { outcome: Outcome::Fail { .. }, .. })
+            | ("skip", AttemptState::Finished { outcome: Outcome::Skip { .. }, .. })
+            | ("warn", AttemptState::Finished { outcome: Outcome::Warn { .. }, .. }) => true,
+            (_, AttemptState::NotStarted | AttemptState::Running | AttemptState::Finished { .. }) => false,
+        };
+        ensure!(is_recorded, "`{told}` was shown, but {state:?} is recorded");
+    }
+    Ok(n_shown)
+}
