@@ -12,6 +12,27 @@ use crate::vm::{HypervisorEvent, Input, VmEnd};
 
 const SESSION: u64 = 77;
 
+/// A test of which nothing is said.
+pub(super) fn job(id: TestId) -> Job {
+    Job {
+        id,
+        argv: vec!["bash".into()],
+        cwd: "/".into(),
+        env: Default::default(),
+        make_dirs: vec![],
+        load_modules: vec![],
+        required_modules: vec![],
+        wanted_modules: vec![],
+        files: vec![],
+        disks: vec![],
+        contract: Contract::default(),
+        ram_mib: 1024,
+        vcpus: 1,
+        silence_timeout: Duration::ZERO,
+        test_timeout: Duration::ZERO,
+    }
+}
+
 /// Plays inputs at whole seconds, with ticks in between, and keeps what came of them.
 struct Play {
     state: AttemptState,
@@ -23,23 +44,7 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let job = Job {
-            id: TestId::new("lvm2", "shell/x.sh").unwrap(),
-            argv: vec!["bash".into()],
-            cwd: "/".into(),
-            env: Default::default(),
-            make_dirs: vec![],
-            load_modules: vec![],
-            required_modules: vec![],
-            wanted_modules: vec![],
-            files: vec![],
-            disks: vec![],
-            contract: Contract::default(),
-            ram_mib: 1024,
-            vcpus: 1,
-            silence_timeout: Duration::ZERO,
-            test_timeout: Duration::ZERO,
-        };
+        let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
         let seconds = Duration::from_secs;
         let limits = TimeLimits {
             boot_timeout: seconds(60),

@@ -174,7 +174,7 @@ impl Attempt<'_> {
             log.close().context("failed to finish a log")?;
         }
         // QEMU has nothing to say when all is well.
-        if fs::metadata(&vm_spec.log).is_ok_and(|data| data.len() == 0) {
+        if fs::symlink_metadata(&vm_spec.log).is_ok_and(|data| data.is_file() && data.len() == 0) {
             let _ = fs::remove_file(&vm_spec.log);
         }
         let answered = state.is_ready();

@@ -7,6 +7,8 @@ mod attempt_tests;
 mod capped_log;
 mod collected;
 pub(crate) mod drive;
+#[cfg(test)]
+mod drive_tests;
 pub(crate) mod event_log;
 mod output;
 

@@ -1,0 +1,255 @@
+//! The driver against a hypervisor that does what is asked of it, whatever that is.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use protocol::codec::Garbage;
+use protocol::event::{AttemptFacts, Event};
+use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
+use protocol::{Outcome, TestId};
+use vm_images::host::Cancel;
+use vm_images::progress::Silent;
+use vm_images::store::Store;
+
+use super::attempt::TimeLimits;
+use super::drive::Attempt;
+use super::event_log::EventLog;
+use super::{RunContext, attempt_tests::job};
+use crate::terminal::Terminal;
+use crate::vm::snapshot::Snapshots;
+use crate::vm::{Accel, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
+
+/// What a fake guest does when it is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guest {
+    /// Runs the test, and passes.
+    Good,
+    /// Never says a word.
+    Silent,
+    /// Says nothing but rubbish.
+    Rubbish,
+    /// Its hypervisor dies at once.
+    Dead,
+}
+
+/// Starts fake guests; counts those that booted and those that were restored.
+struct Fake {
+    booted: Guest,
+    restored: Guest,
+    starts: Mutex<Vec<&'static str>>,
+}
+
+struct FakeVm {
+    guest: Guest,
+    inputs: SyncSender<Input>,
+    ended: bool,
+}
+
+impl Hypervisor for Fake {
+    fn identity(&self, _spec: &VmSpec) -> String {
+        "fake".into()
+    }
+
+    fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError> {
+        let (how, guest) = match spec.restore {
+            Some(_) => ("restored", self.restored),
+            None => ("booted", self.booted),
+        };
+        self.starts.lock().unwrap().push(how);
+        let mut vm = FakeVm { guest, inputs, ended: false };
+        if guest == Guest::Dead {
+            vm.end(VmEnd::Failed { error: "QEMU was killed by signal 9".into() });
+        }
+        Ok(Box::new(vm))
+    }
+}
+
+impl FakeVm {
+    fn tell(&self, input: Input) {
+        let inputs = self.inputs.clone();
+        // As from a reading thread: the driver may not be listening yet.
+        std::thread::spawn(move || inputs.send(input));
+    }
+
+    fn end(&mut self, end: VmEnd) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.tell(Input::Ended(end));
+        }
+    }
+
+    fn answer(&self, request: &Request) -> Option<Message> {
+        match request {
+            Request::Hello { session, .. } => {
+                let guest = GuestFacts {
+                    kernel_release: "6.12".into(),
+                    kernel_version: String::new(),
+                    boot_ms: 1,
+                    mem_total_kib: 1,
+                    n_cpus: 1,
+                };
+                Some(Message::Hello { version: protocol::wire::VERSION, session: *session, guest })
+            }
+            Request::StartTest(test) => Some(Message::Finished(Finished {
+                attempt: test.attempt,
+                exit: Exit::Code(0),
+                wall_ms: 1,
+                user_ms: 0,
+                sys_ms: 0,
+                output_bytes: 0,
+                survivors: vec![],
+            })),
+            Request::PutFile { .. }
+            | Request::StopTest { .. }
+            | Request::Collect { .. }
+            | Request::PowerOff => None,
+        }
+    }
+}
+
+impl Vm for FakeVm {
+    fn send(&mut self, request: &Request) -> Result<(), InfraError> {
+        match self.guest {
+            Guest::Good => {
+                if let Some(message) = self.answer(request) {
+                    self.tell(Input::Agent(Ok(message)));
+                }
+                if let Request::Collect { attempt, .. } = request {
+                    self.tell(Input::Files(Ok(Message::Collected {
+                        attempt: *attempt,
+                        n_files: 0,
+                        n_left_out: 0,
+                    })));
+                }
+                if *request == Request::PowerOff {
+                    self.end(VmEnd::Clean);
+                }
+            }
+            Guest::Rubbish => {
+                let rubbish = Garbage { error: "no JSON".into(), excerpt: "\u{1b}[2J".into() };
+                self.tell(Input::Agent(Err(rubbish)));
+                self.tell(Input::Console(vec![0xff; 5000]));
+            }
+            Guest::Silent | Guest::Dead => {}
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, to: &Path) -> Result<(), InfraError> {
+        std::fs::write(to, "state").unwrap();
+        self.tell(Input::Hypervisor(HypervisorEvent::Migrated));
+        Ok(())
+    }
+
+    fn plug_disk(&mut self, _image: &Path, _serial: &str) -> Result<(), InfraError> {
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        self.end(VmEnd::Killed);
+    }
+}
+
+/// What came of an attempt, how its guests started, and what was remarked.
+struct Played {
+    outcome: Outcome,
+    facts: AttemptFacts,
+    starts: Vec<&'static str>,
+    remarks: Vec<String>,
+}
+
+fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("store")).unwrap();
+    let fake = Fake { booted, restored, starts: Mutex::default() };
+    let (cancel, terminal) = (Cancel::default(), Terminal::detect());
+    let snapshots = Snapshots::new(&fake, &store, &Silent, &cancel);
+    let log = folder.path().join("events.jsonl");
+    let events = EventLog::create(&log).unwrap();
+    let context = RunContext {
+        hypervisor: &fake,
+        snapshots: with_snapshots.then_some(&snapshots),
+        dir: folder.path(),
+        scratch: folder.path(),
+        events: &events,
+        terminal: &terminal,
+        cancel: &cancel,
+    };
+    let short = Duration::from_millis(400);
+    let limits = TimeLimits {
+        boot_timeout: short,
+        restore_timeout: short,
+        silence_timeout: short,
+        test_timeout: short,
+        heartbeat_timeout: short,
+        grace_period: short,
+    };
+    let vm = VmSpec {
+        kernel: "/k".into(),
+        initramfs: "/i".into(),
+        root_image: "/r".into(),
+        modules_image: "/m".into(),
+        ram_mib: 512,
+        vcpus: 1,
+        accel: Accel::Tcg,
+        append: String::new(),
+        restore: None,
+        log: folder.path().join("qemu.log"),
+    };
+    let job = job(TestId::new("lvm2", "x").unwrap());
+    let attempt = Attempt { number: 1, job, vm, limits, dir: folder.path(), scratch: folder.path() };
+    let (outcome, facts) = attempt.run(context, &terminal.line("x")).unwrap();
+    let text = std::fs::read_to_string(&log).unwrap();
+    let records = text.lines().map(|line| serde_json::from_str::<protocol::Record>(line).unwrap());
+    let remarks = records.filter_map(|record| match record.event {
+        Event::Remark { text, .. } => Some(text),
+        _ => None,
+    });
+    let remarks = remarks.collect();
+    Played { outcome, facts, starts: fake.starts.into_inner().unwrap(), remarks }
+}
+
+#[test]
+fn a_guest_that_answers_nothing_does_not_boot() {
+    for guest in [Guest::Silent, Guest::Rubbish] {
+        let played = play(guest, Guest::Good, false);
+        assert!(
+            matches!(&played.outcome, Outcome::KernelCrash { title } if title.contains("does not boot")),
+            "{guest:?}: {:?}",
+            played.outcome
+        );
+        assert_eq!(played.starts, ["booted"]);
+    }
+}
+
+#[test]
+fn a_hypervisor_that_dies_is_no_kernels_fault() {
+    let played = play(Guest::Dead, Guest::Good, false);
+    assert_eq!(played.outcome, Outcome::Infra { error: "QEMU was killed by signal 9".into() });
+}
+
+#[test]
+fn a_machine_boots_once_and_is_restored() {
+    let played = play(Guest::Good, Guest::Good, true);
+    assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, true));
+    assert_eq!(played.starts, ["booted", "restored"]);
+    assert_eq!(played.remarks, Vec::<String>::new());
+}
+
+#[test]
+fn what_cannot_be_restored_is_booted_and_said() {
+    for restored in [Guest::Silent, Guest::Rubbish, Guest::Dead] {
+        let played = play(Guest::Good, restored, true);
+        assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, false), "{restored:?}");
+        assert_eq!(played.starts, ["booted", "restored", "booted"]);
+        assert!(played.remarks[0].contains("could not be restored"), "{:?}", played.remarks);
+    }
+}
+
+#[test]
+fn a_kernel_that_does_not_boot_is_not_blamed_on_the_snapshot() {
+    let played = play(Guest::Silent, Guest::Good, true);
+    assert!(matches!(played.outcome, Outcome::KernelCrash { .. }), "{:?}", played.outcome);
+    assert_eq!(played.remarks, Vec::<String>::new());
+}
