@@ -30,16 +30,17 @@ pub struct TornTail {
     pub n_bytes: usize,
 }
 
-/// Why a file of events cannot be used.
+/// Why a file of events cannot be used. Causes are part of the message, so that the next step comes
+/// last; none is a `source`, or it would be said twice.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read.
-    #[error("cannot read `{path}`: {source}; name the folder of a run that has started", path = .path.display())]
+    #[error("cannot read `{path}`: {cause}; name the folder of a run that has started", path = .path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// There is not one whole line.
     #[error(
@@ -73,7 +74,7 @@ pub enum ReadError {
     },
     /// A finished line makes no sense.
     #[error(
-        "`{path}`, line {line} is damaged: {source}; repair or remove the line",
+        "`{path}`, line {line} is damaged: {cause}; repair or remove the line",
         path = .path.display()
     )]
     Damaged {
@@ -82,13 +83,13 @@ pub enum ReadError {
         /// Number of the line, from 1.
         line: usize,
         /// What is wrong with it.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
 }
 
 /// Reads the events of a run.
 pub fn read_events(path: &Path) -> Result<EventLog, ReadError> {
-    let bytes = fs::read(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(|cause| ReadError::Io { path: path.to_owned(), cause })?;
     parse_events(&bytes, path)
 }
 
@@ -108,8 +109,8 @@ pub fn parse_events(bytes: &[u8], path: &Path) -> Result<EventLog, ReadError> {
             // An object that closes is complete, even if the power went before the line's end.
             Ok(record) => records.push(record),
             Err(_) if !whole => torn = Some(TornTail { line: line_idx + 1, n_bytes: line.len() }),
-            Err(source) => {
-                return Err(ReadError::Damaged { path: path.to_owned(), line: line_idx + 1, source });
+            Err(cause) => {
+                return Err(ReadError::Damaged { path: path.to_owned(), line: line_idx + 1, cause });
             }
         }
     }

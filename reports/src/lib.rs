@@ -7,7 +7,8 @@
 //! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
 //! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
 //!   person in a browser, a CI server, and a script;
-//! - [`write`](mod@write) puts the files beside the events.
+//! - [`write`](mod@write) puts the files beside the events;
+//! - [`recheck`] says what changed when a run is judged again.
 //!
 //! Only [`events::read_events`] and [`write::write_all`] touch files. Nothing here reads a clock,
 //! starts a process or knows QEMU, so a finished run can be judged again anywhere.
@@ -19,6 +20,7 @@ pub mod events;
 pub mod expectations;
 mod fold;
 pub mod junit;
+pub mod recheck;
 pub mod record;
 pub mod reproduce;
 pub mod result;

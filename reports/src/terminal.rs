@@ -28,12 +28,15 @@ pub struct Options {
     pub width: usize,
     /// The run's folder, as the user would name it, `reports/out/NAME`.
     pub run_dir: String,
+    /// The folder of the reports, which is the run's unless they were asked for elsewhere.
+    pub reports_dir: String,
 }
 
 impl Options {
     /// 100 columns without colours.
     pub fn plain(run_dir: &str) -> Options {
-        Options { color: false, width: 100, run_dir: run_dir.to_owned() }
+        let run_dir = run_dir.to_owned();
+        Options { color: false, width: 100, reports_dir: run_dir.clone(), run_dir }
     }
 }
 
@@ -148,7 +151,7 @@ fn end(record: &RunRecord, judged: &[Judged], options: &Options) -> String {
         painted(&result.to_string(), paint, options),
         counts_line(judged),
         text::duration(record.elapsed_ms),
-        text::printable(&format!("{}/summary.md", options.run_dir)),
+        text::printable(&format!("{}/summary.md", options.reports_dir)),
     )
 }
 

@@ -29,14 +29,14 @@ pub enum WriteError {
     Junit(#[from] junit::JunitError),
     /// It could not be written.
     #[error(
-        "failed to write `{path}`: {source}; what happened is safe in events.jsonl beside it",
+        "failed to write `{path}`: {cause}; what happened is safe in events.jsonl beside it",
         path = .path.display()
     )]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -54,7 +54,7 @@ pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<Wr
 fn write_file(path: PathBuf, text: &str) -> Result<PathBuf, WriteError> {
     match persist(&path, text) {
         Ok(()) => Ok(path),
-        Err(source) => Err(WriteError::Io { path, source }),
+        Err(cause) => Err(WriteError::Io { path, cause }),
     }
 }
 
@@ -76,6 +76,10 @@ fn persist(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::testing;
+    use crate::verdict::judge;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
     use std::fs;
 
     #[test]
@@ -90,6 +94,39 @@ mod tests {
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["junit.xml", "summary.md", "verdicts.json"]);
+    }
+
+    /// The reports of these bytes of an events.jsonl, by name.
+    fn reports_of(events: &[u8]) -> BTreeMap<OsString, Vec<u8>> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        fs::write(&path, events).unwrap();
+        let record = crate::read_events(&path).unwrap().into_record();
+        write_all(dir.path(), &record, &judge(&record, &testing::sample_expectations())).unwrap();
+        fs::remove_file(path).unwrap();
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+        files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()
+    }
+
+    proptest! {
+        /// Nothing but the events and the expectations goes into a report: no time, no folder, no
+        /// order of a hash. Also of a run that was cut anywhere after its first line.
+        #[test]
+        fn the_same_events_give_the_same_reports_to_the_byte(
+            events in proptest::collection::vec(testing::any_record(), 0..40),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let lines = testing::sample_events().into_iter().take(1).chain(events);
+            let lines: Vec<_> = lines.map(|line| serde_json::to_string(&line).unwrap() + "\n").collect();
+            let mut bytes = lines.concat().into_bytes();
+            if let Some(cut) = cut {
+                let after_first = bytes.len() - lines[0].len();
+                bytes.truncate(lines[0].len() + cut.index(after_first + 1));
+            }
+            let first = reports_of(&bytes);
+            prop_assert_eq!(first.len(), 3);
+            prop_assert!(first == reports_of(&bytes));
+        }
     }
 
     #[test]

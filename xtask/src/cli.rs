@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Run tests, each in a VM of its own, and report
     #[command(after_help = format!("{TEST_HELP}\n\n{}", crate::exit::HELP))]
     Test(TestOptions),
+    /// Judge a run again from its events, without a VM, by the expectations of this work tree
+    #[command(after_help = format!("{REPLAY_HELP}\n\n{}", crate::exit::HELP))]
+    Replay(ReplayOptions),
     /// Show a suite's tests: name, and tags
     #[command(
         after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'"
@@ -91,6 +94,31 @@ pub(crate) enum Command {
     /// Remove a temporary folder when standard input ends
     #[command(hide = true)]
     Janitor { folder: PathBuf },
+}
+
+const REPLAY_HELP: &str = "\
+Examples:
+  cargo xtask replay                                 the newest run
+  cargo xtask replay 2026-11-22T18-45-53Z --check    would the verdicts be the same?
+  cargo xtask replay ~/from-ci/run --out /tmp/again  a run from elsewhere, left as it is
+
+A run that was killed is judged as far as its events go. The exit code is the one that `test`
+would have given; with --check it is 0 if the verdicts are the same, and 1 if one differs.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// Folder of a run, or its name among the runs
+    #[arg(default_value = "latest")]
+    pub(crate) run: PathBuf,
+    /// Write the reports into this folder, and leave those of the run as they are
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    pub(crate) out: Option<PathBuf>,
+    /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Folder that runs are looked for in (default: reports/out)
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    pub(crate) runs: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

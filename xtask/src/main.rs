@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod exit;
 mod prepare;
+mod report;
 mod runner;
 mod script;
 mod select;
@@ -74,6 +75,10 @@ fn run(
     if let Command::Completions { shell } = cli.command {
         return Ok(commands::completions::run(shell));
     }
+    // Files are all it needs: it works where no store can be.
+    if let Command::Replay(options) = &cli.command {
+        return commands::replay::run(terminal, options);
+    }
     let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
         Command::Test(options) => commands::test::run(&session, &options.into()),
@@ -89,8 +94,8 @@ fn run(
         Command::Image => commands::image::make(&session),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),
-        Command::Janitor { .. } | Command::Completions { .. } => {
-            unreachable!("served before a session was opened")
+        Command::Janitor { .. } | Command::Completions { .. } | Command::Replay(_) => {
+            unreachable!("needs no session")
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use protocol::event::{Blame, PlannedAttempt};
 use protocol::{Event, TestId};
-use reports::{Expectations, Judged, RunRecord};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::modules::config_of;
 use vm_images::progress::Progress;
 
 use crate::exit::usage;
 use crate::prepare::{self, BootKernel, Prepared};
+use crate::report::{self, Ran};
 use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::{self, Planned, RunContext};
@@ -58,18 +58,11 @@ pub(crate) struct Options {
     pub(crate) change: Option<fn(Job) -> Job>,
 }
 
-/// A run that is over, its reports written.
-pub(crate) struct Ran {
-    pub(crate) dir: PathBuf,
-    pub(crate) record: RunRecord,
-    pub(crate) judged: Vec<Judged>,
-}
-
 /// Runs tests and writes reports of what came of them; nothing if no test is selected.
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
     let suite = suite_named(&options.suite)?;
-    let expectations = BTreeMap::from([(suite.name.clone(), expectations_of(&options.suite)?)]);
+    let expectations = BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]);
     let Chosen { mut jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
     if jobs.is_empty() {
         for (test, reason) in left_out {
@@ -89,7 +82,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len());
     announce(session, &prepared, plan.len(), n_vms, started);
 
-    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    let out = options.out.clone().unwrap_or_else(report::default_runs);
     let dir = create_run(&out)?;
     let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
@@ -123,10 +116,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     runner::run(context, plan, n_vms)?;
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
-    let record = reports::read_events(&dir.join("events.jsonl"))?.into_record();
-    let judged = reports::judge(&record, &expectations);
-    reports::write_all(&dir, &record, &judged)?;
-    Ok(Some(Ran { dir, record, judged }))
+    let record = report::read_record(&dir)?;
+    let ran = Ran::judge(dir, record, &expectations);
+    ran.write(&ran.dir)?;
+    Ok(Some(ran))
 }
 
 fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {
@@ -147,26 +140,20 @@ pub(crate) fn suite_named(name: &str) -> Result<Suite> {
     if folder.join("suite.toml").is_file() {
         return Suite::read(&folder).map_err(usage);
     }
+    Err(usage(anyhow::anyhow!("no suite `{name}`; there are {}", suite_names()?.join(", "))))
+}
+
+/// The suites of this work tree, sorted.
+pub(crate) fn suite_names() -> Result<Vec<String>> {
     let suites = workspace().join("suites");
     let entries = fs::read_dir(&suites).with_context(|| format!("failed to read `{}`", suites.display()))?;
-    let mut known: Vec<_> = entries
+    let mut names: Vec<_> = entries
         .flatten()
         .filter(|entry| entry.path().join("suite.toml").is_file())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    known.sort();
-    Err(usage(anyhow::anyhow!("no suite `{name}`; there are {}", known.join(", "))))
-}
-
-fn expectations_of(suite: &str) -> Result<Expectations> {
-    let path = workspace().join("suites").join(suite).join("expectations.toml");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
-    };
-    let shown = path.strip_prefix(workspace()).unwrap_or(&path);
-    Ok(Expectations::parse(&text, &shown.to_string_lossy())?)
+    names.sort();
+    Ok(names)
 }
 
 /// A suite's list of tests, tags and needs is of one version; what the guest has may be another.
@@ -421,12 +408,6 @@ fn link_latest(out: &Path, run_dir: &Path) {
     {
         let _ = fs::remove_file(&new);
     }
-}
-
-/// Relative to where the user stands, if that is shorter.
-pub(crate) fn shown_path(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
 fn rfc3339_now() -> String {

@@ -9,7 +9,8 @@ use reports::record::{AttemptState, RunEnd};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::other::Other;
-use super::{Scratch, read_record, wait_until};
+use super::{Scratch, wait_until};
+use crate::report::read_record;
 use crate::session::Session;
 
 /// Everything that is wrong before the first guest starts.

@@ -10,7 +10,8 @@ use reports::record::RunEnd;
 use rustix::process::Signal;
 
 use super::other::{Other, Started};
-use super::{Scratch, read_record, wait_until};
+use super::{Scratch, wait_until};
+use crate::report::read_record;
 use crate::session::Session;
 
 pub(super) fn sigkill(session: &Session) -> Result<()> {

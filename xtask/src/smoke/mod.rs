@@ -6,15 +6,15 @@ mod killing;
 mod other;
 mod restoring;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reports::RunRecord;
 
+use crate::report::Ran;
 use crate::select::Selection;
 use crate::session::Session;
-use crate::test::{self, Options, Ran};
+use crate::test::{self, Options};
 use crate::vm::accel::AccelChoice;
 
 /// A check, by name.
@@ -82,10 +82,6 @@ impl Scratch {
         let folder = tempfile::Builder::new().prefix("smoke-").tempdir_in(session.store.temporary());
         Ok(Scratch(folder.context("failed to make a folder")?.keep()))
     }
-}
-
-fn read_record(run_dir: &Path) -> Result<RunRecord> {
-    Ok(reports::read_events(&run_dir.join("events.jsonl"))?.into_record())
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {

@@ -10,8 +10,9 @@ use protocol::event::AttemptFacts;
 use reports::record::{Attempt, AttemptState};
 
 use super::{Scratch, options, run_with};
+use crate::report::Ran;
 use crate::session::Session;
-use crate::test::{Options, Ran};
+use crate::test::Options;
 
 /// Prints the guest's clock, and random bytes.
 const TEST: &str = "show-clock-and-dice";
