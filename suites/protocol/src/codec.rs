@@ -25,7 +25,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
 /// What could not be understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbage {
-    /// Why.
+    /// Why; its beginning, at most 200 characters, because it quotes the line.
     pub error: String,
     /// The beginning of the line, at most 200 bytes, as lossy text.
     pub excerpt: String,
@@ -79,7 +79,10 @@ impl LineDecoder {
 
     fn garbage(&self, error: String) -> Garbage {
         let excerpt = &self.line[..self.line.len().min(200)];
-        Garbage { error, excerpt: String::from_utf8_lossy(excerpt).into_owned() }
+        Garbage {
+            error: error.chars().take(200).collect(),
+            excerpt: String::from_utf8_lossy(excerpt).into_owned(),
+        }
     }
 }
 
@@ -129,6 +132,24 @@ mod tests {
         let seen = decode_all(&[&long, b"\n", &good]);
         assert!(seen[0].as_ref().unwrap_err().error.contains("exceeds"));
         assert_eq!(seen[1], Ok(Message::Started { attempt: 7 }));
+    }
+
+    /// Found by fuzzing: the parser quotes what it does not know, and a line has room for a lot of it.
+    #[test]
+    fn garbage_is_reported_in_few_words() {
+        let line = format!("{{\"type\":\"{}\"}}\n", "x".repeat(60_000));
+        let garbage = decode_all(&[line.as_bytes()])[0].clone().unwrap_err();
+        assert!(garbage.error.starts_with("unknown variant `xxx"), "{}", garbage.error);
+        assert_eq!((garbage.error.len(), garbage.excerpt.len()), (200, 200));
+    }
+
+    #[test]
+    fn an_endless_line_is_not_kept() {
+        let mut decoder = LineDecoder::new();
+        for _ in 0..100 {
+            decoder.push(&[b'x'; 32 * 1024], |_: Result<Message, Garbage>| panic!("no line ended"));
+            assert!(decoder.line.len() < MAX_LINE && decoder.line.capacity() <= 2 * MAX_LINE);
+        }
     }
 
     #[test]

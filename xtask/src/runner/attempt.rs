@@ -18,6 +18,10 @@ use crate::vm::{HypervisorEvent, Input, VmEnd};
 /// they print beyond that.
 const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_per_s: 1 << 20 };
 
+/// How long all files together may take, in grace periods. What may come takes seconds; a guest that
+/// sends a byte now and then would never end.
+const COLLECTING_GRACE_PERIODS: u32 = 12;
+
 /// Files that come back after each test.
 const COLLECTED: [&str; 1] = ["/run/md-regress/files/*"];
 /// How many of them at most.
@@ -136,6 +140,10 @@ pub(crate) struct AttemptState {
     last_word: Duration,
     next_kmsg: Option<u64>,
     n_notes: u32,
+    /// When something of a file last came.
+    last_file: Duration,
+    /// The newest file has not ended yet.
+    file_is_open: bool,
     started: bool,
     ready: bool,
     /// Why the machine went away, in the hypervisor's words.
@@ -166,6 +174,8 @@ impl AttemptState {
             last_word: Duration::ZERO,
             next_kmsg: None,
             n_notes: 0,
+            last_file: Duration::ZERO,
+            file_is_open: false,
             started: false,
             ready: false,
             shutdown: None,
@@ -247,7 +257,10 @@ impl AttemptState {
                 self.kill()
             }
             Phase::Testing { since } => self.check_limits(at, since),
-            Phase::Collecting { since } if at > since + self.limits.grace_period => {
+            Phase::Collecting { since }
+                if at > self.last_file + self.limits.grace_period
+                    || at > since + self.limits.grace_period * COLLECTING_GRACE_PERIODS =>
+            {
                 let mut effects = vec![self.remark(Blame::Harness, "files did not come back in time".into())];
                 effects.extend(self.power_off(at));
                 effects
@@ -491,6 +504,7 @@ impl AttemptState {
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
         self.phase = Phase::Collecting { since: at };
+        self.last_file = at;
         let patterns = COLLECTED.map(str::to_owned).to_vec();
         let collect = Request::Collect { attempt: self.number, patterns, max_bytes: COLLECTED_MAX };
         effects.push(Effect::Send(collect));
@@ -519,17 +533,19 @@ impl AttemptState {
                     && usize::try_from(file_idx) == Ok(self.facts.files.len())
                     && file_idx < COLLECTED_FILES_MAX =>
             {
-                self.phase = Phase::Collecting { since: at };
+                self.last_file = at;
+                self.file_is_open = true;
                 let path = clip(path);
                 self.facts.files.push(CollectedFile { file_idx, path, size, error: Some("cut off".into()) });
                 vec![Effect::File(message)]
             }
             Message::FileData { attempt, file_idx, .. } if self.is_open(attempt, file_idx) => {
                 // As long as something comes, it is no time to give up.
-                self.phase = Phase::Collecting { since: at };
+                self.last_file = at;
                 vec![Effect::File(message)]
             }
             Message::FileEnd { attempt, file_idx, ref error } if self.is_open(attempt, file_idx) => {
+                self.file_is_open = false;
                 if let Some(file) = self.facts.files.last_mut() {
                     file.error = error.as_deref().map(clip);
                 }
@@ -554,7 +570,9 @@ impl AttemptState {
     }
 
     fn is_open(&self, attempt: u32, file_idx: u32) -> bool {
-        attempt == self.number && self.facts.files.last().is_some_and(|file| file.file_idx == file_idx)
+        attempt == self.number
+            && self.file_is_open
+            && self.facts.files.last().is_some_and(|file| file.file_idx == file_idx)
     }
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {

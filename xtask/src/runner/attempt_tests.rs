@@ -244,6 +244,39 @@ fn a_guest_cannot_fill_the_record() {
     assert_eq!(play.events.iter().filter(|event| matches!(event, Event::TestStarted { .. })).count(), 1);
 }
 
+/// Found by fuzzing: each piece put the end off, and an empty one costs a guest nothing.
+#[test]
+fn a_guest_cannot_bring_files_back_for_ever() {
+    let mut play = Play::testing().finished(10, Exit::Code(0));
+    let start = Message::FileStart { attempt: 1, file_idx: 0, path: "/x".into(), size: 1 };
+    play = play.tell(10, Input::Files(Ok(start)));
+    for second in 11..100 {
+        let piece = Message::FileData { attempt: 1, file_idx: 0, data: vec![] };
+        play = play.tell(second, Input::Files(Ok(piece)));
+    }
+    assert!(play.killed);
+    let late = |event: &Event| matches!(event, Event::Remark { text, .. } if text == "files did not come back in time");
+    assert!(play.events.iter().any(late));
+    assert_eq!(play.outcome(VmEnd::Killed), Outcome::Pass);
+}
+
+#[test]
+fn a_file_that_has_ended_does_not_go_on() {
+    let files = |message| Input::Files(Ok(message));
+    let piece = || files(Message::FileData { attempt: 1, file_idx: 0, data: vec![1] });
+    let end = || files(Message::FileEnd { attempt: 1, file_idx: 0, error: None });
+    let play = Play::testing()
+        .finished(4, Exit::Code(0))
+        .tell(4, piece())
+        .tell(4, files(Message::FileStart { attempt: 1, file_idx: 0, path: "/x".into(), size: 1 }))
+        .tell(4, piece())
+        .tell(4, end())
+        .tell(4, piece())
+        .tell(4, end())
+        .tell(5, Input::Ended(VmEnd::Clean));
+    assert_eq!(play.state.finish(play.now, 0).1.garbage_messages, 3);
+}
+
 #[test]
 fn silence_is_a_hang_while_the_guest_lives() {
     let play = Play::testing().heartbeats(36);

@@ -28,6 +28,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Bytes kept of the beginning, and of the end, of each log.
 const LOG_CAP: u64 = 8 << 20;
 
+/// Bytes kept of all files that come back from an attempt.
+const FILES_CAP: u64 = 128 << 20;
+
 /// Everything that one attempt needs.
 pub(crate) struct Attempt<'a> {
     pub(crate) number: u32,
@@ -131,7 +134,7 @@ impl Attempt<'_> {
             console: log("console.log")?,
             kernel: log("kernel.log")?,
             output: log("output.log")?,
-            files: Collected::new(self.dir.join("files")),
+            files: Collected::new(self.dir.join("files"), FILES_CAP),
         };
         let (inputs, told) = sync_channel(INPUTS_MAX);
         let mut vm = match hypervisor.start(vm_spec, inputs) {
