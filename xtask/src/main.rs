@@ -5,6 +5,8 @@ mod commands;
 mod config;
 mod console;
 mod exit;
+#[cfg(test)]
+mod fuzz;
 mod prepare;
 mod report;
 mod runner;

@@ -4,13 +4,13 @@
 pub(crate) mod attempt;
 #[cfg(test)]
 mod attempt_tests;
-mod capped_log;
-mod collected;
+pub(crate) mod capped_log;
+pub(crate) mod collected;
 pub(crate) mod drive;
 #[cfg(test)]
 mod drive_tests;
 pub(crate) mod event_log;
-mod output;
+pub(crate) mod output;
 
 use std::collections::VecDeque;
 use std::fs;

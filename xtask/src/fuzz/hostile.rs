@@ -1,0 +1,118 @@
+//! Messages that are each sound: any numbers, any words, any order.
+
+use proptest::prelude::*;
+use protocol::wire::{Exit, Finished, GuestFacts, Message, Survivor, VERSION};
+
+use super::recorded::{ATTEMPT, SESSION};
+
+/// Numbers at which counters and casts break.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0..20_u64,
+        1 => proptest::sample::select(vec![u64::from(u32::MAX), 1 << 32, i64::MAX as u64, u64::MAX - 1, u64::MAX]),
+        1 => any::<u64>(),
+    ]
+}
+
+fn small_number() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 0..4_u32, 1 => Just(u32::MAX), 1 => any::<u32>()]
+}
+
+fn attempt() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(ATTEMPT), 1 => any::<u32>()]
+}
+
+/// Words: short, long, or with everything in them that a terminal, a path or a report may not hold.
+fn words() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => ".{0,20}",
+        2 => proptest::sample::select(vec![
+            "../../../etc/passwd", "/", ".", "..", "", "a\0b", "files/../x", "\u{1b}[2J\n\u{202e}", "con:\\x",
+        ]).prop_map(str::to_owned),
+        1 => ("[x\u{1}日\u{10ffff}]", 1..8000_usize).prop_map(|(word, n_times)| word.repeat(n_times)),
+    ]
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => proptest::collection::vec(any::<u8>(), 0..40),
+        2 => Just(Vec::new()),
+        2 => proptest::sample::select(vec![
+            "TEST SKIPPED: forged\n", "TEST WARNING\n", "set +vx; STACKTRACE; set -vx\n", "Found dm-\n", "a\nb\nc\n", "\n",
+        ]).prop_map(|line| line.as_bytes().to_vec()),
+        1 => (any::<u8>(), 1..33_000_usize).prop_map(|(byte, n_bytes)| vec![byte; n_bytes]),
+    ]
+}
+
+fn guest() -> impl Strategy<Value = GuestFacts> {
+    (words(), words(), number(), number(), small_number()).prop_map(
+        |(kernel_release, kernel_version, boot_ms, mem_total_kib, n_cpus)| GuestFacts {
+            kernel_release,
+            kernel_version,
+            boot_ms,
+            mem_total_kib,
+            n_cpus,
+        },
+    )
+}
+
+fn exit() -> impl Strategy<Value = Exit> {
+    let status = || prop_oneof![2 => Just(0), 2 => Just(200), 1 => any::<i32>()];
+    prop_oneof![
+        3 => status().prop_map(Exit::Code),
+        1 => status().prop_map(Exit::Signal),
+        1 => status().prop_map(Exit::NotStarted),
+    ]
+}
+
+fn finished() -> impl Strategy<Value = Message> {
+    let survivor = (any::<u32>(), words(), any::<char>(), any::<bool>())
+        .prop_map(|(pid, comm, state, unkillable)| Survivor { pid, comm, state, unkillable });
+    let times = (number(), number(), number(), number());
+    (attempt(), exit(), times, proptest::collection::vec(survivor, 0..3), 0..60_usize).prop_map(
+        |(attempt, exit, (wall_ms, user_ms, sys_ms, output_bytes), survivors, n_times)| {
+            let survivors = vec![survivors; n_times].concat();
+            Message::Finished(Finished { attempt, exit, wall_ms, user_ms, sys_ms, output_bytes, survivors })
+        },
+    )
+}
+
+/// Any message of the agent's port.
+pub(super) fn agent_message() -> impl Strategy<Value = Message> {
+    let session = prop_oneof![8 => Just(SESSION), 1 => any::<u64>()];
+    let version = prop_oneof![8 => Just(VERSION), 1 => any::<u32>()];
+    let kmsg = (number(), number(), any::<u8>(), words());
+    prop_oneof![
+        3 => (version, session, guest())
+            .prop_map(|(version, session, guest)| Message::Hello { version, session, guest }),
+        3 => attempt().prop_map(|attempt| Message::Started { attempt }),
+        8 => (attempt(), number(), bytes())
+            .prop_map(|(attempt, offset, data)| Message::Output { attempt, offset, data }),
+        2 => finished(),
+        4 => kmsg.prop_map(|(seq, at_us, level, text)| Message::Kmsg { seq, at_us, level, text }),
+        4 => (number(), number(), number()).prop_map(|(uptime_ms, mem_available_kib, output_bytes)| {
+            Message::Heartbeat { uptime_ms, mem_available_kib, output_bytes }
+        }),
+        1 => words().prop_map(|reason| Message::Refused { reason }),
+        3 => words().prop_map(|text| Message::Note { text }),
+    ]
+}
+
+/// Any message of the files' port.
+pub(super) fn files_message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        4 => (attempt(), small_number(), words(), number())
+            .prop_map(|(attempt, file_idx, path, size)| Message::FileStart { attempt, file_idx, path, size }),
+        4 => (attempt(), small_number(), bytes())
+            .prop_map(|(attempt, file_idx, data)| Message::FileData { attempt, file_idx, data }),
+        2 => (attempt(), small_number(), proptest::option::of(words()))
+            .prop_map(|(attempt, file_idx, error)| Message::FileEnd { attempt, file_idx, error }),
+        1 => (attempt(), small_number(), small_number())
+            .prop_map(|(attempt, n_files, n_left_out)| Message::Collected { attempt, n_files, n_left_out }),
+    ]
+}
+
+/// Any message, on either port.
+pub(super) fn any_message() -> impl Strategy<Value = Message> {
+    prop_oneof![agent_message(), files_message()]
+}
