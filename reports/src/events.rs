@@ -75,7 +75,7 @@ pub enum ReadError {
     /// A finished line makes no sense.
     #[error(
         "`{path}`, line {line} is damaged: {cause}; repair or remove the line",
-        path = .path.display()
+        path = .path.display(), cause = without_place(.cause)
     )]
     Damaged {
         /// The file.
@@ -85,6 +85,13 @@ pub enum ReadError {
         /// What is wrong with it.
         cause: serde_json::Error,
     },
+}
+
+/// What serde says but for its place, which is one within the line: always `at line 1 …`.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 /// Reads the events of a run.
@@ -198,7 +205,10 @@ mod tests {
         let records = testing::sample_events();
         let text = lines(&records[..2]) + "{\"at_ms\":3,\"event\":\"vm-sta\n" + &lines(&records[2..]);
         let error = check(text.as_bytes()).unwrap_err();
-        assert!(error.starts_with("`out/x/events.jsonl`, line 3 is damaged: "), "{error}");
+        assert_eq!(
+            error,
+            "`out/x/events.jsonl`, line 3 is damaged: EOF while parsing a string; repair or remove the line"
+        );
     }
 
     #[test]
