@@ -156,6 +156,10 @@ fn job() -> Job {
         env: BTreeMap::new(),
         make_dirs: vec![],
         load_modules: vec![],
+        required_modules: vec![],
+        wanted_modules: vec![],
+        files: vec![],
+        disks: vec![],
         contract: Contract {
             skip_exit: Some(200),
             skip_line: Some("TEST SKIPPED".into()),
@@ -219,11 +223,13 @@ impl Watched {
             match effect {
                 Effect::Send(request) => self.sent.push(match request {
                     Request::Hello { .. } => "hello",
+                    Request::PutFile { .. } => "put file",
                     Request::StartTest(_) => "start",
                     Request::StopTest { .. } => "stop",
                     Request::Collect { .. } => "collect",
                     Request::PowerOff => "power off",
                 }),
+                Effect::PlugDisk { .. } => {}
                 Effect::Kill => self.n_kills += 1,
                 Effect::Record(event) => self.events.push(event),
                 Effect::Output { offset, data } => {
