@@ -75,6 +75,16 @@ impl Fold {
                 self.vm_ready(attempt, ready_after_ms, guest);
             }
             Event::TestStarted { attempt } => self.test_started(attempt),
+            Event::StacksSeen { attempt, stacks } => {
+                if let Some(attempt) = self.attempt(attempt, "stacks-seen") {
+                    attempt.stacks = stacks;
+                }
+            }
+            Event::KernelReported { attempt, report } => {
+                if let Some(attempt) = self.attempt(attempt, "kernel-reported") {
+                    attempt.kernel_reports.push(report);
+                }
+            }
             Event::Remark { attempt, blame, text } => self.remark(attempt, Remark { blame, text }),
             Event::AttemptFinished { attempt, outcome, facts } => {
                 self.attempt_finished(attempt, outcome, facts);
@@ -119,6 +129,8 @@ impl Fold {
             state: AttemptState::NotStarted,
             ready_after_ms: None,
             guest: None,
+            stacks: Vec::new(),
+            kernel_reports: Vec::new(),
             remarks: Vec::new(),
         });
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use protocol::event::{AttemptFacts, Blame};
+use protocol::evidence::{KernelReport, TaskStack};
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
@@ -107,6 +108,10 @@ pub struct Attempt {
     pub ready_after_ms: Option<u64>,
     /// What the guest said of itself.
     pub guest: Option<GuestFacts>,
+    /// Where the guest's tasks stood when it was found to hang, most telling first.
+    pub stacks: Vec<TaskStack>,
+    /// What the kernel reported in its log, in order.
+    pub kernel_reports: Vec<KernelReport>,
     /// What was remarked about it.
     pub remarks: Vec<Remark>,
 }

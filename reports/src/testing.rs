@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, FORMAT, PlannedAttempt};
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
@@ -193,6 +194,8 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
         Event::VmStarting { attempt }
         | Event::VmReady { attempt, .. }
         | Event::TestStarted { attempt }
+        | Event::StacksSeen { attempt, .. }
+        | Event::KernelReported { attempt, .. }
         | Event::AttemptFinished { attempt, .. } => [1, 2, 3, 4, 6].contains(attempt),
         Event::RunStarted { .. }
         | Event::MachineChosen { .. }
@@ -273,6 +276,27 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             guest: guest(),
         }),
         attempt.clone().prop_map(|attempt| Event::TestStarted { attempt }),
+        (attempt.clone(), ".{0,8}", ".{0,8}").prop_map(|(attempt, comm, frame)| Event::StacksSeen {
+            attempt,
+            stacks: vec![TaskStack {
+                pid: 1,
+                comm,
+                of_test: true,
+                state: 'D',
+                still_ms: 1,
+                frames: vec![frame]
+            }],
+        }),
+        (attempt.clone(), ".{0,8}").prop_map(|(attempt, title)| Event::KernelReported {
+            attempt,
+            report: KernelReport {
+                kind: ReportKind::Warning,
+                title,
+                alt_titles: vec![],
+                corrupted: false,
+                frames: vec![],
+            },
+        }),
         (proptest::option::of(attempt.clone()), ".{0,8}").prop_map(|(attempt, text)| Event::Remark {
             attempt,
             blame: Blame::Kernel,

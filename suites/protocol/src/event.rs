@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{KernelReport, TaskStack};
 use crate::outcome::Outcome;
 use crate::test_id::TestId;
 use crate::wire::{GuestFacts, Survivor};
@@ -110,6 +111,20 @@ pub enum Event {
     TestStarted {
         /// Number of the attempt.
         attempt: u32,
+    },
+    /// Where the guest's tasks stood when it was found to hang: those that matter, most telling first.
+    StacksSeen {
+        /// Number of the attempt.
+        attempt: u32,
+        /// At most [`STACKS_MAX`](crate::evidence::STACKS_MAX).
+        stacks: Vec<TaskStack>,
+    },
+    /// The kernel reported something wrong in its log.
+    KernelReported {
+        /// Number of the attempt.
+        attempt: u32,
+        /// What it reported.
+        report: KernelReport,
     },
     /// Something that a reader of the report should know, and that is no outcome.
     Remark {

@@ -4,12 +4,13 @@
 //! - [`test_id`]: the name of a test;
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
 //!   as JSON lines of bounded length;
-//! - [`outcome`] and [`event`]: what happened, as `events.jsonl` keeps it.
+//! - [`outcome`], [`evidence`] and [`event`]: what happened, as `events.jsonl` keeps it.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
 
 pub mod codec;
 pub mod event;
+pub mod evidence;
 pub mod outcome;
 pub mod test_id;
 pub mod wire;

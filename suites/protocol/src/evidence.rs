@@ -1,0 +1,76 @@
+//! What was seen of a guest that stood still or crashed: facts, from which signatures are derived later.
+
+use serde::{Deserialize, Serialize};
+
+/// Tasks and frames that one event holds at most; the logs have all.
+pub const STACKS_MAX: usize = 32;
+/// Frames of one stack at most.
+pub const FRAMES_MAX: usize = 40;
+
+/// A task and where it stood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskStack {
+    /// Process id.
+    pub pid: u32,
+    /// Name, as in `/proc/PID/comm`: `lvm`, `mdX_resync`, `kworker/0:1+md`.
+    pub comm: String,
+    /// True for a task of the test, false for a thread of the kernel's.
+    pub of_test: bool,
+    /// State letter, as in `/proc/PID/stat`.
+    pub state: char,
+    /// For how long it had not been scheduled, or not got anywhere, milliseconds.
+    pub still_ms: u64,
+    /// Its kernel stack, innermost first, as in `/proc/PID/stack` without addresses:
+    /// `stop_sync_thread+0x1b2/0x230 [md_mod]`.
+    pub frames: Vec<String>,
+}
+
+/// What the kernel said of itself in its log, classified.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelReport {
+    /// What kind of report.
+    pub kind: ReportKind,
+    /// One title for one bug: no addresses, no numbers that differ from boot to boot.
+    pub title: String,
+    /// Other titles that the same bug may come under.
+    pub alt_titles: Vec<String>,
+    /// True if the text is interleaved with another or cut, so that the title may be wrong.
+    pub corrupted: bool,
+    /// Its stack, innermost first, where it has one; function names as the log gives them.
+    pub frames: Vec<String>,
+}
+
+/// Kinds of reports in a kernel's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportKind {
+    /// `Kernel panic - not syncing` by itself.
+    Panic,
+    /// A fault in the kernel: oops, general protection fault, page fault, `kernel BUG at`.
+    Oops,
+    /// `BUG:` of another kind: sleeping in atomic context, bad page state, list corruption.
+    Bug,
+    /// `WARNING: … at`.
+    Warning,
+    /// KASAN, KFENCE, KMSAN.
+    MemoryError,
+    /// UBSAN.
+    Undefined,
+    /// KCSAN.
+    DataRace,
+    /// lockdep: circular locking, inconsistent state, RCU usage, bad unlock.
+    Lockdep,
+    /// `task … blocked for more than … seconds`.
+    HungTask,
+    /// soft or hard lockup.
+    Lockup,
+    /// RCU stall.
+    RcuStall,
+    /// `BUG: workqueue lockup`, workqueue stalls.
+    WorkqueueStall,
+    /// A line of md, dm, ext4, xfs or dm-integrity that reports lost redundancy or an IO error.
+    StorageError,
+    /// A line that says that data is not what was written: checksum and integrity mismatches, file
+    /// system corruption.
+    Corruption,
+}
