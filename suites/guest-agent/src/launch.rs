@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -51,11 +51,8 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 pub(crate) struct Launched {
     /// The launcher, and after its `exec` the test's own process.
     pub(crate) pid: Pid,
-    /// Closes when the launcher has become the test, or has ended because it could not
-    /// ([`parse_report`]).
+    /// What [`ReportReader`] reads.
     pub(crate) report: OwnedFd,
-    /// The test's output.
-    pub(crate) output: OwnedFd,
 }
 
 /// Why a request to start a test makes no sense; `None` if it does.
@@ -81,8 +78,8 @@ fn command(program: &str) -> Command {
     Command::new(program)
 }
 
-/// Starts a test: its launcher, which joins `cgroup` and becomes the test.
-pub(crate) fn launch(test: &StartTest, cgroup: &Path) -> io::Result<Launched> {
+/// Starts a test: its launcher, which joins `cgroup` and becomes the test. Also returns the test's output.
+pub(crate) fn launch_test(test: &StartTest, cgroup: &Path) -> io::Result<(Launched, OwnedFd)> {
     let (output, output_end) = pipe()?;
     let (report, report_end) = pipe()?;
     // Best effort: a smaller pipe only makes a noisy test slower.
@@ -108,7 +105,7 @@ pub(crate) fn launch(test: &StartTest, cgroup: &Path) -> io::Result<Launched> {
         .stdout(Stdio::from(output_end.try_clone()?))
         .stderr(Stdio::from(output_end))
         .spawn()?;
-    Ok(Launched { pid: pid_of(&child)?, report, output })
+    Ok((Launched { pid: pid_of(&child)?, report }, output))
 }
 
 /// Starts the process that sends the files matching `patterns` to `port`.
@@ -148,7 +145,7 @@ pub(crate) struct Report {
 }
 
 /// Parses the launcher's report: lines of `errno what`, where 0 marks a remark.
-pub(crate) fn parse_report(text: &str) -> Report {
+fn parse_report(text: &str) -> Report {
     let mut report = Report::default();
     for (errno, what) in text.lines().filter_map(|line| line.split_once(' ')) {
         match errno.parse() {
@@ -158,6 +155,48 @@ pub(crate) fn parse_report(text: &str) -> Report {
         }
     }
     report
+}
+
+/// The report of a launcher, as it comes.
+#[derive(Debug)]
+pub(crate) struct ReportReader {
+    /// Closes when the launcher has become the test, or has ended because it could not.
+    fd: Option<OwnedFd>,
+    text: Vec<u8>,
+}
+
+impl ReportReader {
+    /// Nothing read yet.
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd: Some(fd), text: Vec::new() }
+    }
+
+    /// Readable when there is something to [`Self::read`].
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what is there. Returns the whole report, once, when the launcher has said everything.
+    pub(crate) fn read(&mut self) -> Option<Report> {
+        let fd = self.fd.as_ref()?;
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(fd, &mut buffer) {
+                // Little: the launcher sends a remark and a failure at most.
+                Ok(n) if n > 0 => self.text.extend_from_slice(&buffer[..n]),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return None,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        self.fd = None;
+        Some(parse_report(&String::from_utf8_lossy(&self.text)))
+    }
+
+    /// Whatever it still has to say is not wanted.
+    pub(crate) fn close(&mut self) {
+        self.fd = None;
+    }
 }
 
 /// The launcher's end of the report.

@@ -17,7 +17,9 @@ mod kmsg;
 mod launch;
 mod output;
 mod ports;
+mod running;
 mod serve;
+mod supervised;
 mod test_run;
 
 use std::fs::OpenOptions;

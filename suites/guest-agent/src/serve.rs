@@ -2,8 +2,8 @@
 //!
 //! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
 //! line that is there is encoded ([`Agent::next_message`]). So a slow host costs no memory and what
-//! it gets is fresh. Deliberately not here: decisions about a test's end ([`crate::test_run`]),
-//! what of its output is kept ([`crate::output`]), and anything that may block on a test's doing.
+//! it gets is fresh. Deliberately not here: the test itself ([`crate::running`]), and anything that may
+//! block on a test's doing.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
 use protocol::wire::{
-    AGENT_PORT, Exit, FILES_PORT, Finished, GuestFacts, HEARTBEAT_MS, Message, Request, StartTest, VERSION,
+    AGENT_PORT, Exit, FILES_PORT, GuestFacts, HEARTBEAT_MS, Message, Request, StartTest, VERSION,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open};
 
-use crate::cgroup::Cgroup;
 use crate::guest;
 use crate::kmsg::Kmsg;
 use crate::launch;
-use crate::output::OutputLog;
 use crate::ports::{self, Port, Wrote};
-use crate::test_run::{Launch, MAX_SURVIVORS, Seen, Step, TestRun};
+use crate::running::Running;
+use crate::supervised::Change;
+use crate::test_run::TestRun;
 
 /// The loop comes round at least this often: orphans announce their end to nobody.
 const TICK: Duration = Duration::from_millis(200);
@@ -35,13 +35,8 @@ const ENDING_TICK: Duration = Duration::from_millis(10);
 const HOST_CHECK: Duration = Duration::from_millis(20);
 /// The same while a test runs, which should not be disturbed.
 const HOST_CHECK_BUSY: Duration = Duration::from_millis(100);
-/// Pause between reads of a pipe that holds little: a test that prints letter by letter is not
-/// interrupted letter by letter.
-const PIPE_PAUSE: Duration = Duration::from_millis(5);
 /// A read of the pipe; a short one means that there is little to read.
 const READ: usize = 256 * 1024;
-/// Reads of the pipe in one round.
-const READS_AT_ONCE: usize = 16;
 /// Batches written in one round.
 const BATCHES_AT_ONCE: usize = 32;
 /// A host that took nothing for this long does not make a test wait.
@@ -54,26 +49,6 @@ const MAX_CONTROL: usize = 1000;
 const MAX_WANTED: usize = 8;
 /// Longest text of a note or a refusal, bytes: escaped, it must still fit a line.
 const MAX_TEXT: usize = 4096;
-
-/// The running test.
-#[derive(Debug)]
-struct Running {
-    run: TestRun,
-    pid: Pid,
-    /// Readable when its own process has ended; gone once that is known.
-    pidfd: Option<OwnedFd>,
-    report: Option<OwnedFd>,
-    report_text: Vec<u8>,
-    launch: Launch,
-    pipe: Option<OwnedFd>,
-    pipe_resume: Instant,
-    output: OutputLog,
-    cgroup: Cgroup,
-    /// What its preparation used.
-    cpu_ms_before: (u64, u64),
-    /// The report, which follows the last of the output.
-    finished: Option<Finished>,
-}
 
 /// A request for files.
 #[derive(Debug)]
@@ -200,11 +175,13 @@ impl Agent {
             match source {
                 Source::Port => self.read_requests(flags, now),
                 Source::Kmsg => self.kmsg.iter_mut().for_each(|kmsg| kmsg.read(now)),
-                Source::Pipe => self.drain_pipe(READS_AT_ONCE, now),
-                Source::Report => self.read_report(),
+                Source::Pipe => self.drain_pipe(now),
+                Source::Report => {
+                    let remarks = self.test.as_mut().map(|test| test.process.read_report());
+                    remarks.into_iter().flatten().for_each(|remark| self.note(remark));
+                }
                 Source::TestProcess => {
-                    // Readable for ever from now on; what remains to be done is to reap.
-                    self.test.iter_mut().for_each(|test| test.pidfd = None);
+                    self.test.iter_mut().for_each(|test| test.process.ended());
                     self.reap(now);
                 }
                 Source::Collector => {
@@ -225,7 +202,8 @@ impl Agent {
         let session = self.port.has_session();
         // Without a host, the kernel's buffer is where its log waits.
         let read_kmsg = session && self.kmsg.as_mut().is_some_and(|kmsg| kmsg.wants_read(now));
-        let read_pipe = self.wants_output(now);
+        let stalled = self.port.is_stalled(STALL, now);
+        let read_pipe = self.test.as_mut().is_some_and(|test| test.wants_output(stalled, now));
 
         let mut polled: Vec<(Source, BorrowedFd<'_>, PollFlags)> = Vec::with_capacity(6);
         if let Some(fd) = self.port.poll_fd() {
@@ -238,15 +216,11 @@ impl Agent {
             polled.push((Source::Kmsg, kmsg.fd(), PollFlags::IN));
         }
         if let Some(test) = &self.test {
-            if let Some(pipe) = test.pipe.as_ref().filter(|_| read_pipe) {
+            if let Some(pipe) = test.pipe().filter(|_| read_pipe) {
                 polled.push((Source::Pipe, pipe.as_fd(), PollFlags::IN));
             }
-            if let Some(report) = &test.report {
-                polled.push((Source::Report, report.as_fd(), PollFlags::IN));
-            }
-            if let Some(pidfd) = &test.pidfd {
-                polled.push((Source::TestProcess, pidfd.as_fd(), PollFlags::IN));
-            }
+            polled.extend(test.process.report_fd().map(|fd| (Source::Report, fd, PollFlags::IN)));
+            polled.extend(test.process.process_fd().map(|fd| (Source::TestProcess, fd, PollFlags::IN)));
         }
         if let Some(pidfd) = self.collector.as_ref().and_then(|collector| collector.pidfd.as_ref()) {
             polled.push((Source::Collector, pidfd.as_fd(), PollFlags::IN));
@@ -279,12 +253,12 @@ impl Agent {
             at(self.next_heartbeat);
         }
         if let Some(test) = &self.test {
-            if test.run.is_ending() {
+            if test.process.is_ending() {
                 due.push(ENDING_TICK);
             }
-            if test.pipe.is_some() {
+            if test.pipe().is_some() {
                 // While the test is held back, nothing but a stall lets it go on.
-                let resume = test.pipe_resume.saturating_duration_since(now);
+                let resume = test.resume_in(now);
                 due.push(if resume.is_zero() { STALL } else { resume });
             }
         }
@@ -329,22 +303,15 @@ impl Agent {
         if let Some(message) = self.control.pop_front() {
             return Some(message);
         }
-        let mut over = false;
-        if let Some(test) = &mut self.test {
-            if let Some((offset, data)) = test.output.next_chunk(now) {
-                return Some(Message::Output { attempt: test.run.attempt(), offset, data });
-            }
-            over = test.finished.is_some() && test.output.is_drained();
+        if let Some(output) = self.test.as_mut().and_then(|test| test.next_output(now)) {
+            return Some(output);
         }
         // What the kernel said during the test comes before its end, as far as the budget goes.
         if let Some(record) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
             let (seq, at_us, level, text) = (record.seq, record.at_us, record.level, record.text);
             return Some(Message::Kmsg { seq, at_us, level, text });
         }
-        if over {
-            return self.test.take()?.finished.map(Message::Finished);
-        }
-        None
+        self.test.take_if(|test| test.is_sent())?.into_report().map(Message::Finished)
     }
 
     fn note(&mut self, text: String) {
@@ -436,33 +403,14 @@ impl Agent {
     fn start_test(&mut self, request: &StartTest, now: Instant) {
         let attempt = request.attempt;
         let objection = match &self.test {
-            Some(test) => Some(format!("attempt {} is not over", test.run.attempt())),
+            Some(test) => Some(format!("attempt {} is not over", test.process.attempt())),
             None => launch::objection(request).map(str::to_owned),
         };
         if let Some(objection) = objection {
             return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
         }
-        let started =
-            Cgroup::create(attempt).and_then(|cgroup| Ok((launch::launch(request, cgroup.path())?, cgroup)));
-        match started {
-            Ok((launched, cgroup)) => {
-                let grace = Duration::from_millis(request.grace_ms);
-                let pid = launched.pid;
-                self.test = Some(Running {
-                    run: TestRun::new(attempt, pid.as_raw_nonzero().get().unsigned_abs(), grace, now),
-                    pid,
-                    pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(),
-                    report: Some(launched.report),
-                    report_text: Vec::new(),
-                    launch: Launch::Pending,
-                    pipe: Some(launched.output),
-                    pipe_resume: now,
-                    output: OutputLog::new(request.output, now),
-                    cgroup,
-                    cpu_ms_before: (0, 0),
-                    finished: None,
-                });
-            }
+        match Running::start(request, now) {
+            Ok(test) => self.test = Some(test),
             Err(error) => {
                 self.note(format!("attempt {attempt} could not be started: {error}"));
                 let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
@@ -475,11 +423,7 @@ impl Agent {
 
     fn stop_test(&mut self, attempt: u32, now: Instant) {
         match &mut self.test {
-            Some(test) if test.run.attempt() == attempt => {
-                if test.run.stop(now) == Some(Step::Kill) {
-                    test.kill();
-                }
-            }
+            Some(test) if test.process.attempt() == attempt => test.process.stop(now),
             Some(_) | None => self.refuse(format!("cannot stop attempt {attempt}: it does not run")),
         }
     }
@@ -513,60 +457,9 @@ impl Agent {
 
     // ---- the test ----------------------------------------------------------------------------
 
-    /// True if the test's pipe should be read now.
-    fn wants_output(&mut self, now: Instant) -> bool {
-        let stalled = self.port.is_stalled(STALL, now);
-        self.test.as_mut().is_some_and(|test| {
-            now >= test.pipe_resume && (test.run.is_ending() || !test.output.should_hold_back(stalled, now))
-        })
-    }
-
-    fn drain_pipe(&mut self, n_reads: usize, now: Instant) {
-        let Some(test) = &mut self.test else { return };
-        for _ in 0..n_reads {
-            let Some(pipe) = &test.pipe else { return };
-            match rustix::io::read(pipe, &mut self.buffer) {
-                Ok(0) => test.pipe = None,
-                Ok(n) => {
-                    test.output.push(&self.buffer[..n], now);
-                    if n < READ {
-                        test.pipe_resume = now + PIPE_PAUSE;
-                    }
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Err(_) => test.pipe = None,
-            }
-        }
-    }
-
-    /// Reads what the launcher has to say, and decides when it has said everything.
-    fn read_report(&mut self) {
-        let Some(test) = &mut self.test else { return };
-        let Some(report) = &test.report else { return };
-        let mut buffer = [0; 4096];
-        loop {
-            match rustix::io::read(report, &mut buffer) {
-                // Little: the launcher sends a remark and a failure at most.
-                Ok(n) if n > 0 => test.report_text.extend_from_slice(&buffer[..n]),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Ok(_) | Err(_) => break,
-            }
-        }
-        test.report = None;
-        let attempt = test.run.attempt();
-        let report = launch::parse_report(&String::from_utf8_lossy(&test.report_text));
-        test.launch = match report.failure {
-            Some((errno, _)) => Launch::Failed(errno),
-            None => Launch::Done,
-        };
-        for remark in report.remarks {
-            self.note(format!("attempt {attempt}: {remark}"));
-        }
-        if let Some((errno, what)) = report.failure {
-            let error = Errno::from_raw_os_error(errno);
-            self.note(format!("attempt {attempt} could not be started: cannot {what}: {error}"));
+    fn drain_pipe(&mut self, now: Instant) {
+        if let Some(test) = &mut self.test {
+            test.drain_pipe(&mut self.buffer, now);
         }
     }
 
@@ -586,12 +479,11 @@ impl Agent {
             (None, Some(signal)) => Exit::Signal(signal),
             (None, None) => return,
         };
-        if let Some(test) = self.test.as_mut().filter(|test| test.pid == pid) {
-            test.run.reaped(exit, now);
-            test.pidfd = None;
-            test.pipe_resume = now;
-            self.read_report();
-            self.drain_pipe(READS_AT_ONCE, now);
+        if let Some(test) = self.test.as_mut().filter(|test| test.process.pid() == pid) {
+            let remarks = test.process.reaped(exit, now);
+            test.hurry(now);
+            remarks.into_iter().for_each(|remark| self.note(remark));
+            self.drain_pipe(now);
         } else if let Some(collector) = self.collector.take_if(|collector| collector.pid == pid) {
             if exit != Exit::Code(0) {
                 let attempt = collector.attempt;
@@ -603,66 +495,22 @@ impl Agent {
 
     /// Takes the test as far as it goes now.
     fn advance_test(&mut self, now: Instant) {
-        while let Some(test) = self.test.as_mut().filter(|test| !test.run.is_over()) {
-            let seen = Seen {
-                launch: test.launch,
-                pipe_open: test.pipe.is_some(),
-                // Only then does it matter, and looking is not free.
-                populated: !test.run.has_ended() && !test.run.is_ending() || test.cgroup.is_populated(),
-            };
-            match test.run.step(seen, now) {
-                Some(Step::Started) => {
-                    // One that is already over was too fast to tell it from its preparation.
-                    if !test.run.has_ended() {
-                        test.cpu_ms_before = test.cgroup.cpu_ms().unwrap_or_default();
-                    }
-                    let attempt = test.run.attempt();
+        while let Some(test) = &mut self.test
+            && let Some(change) = test.process.advance(test.pipe().is_some(), now)
+        {
+            match change {
+                Change::Started => {
+                    let attempt = test.process.attempt();
                     self.control.push_back(Message::Started { attempt });
                 }
-                Some(Step::NoteAndKill) => {
-                    test.run.survived(test.cgroup.processes(MAX_SURVIVORS));
-                    test.kill();
-                }
-                Some(Step::Kill) => test.kill(),
-                Some(Step::Finish) => self.finish_test(now),
-                None => {
-                    // Whoever joined since is met too: a launcher that was late, or, where the
-                    // kernel cannot kill a cgroup at once, a child that was just forked.
-                    if test.run.is_killing() {
-                        test.kill();
+                Change::Over => {
+                    test.drain_pipe(&mut self.buffer, now);
+                    if let Some(kmsg) = self.kmsg.as_mut().filter(|_| self.port.has_session()) {
+                        kmsg.read(now);
                     }
-                    return;
+                    test.finish(now);
                 }
             }
-        }
-    }
-
-    /// The test is over: closes its books. The report follows the last of its output.
-    fn finish_test(&mut self, now: Instant) {
-        self.drain_pipe(READS_AT_ONCE, now);
-        if let Some(kmsg) = self.kmsg.as_mut().filter(|_| self.port.has_session()) {
-            kmsg.read(now);
-        }
-        let Some(test) = &mut self.test else { return };
-        test.pipe = None;
-        test.pidfd = None;
-        test.report = None;
-        test.output.finish();
-        let left = test.cgroup.processes(MAX_SURVIVORS);
-        let before = test.cpu_ms_before;
-        let cpu_ms = test.cgroup.cpu_ms();
-        let cpu_ms = cpu_ms.map(|(user, sys)| (user.saturating_sub(before.0), sys.saturating_sub(before.1)));
-        test.finished = Some(test.run.finished(left, cpu_ms, test.output.total(), now));
-        test.cgroup.remove();
-    }
-}
-
-impl Running {
-    fn kill(&self) {
-        self.cgroup.kill();
-        // The launcher may not have joined yet.
-        if !self.run.has_ended() {
-            let _ = kill_process(self.pid, Signal::KILL);
         }
     }
 }
