@@ -177,7 +177,9 @@ fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
     let safe = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let tmp = MountFlags::NOSUID | MountFlags::NODEV;
     let at = |path: &str| format!("{NEW_ROOT}{path}");
-    mount_at("devpts", &at("/dev/pts"), "devpts", safe, "mode=0620,gid=5,ptmxmode=0666")?;
+    // Terminals are devices: with NODEV, none could be opened.
+    let devices = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount_at("devpts", &at("/dev/pts"), "devpts", devices, "mode=0620,gid=5,ptmxmode=0666")?;
     mount_at("tmpfs", &at("/dev/shm"), "tmpfs", tmp, "mode=1777")?;
     mount_at("tmpfs", &at("/run"), "tmpfs", tmp, "mode=0755")?;
     // Tests keep their disks in files under /tmp; device nodes too, so no NODEV.
