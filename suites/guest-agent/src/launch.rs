@@ -16,8 +16,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use protocol::wire::StartTest;
-use rustix::fs::{Mode, OFlags};
+use protocol::wire::Program;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
@@ -55,18 +55,18 @@ pub(crate) struct Launched {
     pub(crate) report: OwnedFd,
 }
 
-/// Why a request to start a test makes no sense; `None` if it does.
-pub(crate) fn objection(test: &StartTest) -> Option<&'static str> {
+/// Why a request to run something makes no sense; `None` if it does.
+pub(crate) fn objection(program: &Program) -> Option<&'static str> {
     let strings = || {
-        let env = test.env.iter().flat_map(|(key, value)| [key, value]);
-        let lists = test.argv.iter().chain(&test.make_dirs).chain(&test.load_modules);
-        lists.chain(&test.disks).chain([&test.cwd]).chain(env)
+        let env = program.env.iter().flat_map(|(key, value)| [key, value]);
+        let lists = program.argv.iter().chain(&program.make_dirs).chain(&program.load_modules);
+        lists.chain(&program.disks).chain([&program.cwd]).chain(env)
     };
-    if test.argv.first().is_none_or(String::is_empty) {
+    if program.argv.first().is_none_or(String::is_empty) {
         Some("argv names no program")
     } else if strings().any(|text| text.contains('\0')) {
         Some("a string holds NUL")
-    } else if test.env.keys().any(|key| key.is_empty() || key.contains('=')) {
+    } else if program.env.keys().any(|key| key.is_empty() || key.contains('=')) {
         Some("the name of a variable is empty or holds `=`")
     } else {
         None
@@ -79,33 +79,47 @@ fn command(program: &str) -> Command {
 }
 
 /// Starts a test: its launcher, which joins `cgroup` and becomes the test. Also returns the test's output.
-pub(crate) fn launch_test(test: &StartTest, cgroup: &Path) -> io::Result<(Launched, OwnedFd)> {
+pub(crate) fn launch_test(test: &Program, cgroup: &Path) -> io::Result<(Launched, OwnedFd)> {
     let (output, output_end) = pipe()?;
-    let (report, report_end) = pipe()?;
     // Best effort: a smaller pipe only makes a noisy test slower.
     let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE_SIZE);
+    let errors_end = output_end.try_clone()?;
+    Ok((launch(test, cgroup, "/dev/null", output_end.into(), errors_end.into())?, output))
+}
+
+/// Starts a launcher. It opens `input` as its standard input; if that is a terminal, the terminal is its
+/// controlling one, and takes the place of `output` and `errors`.
+pub(crate) fn launch(
+    program: &Program,
+    cgroup: &Path,
+    input: &str,
+    output: Stdio,
+    errors: Stdio,
+) -> io::Result<Launched> {
+    let (report, report_end) = pipe()?;
     let mut env: BTreeMap<&str, &str> = BTreeMap::from(ENVIRONMENT);
-    env.extend(test.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    env.extend(program.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let child = command(SELF)
         .arg0("md-regress-launch")
         .arg(LAUNCH)
         .arg(cgroup)
-        .arg(&test.cwd)
-        .arg(test.make_dirs.len().to_string())
-        .args(&test.make_dirs)
-        .arg(test.load_modules.len().to_string())
-        .args(&test.load_modules)
-        .arg(test.disks.len().to_string())
-        .args(&test.disks)
-        .args(&test.argv)
+        .arg(&program.cwd)
+        .arg(input)
+        .arg(program.make_dirs.len().to_string())
+        .args(&program.make_dirs)
+        .arg(program.load_modules.len().to_string())
+        .args(&program.load_modules)
+        .arg(program.disks.len().to_string())
+        .args(&program.disks)
+        .args(&program.argv)
         .env_clear()
         .envs(env)
         // Standard input carries the report: that way no descriptor has to be passed by number.
         .stdin(Stdio::from(report_end))
-        .stdout(Stdio::from(output_end.try_clone()?))
-        .stderr(Stdio::from(output_end))
+        .stdout(output)
+        .stderr(errors)
         .spawn()?;
-    Ok((Launched { pid: pid_of(&child)?, report }, output))
+    Ok(Launched { pid: pid_of(&child)?, report })
 }
 
 /// Starts the process that sends the files matching `patterns` to `port`.
@@ -129,7 +143,7 @@ fn pid_of(child: &std::process::Child) -> io::Result<Pid> {
 }
 
 /// A pipe whose reading end, the first, never blocks.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&reader, OFlags::NONBLOCK)?;
     Ok((reader, writer))
@@ -237,6 +251,7 @@ fn become_test(
     let missing = || (io::Error::from(Errno::INVAL), "read the arguments".to_owned());
     let cgroup = args.next().ok_or_else(missing)?;
     let cwd = args.next().ok_or_else(missing)?;
+    let input = args.next().ok_or_else(missing)?;
     let dirs = counted(args).ok_or_else(missing)?;
     let modules = counted(args).ok_or_else(missing)?;
     let disks = counted(args).ok_or_else(missing)?;
@@ -253,9 +268,7 @@ fn become_test(
     let files = Rlimit { current: Some(1024), maximum: Some(524_288) };
     let _ = rustix::process::setrlimit(Resource::Nofile, files);
     rustix::process::setsid().map_err(|e| (e.into(), "lead a session".to_owned()))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    null.and_then(|null| rustix::stdio::dup2_stdin(null.as_fd()))
-        .map_err(|e| (e.into(), "open /dev/null".to_owned()))?;
+    set_streams(&input).map_err(|e| (e.into(), format!("open {input}")))?;
     for dir in dirs {
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
         made.map_err(|e| (e, format!("make directory {dir}")))?;
@@ -295,6 +308,21 @@ fn find_disks(serials: &[String]) -> Result<Vec<String>, (io::Error, String)> {
     }
 }
 
+/// Opens standard input. A terminal becomes all three streams; the leader of a session that opens one
+/// makes it its controlling terminal by that (tty_ioctl(4)).
+fn set_streams(input: &str) -> rustix::io::Result<()> {
+    // Open for writing, too, a pipe would never end.
+    let kind = FileType::from_raw_mode(rustix::fs::stat(input)?.st_mode);
+    let access = if kind == FileType::Fifo { OFlags::RDONLY } else { OFlags::RDWR };
+    let input = rustix::fs::open(input, access | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&input)?;
+    if rustix::termios::isatty(&input) {
+        rustix::stdio::dup2_stdout(&input)?;
+        rustix::stdio::dup2_stderr(&input)?;
+    }
+    Ok(())
+}
+
 /// Loads modules. One that is missing or built in is no error: the test says what it lacks. One
 /// that is there and does not load is worth a remark, because the test may just skip.
 fn load_modules(modules: &[String], report: &Reporter) {
@@ -318,29 +346,25 @@ fn load_modules(modules: &[String], report: &Reporter) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::wire::OutputBudget;
 
-    fn request() -> StartTest {
-        StartTest {
-            attempt: 1,
+    fn request() -> Program {
+        Program {
             argv: vec!["true".into()],
             cwd: "/".into(),
             env: BTreeMap::new(),
             make_dirs: vec![],
             load_modules: vec![],
             disks: vec![],
-            output: OutputBudget { burst_bytes: 0, bytes_per_s: 0 },
-            grace_ms: 0,
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
         assert_eq!(objection(&request()), None);
-        assert!(objection(&StartTest { argv: vec![], ..request() }).is_some());
-        assert!(objection(&StartTest { cwd: "/\0".into(), ..request() }).is_some());
+        assert!(objection(&Program { argv: vec![], ..request() }).is_some());
+        assert!(objection(&Program { cwd: "/\0".into(), ..request() }).is_some());
         let env = BTreeMap::from([("A=B".into(), "c".into())]);
-        assert!(objection(&StartTest { env, ..request() }).is_some());
+        assert!(objection(&Program { env, ..request() }).is_some());
     }
 
     #[test]

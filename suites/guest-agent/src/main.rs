@@ -1,7 +1,7 @@
 //! The guest agent: first process of the guest, and the harness's hand in it.
 //!
-//! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, sends what it
-//! prints and what the kernel logs, and brings files back. The same binary is its own second
+//! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, or a shell, sends what
+//! it prints and what the kernel logs, and brings files back. The same binary is its own second
 //! stage for what must happen between `fork` and `exec` ([`launch`], [`collect`]).
 //!
 //! Deliberately not here: judgement. The agent reports exits, bytes and survivors; what they mean
@@ -19,6 +19,7 @@ mod output;
 mod ports;
 mod running;
 mod serve;
+mod shell;
 mod supervised;
 mod test_run;
 

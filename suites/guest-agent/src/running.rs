@@ -36,7 +36,7 @@ impl Running {
     /// Starts it.
     pub(crate) fn start(request: &StartTest, now: Instant) -> io::Result<Self> {
         let cgroup = Cgroup::create(request.attempt)?;
-        let (launched, output) = launch::launch_test(request, cgroup.path())?;
+        let (launched, output) = launch::launch_test(&request.program, cgroup.path())?;
         let grace = Duration::from_millis(request.grace_ms);
         Ok(Self {
             process: Supervised::new(request.attempt, launched, cgroup, grace, now),

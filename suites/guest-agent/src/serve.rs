@@ -2,7 +2,8 @@
 //!
 //! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
 //! line that is there is encoded ([`Agent::next_message`]). So a slow host costs no memory and what
-//! it gets is fresh. Deliberately not here: the test itself ([`crate::running`]), and anything that may
+//! it gets is fresh. Deliberately not here: the test itself ([`crate::running`]), the shell
+//! ([`crate::shell`]), and anything that may
 //! block on a test's doing.
 
 use std::collections::VecDeque;
@@ -10,8 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
+use protocol::shell::{ShellMessage, ShellRequest};
 use protocol::wire::{
-    AGENT_PORT, Exit, FILES_PORT, GuestFacts, HEARTBEAT_MS, Message, Request, StartTest, VERSION,
+    AGENT_PORT, Exit, FILES_PORT, GuestFacts, HEARTBEAT_MS, Message, Program, Request, StartTest, VERSION,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -22,6 +24,7 @@ use crate::kmsg::Kmsg;
 use crate::launch;
 use crate::ports::{self, Port, Wrote};
 use crate::running::Running;
+use crate::shell::{Shell, ShellPart};
 use crate::supervised::Change;
 use crate::test_run::TestRun;
 
@@ -74,6 +77,7 @@ enum Source {
     Pipe,
     Report,
     TestProcess,
+    Shell(ShellPart),
     Collector,
 }
 
@@ -83,6 +87,8 @@ struct Agent {
     kmsg: Option<Kmsg>,
     control: VecDeque<Message>,
     test: Option<Running>,
+    /// A guest has one in its life, and it stays: closing a terminal may take long.
+    shell: Option<Shell>,
     collector: Option<Collector>,
     /// Collections that wait for the one under way.
     wanted: VecDeque<Wanted>,
@@ -109,6 +115,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         kmsg: None,
         control: VecDeque::new(),
         test: None,
+        shell: None,
         collector: None,
         wanted: VecDeque::new(),
         facts: guest::facts(),
@@ -151,6 +158,7 @@ impl Agent {
             self.reap(now);
         }
         self.advance_test(now);
+        self.advance_shell(now);
         if now >= self.next_heartbeat {
             self.next_heartbeat = now + Duration::from_millis(HEARTBEAT_MS);
             self.heartbeat();
@@ -183,6 +191,13 @@ impl Agent {
                 Source::TestProcess => {
                     self.test.iter_mut().for_each(|test| test.process.ended());
                     self.reap(now);
+                }
+                Source::Shell(part) => {
+                    let remarks = self.shell.as_mut().map(|shell| shell.ready(part, now));
+                    remarks.into_iter().flatten().for_each(|remark| self.note(remark));
+                    if part == ShellPart::Process {
+                        self.reap(now);
+                    }
                 }
                 Source::Collector => {
                     self.collector.iter_mut().for_each(|collector| collector.pidfd = None);
@@ -221,6 +236,9 @@ impl Agent {
             }
             polled.extend(test.process.report_fd().map(|fd| (Source::Report, fd, PollFlags::IN)));
             polled.extend(test.process.process_fd().map(|fd| (Source::TestProcess, fd, PollFlags::IN)));
+        }
+        if let Some(shell) = &self.shell {
+            shell.polled(now, |part, fd, flags| polled.push((Source::Shell(part), fd, flags)));
         }
         if let Some(pidfd) = self.collector.as_ref().and_then(|collector| collector.pidfd.as_ref()) {
             polled.push((Source::Collector, pidfd.as_fd(), PollFlags::IN));
@@ -261,6 +279,12 @@ impl Agent {
                 let resume = test.resume_in(now);
                 due.push(if resume.is_zero() { STALL } else { resume });
             }
+        }
+        if let Some(shell) = &self.shell {
+            if shell.is_ending() {
+                due.push(ENDING_TICK);
+            }
+            due.extend(shell.resume_in(now));
         }
         // What waits while a batch is under way is looked at when the host has taken that.
         if session && self.port.out.is_empty() {
@@ -303,6 +327,10 @@ impl Agent {
         if let Some(message) = self.control.pop_front() {
             return Some(message);
         }
+        // Before the kernel log: somebody is waiting for an echo.
+        if let Some(message) = self.shell.as_mut().and_then(Shell::next_message) {
+            return Some(Message::Shell(message));
+        }
         if let Some(output) = self.test.as_mut().and_then(|test| test.next_output(now)) {
             return Some(output);
         }
@@ -310,6 +338,9 @@ impl Agent {
         if let Some(record) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
             let (seq, at_us, level, text) = (record.seq, record.at_us, record.level, record.text);
             return Some(Message::Kmsg { seq, at_us, level, text });
+        }
+        if let Some(exit) = self.shell.as_mut().and_then(Shell::next_end) {
+            return Some(Message::Shell(ShellMessage::Ended { exit }));
         }
         self.test.take_if(|test| test.is_sent())?.into_report().map(Message::Finished)
     }
@@ -369,6 +400,7 @@ impl Agent {
             Request::Collect { attempt, patterns, max_bytes } => {
                 self.collect(Wanted { attempt, patterns, max_bytes });
             }
+            Request::Shell(request) => self.shell_request(request, now),
             Request::PowerOff => self.power_off_at = Some(now + LAST_WORDS),
         }
     }
@@ -390,7 +422,7 @@ impl Agent {
         }
         // After a snapshot was restored, the guest's clock shows when it was taken, and its random
         // pool holds what it held then. Not during a test, which may be measuring time.
-        if self.test.is_none() {
+        if self.test.is_none() && self.shell.is_none() {
             guest::set_clock();
             guest::stir_random(seed);
         }
@@ -400,13 +432,20 @@ impl Agent {
         }
     }
 
+    /// Why this cannot be run now; `None` if it can.
+    fn objection(&self, program: &Program) -> Option<String> {
+        if let Some(test) = &self.test {
+            return Some(format!("attempt {} is not over", test.process.attempt()));
+        }
+        if self.shell.is_some() {
+            return Some("this guest is a shell's".to_owned());
+        }
+        launch::objection(program).map(str::to_owned)
+    }
+
     fn start_test(&mut self, request: &StartTest, now: Instant) {
         let attempt = request.attempt;
-        let objection = match &self.test {
-            Some(test) => Some(format!("attempt {} is not over", test.process.attempt())),
-            None => launch::objection(request).map(str::to_owned),
-        };
-        if let Some(objection) = objection {
+        if let Some(objection) = self.objection(&request.program) {
             return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
         }
         match Running::start(request, now) {
@@ -425,6 +464,37 @@ impl Agent {
         match &mut self.test {
             Some(test) if test.process.attempt() == attempt => test.process.stop(now),
             Some(_) | None => self.refuse(format!("cannot stop attempt {attempt}: it does not run")),
+        }
+    }
+
+    fn shell_request(&mut self, request: ShellRequest, now: Instant) {
+        match request {
+            ShellRequest::Open { program, terminal } => {
+                if let Some(objection) = self.objection(&program) {
+                    return self.refuse(format!("cannot open a shell: {objection}"));
+                }
+                match Shell::open(&program, terminal, now) {
+                    Ok(shell) => self.shell = Some(shell),
+                    Err(error) => {
+                        self.note(format!("the shell could not be started: {error}"));
+                        let exit =
+                            Exit::NotStarted(error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error()));
+                        self.control.push_back(Message::Shell(ShellMessage::Ended { exit }));
+                    }
+                }
+            }
+            ShellRequest::Input { .. }
+            | ShellRequest::InputEnd
+            | ShellRequest::Resize { .. }
+            | ShellRequest::OutputTaken { .. }
+            | ShellRequest::CloseOutput { .. } => match &mut self.shell {
+                Some(shell) => {
+                    if let Err(objection) = shell.handle(request, now) {
+                        self.refuse(objection.to_owned());
+                    }
+                }
+                None => self.refuse("there is no shell".to_owned()),
+            },
         }
     }
 
@@ -484,12 +554,22 @@ impl Agent {
             test.hurry(now);
             remarks.into_iter().for_each(|remark| self.note(remark));
             self.drain_pipe(now);
+        } else if let Some(shell) = self.shell.as_mut().filter(|shell| shell.pid() == pid) {
+            let remarks = shell.reaped(exit, now);
+            remarks.into_iter().for_each(|remark| self.note(remark));
         } else if let Some(collector) = self.collector.take_if(|collector| collector.pid == pid) {
             if exit != Exit::Code(0) {
                 let attempt = collector.attempt;
                 self.refuse(format!("files of attempt {attempt} were not all sent: {exit:?}"));
             }
             self.collect_next();
+        }
+    }
+
+    /// Takes the shell as far as it goes now.
+    fn advance_shell(&mut self, now: Instant) {
+        if self.shell.as_mut().is_some_and(|shell| shell.advance(now)) {
+            self.control.push_back(Message::Shell(ShellMessage::Opened));
         }
     }
 

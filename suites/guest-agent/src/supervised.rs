@@ -2,7 +2,8 @@
 //! first word to the removal of its cgroup.
 //!
 //! Never waits. When what happens is decided in [`crate::test_run`]; this carries it out. Deliberately
-//! not here: what the process prints, which is read in different ways ([`crate::running`]).
+//! not here: what the process prints, which is read in different ways ([`crate::running`],
+//! [`crate::shell`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -82,6 +83,11 @@ impl Supervised {
     /// True while something may change without any descriptor becoming readable.
     pub(crate) fn is_ending(&self) -> bool {
         self.run.is_ending()
+    }
+
+    /// True once its own process has been waited for.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.run.has_ended()
     }
 
     /// Its descriptor is readable for ever from now on.

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shell::{ShellMessage, ShellRequest};
+
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -69,20 +71,20 @@ pub enum Request {
         /// Bytes sent at most, over all files.
         max_bytes: u64,
     },
+    /// About a shell, which runs in place of a test.
+    Shell(ShellRequest),
     /// Powers the guest off, without syncing.
     PowerOff,
 }
 
-/// How a test is run.
+/// What is run in the guest, and what is prepared for it first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartTest {
-    /// Number of the attempt within the run; echoed in every message about it.
-    pub attempt: u32,
+pub struct Program {
     /// Program and arguments; the program is looked up in the guest's `PATH`.
     pub argv: Vec<String>,
     /// Working directory in the guest.
     pub cwd: String,
-    /// The whole environment of the test, beside `PATH`, `HOME`, `TERM` and `LANG`.
+    /// Its whole environment, beside `PATH`, `HOME`, `TERM` and `LANG`.
     pub env: BTreeMap<String, String>,
     /// Directories to make first (mode 0755, with parents).
     pub make_dirs: Vec<String>,
@@ -90,6 +92,15 @@ pub struct StartTest {
     pub load_modules: Vec<String>,
     /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
     pub disks: Vec<String>,
+}
+
+/// How a test is run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTest {
+    /// Number of the attempt within the run; echoed in every message about it.
+    pub attempt: u32,
+    /// The test.
+    pub program: Program,
     /// How much output is sent to the harness.
     pub output: OutputBudget,
     /// After the test's own process has ended: how long to wait for its pipe to close before
@@ -196,6 +207,8 @@ pub enum Message {
         /// How many were left out, because of `max_bytes` or because they could not be opened.
         n_left_out: u32,
     },
+    /// About a shell.
+    Shell(ShellMessage),
     /// The agent cannot do what was asked.
     Refused {
         /// What and why.

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use protocol::event::{AttemptFacts, Blame, CollectedFile, Event};
-use protocol::wire::{Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::wire::{
+    Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
+};
 use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines};
@@ -432,6 +434,7 @@ impl AttemptState {
             | Message::FileData { .. }
             | Message::FileEnd { .. }
             | Message::Collected { .. }
+            | Message::Shell(_)
             | Message::Note { .. } => {
                 self.facts.garbage_messages += 1;
                 vec![]
@@ -454,12 +457,14 @@ impl AttemptState {
         let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
         let start = Request::StartTest(StartTest {
             attempt: self.number,
-            argv: self.job.argv.clone(),
-            cwd: self.job.cwd.clone(),
-            env: self.job.env.clone(),
-            make_dirs: self.job.make_dirs.clone(),
-            load_modules: self.job.load_modules.clone(),
-            disks: (0..self.job.disks.len()).map(disk_serial).collect(),
+            program: Program {
+                argv: self.job.argv.clone(),
+                cwd: self.job.cwd.clone(),
+                env: self.job.env.clone(),
+                make_dirs: self.job.make_dirs.clone(),
+                load_modules: self.job.load_modules.clone(),
+                disks: (0..self.job.disks.len()).map(disk_serial).collect(),
+            },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
         });
@@ -561,6 +566,7 @@ impl AttemptState {
             | Message::FileData { .. }
             | Message::FileEnd { .. }
             | Message::Collected { .. }
+            | Message::Shell(_)
             | Message::Refused { .. }
             | Message::Note { .. } => {
                 self.facts.garbage_messages += 1;
