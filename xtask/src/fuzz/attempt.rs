@@ -227,6 +227,7 @@ impl Watched {
                     Request::StartTest(_) => "start",
                     Request::StopTest { .. } => "stop",
                     Request::Collect { .. } => "collect",
+                    Request::Shell(_) => "shell",
                     Request::PowerOff => "power off",
                 }),
                 Effect::PlugDisk { .. } => {}

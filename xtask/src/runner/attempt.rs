@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use protocol::event::{AttemptFacts, Blame, CollectedFile, Event};
+use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::wire::{
     Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
 };
 use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines};
+use crate::runner::collected::{FileList, Took};
 use crate::runner::output::OutputScan;
 use crate::suite::{GivenFile, Job};
 use crate::vm::{HypervisorEvent, Input, VmEnd};
@@ -24,14 +25,7 @@ const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_
 /// sends a byte now and then would never end.
 const COLLECTING_GRACE_PERIODS: u32 = 12;
 
-/// Files that come back after each test.
-const COLLECTED: [&str; 1] = ["/run/md-regress/files/*"];
-/// How many of them at most.
-const COLLECTED_FILES_MAX: u32 = 1000;
-/// Bytes of them at most.
-const COLLECTED_MAX: u64 = 64 << 20;
-
-/// The agent's own remarks that are kept, and the length of each and of a path, characters.
+/// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
 
@@ -141,11 +135,10 @@ pub(crate) struct AttemptState {
     last_output: Duration,
     last_word: Duration,
     next_kmsg: Option<u64>,
+    files: FileList,
     n_notes: u32,
     /// When something of a file last came.
     last_file: Duration,
-    /// The newest file has not ended yet.
-    file_is_open: bool,
     started: bool,
     ready: bool,
     /// Why the machine went away, in the hypervisor's words.
@@ -175,9 +168,9 @@ impl AttemptState {
             last_output: Duration::ZERO,
             last_word: Duration::ZERO,
             next_kmsg: None,
+            files: FileList::new(number),
             n_notes: 0,
             last_file: Duration::ZERO,
-            file_is_open: false,
             started: false,
             ready: false,
             shutdown: None,
@@ -217,6 +210,7 @@ impl AttemptState {
             _ if !self.ready => self.crash.tail(),
             _ => self.output.telling_lines(&outcome),
         };
+        self.facts.files = self.files.files;
         (outcome, self.facts)
     }
 
@@ -407,8 +401,7 @@ impl AttemptState {
                 let lost = seq.saturating_sub(self.next_kmsg.unwrap_or(seq));
                 self.facts.kmsg_lost = self.facts.kmsg_lost.saturating_add(lost);
                 self.next_kmsg = Some(seq.saturating_add(1));
-                let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
-                vec![Effect::KernelLog(format!("[{s:5}.{us:06}] {text}\n"))]
+                vec![Effect::KernelLog(kernel_log_line(at_us, &text))]
             }
             Message::Heartbeat { output_bytes, .. } => {
                 // A kernel that panicked lets nobody speak. Words alone, which a test wrote, do.
@@ -510,9 +503,7 @@ impl AttemptState {
             .collect();
         self.phase = Phase::Collecting { since: at };
         self.last_file = at;
-        let patterns = COLLECTED.map(str::to_owned).to_vec();
-        let collect = Request::Collect { attempt: self.number, patterns, max_bytes: COLLECTED_MAX };
-        effects.push(Effect::Send(collect));
+        effects.push(Effect::Send(self.files.request()));
         effects
     }
 
@@ -521,8 +512,13 @@ impl AttemptState {
             self.facts.garbage_messages += 1;
             return vec![];
         };
-        match message {
-            Message::Collected { attempt, n_left_out, .. } if attempt == self.number => {
+        match self.files.take(&message) {
+            Took::Part => {
+                // As long as something comes, it is no time to give up.
+                self.last_file = at;
+                vec![Effect::File(message)]
+            }
+            Took::All { n_left_out } => {
                 let mut effects = Vec::new();
                 if n_left_out > 0 {
                     effects.push(
@@ -532,53 +528,11 @@ impl AttemptState {
                 effects.extend(self.power_off(at));
                 effects
             }
-            // In order, so that a file's number is its place in the list.
-            Message::FileStart { attempt, file_idx, ref path, size }
-                if attempt == self.number
-                    && usize::try_from(file_idx) == Ok(self.facts.files.len())
-                    && file_idx < COLLECTED_FILES_MAX =>
-            {
-                self.last_file = at;
-                self.file_is_open = true;
-                let path = clip(path);
-                self.facts.files.push(CollectedFile { file_idx, path, size, error: Some("cut off".into()) });
-                vec![Effect::File(message)]
-            }
-            Message::FileData { attempt, file_idx, .. } if self.is_open(attempt, file_idx) => {
-                // As long as something comes, it is no time to give up.
-                self.last_file = at;
-                vec![Effect::File(message)]
-            }
-            Message::FileEnd { attempt, file_idx, ref error } if self.is_open(attempt, file_idx) => {
-                self.file_is_open = false;
-                if let Some(file) = self.facts.files.last_mut() {
-                    file.error = error.as_deref().map(clip);
-                }
-                vec![Effect::File(message)]
-            }
-            Message::Hello { .. }
-            | Message::Started { .. }
-            | Message::Output { .. }
-            | Message::Finished(_)
-            | Message::Kmsg { .. }
-            | Message::Heartbeat { .. }
-            | Message::FileStart { .. }
-            | Message::FileData { .. }
-            | Message::FileEnd { .. }
-            | Message::Collected { .. }
-            | Message::Shell(_)
-            | Message::Refused { .. }
-            | Message::Note { .. } => {
+            Took::Garbage => {
                 self.facts.garbage_messages += 1;
                 vec![]
             }
         }
-    }
-
-    fn is_open(&self, attempt: u32, file_idx: u32) -> bool {
-        attempt == self.number
-            && self.file_is_open
-            && self.facts.files.last().is_some_and(|file| file.file_idx == file_idx)
     }
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
@@ -603,6 +557,12 @@ impl AttemptState {
     fn remark(&self, blame: Blame, text: String) -> Effect {
         Effect::Record(Event::Remark { attempt: Some(self.number), blame, text })
     }
+}
+
+/// A line of the kernel log, as `dmesg` shows it.
+pub(crate) fn kernel_log_line(at_us: u64, text: &str) -> String {
+    let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
+    format!("[{s:5}.{us:06}] {text}\n")
 }
 
 fn clip(text: &str) -> String {

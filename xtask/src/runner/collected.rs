@@ -1,11 +1,106 @@
-//! Keeps the files that a guest brings back. Their names in the guest never become paths here: a
-//! file is its number. Which messages make sense is decided in [`super::attempt`].
+//! The files that a guest brings back: which messages about them make sense ([`FileList`], pure), and
+//! their bytes on the disk ([`Collected`]). Their names in the guest never become paths here: a file is
+//! its number.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use protocol::wire::Message;
+use protocol::event::CollectedFile;
+use protocol::wire::{Message, Request};
+
+/// Files that come back: what was put into `$MD_REGRESS_FILES`, and core dumps.
+const PATTERNS: [&str; 1] = ["/run/md-regress/files/*"];
+/// How many of them at most.
+const FILES_MAX: u32 = 1000;
+/// Bytes of them at most.
+const BYTES_WANTED: u64 = 64 << 20;
+/// Longest path, characters.
+const PATH_MAX: usize = 1000;
+
+/// What has come back so far, by name.
+#[derive(Debug)]
+pub(crate) struct FileList {
+    attempt: u32,
+    pub(crate) files: Vec<CollectedFile>,
+    /// The newest file has not ended yet.
+    is_open: bool,
+}
+
+/// What a message of the files port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Took {
+    /// A part of a file, to be kept.
+    Part,
+    /// The end: all has come, but for so many files.
+    All {
+        /// How many were left in the guest.
+        n_left_out: u32,
+    },
+    /// It makes no sense.
+    Garbage,
+}
+
+impl FileList {
+    /// Nothing has come yet.
+    pub(crate) fn new(attempt: u32) -> Self {
+        FileList { attempt, files: Vec::new(), is_open: false }
+    }
+
+    /// Asks for them.
+    pub(crate) fn request(&self) -> Request {
+        let patterns = PATTERNS.map(str::to_owned).to_vec();
+        Request::Collect { attempt: self.attempt, patterns, max_bytes: BYTES_WANTED }
+    }
+
+    /// Takes a message of the files port.
+    pub(crate) fn take(&mut self, message: &Message) -> Took {
+        match message {
+            Message::Collected { attempt, n_left_out, .. } if *attempt == self.attempt => {
+                Took::All { n_left_out: *n_left_out }
+            }
+            // In order, so that a file's number is its place in the list.
+            Message::FileStart { attempt, file_idx, path, size }
+                if *attempt == self.attempt
+                    && usize::try_from(*file_idx) == Ok(self.files.len())
+                    && *file_idx < FILES_MAX =>
+            {
+                let path = path.chars().take(PATH_MAX).collect();
+                let error = Some("cut off".into());
+                self.is_open = true;
+                self.files.push(CollectedFile { file_idx: *file_idx, path, size: *size, error });
+                Took::Part
+            }
+            Message::FileData { attempt, file_idx, .. } if self.is_open(*attempt, *file_idx) => Took::Part,
+            Message::FileEnd { attempt, file_idx, error } if self.is_open(*attempt, *file_idx) => {
+                self.is_open = false;
+                if let Some(file) = self.files.last_mut() {
+                    file.error = error.as_deref().map(|error| error.chars().take(PATH_MAX).collect());
+                }
+                Took::Part
+            }
+            Message::Hello { .. }
+            | Message::Started { .. }
+            | Message::Output { .. }
+            | Message::Finished(_)
+            | Message::Kmsg { .. }
+            | Message::Heartbeat { .. }
+            | Message::FileStart { .. }
+            | Message::FileData { .. }
+            | Message::FileEnd { .. }
+            | Message::Collected { .. }
+            | Message::Shell(_)
+            | Message::Refused { .. }
+            | Message::Note { .. } => Took::Garbage,
+        }
+    }
+
+    fn is_open(&self, attempt: u32, file_idx: u32) -> bool {
+        attempt == self.attempt
+            && self.is_open
+            && self.files.last().is_some_and(|file| file.file_idx == file_idx)
+    }
+}
 
 /// The folder of one attempt's files.
 #[derive(Debug)]
