@@ -8,6 +8,7 @@ use vm_images::kernel_spec::KernelSpec;
 use vm_images::store::STORE_VARIABLE;
 
 use crate::select::Selection;
+use crate::shell;
 use crate::test;
 use crate::vm::accel::AccelChoice;
 
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     /// Judge a run again from its events, without a VM, by the expectations of this work tree
     #[command(after_help = format!("{REPLAY_HELP}\n\n{}", crate::exit::HELP))]
     Replay(ReplayOptions),
+    /// Open a shell in the guest that a test gets: same kernel, image, machine, modules, environment
+    #[command(after_help = SHELL_HELP)]
+    Shell(ShellOptions),
     /// Show a suite's tests: name, and tags
     #[command(
         after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'"
@@ -324,6 +328,74 @@ pub(crate) struct RunOptions {
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) out: Option<PathBuf>,
+}
+
+const SHELL_HELP: &str = "\
+Examples:
+  cargo xtask shell                                  bash, on deb:6.12, in the guest of LVM2's tests
+  cargo xtask shell --kernel deb:6.1 --suite canary --vcpus 2
+  cargo xtask shell -- dmsetup targets               one program, its output, the end
+  cargo xtask shell -- sh -c 'lvm version | head -1; uname -r'
+  echo 'uname -r' | cargo xtask shell                commands from a pipe
+
+On a terminal every key is the guest's, Ctrl-C and Ctrl-Z too; Ctrl-] three times within a second ends the
+VM, whatever state it is in. Everything in the guest goes with it, but for what was put into
+$MD_REGRESS_FILES, which is copied to the folder of the logs.
+
+Exit codes:
+  0    the shell was left; or the program, or the commands of the pipe, ended with status 0
+  1    they ended with another (which is said), or the kernel crashed, does not boot or hangs
+  2    the command line makes no sense, or the guest has no such program
+  4    the harness or the host failed; nothing is known about the kernel
+  130  interrupted, or ended by Ctrl-]";
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellOptions {
+    /// Kernel to boot, as for `test`; one
+    #[arg(
+        long = "kernel",
+        value_name = "SPEC",
+        default_value = "deb:6.12",
+        env = "MD_REGRESS_KERNEL",
+        value_delimiter = ','
+    )]
+    kernels: Vec<KernelSpec>,
+    /// Suite whose machine, modules and environment the shell gets
+    #[arg(long, default_value = "lvm2")]
+    suite: String,
+    /// How guest code is executed
+    #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
+    accel: AccelChoice,
+    /// Boot the VM instead of restoring it from a snapshot
+    #[arg(long)]
+    no_snapshot: bool,
+    /// Memory of the VM (default: the suite's)
+    #[arg(long = "ram", value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
+    ram_mib: Option<u32>,
+    /// Processors of the VM (default: the suite's)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: Option<u32>,
+    /// Folder in which the logs' folder is made
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    out: Option<PathBuf>,
+    /// Program to run instead of bash, with its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    argv: Vec<String>,
+}
+
+impl From<ShellOptions> for shell::Options {
+    fn from(options: ShellOptions) -> Self {
+        shell::Options {
+            kernels: options.kernels,
+            suite: options.suite,
+            accel: options.accel,
+            snapshots: !options.no_snapshot,
+            ram_mib: options.ram_mib,
+            vcpus: options.vcpus,
+            out: options.out,
+            argv: options.argv,
+        }
+    }
 }
 
 impl From<TestOptions> for test::Options {

@@ -13,6 +13,7 @@ mod runner;
 mod script;
 mod select;
 mod session;
+mod shell;
 mod signals;
 mod smoke;
 mod suite;
@@ -84,6 +85,7 @@ fn run(
     let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
         Command::Test(options) => commands::test::run(&session, &options.into()),
+        Command::Shell(options) => commands::shell::run(&session, &options.into()),
         Command::Bench(command) => commands::bench::run(&session, &command),
         Command::Selftest(options) => commands::selftest::run(&session, &options),
         Command::Tidy => commands::tidy::run(),

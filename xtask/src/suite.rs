@@ -252,6 +252,19 @@ impl Suite {
         self.job_of(id, &Test::default())
     }
 
+    /// A test that runs by default, as an example: how one is started, and what is prepared for it.
+    pub(crate) fn example(&self) -> Result<Job> {
+        let runs_by_default = |test: &Test| test.tags.iter().any(|tag| self.default_tags.contains(tag));
+        let named = self.tests.iter().find(|(_, test)| runs_by_default(test)).map(|(name, _)| name);
+        let name = named.with_context(|| format!("suite `{}` runs no test by default", self.name))?;
+        self.job(&TestId::new(&self.name, name)?)
+    }
+
+    /// Memory (MiB) and processors of this suite's machine, where no test says otherwise.
+    pub(crate) fn machine_size(&self) -> (u32, u32) {
+        (self.machine.ram_mib, self.machine.vcpus)
+    }
+
     /// Everything it takes to run one test.
     pub(crate) fn job(&self, id: &TestId) -> Result<Job> {
         let test = self

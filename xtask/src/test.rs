@@ -294,7 +294,8 @@ fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
     }
 }
 
-fn limits(accel: Accel, job: &Job) -> TimeLimits {
+/// The suite's limits, and those that no suite names.
+pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
     TimeLimits {
         boot_timeout: accel.scale(BOOT_TIMEOUT),
         restore_timeout: accel.scale(RESTORE_TIMEOUT),
@@ -380,23 +381,28 @@ fn record_beginning(
 
 /// Makes the folder of a new run, named by the time.
 fn create_run(out: &Path) -> Result<PathBuf> {
+    let dir = create_folder(out, "")?;
+    link_latest(out, &dir);
+    Ok(dir)
+}
+
+/// Makes a folder in `out`, named by the time, after `prefix`.
+pub(crate) fn create_folder(out: &Path, prefix: &str) -> Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("failed to create output folder `{}`", out.display()))?;
     let format = time::macros::format_description!("[year]-[month]-[day]T[hour]-[minute]-[second]Z");
-    let name = time::OffsetDateTime::now_utc().format(format).context("failed to write the time")?;
+    let time = time::OffsetDateTime::now_utc().format(format).context("failed to write the time")?;
+    let name = format!("{prefix}{time}");
     for n in 1..1000 {
         let dir = out.join(if n == 1 { name.clone() } else { format!("{name}-{n}") });
         match fs::create_dir(&dir) {
-            Ok(()) => {
-                link_latest(out, &dir);
-                return Ok(dir);
-            }
+            Ok(()) => return Ok(dir),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("failed to create `{}`", dir.display()));
             }
         }
     }
-    bail!("no free name for a run in `{}`", out.display())
+    bail!("no free name for `{name}` in `{}`", out.display())
 }
 
 /// Points `latest` at the newest run. Only a convenience: a failure is not worth a word.
@@ -416,6 +422,7 @@ fn rfc3339_now() -> String {
     now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()
 }
 
-fn count(n: usize, what: &str) -> String {
+/// `1 vCPU`, `2 vCPUs`.
+pub(crate) fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

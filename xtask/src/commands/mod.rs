@@ -9,6 +9,7 @@ pub(crate) mod kernel;
 pub(crate) mod list;
 pub(crate) mod replay;
 pub(crate) mod selftest;
+pub(crate) mod shell;
 pub(crate) mod test;
 pub(crate) mod tidy;
 pub(crate) mod update;

@@ -22,14 +22,14 @@ use crate::vm::snapshot::SnapshotError;
 use crate::vm::{Input, Vm, VmSpec};
 
 /// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
-const INPUTS_MAX: usize = 64;
+pub(crate) const INPUTS_MAX: usize = 64;
 /// How often the clock is looked at.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Bytes kept of the beginning, and of the end, of each log.
-const LOG_CAP: u64 = 8 << 20;
+pub(crate) const LOG_CAP: u64 = 8 << 20;
 
 /// Bytes kept of all files that come back from an attempt.
-const FILES_CAP: u64 = 128 << 20;
+pub(crate) const FILES_CAP: u64 = 128 << 20;
 
 /// Everything that one attempt needs.
 pub(crate) struct Attempt<'a> {
@@ -231,7 +231,8 @@ fn carry_out(
     Ok(())
 }
 
-fn opening() -> Result<Opening> {
+/// Draws a new one.
+pub(crate) fn opening() -> Result<Opening> {
     let mut random = [0; 40];
     // Up to 256 bytes are never cut short (getrandom(2)).
     rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("failed to draw random numbers")?;

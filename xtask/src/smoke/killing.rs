@@ -96,7 +96,7 @@ pub(super) fn has_started(events: &Path) -> bool {
 }
 
 /// Process ids with their parents'.
-fn processes() -> Vec<(u32, u32)> {
+pub(super) fn processes() -> Vec<(u32, u32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| {

@@ -5,6 +5,7 @@ mod basics;
 mod killing;
 mod other;
 mod restoring;
+mod shell;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,12 +22,15 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 18] = [
+pub(crate) const CHECKS: [Check; 21] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
     ("a restored guest is as good as a booted one", restoring::restored_is_as_good_as_booted),
     ("a snapshot that is damaged is replaced by a boot", restoring::damaged),
+    ("a shell has a terminal with job control", shell::terminal),
+    ("a shell gives the terminal back however it ends", shell::ways_out),
+    ("a shell works in a pipe", shell::pipes),
     ("SIGKILL leaves nothing running and loses nothing", killing::sigkill),
     ("SIGINT ends a run with a report", killing::sigint),
     ("what is shown is recorded, whenever a run is killed", bad_input::shown_is_recorded),

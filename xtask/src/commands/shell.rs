@@ -1,0 +1,136 @@
+//! `cargo xtask shell`: opens one, and says how it ended where that is not plain.
+
+use anyhow::Result;
+use protocol::wire;
+use reports::text::printable;
+use rustix::io::Errno;
+use vm_images::progress::Progress;
+
+use crate::exit::Exit;
+use crate::report::shown_path;
+use crate::session::Session;
+use crate::shell::state::{End, Finished};
+use crate::shell::{self, Options, Ran, command_line};
+
+/// What a program dies of whose output nobody reads.
+const SIGPIPE: i32 = 13;
+
+pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
+    let Ran { dir, finished, interactive } = shell::run(session, options)?;
+    let dir = shown_path(&dir);
+    for file in &finished.files {
+        let cut = file.error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
+        let (name, path) = (file.file_idx, printable(&file.path));
+        session.terminal.note(&format!("{dir}/files/{name} is {path}{}", printable(&cut)));
+    }
+    if finished.n_files_left_out > 0 {
+        session.terminal.note(&format!("{} files were left in the guest", finished.n_files_left_out));
+    }
+    let (exit, words) = judge(&finished, options, interactive);
+    if let End::Crashed { .. } = finished.end {
+        for line in &finished.last_lines {
+            session.terminal.say(&format!("    | {}", printable(line)));
+        }
+    } else if let Some(fault) = &finished.fault {
+        session.terminal.note(&format!("the kernel complained: {}; see {dir}/kernel.log", printable(fault)));
+    }
+    if let Some(words) = words {
+        session.terminal.say(&words);
+    }
+    match finished.end {
+        End::Exited(_) | End::Escaped | End::Interrupted => {}
+        End::Crashed { .. } | End::Hung { .. } | End::Infra { .. } => {
+            session.terminal.say(&format!("logs: {dir}/"));
+        }
+    }
+    Ok(exit)
+}
+
+/// What is told of an end, and what the caller of the command sees of it.
+fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Option<String>) {
+    let what = match options.argv.as_slice() {
+        [] => "the shell".to_owned(),
+        argv => format!("`{}`", command_line(argv)),
+    };
+    match &finished.end {
+        End::Exited(wire::Exit::Code(0)) => (Exit::Passed, None),
+        // Whoever leaves a shell after a command that failed has seen that.
+        End::Exited(wire::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
+        End::Exited(wire::Exit::Code(code)) => {
+            (Exit::TestsFailed, Some(format!("{what} ended with status {code}")))
+        }
+        // A reader that has seen enough (`| head`) is no error.
+        End::Exited(wire::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
+        End::Exited(wire::Exit::Signal(signal)) => {
+            (Exit::TestsFailed, Some(format!("{what} was killed by signal {signal}")))
+        }
+        End::Exited(wire::Exit::NotStarted(errno)) => {
+            let error = Errno::from_raw_os_error(*errno);
+            (Exit::Usage, Some(format!("error: {what} could not be started in the guest: {error}")))
+        }
+        End::Escaped => (Exit::Interrupted, Some("the VM was ended by Ctrl-]".to_owned())),
+        End::Interrupted => (Exit::Interrupted, Some("interrupted".to_owned())),
+        End::Crashed { title } => {
+            (Exit::TestsFailed, Some(format!("the guest is gone: {}", printable(title))))
+        }
+        End::Hung { silent } => {
+            let seconds = silent.as_secs();
+            (Exit::TestsFailed, Some(format!("the guest did not answer for {seconds} s and was ended")))
+        }
+        End::Infra { error } => (Exit::Infra, Some(format!("error: {}", printable(error)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::accel::AccelChoice;
+
+    fn check(end: End, argv: &[&str], interactive: bool, expect: (Exit, Option<&str>)) {
+        let options = Options {
+            kernels: vec!["deb:6.12".parse().unwrap()],
+            suite: "lvm2".into(),
+            accel: AccelChoice::Auto,
+            snapshots: true,
+            ram_mib: None,
+            vcpus: None,
+            out: None,
+            argv: argv.iter().map(|&word| word.to_owned()).collect(),
+        };
+        let finished = Finished {
+            end,
+            fault: None,
+            last_lines: vec![],
+            files: vec![],
+            n_files_left_out: 0,
+            output_gone: false,
+            ready: true,
+        };
+        let (exit, words) = judge(&finished, &options, interactive);
+        assert_eq!((exit, words.as_deref()), expect);
+    }
+
+    #[test]
+    fn statuses() {
+        let code = |code| End::Exited(wire::Exit::Code(code));
+        check(code(0), &[], true, (Exit::Passed, None));
+        check(code(7), &[], true, (Exit::Passed, None));
+        check(code(7), &[], false, (Exit::TestsFailed, Some("the shell ended with status 7")));
+        check(code(7), &["a", "b c"], true, (Exit::TestsFailed, Some("`a 'b c'` ended with status 7")));
+        check(
+            End::Exited(wire::Exit::Signal(9)),
+            &["x"],
+            false,
+            (Exit::TestsFailed, Some("`x` was killed by signal 9")),
+        );
+        check(
+            End::Exited(wire::Exit::NotStarted(2)),
+            &["x"],
+            false,
+            (
+                Exit::Usage,
+                Some("error: `x` could not be started in the guest: No such file or directory (os error 2)"),
+            ),
+        );
+    }
+}

@@ -1,0 +1,749 @@
+//! One shell as a pure state machine: what user and VM do comes in with its time, effects go out.
+//!
+//! It does no I/O and reads no clock. [`super`] carries the effects out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use protocol::event::CollectedFile;
+use protocol::shell::{INPUT_WINDOW, OUTPUT_WINDOW, ShellMessage, ShellRequest, Stream, TerminalSize};
+use protocol::window::{ReceiveWindow, SendWindow};
+use protocol::wire::{Exit, Message, Program, Request, VERSION};
+
+use super::keys::{self, EscapeKeys};
+use crate::console::{Crash, Lines};
+use crate::runner::attempt::{Opening, TimeLimits, kernel_log_line};
+use crate::runner::collected::{FileList, Took};
+use crate::vm::{HypervisorEvent, Input, VmEnd};
+
+/// What can be typed ahead of a guest that takes nothing, bytes; what comes after that is lost.
+const TYPED_AHEAD_MAX: usize = 1 << 20;
+
+/// Lines of the console that are shown when the kernel crashes.
+const LAST_LINES: usize = 20;
+
+/// Number of the attempt that its files belong to.
+const ATTEMPT: u32 = 1;
+
+/// The agent's own remarks that are shown.
+const NOTES_MAX: u32 = 50;
+
+/// What happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The VM told something.
+    Vm(Input),
+    /// A piece of standard input.
+    Typed(Vec<u8>),
+    /// Standard input has ended.
+    TypedEnd,
+    /// The terminal's size may have changed.
+    Resized(TerminalSize),
+    /// A piece of output has been written, or is wanted by nobody.
+    Written {
+        /// Its length.
+        n_bytes: usize,
+    },
+    /// Nobody reads this any more.
+    OutputGone(Stream),
+    /// All output has been written, and none follows.
+    WrittenAll,
+}
+
+/// What the caller is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Send this to the guest.
+    Send(Request),
+    /// End the VM.
+    Kill,
+    /// The shell runs: the terminal is its, if it has one, and input is read.
+    Opened,
+    /// Read a piece of input.
+    ReadOn,
+    /// Write this for the user.
+    Write(Stream, Vec<u8>),
+    /// Append to the kernel log.
+    KernelLog(String),
+    /// Pass on to the keeper of collected files.
+    File(Message),
+    /// Tell the user.
+    Say(String),
+}
+
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The shell's own process ended.
+    Exited(Exit),
+    /// The user ended the VM.
+    Escaped,
+    /// A signal did, or the user's terminal went away.
+    Interrupted,
+    /// The kernel crashed or does not boot, or the guest went away by its own doing.
+    Crashed {
+        /// The line that names it.
+        title: String,
+    },
+    /// Nobody is there to see it, and the guest no longer answers.
+    Hung {
+        /// For how long.
+        silent: Duration,
+    },
+    /// The host or the harness failed.
+    Infra {
+        /// What failed.
+        error: String,
+    },
+}
+
+/// What is known when all is over.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) end: End,
+    /// The kernel complained, and did not die of it, or that is what it died of.
+    pub(crate) fault: Option<String>,
+    /// The console's last lines, as they came.
+    pub(crate) last_lines: Vec<String>,
+    /// Files that came back.
+    pub(crate) files: Vec<CollectedFile>,
+    pub(crate) n_files_left_out: u32,
+    /// Nobody wanted the rest of its output.
+    pub(crate) output_gone: bool,
+    /// The guest answered.
+    pub(crate) ready: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for the agent's answer.
+    Booting,
+    /// The shell is being prepared.
+    Opening,
+    /// It runs.
+    Open,
+    /// It has ended, files come back.
+    Collecting { since: Duration },
+    /// The guest powers off, or we kill it.
+    Ending { since: Duration },
+    /// The VM is gone.
+    Ended,
+}
+
+/// The state of one shell.
+#[derive(Debug)]
+pub(crate) struct ShellState {
+    opening: Opening,
+    program: Program,
+    /// The terminal's size, if there is one.
+    terminal: Option<TerminalSize>,
+    limits: TimeLimits,
+    phase: Phase,
+    keys: EscapeKeys,
+    /// What was typed and is not sent yet.
+    typed: VecDeque<u8>,
+    typed_end: bool,
+    /// The guest has been told that no more input follows.
+    input_ended: bool,
+    /// A piece of input was asked for and has not come.
+    reading: bool,
+    /// A size that the guest has not been told.
+    resized: Option<TerminalSize>,
+    input_window: SendWindow,
+    output_window: ReceiveWindow,
+    output_gone: bool,
+    last_word: Duration,
+    told_silence: bool,
+    n_notes: u32,
+    console: Lines,
+    crash: Crash,
+    last_lines: VecDeque<String>,
+    panicked_at: Option<Duration>,
+    shutdown: Option<String>,
+    files: FileList,
+    n_files_left_out: u32,
+    ready: bool,
+    killed: bool,
+    end: Option<End>,
+}
+
+impl ShellState {
+    /// A guest that has not answered yet; `terminal` is the size of the user's, if the shell gets one.
+    pub(crate) fn new(
+        opening: Opening,
+        program: Program,
+        terminal: Option<TerminalSize>,
+        limits: TimeLimits,
+    ) -> Self {
+        ShellState {
+            opening,
+            program,
+            terminal,
+            limits,
+            phase: Phase::Booting,
+            keys: EscapeKeys::default(),
+            typed: VecDeque::new(),
+            typed_end: false,
+            input_ended: false,
+            reading: false,
+            resized: None,
+            input_window: SendWindow::new(INPUT_WINDOW),
+            output_window: ReceiveWindow::new(OUTPUT_WINDOW),
+            output_gone: false,
+            last_word: Duration::ZERO,
+            told_silence: false,
+            n_notes: 0,
+            console: Lines::default(),
+            crash: Crash::default(),
+            last_lines: VecDeque::new(),
+            panicked_at: None,
+            shutdown: None,
+            files: FileList::new(ATTEMPT),
+            n_files_left_out: 0,
+            ready: false,
+            killed: false,
+            end: None,
+        }
+    }
+
+    /// What to do first, once the VM has been started.
+    pub(crate) fn begin(&self) -> Vec<Effect> {
+        let Opening { session, seed } = &self.opening;
+        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, seed: seed.clone() })]
+    }
+
+    /// True once the VM is gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// What came of it, once it is over.
+    pub(crate) fn finish(self) -> Finished {
+        assert!(self.is_over(), "a shell finished while its VM lives");
+        let error = "the VM ended for no known reason".to_owned();
+        Finished {
+            end: self.end.unwrap_or(End::Infra { error }),
+            fault: self.crash.title().map(str::to_owned),
+            last_lines: self.last_lines.into(),
+            files: self.files.files,
+            n_files_left_out: self.n_files_left_out,
+            output_gone: self.output_gone,
+            ready: self.ready,
+        }
+    }
+
+    /// Takes what happened.
+    pub(crate) fn apply(&mut self, at: Duration, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Vm(input) => self.vm(at, input),
+            Event::Typed(bytes) => self.typed(at, &bytes),
+            // A terminal that ends has been taken away.
+            Event::TypedEnd if self.terminal.is_some() => self.interrupt(),
+            Event::TypedEnd => {
+                self.typed_end = true;
+                self.pump()
+            }
+            Event::Resized(size) => {
+                if self.terminal.is_some_and(|known| known != size) {
+                    self.terminal = Some(size);
+                    self.resized = Some(size);
+                }
+                self.pump()
+            }
+            Event::Written { n_bytes } => {
+                self.output_window.took(n_bytes);
+                let say = self.output_window.say();
+                say.map(|total| shell(ShellRequest::OutputTaken { total })).into_iter().collect()
+            }
+            Event::OutputGone(stream) => {
+                self.output_gone = true;
+                vec![shell(ShellRequest::CloseOutput { stream })]
+            }
+            Event::WrittenAll => vec![],
+        }
+    }
+
+    /// Looks at the clock: called at least every 200 ms.
+    pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
+        let late = |since: Duration| at > since + self.limits.grace_period;
+        if self.panicked_at.is_some_and(late) {
+            return self.kill();
+        }
+        match self.phase {
+            Phase::Booting if at > self.limits.boot_timeout => {
+                let title = match self.crash.title() {
+                    Some(title) => title.to_owned(),
+                    None => format!(
+                        "does not boot: no answer from the guest for {} s",
+                        self.limits.boot_timeout.as_secs()
+                    ),
+                };
+                self.conclude(End::Crashed { title });
+                self.kill()
+            }
+            Phase::Opening | Phase::Open => self.listen_for_silence(at),
+            Phase::Collecting { since } if late(since) => self.power_off(at),
+            Phase::Ending { since } if late(since) => self.kill(),
+            Phase::Booting | Phase::Collecting { .. } | Phase::Ending { .. } | Phase::Ended => vec![],
+        }
+    }
+
+    /// A signal ends it.
+    pub(crate) fn interrupt(&mut self) -> Vec<Effect> {
+        self.conclude(End::Interrupted);
+        self.kill()
+    }
+
+    /// The harness or the host can go no further.
+    pub(crate) fn fail(&mut self, error: String) -> Vec<Effect> {
+        self.conclude(End::Infra { error });
+        self.kill()
+    }
+
+    /// A person is told and decides; without one, the VM ends.
+    fn listen_for_silence(&mut self, at: Duration) -> Vec<Effect> {
+        let silent = at.saturating_sub(self.last_word);
+        if silent <= self.limits.heartbeat_timeout {
+            return vec![];
+        }
+        if self.terminal.is_none() {
+            self.conclude(End::Hung { silent });
+            return self.kill();
+        }
+        if std::mem::replace(&mut self.told_silence, true) {
+            return vec![];
+        }
+        let words = format!("the guest has not answered for {} s; {} ends it", silent.as_secs(), keys::HOW);
+        vec![Effect::Say(words)]
+    }
+
+    fn typed(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
+        self.reading = false;
+        if self.terminal.is_some() {
+            if self.keys.look(bytes, at) {
+                self.conclude(End::Escaped);
+                return self.kill();
+            }
+            let room = TYPED_AHEAD_MAX.saturating_sub(self.typed.len());
+            self.typed.extend(&bytes[..bytes.len().min(room)]);
+        } else {
+            self.typed.extend(bytes);
+        }
+        self.pump()
+    }
+
+    /// Sends what may be sent, and reads on where there is room.
+    fn pump(&mut self) -> Vec<Effect> {
+        if self.phase != Phase::Open {
+            return vec![];
+        }
+        let mut effects = Vec::new();
+        while let Some(room) = self.input_window.room() {
+            if let Some(size) = self.resized.take() {
+                self.input_window.sent(0);
+                effects.push(shell(ShellRequest::Resize { size }));
+            } else if !self.typed.is_empty() {
+                let data: Vec<u8> = self.typed.drain(..self.typed.len().min(room)).collect();
+                self.input_window.sent(data.len());
+                effects.push(shell(ShellRequest::Input { data }));
+            } else {
+                break;
+            }
+        }
+        // A terminal is always read: the keys that end the VM may come.
+        let has_room = self.typed.is_empty() || self.terminal.is_some();
+        if self.typed_end {
+            if self.typed.is_empty() && !std::mem::replace(&mut self.input_ended, true) {
+                effects.push(shell(ShellRequest::InputEnd));
+            }
+        } else if has_room && !std::mem::replace(&mut self.reading, true) {
+            effects.push(Effect::ReadOn);
+        }
+        effects
+    }
+
+    fn vm(&mut self, at: Duration, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Console(bytes) => self.console(at, &bytes),
+            Input::Agent(Ok(message)) => {
+                self.last_word = at;
+                self.told_silence = false;
+                self.message(at, message)
+            }
+            Input::Files(Ok(message)) => self.file(at, message),
+            // It is in the logs of a test; here, a person sees what is missing.
+            Input::Agent(Err(_)) | Input::Files(Err(_)) => vec![],
+            Input::Hypervisor(event) => self.hypervisor(at, event),
+            Input::Ended(end) => {
+                if let Some(end) = self.conclusion_of_end(end) {
+                    self.conclude(end);
+                }
+                self.phase = Phase::Ended;
+                vec![]
+            }
+        }
+    }
+
+    fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
+        let (crash, last_lines) = (&mut self.crash, &mut self.last_lines);
+        self.console.push(bytes, |line| {
+            crash.look(line);
+            if last_lines.len() == LAST_LINES {
+                last_lines.pop_front();
+            }
+            last_lines.push_back(line.to_owned());
+        });
+        if self.crash.panicked() {
+            self.panicked_at.get_or_insert(at);
+        }
+        vec![]
+    }
+
+    fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
+        match event {
+            // Its last lines trail the title: wait for them, and for the reset.
+            HypervisorEvent::Panicked => {
+                self.panicked_at.get_or_insert(at);
+            }
+            HypervisorEvent::Shutdown { reason } => {
+                self.shutdown.get_or_insert(reason);
+            }
+            HypervisorEvent::Stopped if self.panicked_at.is_none() => {
+                return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
+            }
+            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU refused: {error}")),
+            HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
+        }
+        vec![]
+    }
+
+    /// What the VM's end says by itself; nothing where it only follows from what is already known.
+    fn conclusion_of_end(&self, end: VmEnd) -> Option<End> {
+        if self.panicked_at.is_some() {
+            let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
+            return Some(End::Crashed { title: title.to_owned() });
+        }
+        if let VmEnd::Failed { error } = end {
+            return Some(End::Infra { error });
+        }
+        if self.end.is_some() {
+            return None;
+        }
+        if let Some(words) = self.crash.agent_gave_up().filter(|_| !self.ready) {
+            return Some(End::Infra { error: format!("the guest agent gave up: {words}") });
+        }
+        Some(match self.shutdown.as_deref() {
+            Some(reason) if reason.starts_with("guest") => {
+                let gone = || format!("the machine went away by itself ({reason})");
+                End::Crashed { title: self.crash.title().map_or_else(gone, str::to_owned) }
+            }
+            Some(reason) => End::Infra { error: format!("QEMU was ended from outside ({reason})") },
+            None => End::Infra { error: "QEMU ended without saying why".into() },
+        })
+    }
+
+    fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
+        match message {
+            Message::Hello { version, session, .. }
+                if session == self.opening.session && self.phase == Phase::Booting =>
+            {
+                if version != VERSION {
+                    return self.fail(format!(
+                        "the guest agent speaks version {version} of the protocol, not {VERSION}"
+                    ));
+                }
+                self.ready = true;
+                self.phase = Phase::Opening;
+                let (program, terminal) = (self.program.clone(), self.terminal);
+                vec![shell(ShellRequest::Open { program, terminal })]
+            }
+            Message::Shell(message) => self.shell(at, message),
+            Message::Kmsg { at_us, text, .. } => vec![Effect::KernelLog(kernel_log_line(at_us, &text))],
+            Message::Refused { reason } => self.fail(format!("the guest agent refused: {reason}")),
+            Message::Note { text } if self.n_notes < NOTES_MAX => {
+                self.n_notes += 1;
+                vec![Effect::Say(format!("note: guest agent: {text}"))]
+            }
+            Message::Hello { .. }
+            | Message::Started { .. }
+            | Message::Output { .. }
+            | Message::Finished(_)
+            | Message::Heartbeat { .. }
+            | Message::FileStart { .. }
+            | Message::FileData { .. }
+            | Message::FileEnd { .. }
+            | Message::Collected { .. }
+            | Message::Note { .. } => vec![],
+        }
+    }
+
+    fn shell(&mut self, at: Duration, message: ShellMessage) -> Vec<Effect> {
+        match message {
+            ShellMessage::Opened if self.phase == Phase::Opening => {
+                self.phase = Phase::Open;
+                let mut effects = vec![Effect::Opened];
+                effects.extend(self.pump());
+                effects
+            }
+            // The guest is not trusted: what exceeds the window is not kept.
+            ShellMessage::Output { stream, data } if self.output_window.arrived(data.len()) => {
+                vec![Effect::Write(stream, data)]
+            }
+            ShellMessage::InputTaken { total } => {
+                self.input_window.taken(total);
+                self.pump()
+            }
+            ShellMessage::Ended { exit } if matches!(self.phase, Phase::Opening | Phase::Open) => {
+                self.conclude(End::Exited(exit));
+                self.phase = Phase::Collecting { since: at };
+                vec![Effect::Send(self.files.request())]
+            }
+            ShellMessage::Opened | ShellMessage::Output { .. } | ShellMessage::Ended { .. } => vec![],
+        }
+    }
+
+    fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {
+        let Phase::Collecting { .. } = self.phase else { return vec![] };
+        match self.files.take(&message) {
+            Took::Part => {
+                self.phase = Phase::Collecting { since: at };
+                vec![Effect::File(message)]
+            }
+            Took::All { n_left_out } => {
+                self.n_files_left_out = n_left_out;
+                self.power_off(at)
+            }
+            Took::Garbage => vec![],
+        }
+    }
+
+    fn power_off(&mut self, at: Duration) -> Vec<Effect> {
+        self.phase = Phase::Ending { since: at };
+        vec![Effect::Send(Request::PowerOff)]
+    }
+
+    /// The first conclusion stands, but for a panic: it explains whatever was seen before.
+    fn conclude(&mut self, end: End) {
+        let explains = self.panicked_at.is_some() && matches!(end, End::Crashed { .. });
+        if self.end.is_none() || (explains && self.end != Some(End::Escaped)) {
+            self.end = Some(end);
+        }
+    }
+
+    fn kill(&mut self) -> Vec<Effect> {
+        if std::mem::replace(&mut self.killed, true) { vec![] } else { vec![Effect::Kill] }
+    }
+}
+
+fn shell(request: ShellRequest) -> Effect {
+    Effect::Send(Request::Shell(request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::wire::{GuestFacts, MAX_CHUNK};
+
+    const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
+    struct Play {
+        state: ShellState,
+        now: Duration,
+        effects: Vec<Effect>,
+    }
+
+    impl Play {
+        /// Booted and open.
+        fn open(terminal: Option<TerminalSize>) -> Self {
+            let seconds = Duration::from_secs;
+            let limits = TimeLimits {
+                boot_timeout: seconds(60),
+                restore_timeout: seconds(10),
+                silence_timeout: seconds(30),
+                test_timeout: seconds(100),
+                heartbeat_timeout: seconds(20),
+                grace_period: seconds(5),
+            };
+            let program = Program {
+                argv: vec!["bash".into()],
+                cwd: "/".into(),
+                env: Default::default(),
+                make_dirs: vec![],
+                load_modules: vec![],
+                disks: vec![],
+            };
+            let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, limits);
+            let guest = GuestFacts {
+                kernel_release: "6.12".into(),
+                kernel_version: String::new(),
+                boot_ms: 1,
+                mem_total_kib: 1,
+                n_cpus: 1,
+            };
+            let play = Play { state, now: Duration::ZERO, effects: vec![] };
+            play.says(1, Message::Hello { version: VERSION, session: 7, guest })
+                .says(1, Message::Shell(ShellMessage::Opened))
+        }
+
+        fn at(mut self, second: u64, event: Event) -> Self {
+            let target = Duration::from_secs(second);
+            while self.now < target {
+                self.now += Duration::from_secs(1);
+                let effects = self.state.tick(self.now);
+                self.effects.extend(effects);
+            }
+            let effects = self.state.apply(self.now, event);
+            self.effects.extend(effects);
+            self
+        }
+
+        fn says(self, second: u64, message: Message) -> Self {
+            self.at(second, Event::Vm(Input::Agent(Ok(message))))
+        }
+
+        fn told(self, second: u64, input: Input) -> Self {
+            self.at(second, Event::Vm(input))
+        }
+
+        fn types(self, second: u64, bytes: &[u8]) -> Self {
+            self.at(second, Event::Typed(bytes.to_vec()))
+        }
+
+        /// All input that was sent.
+        fn sent(&self) -> Vec<u8> {
+            let data = self.effects.iter().filter_map(|effect| match effect {
+                Effect::Send(Request::Shell(ShellRequest::Input { data })) => Some(data.clone()),
+                _ => None,
+            });
+            data.flatten().collect()
+        }
+
+        fn did(&self, effect: &Effect) -> bool {
+            self.effects.contains(effect)
+        }
+
+        fn end(self) -> End {
+            self.state.finish().end
+        }
+    }
+
+    fn ended(exit: Exit) -> Message {
+        Message::Shell(ShellMessage::Ended { exit })
+    }
+
+    #[test]
+    fn a_shell_that_exits_powers_the_guest_off() {
+        let collected = Message::Collected { attempt: ATTEMPT, n_files: 0, n_left_out: 0 };
+        let play = Play::open(Some(SIZE)).types(2, b"exit\r").says(3, ended(Exit::Code(0)));
+        assert!(play.did(&Effect::Opened) && play.sent() == b"exit\r");
+        let play = play.told(4, Input::Files(Ok(collected)));
+        assert!(play.did(&Effect::Send(Request::PowerOff)));
+        let shutdown = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+        let play = play.told(5, Input::Hypervisor(shutdown)).told(5, Input::Ended(VmEnd::Clean));
+        assert!(!play.did(&Effect::Kill));
+        assert_eq!(play.end(), End::Exited(Exit::Code(0)));
+    }
+
+    #[test]
+    fn piped_input_is_read_as_fast_as_it_is_taken_and_then_ends() {
+        let mut play = Play::open(None);
+        let n_asked = |play: &Play| play.effects.iter().filter(|e| **e == Effect::ReadOn).count();
+        let mut n_typed = 0;
+        while n_asked(&play) > n_typed {
+            play = play.types(2, &[b'x'; 16 * 1024]);
+            n_typed += 1;
+            assert!(n_typed < 100, "a guest that takes nothing must not be fed for ever");
+        }
+        assert!(play.sent().len() < INPUT_WINDOW as usize);
+        let total = INPUT_WINDOW / 2;
+        play = play.says(3, Message::Shell(ShellMessage::InputTaken { total }));
+        assert_eq!(play.sent().len(), n_typed * 16 * 1024);
+        let play = play.at(4, Event::TypedEnd);
+        assert!(play.did(&shell(ShellRequest::InputEnd)));
+    }
+
+    #[test]
+    fn output_is_acknowledged_once_it_is_written_and_never_exceeds_the_window() {
+        let data = vec![b'x'; MAX_CHUNK];
+        let output = || ShellMessage::Output { stream: Stream::Output, data: data.clone() };
+        let mut play = Play::open(None);
+        for _ in 0..100 {
+            play = play.says(2, Message::Shell(output()));
+        }
+        let written = play.effects.iter().filter(|effect| matches!(effect, Effect::Write(..))).count();
+        assert!(written * MAX_CHUNK <= OUTPUT_WINDOW as usize, "{written} pieces");
+        let acknowledges = |effect: &Effect| {
+            matches!(effect, Effect::Send(Request::Shell(ShellRequest::OutputTaken { .. })))
+        };
+        assert!(!play.effects.iter().any(acknowledges));
+        for _ in 0..written {
+            play = play.at(3, Event::Written { n_bytes: MAX_CHUNK });
+        }
+        assert!(play.effects.iter().any(acknowledges));
+    }
+
+    #[test]
+    fn only_a_changed_size_is_passed_on() {
+        let size = TerminalSize { rows: 50, columns: 100 };
+        let resize = shell(ShellRequest::Resize { size });
+        let play = Play::open(Some(SIZE)).at(2, Event::Resized(SIZE)).at(3, Event::Resized(size));
+        assert_eq!(play.effects.iter().filter(|effect| **effect == resize).count(), 1);
+        assert!(!play.did(&shell(ShellRequest::Resize { size: SIZE })));
+    }
+
+    #[test]
+    fn the_keys_end_a_guest_that_takes_nothing_and_says_nothing() {
+        let mut play = Play::open(Some(SIZE));
+        for second in 2..200 {
+            play = play.types(second, &[b'x'; 5000]);
+        }
+        let said = play.effects.iter().filter(|effect| matches!(effect, Effect::Say(_))).count();
+        assert_eq!(said, 1, "once is enough");
+        assert!(play.state.typed.len() <= TYPED_AHEAD_MAX && !play.did(&Effect::Kill));
+        let play = play.types(200, b"\x1d\x1d\x1d");
+        assert!(play.did(&Effect::Kill));
+        assert_eq!(play.told(201, Input::Ended(VmEnd::Killed)).end(), End::Escaped);
+    }
+
+    #[test]
+    fn without_a_person_a_silent_guest_is_ended() {
+        let play = Play::open(None).at(30, Event::TypedEnd);
+        assert!(play.did(&Effect::Kill));
+        assert!(matches!(play.told(31, Input::Ended(VmEnd::Killed)).end(), End::Hung { .. }));
+    }
+
+    #[test]
+    fn a_panic_is_the_kernels_and_shows_its_last_lines() {
+        let console = b"[ 9.0] sysrq: Trigger a crash\r\n[ 9.1] Kernel panic - not syncing: sysrq\r\n";
+        let play = Play::open(Some(SIZE)).told(2, Input::Console(console.to_vec()));
+        let play = play.told(3, Input::Ended(VmEnd::Clean));
+        let finished = play.state.finish();
+        assert_eq!(finished.end, End::Crashed { title: "Kernel panic - not syncing: sysrq".into() });
+        assert_eq!(finished.last_lines.len(), 2);
+    }
+
+    #[test]
+    fn ends_have_the_right_blame() {
+        let end = |input| Play::open(Some(SIZE)).told(2, input).told(3, Input::Ended(VmEnd::Clean)).end();
+        let reset = HypervisorEvent::Shutdown { reason: "guest-reset".into() };
+        assert!(matches!(end(Input::Hypervisor(reset)), End::Crashed { .. }));
+        let outside = HypervisorEvent::Shutdown { reason: "host-signal".into() };
+        assert!(matches!(end(Input::Hypervisor(outside)), End::Infra { .. }));
+        let failed = VmEnd::Failed { error: "QEMU was killed by signal 9".into() };
+        let play = Play::open(Some(SIZE)).told(2, Input::Ended(failed));
+        assert!(matches!(play.end(), End::Infra { .. }));
+        let mut play = Play::open(Some(SIZE)).at(2, Event::TypedEnd);
+        assert!(play.did(&Effect::Kill), "the user's terminal has gone");
+        play = play.told(3, Input::Ended(VmEnd::Killed));
+        assert_eq!(play.end(), End::Interrupted);
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_passed_on() {
+        let stream = Stream::Output;
+        let play = Play::open(None).at(2, Event::OutputGone(stream)).says(3, ended(Exit::Signal(13)));
+        assert!(play.did(&shell(ShellRequest::CloseOutput { stream })));
+        let finished = play.told(4, Input::Ended(VmEnd::Clean)).state.finish();
+        assert!(finished.output_gone);
+    }
+}
