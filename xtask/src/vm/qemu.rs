@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,9 @@ impl Hypervisor for Qemu {
         parts.extend(
             self.command.iter().chain(&arguments(&spec, &self.firmware)).map(|word| format!("{word:?}")),
         );
+        // What the guest has read of its images is in its memory: others, made again under the same name, are
+        // not those that it knows.
+        parts.extend([&spec.root_image, &spec.modules_image].map(|image| stamp(image)));
         // Under KVM the guest has seen the host's own processor, and its kernel's clocks.
         if spec.accel == Accel::Kvm {
             parts.push(super::accel::host_identity());
@@ -66,6 +70,15 @@ impl Hypervisor for Qemu {
     fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError> {
         self.launch(spec, inputs).map_err(InfraError)
     }
+}
+
+/// Tells a file from another that has its name.
+fn stamp(image: &Path) -> String {
+    let data = std::fs::metadata(image);
+    data.map_or_else(
+        |_| String::new(),
+        |data| format!("{} bytes of {}.{}", data.len(), data.mtime(), data.mtime_nsec()),
+    )
 }
 
 impl Qemu {
@@ -315,12 +328,11 @@ impl Drop for QemuVm {
 mod tests {
     use super::*;
 
-    #[test]
-    fn images_are_read_only_and_paths_need_no_quoting() {
-        let spec = VmSpec {
+    fn spec(root_image: &Path) -> VmSpec {
+        VmSpec {
             kernel: "/k".into(),
             initramfs: "/i".into(),
-            root_image: "/a,b \"c\"".into(),
+            root_image: root_image.to_owned(),
             modules_image: "/m".into(),
             ram_mib: 1024,
             vcpus: 1,
@@ -328,7 +340,26 @@ mod tests {
             append: String::new(),
             restore: None,
             log: "/l".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_image_that_was_made_again_is_another_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("root.squashfs");
+        let qemu = Qemu { command: vec!["qemu".into()], firmware: vec![], version: "10".to_owned() };
+        let identity = || qemu.identity(&spec(&image));
+        std::fs::write(&image, "one").unwrap();
+        let first = identity();
+        assert_eq!(identity(), first);
+        let later = std::time::SystemTime::now() + Duration::from_secs(1);
+        File::options().append(true).open(&image).unwrap().set_modified(later).unwrap();
+        assert_ne!(identity(), first);
+    }
+
+    #[test]
+    fn images_are_read_only_and_paths_need_no_quoting() {
+        let spec = spec(Path::new("/a,b \"c\""));
         let all = arguments(&spec, &[]);
         let text: Vec<_> = all.iter().map(|word| word.to_string_lossy()).collect();
         let drive = text.iter().find(|word| word.contains("\"root\"")).unwrap();
