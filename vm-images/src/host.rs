@@ -121,6 +121,7 @@ pub struct Call<'a> {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    without_env: Vec<OsString>,
     dir: Option<PathBuf>,
 }
 
@@ -150,7 +151,14 @@ impl Host {
 
     /// Prepares a call of `program`.
     pub fn call(&self, program: impl AsRef<OsStr>) -> Call<'_> {
-        Call { host: self, program: program.as_ref().to_owned(), args: vec![], env: vec![], dir: None }
+        Call {
+            host: self,
+            program: program.as_ref().to_owned(),
+            args: vec![],
+            env: vec![],
+            without_env: vec![],
+            dir: None,
+        }
     }
 }
 
@@ -173,6 +181,12 @@ impl Call<'_> {
         self
     }
 
+    /// Takes a variable of ours out of its environment.
+    pub fn without_env(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.without_env.push(name.as_ref().to_owned());
+        self
+    }
+
     /// Sets its working directory.
     pub fn dir(mut self, dir: &Path) -> Self {
         self.dir = Some(dir.to_owned());
@@ -188,15 +202,20 @@ impl Call<'_> {
 
     /// Runs it to its end and gives its standard output; standard error is appended to `log`.
     pub fn read(self, log: &Path) -> Result<String, HostError> {
+        Ok(String::from_utf8_lossy(&self.read_bytes(log)?).into_owned())
+    }
+
+    /// The same, byte for byte: names of files need not be text.
+    pub fn read_bytes(self, log: &Path) -> Result<Vec<u8>, HostError> {
         let out = tempfile::tempfile().map_err(|source| HostError::Log { path: log.to_owned(), source })?;
         let expression = self.expression().stdout_file(clone_log(&out, log)?).stderr_file(open_log(log)?);
         self.wait(expression, log)?;
         let mut out = out;
-        let mut text = Vec::new();
+        let mut bytes = Vec::new();
         io::Seek::rewind(&mut out)
-            .and_then(|()| io::Read::read_to_end(&mut out, &mut text))
+            .and_then(|()| io::Read::read_to_end(&mut out, &mut bytes))
             .map_err(|source| HostError::Log { path: log.to_owned(), source })?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(bytes)
     }
 
     fn expression(&self) -> duct::Expression {
@@ -206,6 +225,9 @@ impl Call<'_> {
         let mut expression = duct::cmd(&self.program, &self.args).env("PATH", path).stdin_null().unchecked();
         for (name, value) in &self.env {
             expression = expression.env(name, value);
+        }
+        for name in &self.without_env {
+            expression = expression.env_remove(name);
         }
         if let Some(dir) = &self.dir {
             expression = expression.dir(dir);

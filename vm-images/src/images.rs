@@ -2,7 +2,7 @@
 //! kernel, initramfs.
 //!
 //! Reads top to bottom as the order of making. Which files they are made from is the business of
-//! [`crate::pins`].
+//! [`crate::pins`] and [`crate::checkout`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::apt::{Apt, AptError};
 use crate::bzimage;
+use crate::checkout::{Checkout, CheckoutError, Project};
 use crate::enclosure::{Enclosure, EnclosureError};
 use crate::guest_root;
 use crate::host::{Host, HostError};
@@ -19,7 +20,7 @@ use crate::lock::Lock;
 use crate::modules;
 use crate::package::RemoteFile;
 pub use crate::pins::root_packages;
-use crate::pins::{Group, Pins, SOURCE_NAMES, lines};
+use crate::pins::{Group, Pins, lines};
 use crate::progress::Progress;
 use crate::store::{Artifact, Store, StoreError, remove_tree};
 use crate::tools::Tools;
@@ -32,6 +33,12 @@ const TELLING_PACKAGES: [&str; 6] =
 const MODULES: &str = "modules.txt";
 const LVM2_RECIPE: &str = include_str!("../recipes/lvm2.sh");
 const MDADM_RECIPE: &str = include_str!("../recipes/mdadm.sh");
+
+/// How much of the disk is kept of what is built from checkouts, bytes: about ten guest images. Each edit
+/// makes a new one; those that were used least recently go.
+const CHECKOUT_GUESTS_BYTES_MAX: u64 = 2 << 30;
+/// The same for each project's own part, bytes.
+const CHECKOUT_BUILDS_BYTES_MAX: u64 = 512 << 20;
 
 /// Why an image could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +55,9 @@ pub enum ImageError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A user's checkout.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
     /// A step of making an image.
     #[error("failed to {what} `{}`: {source}{}", path.display(), full_hint(source))]
     Io {
@@ -124,6 +134,7 @@ pub struct Images<'a> {
     apt: &'a Apt<'a>,
     progress: &'a dyn Progress,
     pins: Pins<'a>,
+    checkouts: Vec<Checkout>,
 }
 
 impl<'a> Images<'a> {
@@ -135,7 +146,14 @@ impl<'a> Images<'a> {
         lock: Lock,
         progress: &'a dyn Progress,
     ) -> Self {
-        Images { host, store, apt, progress, pins: Pins::new(apt, store, lock, progress) }
+        let pins = Pins::new(apt, store, lock, progress);
+        Images { host, store, apt, progress, pins, checkouts: vec![] }
+    }
+
+    /// The same, with what `checkouts` hold instead of the source packages of these projects.
+    pub fn with_checkouts(mut self, checkouts: Vec<Checkout>) -> Self {
+        self.checkouts = checkouts;
+        self
     }
 
     /// What had to be replaced, one line each: the run differs from the lock file in these.
@@ -165,9 +183,10 @@ impl<'a> Images<'a> {
     pub fn guest(&self) -> Result<Artifact, ImageError> {
         // Outside `make`: what is missing for these is none of the guest's packages.
         let tools = self.tools()?;
-        let lvm2 = self.built("lvm2", LVM2_RECIPE)?;
-        let mdadm = self.built("mdadm", MDADM_RECIPE)?;
-        self.pins.make(&Group::Root("guest"), |files| {
+        let lvm2 = self.built(Project::Lvm2)?;
+        let mdadm = self.built(Project::Mdadm)?;
+        let kind = if self.checkouts.is_empty() { "guest" } else { "guest-checkout" };
+        let guest = self.pins.make(&Group::Root("guest"), |files| {
             let list = lines(files);
             let inputs = [
                 ("files", list.as_str()),
@@ -176,8 +195,15 @@ impl<'a> Images<'a> {
                 ("recipe", guest_root::RECIPE),
                 ("left out", &guest_root::LEFT_OUT.join(" ")),
             ];
-            self.artifact("guest", &inputs, |dir| self.make_guest(dir, files, [&lvm2, &mdadm], &tools))
-        })
+            self.artifact(kind, &inputs, |dir| {
+                if !self.checkouts.is_empty() {
+                    self.store.shrink(kind, CHECKOUT_GUESTS_BYTES_MAX);
+                }
+                self.make_guest(dir, files, [&lvm2, &mdadm], &tools)
+            })
+        })?;
+        self.store.touch(&guest);
+        Ok(guest)
     }
 
     /// A kernel, ready to boot.
@@ -220,6 +246,11 @@ impl<'a> Images<'a> {
         })
     }
 
+    /// The files of a source package.
+    pub fn source_package(&self, project: Project) -> Result<Vec<PathBuf>, ImageError> {
+        self.pins.make(&Group::Source(project.name()), |files| Ok(self.apt.fetch(files)?))
+    }
+
     /// All kernels that the mirror offers, oldest first.
     pub fn kernels_offered(&self) -> Result<Vec<DebianKernel>, ImageError> {
         self.pins.kernels_offered()
@@ -236,11 +267,21 @@ impl<'a> Images<'a> {
         for file in files.iter().filter(|file| TELLING_PACKAGES.contains(&file.name.as_str())) {
             versions.insert(file.name.clone(), file.version.clone());
         }
-        for name in SOURCE_NAMES {
-            let files = self.pins.files(&Group::Source(name))?;
-            versions.extend(files.first().map(|file| (name.to_owned(), file.version.clone())));
+        for project in Project::ALL {
+            let version = match self.checkout(project) {
+                Some(checkout) => Some(checkout.version_by_content()),
+                None => {
+                    let files = self.pins.files(&Group::Source(project.name()))?;
+                    files.first().map(|file| file.version.clone())
+                }
+            };
+            versions.extend(version.map(|version| (project.name().to_owned(), version)));
         }
         Ok(versions)
+    }
+
+    fn checkout(&self, project: Project) -> Option<&Checkout> {
+        self.checkouts.iter().find(|checkout| checkout.project == project)
     }
 
     fn root(
@@ -261,50 +302,72 @@ impl<'a> Images<'a> {
         })
     }
 
-    /// A source package, built in the build root: what it installs is in `out`.
-    fn built(&self, name: &'static str, recipe: &str) -> Result<Artifact, ImageError> {
-        self.pins.make(&Group::Source(name), |files| {
-            let list = lines(files);
-            let find = || -> Result<_, ImageError> {
-                let compilers = lines(&self.pins.files(&Group::Root("build"))?);
-                Ok([("files", list.clone()), ("recipe", recipe.to_owned()), ("build root", compilers)])
-            };
-            let inputs = find()?;
-            let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
-            if let Some(artifact) = self.store.find(name, inputs) {
-                return Ok(artifact);
-            }
-            // The build root first: making it may show that its files must be replaced, and what is
-            // built with others is another artifact.
-            let root = self.build_root()?.path("root");
-            let inputs = find()?;
-            let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
-            self.artifact(name, &inputs, |dir| self.make_built(dir, name, recipe, &root, files))
-        })
+    /// LVM2 or mdadm, built in the build root: what it installs is in `out`.
+    fn built(&self, project: Project) -> Result<Artifact, ImageError> {
+        match self.checkout(project) {
+            Some(checkout) => self.built_from(project, &Source::Checkout(checkout)),
+            None => self.pins.make(&Group::Source(project.name()), |files| {
+                self.built_from(project, &Source::Package(files))
+            }),
+        }
+    }
+
+    fn built_from(&self, project: Project, source: &Source<'_>) -> Result<Artifact, ImageError> {
+        let (recipe, kind) = (recipe(project), source.kind(project));
+        let (what, value) = source.input();
+        let find = || -> Result<_, ImageError> {
+            let compilers = lines(&self.pins.files(&Group::Root("build"))?);
+            Ok([(what, value.clone()), ("recipe", recipe.to_owned()), ("build root", compilers)])
+        };
+        let inputs = find()?;
+        let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
+        if let Some(artifact) = self.store.find(kind, inputs) {
+            self.store.touch(&artifact);
+            return Ok(artifact);
+        }
+        // The build root first: making it may show that its files must be replaced, and what is
+        // built with others is another artifact.
+        let root = self.build_root()?.path("root");
+        let inputs = find()?;
+        let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
+        self.artifact(kind, &inputs, |dir| self.make_built(dir, project, &root, source))
     }
 
     fn make_built(
         &self,
         dir: &Path,
-        name: &str,
-        recipe: &str,
+        project: Project,
         root: &Path,
-        files: &[RemoteFile],
+        source: &Source<'_>,
     ) -> Result<(), ImageError> {
-        let sources = self.apt.fetch(files)?;
-        let version = files.first().map_or("", |file| file.version.as_str());
-        self.progress.step(&format!("building {name} {version} from its source package"));
+        let name = project.name();
         let work = self.scratch(name)?;
         let inside = work.path().join("work");
         fs::create_dir(&inside).map_err(io_error("create", &inside))?;
-        for (file, path) in files.iter().zip(&sources) {
-            let to = inside.join(file.file_name());
-            fs::copy(path, &to).map_err(io_error("copy to", &to))?;
+        match source {
+            Source::Package(files) => {
+                let packages = self.apt.fetch(files)?;
+                let version = files.first().map_or("", |file| file.version.as_str());
+                self.progress.step(&format!("building {name} {version} from its source package"));
+                for (file, path) in files.iter().zip(&packages) {
+                    let to = inside.join(file.file_name());
+                    fs::copy(path, &to).map_err(io_error("copy to", &to))?;
+                }
+            }
+            Source::Checkout(checkout) => {
+                self.store.shrink(project.checkout_kind(), CHECKOUT_BUILDS_BYTES_MAX);
+                let (version, from) = (checkout.version(), checkout.dir.display());
+                self.progress.step(&format!("building {name} {version} from `{from}`"));
+                checkout.copy_to(&inside.join("tree"))?;
+            }
         }
-        write(&inside.join("recipe.sh"), recipe.as_bytes())?;
+        write(&inside.join("recipe.sh"), recipe(project).as_bytes())?;
         let log = dir.join("log");
         let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
-        enclosure.run(&inside, &["sh", "/mnt/recipe.sh"], &log)?;
+        enclosure.run(&inside, &["sh", "/mnt/recipe.sh"], &log).map_err(|error| match (source, error) {
+            (Source::Checkout(checkout), EnclosureError::Host(error)) => checkout.blame(error),
+            (Source::Package(_) | Source::Checkout(_), error) => error.into(),
+        })?;
         let (from, to) = (inside.join("out"), dir.join("out"));
         fs::rename(&from, &to).map_err(io_error("move the result to", &to))
     }
@@ -422,6 +485,39 @@ impl<'a> Images<'a> {
         let at = self.store.temporary();
         let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(at);
         folder.map(|folder| Scratch(folder.keep())).map_err(io_error("make a folder in", at))
+    }
+}
+
+/// What LVM2 or mdadm is built from.
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    /// The files of Debian's source package.
+    Package(&'a [RemoteFile]),
+    /// A user's own tree.
+    Checkout(&'a Checkout),
+}
+
+impl Source<'_> {
+    fn kind(&self, project: Project) -> &'static str {
+        match self {
+            Source::Package(_) => project.name(),
+            Source::Checkout(_) => project.checkout_kind(),
+        }
+    }
+
+    /// Its part of the digest of what is built from it.
+    fn input(&self) -> (&'static str, String) {
+        match self {
+            Source::Package(files) => ("files", lines(files)),
+            Source::Checkout(checkout) => ("checkout", checkout.digest.to_string()),
+        }
+    }
+}
+
+fn recipe(project: Project) -> &'static str {
+    match project {
+        Project::Lvm2 => LVM2_RECIPE,
+        Project::Mdadm => MDADM_RECIPE,
     }
 }
 

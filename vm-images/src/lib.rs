@@ -7,6 +7,7 @@
 
 pub mod apt;
 mod bzimage;
+pub mod checkout;
 pub mod digest;
 pub mod enclosure;
 mod guest_root;
