@@ -55,11 +55,11 @@ impl Fold {
             Event::KernelReady { kernel_idx, spec, exact_spec, release, package_version, digest } => {
                 self.kernel_ready(kernel_idx, Kernel { spec, exact_spec, release, package_version, digest });
             }
-            Event::ImageReady { digest, versions } => {
+            Event::ImageReady { digest, versions, checkouts } => {
                 if self.record.image.is_some() {
                     self.record.add_oddity("the guest image became ready twice; the first stands".to_owned());
                 } else {
-                    self.record.image = Some(Image { digest, versions });
+                    self.record.image = Some(Image { digest, versions, checkouts });
                 }
             }
             Event::Planned { attempts } => {

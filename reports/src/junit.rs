@@ -195,6 +195,13 @@ fn suite_properties(record: &RunRecord, kernel_idx: u32) -> Vec<(String, String)
         for (package, version) in &image.versions {
             add(&format!("version.{package}"), version);
         }
+        for (package, checkout) in &image.checkouts {
+            add(&format!("checkout.{package}.dir"), &checkout.dir);
+            if let Some(commit) = &checkout.commit {
+                add(&format!("checkout.{package}.commit"), commit);
+            }
+            add(&format!("checkout.{package}.digest"), &checkout.digest);
+        }
     }
     for (name, value) in &record.run.host {
         add(&format!("host.{name}"), value);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::event::{AttemptFacts, Blame};
+use protocol::event::{AttemptFacts, Blame, Checkout};
 use protocol::evidence::{KernelReport, TaskStack};
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
@@ -87,6 +87,8 @@ pub struct Image {
     pub digest: String,
     /// Versions that results depend on, by package.
     pub versions: BTreeMap<String, String>,
+    /// What was built from a user's checkout, by package.
+    pub checkouts: BTreeMap<String, Checkout>,
 }
 
 /// One planned attempt at one test.

@@ -2,13 +2,19 @@
 
 use crate::record::{Attempt, RunRecord};
 
-/// `cargo xtask test …` for the same test on exactly the same kernel; `None` if the kernel never
-/// became ready, because then there is no attempt to repeat.
+/// `cargo xtask test …` for the same test on exactly the same kernel, built from the same checkouts as
+/// they are by then; `None` if the kernel never became ready, because then there is no attempt to repeat.
 pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
     let kernel = record.kernels.get(&attempt.kernel_idx)?;
     let mut words = vec!["cargo", "xtask", "test", "--kernel", &kernel.exact_spec];
     if let Some(machine) = &record.machine {
         words.extend(["--accel", &machine.accel]);
+    }
+    let checkouts = record.image.iter().flat_map(|image| &image.checkouts);
+    let checkouts: Vec<_> =
+        checkouts.map(|(name, checkout)| (format!("--{name}-src"), checkout.dir.as_str())).collect();
+    for (option, dir) in &checkouts {
+        words.extend([option.as_str(), dir]);
     }
     let test = attempt.test.to_string();
     if attempt.again.is_empty() {
@@ -60,6 +66,13 @@ mod tests {
             command(&record, &record.attempts[0]).unwrap(),
             "cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg --script '/my tests/x.sh'"
         );
+    }
+
+    #[test]
+    fn the_command_names_the_checkouts() {
+        let record = testing::sample_of_a_checkout();
+        let command = command(&record, record.attempt(2).unwrap()).unwrap();
+        assert!(command.contains(" --mdadm-src '/home/me/my mdadm' lvm2:"), "{command}");
     }
 
     #[test]

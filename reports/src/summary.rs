@@ -75,6 +75,16 @@ fn machine(record: &RunRecord) -> String {
         let versions =
             image.versions.iter().map(|(name, version)| format!(", {} {}", code(name), code(version)));
         out += &format!("- guest image {}{}\n", code(&image.digest), versions.collect::<String>());
+        for (name, checkout) in &image.checkouts {
+            let commit = checkout.commit.iter().map(|commit| format!(" at {}", code(commit)));
+            out += &format!(
+                "- {} from checkout {}{}, digest {}\n",
+                code(name),
+                code(&checkout.dir),
+                commit.collect::<String>(),
+                code(&checkout.digest)
+            );
+        }
     }
     out += &format!("- started {} by {}\n", code(&record.run.started_at), code(&record.run.harness));
     out += &format!("- {}\n\n", code(&reproduce::shell_line(&record.run.command)));

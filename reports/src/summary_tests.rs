@@ -5,6 +5,15 @@ use crate::testing;
 use proptest::prelude::*;
 
 #[test]
+fn a_checkout_is_told_by_place_commit_and_digest() {
+    let record = testing::sample_of_a_checkout();
+    let text = render(&record, &[]);
+    let line =
+        "- `mdadm` from checkout `/home/me/my mdadm` at `mdadm-4.4-7-g0a1b2c3d4e5f-dirty`, digest `77aa02`\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn two_kernels_stand_side_by_side() {
     let (record, judged) = testing::sample();
     insta::assert_snapshot!(render(&record, &judged), @r##"

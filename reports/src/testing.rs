@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use protocol::event::{AttemptFacts, Blame, FORMAT, PlannedAttempt};
+use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
@@ -79,6 +79,22 @@ fn sample_attempts() -> Vec<SampleAttempt> {
     ]
 }
 
+/// The sample, as if its mdadm had been built from a checkout.
+pub(crate) fn sample_of_a_checkout() -> RunRecord {
+    let mut events = sample_events();
+    for Record { event, .. } in &mut events {
+        if let Event::ImageReady { checkouts, .. } = event {
+            let checkout = Checkout {
+                dir: "/home/me/my mdadm".to_owned(),
+                commit: Some("mdadm-4.4-7-g0a1b2c3d4e5f-dirty".to_owned()),
+                digest: "77aa02".to_owned(),
+            };
+            checkouts.insert("mdadm".to_owned(), checkout);
+        }
+    }
+    RunRecord::from_events(events)
+}
+
 /// A run of ten attempts on two kernels, interrupted during the ninth.
 pub(crate) fn sample_events() -> Vec<Record> {
     let attempts = sample_attempts();
@@ -114,6 +130,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
         Event::ImageReady {
             digest: "sha256:77aa01".to_owned(),
             versions: map(&[("lvm2", "2.03.31-2"), ("mdadm", "4.4-11")]),
+            checkouts: BTreeMap::new(),
         },
         Event::Planned { attempts: plan.collect() },
         Event::NotPlanned {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
+use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::store::STORE_VARIABLE;
 
@@ -54,8 +55,10 @@ pub(crate) enum Command {
     )]
     List(ListOptions),
     /// Make the tools root and the guest image, or say where they are
-    #[command(after_help = "Example:\n  MD_REGRESS_STORE=/srv/md-regress cargo xtask image")]
-    Image,
+    #[command(
+        after_help = "Examples:\n  MD_REGRESS_STORE=/srv/md-regress cargo xtask image\n  cargo xtask image --lvm2-src ~/src/lvm2      does this work tree build?"
+    )]
+    Image(SourceOptions),
     /// List or fetch kernels
     #[command(subcommand)]
     Kernel(KernelCommand),
@@ -238,6 +241,7 @@ Examples:
   cargo xtask test -E 'lvcreate-raid.*'              a regular expression, searched in suite:name
   cargo xtask test --flavour udev-vanilla lvcreate-raid
   cargo xtask test --script hang.sh --script-needs ram=2G,disks=4x256M --kernel deb:6.1 --kernel deb:6.12
+  cargo xtask test --lvm2-src ~/src/lvm2 my-new-test your own LVM2, with the tests that it has
 
 The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
 test's logs.";
@@ -272,10 +276,30 @@ impl SelectionOptions {
     }
 }
 
+/// What the guest's LVM2 and mdadm are built from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SourceOptions {
+    /// Build LVM2 and its tests from this git work tree (with what is not committed) or unpacked source,
+    /// instead of Debian's source package
+    #[arg(long, value_name = "DIR")]
+    lvm2_src: Option<PathBuf>,
+    /// The same for mdadm
+    #[arg(long, value_name = "DIR")]
+    mdadm_src: Option<PathBuf>,
+}
+
+impl From<SourceOptions> for Sources {
+    fn from(options: SourceOptions) -> Self {
+        Sources { lvm2: options.lvm2_src, mdadm: options.mdadm_src }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
+    #[command(flatten)]
+    sources: SourceOptions,
     /// Run a script of your own as a test; may be given several times. It runs as LVM2's tests do: their
     /// folder, environment, and exit contract (0 passed, 200 skipped)
     #[arg(long = "script", value_name = "FILE")]
@@ -404,6 +428,7 @@ impl From<TestOptions> for test::Options {
             kernels: options.run.kernels,
             suite: options.run.suite,
             selection: options.selection.into_selection(),
+            sources: options.sources.into(),
             flavours: options.run.flavours,
             scripts: options.scripts,
             script_needs: options.script_needs,

@@ -9,7 +9,7 @@ pub(crate) enum Exit {
     Passed,
     /// At least one test failed, hung, crashed, corrupted data, or skipped unexpectedly.
     TestsFailed,
-    /// The command line, a configuration file or a name in it makes no sense.
+    /// The command line, a configuration file, a name in it or a checkout of the user's makes no sense.
     Usage,
     /// No test ran, though nothing went wrong: all were expected skips, or none matched.
     NothingRan,
@@ -54,7 +54,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0    passed
   1    tests failed, hung, crashed, corrupted data or skipped unexpectedly
-  2    the command line or a configuration file makes no sense
+  2    the command line, a configuration file or a checkout that is given is no good
   3    nothing ran
   4    the harness or the host failed; nothing is known about the kernel
   130  interrupted";

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
+use vm_images::images::ImageError;
 use vm_images::progress::Progress;
 
 use crate::cli::{Cli, Command};
@@ -95,7 +96,7 @@ fn run(
             commands::doctor::run(&session, &run, matches, config)
         }
         Command::Clean(options) => commands::clean::run(&session, &options),
-        Command::Image => commands::image::make(&session),
+        Command::Image(sources) => commands::image::make(&session, &sources.into()),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),
         Command::Janitor { .. } | Command::Completions { .. } | Command::Replay(_) => {
@@ -109,7 +110,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
-            || matches!(cause.downcast_ref(), Some(vm_images::images::ImageError::NoKernel { .. }))
+            || matches!(cause.downcast_ref(), Some(ImageError::NoKernel { .. } | ImageError::Checkout(_)))
     });
     if is_usage { Exit::Usage } else { Exit::Infra }
 }
@@ -127,6 +128,8 @@ mod tests {
     fn an_error_of_the_users_is_told_from_one_of_the_hosts() {
         assert_eq!(exit_of(&exit::usage(anyhow::anyhow!("no test matches `x`"))), Exit::Usage);
         assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
+        let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
+        assert_eq!(exit_of(&ImageError::from(checkout).into()), Exit::Usage);
         let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
         assert_eq!(exit_of(&bad.into()), Exit::Usage);
     }

@@ -1,11 +1,12 @@
 //! Everything that must exist before the first VM can start: agent, tools, guest image, kernels,
 //! and which accelerator works here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use protocol::wire::{Message, Request, VERSION};
+use vm_images::checkout::{Checkout, Sources};
 use vm_images::images::{Images, Kernel};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
@@ -26,6 +27,8 @@ pub(crate) struct Prepared {
     pub(crate) guest: Artifact,
     /// Versions in the guest that results depend on.
     pub(crate) versions: BTreeMap<String, String>,
+    /// What of the guest was built from a user's own trees.
+    pub(crate) checkouts: Vec<Checkout>,
     pub(crate) kernels: Vec<BootKernel>,
     /// What differs from the lock file.
     pub(crate) replaced: Vec<String>,
@@ -56,10 +59,29 @@ impl BootKernel {
     }
 }
 
-/// Prepares everything for `specs`.
-pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoice) -> Result<Prepared> {
+impl Prepared {
+    /// Names of a suite's tests that the guest has, for a suite that is not all in `suite.toml`.
+    pub(crate) fn installed_tests(&self, suite: &str) -> Result<Option<BTreeSet<String>>> {
+        let list = self.guest.path(&format!("{suite}-tests.txt"));
+        match std::fs::read_to_string(&list) {
+            Ok(text) => Ok(Some(text.lines().map(str::to_owned).collect())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to read `{}`", list.display())),
+        }
+    }
+}
+
+/// Prepares everything for `specs`, with a guest built from `sources` as far as they name any.
+pub(crate) fn prepare(
+    session: &Session,
+    specs: &[KernelSpec],
+    sources: &Sources,
+    accel: AccelChoice,
+) -> Result<Prepared> {
+    // First, because they are what a user may have mistyped.
+    let checkouts = session.checkouts(sources)?;
     let apt = session.apt()?;
-    let images = session.images(&apt)?;
+    let images = session.images(&apt)?.with_checkouts(checkouts.clone());
     let agent = build_agent(session)?;
     let qemu = find_qemu(session, &images)?;
     let mut kernels = Vec::new();
@@ -77,12 +99,19 @@ pub(crate) fn prepare(session: &Session, specs: &[KernelSpec], accel: AccelChoic
             boot_probe(&qemu, first, &guest, session)
         })
     })?;
-    let versions = guest.path("versions.json");
-    let versions =
-        std::fs::read(&versions).with_context(|| format!("failed to read `{}`", versions.display()))?;
-    let versions = serde_json::from_slice(&versions).context("the guest image's versions make no sense")?;
+    let versions = versions(&guest, &checkouts)?;
     session.terminal.end_step();
-    Ok(Prepared { qemu, chosen, guest, versions, kernels, replaced: images.replaced() })
+    Ok(Prepared { qemu, chosen, guest, versions, checkouts, kernels, replaced: images.replaced() })
+}
+
+/// Versions of what is in `guest`; those of `checkouts` as they call themselves now.
+pub(crate) fn versions(guest: &Artifact, checkouts: &[Checkout]) -> Result<BTreeMap<String, String>> {
+    let file = guest.path("versions.json");
+    let bytes = std::fs::read(&file).with_context(|| format!("failed to read `{}`", file.display()))?;
+    let mut versions: BTreeMap<_, _> =
+        serde_json::from_slice(&bytes).context("the guest image's versions make no sense")?;
+    versions.extend(checkouts.iter().map(|each| (each.project.name().to_owned(), each.version())));
+    Ok(versions)
 }
 
 /// Builds the guest agent: static, for the guest has its own libraries, in a target folder of its own,

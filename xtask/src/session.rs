@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use vm_images::apt::Apt;
+use vm_images::checkout::{Checkout, Sources};
 use vm_images::host::{Cancel, Host};
 use vm_images::images::Images;
 use vm_images::janitor::Janitor;
@@ -51,6 +52,11 @@ impl Session {
     pub(crate) fn apt(&self) -> Result<Apt<'_>> {
         let mirror = Mirror::detect(self.options.mirror.as_deref())?;
         Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
+    }
+
+    /// The checkouts that a command line names, as they are now.
+    pub(crate) fn checkouts(&self, sources: &Sources) -> Result<Vec<Checkout>> {
+        Ok(sources.look_at(&self.host, &self.store.temporary().join("git.log"))?)
     }
 
     /// Images from `apt`, by the lock file of this work tree.

@@ -1,6 +1,6 @@
 //! A suite as data: reads `suites/NAME/suite.toml`. Pure but for [`Suite::read`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -212,7 +212,57 @@ pub(crate) struct GivenFile {
     pub(crate) content: Vec<u8>,
 }
 
+/// How the tests that a guest has differ from those that `suite.toml` lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// The guest has them, `suite.toml` does not know them.
+    pub(crate) unknown: BTreeSet<String>,
+    /// `suite.toml` lists them, the guest does not have them.
+    pub(crate) gone: BTreeSet<String>,
+    /// The guest has them, and they cannot be named here.
+    pub(crate) unnameable: usize,
+}
+
+impl Difference {
+    /// In one line; `None` if there is no difference.
+    pub(crate) fn text(&self, suite: &str) -> Option<String> {
+        let some = |names: &BTreeSet<String>| {
+            let shown: Vec<_> = names.iter().take(3).map(String::as_str).collect();
+            let dots = if names.len() > shown.len() { ", …" } else { "" };
+            format!("{} ({}{dots})", names.len(), shown.join(", "))
+        };
+        let mut parts = Vec::new();
+        if !self.unknown.is_empty() {
+            parts.push(format!("has {} that suites/{suite}/suite.toml does not know", some(&self.unknown)));
+        }
+        if !self.gone.is_empty() {
+            parts.push(format!("lacks {} that it lists", some(&self.gone)));
+        }
+        if self.unnameable > 0 {
+            parts.push(format!("has {} whose names are no names of tests here", self.unnameable));
+        }
+        (!parts.is_empty()).then(|| format!("of {suite}'s tests, the guest {}", parts.join(", ")))
+    }
+}
+
 impl Suite {
+    /// Takes in the tests that a guest has: those that are not listed get what the suite says of all, and no
+    /// tags.
+    pub(crate) fn meet(&mut self, installed: &BTreeSet<String>) -> Difference {
+        let is_gone = |name: &&String| !installed.contains(*name);
+        let gone = self.tests.keys().filter(is_gone).cloned().collect();
+        let mut difference = Difference { gone, ..Difference::default() };
+        for name in installed.iter().filter(|name| !self.tests.contains_key(*name)) {
+            if TestId::new(&self.name, name).is_ok_and(|id| id.flavour().is_none()) {
+                difference.unknown.insert(name.clone());
+            } else {
+                difference.unnameable += 1;
+            }
+        }
+        self.tests.extend(difference.unknown.iter().map(|name| (name.clone(), Test::default())));
+        difference
+    }
+
     /// Reads a suite's folder.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("suite.toml");
@@ -325,6 +375,24 @@ mod tests {
             // mdadm is built from its source package.
             assert!(guest.contains(&package) || package == "mdadm", "roots.toml lacks {package}");
         }
+    }
+
+    #[test]
+    fn a_guest_may_have_other_tests_than_are_listed() {
+        let mut suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
+        let mut installed: BTreeSet<_> = suite.tests.keys().cloned().collect();
+        assert_eq!(suite.meet(&installed).text("lvm2"), None);
+        installed.remove("shell/000-basic.sh");
+        installed.extend(["shell/zz-mine.sh".to_owned(), "shell/not a name.sh".to_owned()]);
+        let difference = suite.meet(&installed);
+        assert_eq!(
+            difference.text("lvm2").unwrap(),
+            "of lvm2's tests, the guest has 1 (shell/zz-mine.sh) that suites/lvm2/suite.toml does not know, \
+             lacks 1 (shell/000-basic.sh) that it lists, has 1 whose names are no names of tests here"
+        );
+        let job = suite.job(&TestId::new("lvm2", "shell/zz-mine.sh").unwrap()).unwrap();
+        assert_eq!(job.argv.last().unwrap(), "/usr/share/lvm2-testsuite/shell/zz-mine.sh");
+        assert!(suite.tests.contains_key("shell/000-basic.sh"), "what is gone can still be named");
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! A run of tests, from top to bottom: prepare → plan → run → record → verdicts → reports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use protocol::event::{Blame, PlannedAttempt};
+use protocol::event::{Blame, Checkout, PlannedAttempt};
 use protocol::{Event, TestId};
+use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::modules::config_of;
 use vm_images::progress::Progress;
@@ -40,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) kernels: Vec<KernelSpec>,
     pub(crate) suite: String,
     pub(crate) selection: Selection,
+    /// What the guest is built from, where that is not Debian's source packages.
+    pub(crate) sources: Sources,
     /// Flavours that tests are run in; the suite's default one if there are none.
     pub(crate) flavours: Vec<String>,
     /// The user's own scripts, and what they need.
@@ -61,13 +64,26 @@ pub(crate) struct Options {
 /// Runs tests and writes reports of what came of them; nothing if no test is selected.
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
-    let suite = suite_named(&options.suite)?;
+    let mut suite = suite_named(&options.suite)?;
     let expectations = BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]);
-    let Chosen { mut jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
-    if jobs.is_empty() {
-        for (test, reason) in left_out {
-            session.terminal.say(&format!("{test}: {reason}"));
+    // A mistyped name is told before anything is prepared, unless only a checkout knows what there is.
+    if !options.sources.has(&suite.name) {
+        let Chosen { jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
+        if jobs.is_empty() {
+            for (test, reason) in left_out {
+                session.terminal.say(&format!("{test}: {reason}"));
+            }
+            return Ok(None);
         }
+    }
+
+    let prepared = prepare::prepare(session, &options.kernels, &options.sources, options.accel)?;
+    let installed = prepared.installed_tests(&suite.name)?;
+    let difference = installed.map(|installed| suite.meet(&installed)).unwrap_or_default();
+    let chosen = choose_jobs(&suite, options).map_err(usage)?;
+    let version = prepared.versions.get(&suite.name).map(String::as_str).unwrap_or_default();
+    let Chosen { mut jobs, left_out } = chosen.without(&difference.gone, &suite.name, version);
+    if jobs.is_empty() && left_out.is_empty() {
         return Ok(None);
     }
     if let Some(change) = options.change {
@@ -75,11 +91,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
             chosen.job = change(chosen.job.clone());
         }
     }
-
-    let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
     let lacking = check_modules(&prepared, &jobs)?;
     let plan = plan(&prepared, &jobs, &options.append)?;
-    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len());
+    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len().max(1));
     announce(session, &prepared, plan.len(), n_vms, started);
 
     let out = options.out.clone().unwrap_or_else(report::default_runs);
@@ -95,7 +109,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         let remark = Event::Remark { attempt, blame: Blame::Kernel, text };
         events.append(remark).context(FAILED)?;
     }
-    if let Some(text) = version_mismatch(&suite, &prepared.versions) {
+    for text in version_mismatch(&suite, &prepared).into_iter().chain(difference.text(&suite.name)) {
         session.terminal.note(&text);
         let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
         events.append(remark).context(FAILED)?;
@@ -125,6 +139,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
 fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {
     let chosen = &prepared.chosen;
     session.terminal.note(&format!("accelerator: {} ({})", chosen.accel, chosen.reason));
+    for checkout in &prepared.checkouts {
+        let (name, from) = (checkout.project.name(), checkout.dir.display());
+        session.terminal.note(&format!("{name} {} from `{from}`", checkout.version()));
+    }
     let releases: Vec<_> = prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str()).collect();
     session.terminal.note(&format!(
         "{} on {}, {n_vms} at a time; prepared in {:.1} s",
@@ -156,9 +174,13 @@ pub(crate) fn suite_names() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A suite's list of tests, tags and needs is of one version; what the guest has may be another.
-fn version_mismatch(suite: &Suite, versions: &BTreeMap<String, String>) -> Option<String> {
-    let (written_for, version) = (suite.written_for.as_ref()?, versions.get(&suite.name)?);
+/// A suite's list of tests, tags and needs is of one version; what the guest has may be another. Of a
+/// checkout that is expected, and only how its tests differ is news.
+fn version_mismatch(suite: &Suite, prepared: &Prepared) -> Option<String> {
+    if prepared.checkouts.iter().any(|checkout| checkout.project.name() == suite.name) {
+        return None;
+    }
+    let (written_for, version) = (suite.written_for.as_ref()?, prepared.versions.get(&suite.name)?);
     let upstream = version.split(['-', '+', '~']).next().unwrap_or(version);
     (upstream != written_for).then(|| {
         format!("suites/{}/suite.toml was written for {written_for}, the guest has {version}", suite.name)
@@ -175,8 +197,19 @@ struct ChosenJob {
 /// What the options mean.
 struct Chosen {
     jobs: Vec<ChosenJob>,
-    /// Selected, and not run in that flavour.
+    /// Selected, and not run: not in that flavour, or not there at all.
     left_out: Vec<LeftOut>,
+}
+
+impl Chosen {
+    /// The same without a suite's tests that the guest does not have: not run, rather than failed.
+    fn without(mut self, gone: &BTreeSet<String>, suite: &str, version: &str) -> Self {
+        let is_gone = |job: &Job| job.id.suite() == suite && gone.contains(job.id.name());
+        let (gone, jobs): (Vec<_>, Vec<_>) = self.jobs.into_iter().partition(|chosen| is_gone(&chosen.job));
+        let reason = format!("{suite} {version} has no such test");
+        self.left_out.extend(gone.into_iter().map(|chosen| (chosen.job.id, reason.clone())));
+        Chosen { jobs, left_out: self.left_out }
+    }
 }
 
 /// The tests that are selected, and the user's own.
@@ -363,6 +396,7 @@ fn record_beginning(
     events.append(Event::ImageReady {
         digest: prepared.guest.digest.to_string(),
         versions: prepared.versions.clone(),
+        checkouts: prepared.checkouts.iter().map(checkout_facts).collect(),
     })?;
     for change in &prepared.replaced {
         let text = format!("not as pinned in artifacts.lock: {change}");
@@ -377,6 +411,15 @@ fn record_beginning(
         }
     }
     Ok(())
+}
+
+fn checkout_facts(checkout: &vm_images::checkout::Checkout) -> (String, Checkout) {
+    let facts = Checkout {
+        dir: checkout.dir.to_string_lossy().into_owned(),
+        commit: checkout.commit.clone(),
+        digest: checkout.digest.to_string(),
+    };
+    (checkout.project.name().to_owned(), facts)
 }
 
 /// Makes the folder of a new run, named by the time.

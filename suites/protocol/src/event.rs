@@ -78,6 +78,9 @@ pub enum Event {
         digest: String,
         /// Versions that results depend on: `lvm2` → `2.03.31-2`, `mdadm` → `4.4-11`.
         versions: BTreeMap<String, String>,
+        /// What was built from a user's checkout instead of a source package, by the package's name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        checkouts: BTreeMap<String, Checkout>,
     },
     /// The run will try these, in this order.
     Planned {
@@ -150,6 +153,17 @@ pub enum Event {
         /// True if a signal or the user ended the run early.
         interrupted: bool,
     },
+}
+
+/// A user's own source tree, as it was when the guest image was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// Where it lay on the host: tells whose it was, not what was in it.
+    pub dir: String,
+    /// Its commit as git describes it, with `-dirty` if not all was committed; `None` without git.
+    pub commit: Option<String>,
+    /// Digest of the files that count.
+    pub digest: String,
 }
 
 /// One attempt as planned.
@@ -238,6 +252,14 @@ mod tests {
         let line = serde_json::to_string(&record).unwrap();
         assert_eq!(line, r#"{"at_ms":5,"event":"vm-starting","attempt":1}"#);
         assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
+    }
+
+    /// As a guest without checkouts has always been written.
+    #[test]
+    fn an_image_of_packages_alone_says_nothing_of_checkouts() {
+        let line = r#"{"at_ms":5,"event":"image-ready","digest":"d","versions":{}}"#;
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_string(&record).unwrap(), line);
     }
 
     /// A flattened enum is read through a buffer that knows no integer keys: facts must not use them.

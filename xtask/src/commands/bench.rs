@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
 use reports::record::AttemptState;
+use vm_images::checkout::Sources;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
 
@@ -134,6 +135,7 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         kernels: vec!["deb:6.12".parse()?],
         suite: suite.to_owned(),
         selection: Selection { patterns: vec![name.to_owned()], ..Selection::default() },
+        sources: Sources::default(),
         accel: AccelChoice::Auto,
         n_vms: Some(1),
         out: Some(out.path().to_owned()),

@@ -1,23 +1,29 @@
-//! `cargo xtask image`: makes everything that a run needs, and says where it is.
+//! `cargo xtask image`: makes everything that a run needs, and says where it is and what is in it.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use vm_images::checkout::Sources;
 use vm_images::progress::Progress;
 
 use crate::exit::Exit;
+use crate::prepare;
 use crate::session::Session;
 use crate::terminal::outln;
 
-pub(crate) fn make(session: &Session) -> Result<Exit> {
+pub(crate) fn make(session: &Session, sources: &Sources) -> Result<Exit> {
     let started = Instant::now();
     let apt = session.apt()?;
-    let images = session.images(&apt)?;
+    let checkouts = session.checkouts(sources)?;
+    let images = session.images(&apt)?.with_checkouts(checkouts.clone());
     let tools = images.tools()?;
     let guest = images.guest()?;
     session.terminal.end_step();
     outln!("tools root   {}", tools.root().display());
     outln!("guest image  {}  {}", guest.digest.short(), guest.path("root.squashfs").display());
+    for (name, version) in prepare::versions(&guest, &checkouts)? {
+        outln!("  {name} {version}");
+    }
     session.terminal.say(&format!("ready after {:.1} s", started.elapsed().as_secs_f32()));
     Ok(Exit::Passed)
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod basics;
+mod checkouts;
 mod killing;
 mod other;
 mod restoring;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use vm_images::checkout::Sources;
 
 use crate::report::Ran;
 use crate::select::Selection;
@@ -22,7 +24,7 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 21] = [
+pub(crate) const CHECKS: [Check; 22] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -44,6 +46,7 @@ pub(crate) const CHECKS: [Check; 21] = [
     ("an artifact that is damaged is made again", bad_input::damaged_artifact),
     ("a full disk at each stage", bad_input::full_disk),
     ("a host without namespaces", bad_input::no_namespaces),
+    ("a user's mdadm is what the guest has", checkouts::mdadm),
 ];
 
 /// What a check waits for at most.
@@ -62,6 +65,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
             patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
             ..Selection::default()
         },
+        sources: Sources::default(),
         accel: AccelChoice::Auto,
         n_vms: None,
         out: Some(out.0.clone()),
