@@ -298,8 +298,6 @@ impl From<SourceOptions> for Sources {
 pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
-    #[command(flatten)]
-    sources: SourceOptions,
     /// Run a script of your own as a test; may be given several times. It runs as LVM2's tests do: their
     /// folder, environment, and exit contract (0 passed, 200 skipped)
     #[arg(long = "script", value_name = "FILE")]
@@ -340,6 +338,8 @@ pub(crate) struct RunOptions {
         allow_hyphen_values = true
     )]
     pub(crate) append: String,
+    #[command(flatten)]
+    pub(crate) sources: SourceOptions,
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     pub(crate) accel: AccelChoice,
@@ -385,8 +385,19 @@ pub(crate) struct ShellOptions {
     )]
     kernels: Vec<KernelSpec>,
     /// Suite whose machine, modules and environment the shell gets
-    #[arg(long, default_value = "lvm2")]
+    #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
     suite: String,
+    #[command(flatten)]
+    sources: SourceOptions,
+    /// Add to the kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    append: String,
     /// How guest code is executed
     #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
     accel: AccelChoice,
@@ -412,6 +423,8 @@ impl From<ShellOptions> for shell::Options {
         shell::Options {
             kernels: options.kernels,
             suite: options.suite,
+            sources: options.sources.into(),
+            append: options.append,
             accel: options.accel,
             snapshots: !options.no_snapshot,
             ram_mib: options.ram_mib,
@@ -428,7 +441,7 @@ impl From<TestOptions> for test::Options {
             kernels: options.run.kernels,
             suite: options.run.suite,
             selection: options.selection.into_selection(),
-            sources: options.sources.into(),
+            sources: options.run.sources.into(),
             flavours: options.run.flavours,
             scripts: options.scripts,
             script_needs: options.script_needs,

@@ -34,7 +34,7 @@ const STORE_BYTES: u64 = 3 << 30;
 const VM_MIB: u64 = 2500;
 
 /// Settings of a run, as flags, with their ids in clap.
-const SETTINGS: [(&str, &str); 11] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("kernel", "kernels"),
     ("suite", "suite"),
     ("flavour", "flavours"),
@@ -43,6 +43,8 @@ const SETTINGS: [(&str, &str); 11] = [
     ("no-snapshot", "no_snapshot"),
     ("jobs", "n_vms"),
     ("out", "out"),
+    ("lvm2-src", "lvm2_src"),
+    ("mdadm-src", "mdadm_src"),
     ("store", "store"),
     ("qemu", "qemu"),
     ("mirror", "mirror"),

@@ -90,6 +90,8 @@ mod tests {
         let options = Options {
             kernels: vec!["deb:6.12".parse().unwrap()],
             suite: "lvm2".into(),
+            sources: Default::default(),
+            append: String::new(),
             accel: AccelChoice::Auto,
             snapshots: true,
             ram_mib: None,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use protocol::wire::Program;
+use vm_images::checkout::Sources;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
@@ -48,6 +49,10 @@ pub(crate) struct Options {
     /// Exactly one, or it makes no sense.
     pub(crate) kernels: Vec<KernelSpec>,
     pub(crate) suite: String,
+    /// What the guest's LVM2 and mdadm are built from.
+    pub(crate) sources: Sources,
+    /// Added to the kernel's command line.
+    pub(crate) append: String,
     pub(crate) accel: AccelChoice,
     pub(crate) snapshots: bool,
     pub(crate) ram_mib: Option<u32>,
@@ -79,13 +84,17 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Ran> {
     if options.kernels.len() != 1 {
         return Err(usage(anyhow::anyhow!("a shell runs on one kernel; name it with --kernel")));
     }
-    let prepared = prepare::prepare(session, &options.kernels, options.accel)?;
+    let prepared = prepare::prepare(session, &options.kernels, &options.sources, options.accel)?;
     let kernel = prepared.kernels.first().context("no kernel to boot")?;
     let accel = prepared.chosen.accel;
     let dir = create_folder(&options.out.clone().unwrap_or_else(default_runs), "shell-")?;
     let (ram_mib, vcpus) = suite.machine_size();
     let (ram_mib, vcpus) = (options.ram_mib.unwrap_or(ram_mib), options.vcpus.unwrap_or(vcpus));
-    let vm = VmSpec { log: dir.join("qemu.log"), ..kernel.vm(&prepared.guest, accel, ram_mib, vcpus) };
+    let vm = VmSpec {
+        log: dir.join("qemu.log"),
+        append: options.append.clone(),
+        ..kernel.vm(&prepared.guest, accel, ram_mib, vcpus)
+    };
 
     let note = |text: &str| session.terminal.note(text);
     note(&format!("accelerator: {accel} ({})", prepared.chosen.reason));
