@@ -118,13 +118,13 @@ pub(crate) struct ReplayOptions {
     #[arg(default_value = "latest")]
     pub(crate) run: PathBuf,
     /// Write the reports into this folder, and leave those of the run as they are
-    #[arg(long, value_name = "DIR", conflicts_with = "check")]
-    pub(crate) out: Option<PathBuf>,
+    #[arg(id = "reports", long = "out", value_name = "DIR", conflicts_with = "check")]
+    pub(crate) reports: Option<PathBuf>,
     /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
     #[arg(long)]
     pub(crate) check: bool,
     /// Folder that runs are looked for in (default: reports/out)
-    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    #[arg(id = "out", long = "runs", value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) runs: Option<PathBuf>,
 }
 

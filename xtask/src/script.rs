@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use protocol::TestId;
 use protocol::wire::INBOX;
 
-use crate::suite::{GivenFile, Job, Suite};
+use crate::suite::{Contract, GivenFile, Job, Suite};
 
 /// The suite that scripts are shown under.
 pub(crate) const SUITE: &str = "script";
@@ -112,7 +112,7 @@ impl Needs {
 }
 
 /// Reads the script at `path`; `needs` of the command line go before those in its header.
-pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite) -> Result<Job> {
+pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: Option<&str>) -> Result<Job> {
     let shown = path.display();
     let data = fs::metadata(path).with_context(|| format!("failed to read script `{shown}`"))?;
     ensure!(data.is_file(), "script `{shown}` is no file");
@@ -128,7 +128,11 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite) -> Result<
     let needs = needs.cloned().unwrap_or_default().or(header);
     let name = file_name(path);
     let id = TestId::new(SUITE, &name)?;
-    let plain = run_as.plain_job(id);
+    let id = match flavour {
+        Some(flavour) => id.with_flavour(flavour)?,
+        None => id,
+    };
+    let plain = run_as.plain_job(id.clone());
     // A script without a first line that says what runs it is bash's, as LVM2's are.
     let inside = format!("{INBOX}/{name}");
     let argv = if content.starts_with(b"#!") || content.starts_with(b"\x7fELF") {
@@ -136,13 +140,16 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite) -> Result<
     } else {
         ["bash", "-noprofile", "-norc", &inside].map(str::to_owned).to_vec()
     };
+    let argv = run_as.in_front(&plain.id, argv);
     let mut load_modules = plain.load_modules;
     let mut required_modules = plain.required_modules;
     let modules = needs.modules.unwrap_or_default();
     load_modules.extend(modules.iter().cloned());
     required_modules.extend(modules);
+    let contract = Contract { own_program: true, ..plain.contract.clone() };
     Ok(Job {
         argv,
+        contract,
         load_modules,
         required_modules,
         files: vec![GivenFile { name, mode: 0o755, content }],
@@ -231,7 +238,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("my reshape hang.sh");
         fs::write(&path, content).unwrap();
-        job(&path, needs.map(|text| text.parse().unwrap()).as_ref(), &suite())
+        job(&path, needs.map(|text| text.parse().unwrap()).as_ref(), &suite(), None)
     }
 
     #[test]
@@ -268,7 +275,10 @@ mod tests {
         assert_eq!(job.id.to_string(), "script:my_reshape_hang.sh");
         assert_eq!(job.argv.last().unwrap(), "/run/md-regress/in/my_reshape_hang.sh");
         assert_eq!((job.argv[0].as_str(), &job.cwd, &job.env), ("bash", &plain.cwd, &plain.env));
-        assert_eq!((job.ram_mib, job.contract), (plain.ram_mib, plain.contract));
+        assert_eq!(
+            (job.ram_mib, job.contract),
+            (plain.ram_mib, Contract { own_program: true, ..plain.contract })
+        );
         assert_eq!(script("#!/usr/bin/env python3\n", None).unwrap().argv.len(), 1);
     }
 
@@ -283,7 +293,7 @@ mod tests {
 
     #[test]
     fn what_is_no_script_is_said() {
-        let error = |path: &str| format!("{:#}", job(Path::new(path), None, &suite()).unwrap_err());
+        let error = |path: &str| format!("{:#}", job(Path::new(path), None, &suite(), None).unwrap_err());
         assert!(error("/no/such/file").contains("script `/no/such/file`"));
         assert!(error("/tmp").contains("is no file"));
         assert!(error("/dev/null").contains("is no file"));

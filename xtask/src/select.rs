@@ -126,7 +126,8 @@ fn in_flavour(suite: &Suite, test: &TestId, flavour: &str) -> Result<TestId> {
     Ok(if is_default { test.clone() } else { test.with_flavour(flavour)? })
 }
 
-fn check_flavour(suite: &Suite, flavour: &str) -> Result<()> {
+/// An error if the suite has no such flavour.
+pub(crate) fn check_flavour(suite: &Suite, flavour: &str) -> Result<()> {
     let known = &suite.flavours.known;
     if known.is_empty() {
         bail!("suite `{}` has no flavours", suite.name);

@@ -69,6 +69,9 @@ pub(crate) struct Contract {
     pub(crate) weakened_lines: Vec<String>,
     /// Begins the line that the clean-up prints: what follows is no longer the test's own work.
     pub(crate) teardown_line: Option<String>,
+    /// The user's own program: what keeps it from running is theirs, and its last line is a skip's reason.
+    #[serde(skip)]
+    pub(crate) own_program: bool,
 }
 
 /// Time limits at the speed of KVM.
@@ -313,6 +316,12 @@ impl Suite {
     /// Memory (MiB) and processors of this suite's machine, where no test says otherwise.
     pub(crate) fn machine_size(&self) -> (u32, u32) {
         (self.machine.ram_mib, self.machine.vcpus)
+    }
+
+    /// `argv` with what a test's flavour puts in front.
+    pub(crate) fn in_front(&self, id: &TestId, argv: Vec<String>) -> Vec<String> {
+        let flavour = id.flavour().or(self.flavours.default.as_deref()).unwrap_or_default();
+        [self.flavours.prefix_of(flavour), &argv].concat()
     }
 
     /// Everything it takes to run one test.

@@ -20,7 +20,7 @@ use crate::runner::attempt::TimeLimits;
 use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::{self, Planned, RunContext};
 use crate::script;
-use crate::select::{LeftOut, Selection, in_flavours, select};
+use crate::select::{LeftOut, Selection, check_flavour, in_flavours, select};
 use crate::session::{Session, workspace};
 use crate::suite::{Job, Suite};
 use crate::vm::accel::AccelChoice;
@@ -77,7 +77,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         }
     }
 
-    let prepared = prepare::prepare(session, &options.kernels, &options.sources, options.accel)?;
+    let mut kernels = options.kernels.clone();
+    kernels.dedup();
+    let prepared = prepare::prepare(session, &kernels, &options.sources, options.accel)?;
     let installed = prepared.installed_tests(&suite.name)?;
     let difference = installed.map(|installed| suite.meet(&installed)).unwrap_or_default();
     let chosen = choose_jobs(&suite, options).map_err(usage)?;
@@ -222,13 +224,24 @@ fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
     if !options.scripts.is_empty() {
         let needs = options.script_needs.as_deref().map(str::parse).transpose()?;
         let run_as = suite_named(script::RUN_AS)?;
+        let flavours = match options.flavours.as_slice() {
+            [] => vec![None],
+            all => all.iter().map(|flavour| Some(flavour.as_str())).collect(),
+        };
         for path in &options.scripts {
-            let job = script::job(path, needs.as_ref(), &run_as)?;
-            if jobs.iter().any(|other: &ChosenJob| other.job.id == job.id) {
-                bail!("two scripts have the name `{}`; give one another name", job.id.name());
+            for flavour in &flavours {
+                let mut again =
+                    [common.clone(), script::again(path, options.script_needs.as_deref())].concat();
+                if let Some(flavour) = flavour {
+                    check_flavour(&run_as, flavour)?;
+                    again.extend(["--flavour".to_owned(), (*flavour).to_owned()]);
+                }
+                let job = script::job(path, needs.as_ref(), &run_as, *flavour)?;
+                if jobs.iter().any(|other: &ChosenJob| other.job.id == job.id) {
+                    bail!("two scripts have the name `{}`; give one another name", job.id.name());
+                }
+                jobs.push(ChosenJob { job, again });
             }
-            let again = [common.clone(), script::again(path, options.script_needs.as_deref())].concat();
-            jobs.push(ChosenJob { job, again });
         }
         if options.selection.is_empty() {
             return Ok(Chosen { jobs, left_out: vec![] });

@@ -93,6 +93,8 @@ struct Agent {
     /// Collections that wait for the one under way.
     wanted: VecDeque<Wanted>,
     facts: GuestFacts,
+    /// What went wrong while booting: each host is told, for a snapshot has many.
+    boot_notes: Vec<String>,
     next_heartbeat: Instant,
     next_reap: Instant,
     next_host_check: Instant,
@@ -119,6 +121,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         collector: None,
         wanted: VecDeque::new(),
         facts: guest::facts(),
+        boot_notes: notes,
         next_heartbeat: now,
         next_reap: now,
         next_host_check: now,
@@ -126,12 +129,9 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         write_again: false,
         buffer: vec![0; READ],
     };
-    for text in notes {
-        agent.note(text);
-    }
     match Kmsg::open(now) {
         Ok(kmsg) => agent.kmsg = Some(kmsg),
-        Err(error) => agent.note(format!("cannot open /dev/kmsg: {error}")),
+        Err(error) => agent.boot_notes.push(format!("cannot open /dev/kmsg: {error}")),
     }
     crate::say("ready");
     loop {
@@ -414,6 +414,9 @@ impl Agent {
         self.control.retain(|message| !matches!(message, Message::Heartbeat { .. }));
         self.port.open_session(&answer, now);
         self.next_heartbeat = now;
+        for text in self.boot_notes.clone() {
+            self.note(text);
+        }
         // A new session has no use for the old one's files. One that does not die of this, stuck
         // on a wedged file, is not waited for.
         self.wanted.clear();

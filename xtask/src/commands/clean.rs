@@ -31,7 +31,7 @@ const KINDS: [(&str, &[&str], &str); 3] = [
             "apt",
             "probes",
             "logs",
-            "pins",
+            "replacements",
         ],
         "roots, guest image, kernels; about two minutes to make again",
     ),
@@ -44,7 +44,7 @@ pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
         [options.snapshots || options.all, options.images || options.all, options.downloads || options.all];
     let runs = old_runs(&out, options.keep)?;
     let n_others = session.store.n_others();
-    if chosen.contains(&true) && n_others > 0 && !options.force {
+    if (options.runs || chosen.contains(&true)) && n_others > 0 && !options.force {
         return Err(usage(anyhow::anyhow!(
             "the store is in use by {n_others} other md-regress; wait for it, or use --force"
         )));
@@ -66,7 +66,8 @@ pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
             fs::remove_dir_all(run).with_context(|| format!("failed to remove run `{}`", run.display()))?;
         }
     }
-    let meaning = format!("runs in {}, but for the newest {}: {}", out.display(), options.keep, runs.len());
+    let meaning =
+        format!("runs in {}, but for the newest {}: {} of them", out.display(), options.keep, runs.len());
     line("--runs", bytes, options.runs, options.dry_run, &meaning);
     outln!("store: {}", session.store.root().display());
     if !is_anything_chosen {
@@ -84,6 +85,12 @@ fn line(option: &str, bytes: u64, chosen: bool, dry_run: bool, meaning: &str) {
     outln!("{option:<12} {:>8} MB  {done:<8}  {meaning}", bytes / 1_000_000);
 }
 
+/// What a shell left.
+fn is_shell(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("shell-") && path.join("console.log").is_file()
+}
+
 /// Runs but for the newest `keep`, oldest first: their names are times. Only what holds events is a run.
 fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(out) {
@@ -91,9 +98,11 @@ fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", out.display())),
     };
-    let is_run = |path: &PathBuf| !path.is_symlink() && path.join("events.jsonl").is_file();
+    let is_run =
+        |path: &PathBuf| !path.is_symlink() && (path.join("events.jsonl").is_file() || is_shell(path));
     let mut runs: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_run).collect();
-    runs.sort();
+    // By their times, whatever comes before.
+    runs.sort_by_key(|run| run.file_name().unwrap_or_default().to_string_lossy().replace("shell-", ""));
     runs.truncate(runs.len().saturating_sub(keep));
     Ok(runs)
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> 
             Exit::TestsFailed
         });
     }
-    let reports_dir = options.out.as_ref().unwrap_or(&ran.dir);
+    let reports_dir = options.reports.as_ref().unwrap_or(&ran.dir);
     fs::create_dir_all(reports_dir)
         .with_context(|| format!("failed to create output folder `{}`", reports_dir.display()))?;
     ran.write(reports_dir)?;

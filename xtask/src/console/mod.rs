@@ -1,6 +1,10 @@
 //! Classifies console output. Never reads files or clocks: callers pass bytes.
 
+mod panic_watch;
+
 use std::collections::VecDeque;
+
+pub(crate) use panic_watch::PanicWatch;
 
 /// Longest line that is looked at; the rest of a longer one is passed over.
 const MAX_LINE: usize = 4096;

@@ -11,7 +11,7 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use crate::console::{Crash, Lines};
+use crate::console::{Crash, Lines, PanicWatch};
 use crate::runner::collected::{FileList, Took};
 use crate::runner::output::OutputScan;
 use crate::suite::{GivenFile, Job};
@@ -28,9 +28,6 @@ const COLLECTING_GRACE_PERIODS: u32 = 12;
 /// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
-
-/// After a panic, a word of the agent may still be on its way for so long.
-const PANIC_SILENCE: Duration = Duration::from_secs(3);
 
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
@@ -123,9 +120,9 @@ pub(crate) struct AttemptState {
     phase: Phase,
     console: Lines,
     crash: Crash,
-    panicked_at: Option<Duration>,
-    /// The console spoke of a panic that was none.
-    console_cries: bool,
+    panic: PanicWatch,
+    /// The guest was asked to power off.
+    asked_to_end: bool,
     output: OutputScan,
     /// End of the output that has arrived, and bytes missing before it.
     output_end: u64,
@@ -160,8 +157,8 @@ impl AttemptState {
             phase: Phase::Booting,
             console: Lines::default(),
             crash: Crash::default(),
-            panicked_at: None,
-            console_cries: false,
+            panic: PanicWatch::default(),
+            asked_to_end: false,
             output_end: 0,
             output_missing: 0,
             output_counted: 0,
@@ -220,6 +217,7 @@ impl AttemptState {
             Input::Console(bytes) => self.console(at, &bytes),
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
+                self.panic.agent_spoke(at);
                 self.message(at, message)
             }
             Input::Agent(Err(_)) | Input::Files(Err(_)) => {
@@ -234,7 +232,7 @@ impl AttemptState {
 
     /// Looks at the clock: called at least every 200 ms.
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
-        if let Some(since) = self.panicked_at
+        if let Some(since) = self.panic.since()
             && at > since + self.limits.grace_period
         {
             return self.kill();
@@ -309,7 +307,8 @@ impl AttemptState {
                 newest = Some(line.to_owned());
             }
         });
-        if self.crash.panicked() && self.panicked_at.is_none() && !self.console_cries {
+        if self.crash.panicked() {
+            self.panic.console_says(at);
             self.panicked(at);
         }
         newest.map(Effect::Show).into_iter().collect()
@@ -317,15 +316,18 @@ impl AttemptState {
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
         match event {
-            HypervisorEvent::Panicked => self.panicked(at),
+            HypervisorEvent::Panicked => {
+                self.panic.hypervisor_says(at);
+                self.panicked(at);
+            }
             // Judged when the VM has ended: the console's last words may still be on their way.
             HypervisorEvent::Shutdown { reason } => {
                 self.shutdown.get_or_insert(reason);
             }
-            HypervisorEvent::Stopped if self.panicked_at.is_none() => {
+            HypervisorEvent::Stopped if self.panic.since().is_none() => {
                 return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
             }
-            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU refused: {error}")),
+            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU: {error}")),
             HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
         }
         vec![]
@@ -333,7 +335,6 @@ impl AttemptState {
 
     /// The kernel panics. Its last lines trail the title: wait for them, and for the reset.
     fn panicked(&mut self, at: Duration) {
-        self.panicked_at.get_or_insert(at);
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
@@ -342,6 +343,9 @@ impl AttemptState {
     fn ended(&mut self, at: Duration, end: VmEnd) -> Vec<Effect> {
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
+        }
+        if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
+            self.panic.ended_as_asked();
         }
         if let Some(conclusion) = self.conclusion_of_end(end) {
             self.conclude(conclusion);
@@ -359,7 +363,7 @@ impl AttemptState {
 
     /// What the VM's end says by itself; nothing where it only follows from what is already known.
     fn conclusion_of_end(&self, end: VmEnd) -> Option<Outcome> {
-        if self.panicked_at.is_some() {
+        if self.panic.since().is_some() {
             let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
             return Some(Outcome::KernelCrash { title: title.to_owned() });
         }
@@ -404,11 +408,6 @@ impl AttemptState {
                 vec![Effect::KernelLog(kernel_log_line(at_us, &text))]
             }
             Message::Heartbeat { output_bytes, .. } => {
-                // A kernel that panicked lets nobody speak. Words alone, which a test wrote, do.
-                if self.panicked_at.is_some_and(|since| at > since + PANIC_SILENCE) {
-                    self.panicked_at = None;
-                    self.console_cries = true;
-                }
                 if output_bytes > self.output_counted {
                     self.output_counted = output_bytes;
                     self.last_output = at;
@@ -537,6 +536,7 @@ impl AttemptState {
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
+        self.asked_to_end = true;
         vec![Effect::Send(Request::PowerOff)]
     }
 
@@ -544,7 +544,7 @@ impl AttemptState {
     /// the machine.
     fn conclude(&mut self, outcome: Outcome) {
         let stands = self.outcome.is_some()
-            && !(self.panicked_at.is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
+            && !(self.panic.since().is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
         if !stands {
             self.outcome = Some(outcome);
         }
@@ -562,7 +562,11 @@ impl AttemptState {
 /// A line of the kernel log, as `dmesg` shows it.
 pub(crate) fn kernel_log_line(at_us: u64, text: &str) -> String {
     let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
-    format!("[{s:5}.{us:06}] {text}\n")
+    let stamp = format!("[{s:5}.{us:06}] ");
+    // `/dev/kmsg` writes a line end within a record as `\x0a` and a backslash as `\x5c`
+    // (Documentation/ABI/testing/dev-kmsg); other escapes stay, for a terminal's sake.
+    let text = text.replace("\\x0a", &format!("\n{stamp}")).replace("\\x5c", "\\");
+    format!("{stamp}{text}\n")
 }
 
 fn clip(text: &str) -> String {

@@ -381,10 +381,20 @@ fn lost_kernel_log_records_are_counted() {
 fn a_test_that_cries_panic_is_no_panic() {
     let heartbeat =
         || Input::Agent(Ok(Message::Heartbeat { uptime_ms: 1, mem_available_kib: 1, output_bytes: 0 }));
-    let cry = Input::Console(b"[    9.0] Kernel panic - not syncing: says a test\n".to_vec());
-    let play = Play::testing().tell(5, cry).tell(6, heartbeat()).tell(9, heartbeat()).wait(12);
+    let cry = || Input::Console(b"[    9.0] Kernel panic - not syncing: says a test\n".to_vec());
+    let play = Play::testing().tell(5, cry()).tell(6, heartbeat()).tell(9, heartbeat()).wait(12);
     assert!(!play.killed, "the guest goes on");
-    let play =
-        Play::testing().tell(5, Input::Console(b"Kernel panic - not syncing: real\n".to_vec())).wait(12);
+    let play = Play::testing().tell(5, cry()).wait(12);
     assert!(play.killed, "nothing is heard after a real one");
+    // It passes at once: the guest lives to power off.
+    let collected = Input::Files(Ok(Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 }));
+    let off = Input::Hypervisor(HypervisorEvent::Shutdown { reason: "guest-shutdown".into() });
+    let play = Play::testing().tell(5, cry()).finished(5, Exit::Code(0)).tell(5, collected).tell(6, off);
+    assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
+}
+
+#[test]
+fn a_record_of_several_lines_is_several_lines() {
+    let line = super::attempt::kernel_log_line(1_500_000, "one\\x0atwo \\x5c_SB_ \\x1b[2J");
+    assert_eq!(line, "[    1.500000] one\n[    1.500000] two \\_SB_ \\x1b[2J\n");
 }

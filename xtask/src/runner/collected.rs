@@ -8,9 +8,11 @@ use std::path::PathBuf;
 
 use protocol::event::CollectedFile;
 use protocol::wire::{Message, Request};
+use reports::text::printable;
 
 /// Files that come back: what was put into `$MD_REGRESS_FILES`, and core dumps.
-const PATTERNS: [&str; 1] = ["/run/md-regress/files/*"];
+const PATTERNS: [&str; 3] =
+    ["/run/md-regress/files/*", "/run/md-regress/files/*/*", "/run/md-regress/files/*/*/*"];
 /// How many of them at most.
 const FILES_MAX: u32 = 1000;
 /// Bytes of them at most.
@@ -109,6 +111,15 @@ pub(crate) struct Collected {
     open: Option<File>,
     /// Bytes that may still be kept.
     bytes_left: u64,
+}
+
+/// Names of the files in the guest, by number: text for people, whatever the names hold.
+pub(crate) fn names(files: &[CollectedFile]) -> String {
+    let line = |file: &CollectedFile| {
+        let error = file.error.as_ref().map(|error| format!("  ({})", printable(error))).unwrap_or_default();
+        format!("{}  {}  {} bytes{error}\n", file.file_idx, printable(&file.path), file.size)
+    };
+    files.iter().map(line).collect()
 }
 
 impl Collected {

@@ -14,7 +14,7 @@ use rustix::rand::GetRandomFlags;
 use super::RunContext;
 use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
 use super::capped_log::CappedLog;
-use super::collected::Collected;
+use super::collected::{Collected, names};
 use super::event_log::{EventLog, FAILED};
 use crate::suite::Job;
 use crate::terminal::Line;
@@ -183,6 +183,10 @@ impl Attempt<'_> {
         let answered = state.is_ready();
         let (outcome, mut facts) = state.finish(started.elapsed(), dropped);
         facts.restored = vm_spec.restore.is_some();
+        if !facts.files.is_empty() {
+            let list = self.dir.join("files.txt");
+            fs::write(&list, names(&facts.files)).context("failed to list the guest's files")?;
+        }
         Ok(if facts.restored && !answered && !interrupted {
             Tried::NotRestored(outcome.detail())
         } else {
@@ -204,14 +208,15 @@ fn carry_out(
     while let Some(effect) = effects.pop_front() {
         match effect {
             Effect::Send(request) => {
+                // What else was to be sent would wait as long, and in vain.
                 if let Err(error) = vm.send(&request) {
-                    effects.extend(state.fail(error.to_string()));
+                    effects = state.fail(error.to_string()).into();
                 }
             }
             Effect::PlugDisk { idx, serial } => {
                 let plugged = disks.make(idx).and_then(|image| Ok(vm.plug_disk(&image, &serial)?));
                 if let Err(error) = plugged {
-                    effects.extend(state.fail(format!("{error:#}")));
+                    effects = state.fail(format!("{error:#}")).into();
                 }
             }
             Effect::Kill => vm.kill(),

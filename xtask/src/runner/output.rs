@@ -88,15 +88,30 @@ impl OutputScan {
             },
             Exit::Code(code) if self.contract.skip_exit == Some(code) => {
                 let reason = self.skip_reason.as_ref().or(self.bare_skip.as_ref());
-                Outcome::Skip { reason: reason.cloned().unwrap_or_else(|| "it gave no reason".into()) }
+                Outcome::Skip {
+                    reason: reason
+                        .cloned()
+                        .or_else(|| self.own_reason())
+                        .unwrap_or_else(|| "it gave no reason".into()),
+                }
             }
             Exit::Code(code) => Outcome::Fail { how: format!("exit status {code}") },
             Exit::Signal(signal) => Outcome::Fail { how: format!("killed by signal {signal}") },
+            // ENOENT, ENOEXEC, EACCES: what was to be run names an interpreter that is not there, or is no program.
+            Exit::NotStarted(errno @ (2 | 8 | 13)) if self.contract.own_program => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                Outcome::Fail { how: format!("could not be executed (its first line?): {error}") }
+            }
             Exit::NotStarted(errno) => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 Outcome::Infra { error: format!("the guest could not start the test: {error}") }
             }
         }
+    }
+
+    /// The last line of a script that knows nothing of lvm2's words.
+    fn own_reason(&self) -> Option<String> {
+        self.newest().filter(|_| self.contract.own_program).map(str::to_owned)
     }
 
     /// The lines that say most about `outcome`: of a failure those before its epilogue (what follows
@@ -132,6 +147,7 @@ mod tests {
             fail_line: Some("set +vx; STACKTRACE; set -vx".into()),
             weakened_lines: vec!["Found dm-".into()],
             teardown_line: None,
+            own_program: false,
         };
         let mut scan = OutputScan::new(contract);
         scan.push(output.as_bytes());

@@ -11,7 +11,7 @@ use protocol::window::{ReceiveWindow, SendWindow};
 use protocol::wire::{Exit, Message, Program, Request, VERSION};
 
 use super::keys::{self, EscapeKeys};
-use crate::console::{Crash, Lines};
+use crate::console::{Crash, Lines, PanicWatch};
 use crate::runner::attempt::{Opening, TimeLimits, kernel_log_line};
 use crate::runner::collected::{FileList, Took};
 use crate::vm::{HypervisorEvent, Input, VmEnd};
@@ -158,7 +158,9 @@ pub(crate) struct ShellState {
     console: Lines,
     crash: Crash,
     last_lines: VecDeque<String>,
-    panicked_at: Option<Duration>,
+    panic: PanicWatch,
+    /// The guest was asked to power off.
+    asked_to_end: bool,
     shutdown: Option<String>,
     files: FileList,
     n_files_left_out: u32,
@@ -196,7 +198,8 @@ impl ShellState {
             console: Lines::default(),
             crash: Crash::default(),
             last_lines: VecDeque::new(),
-            panicked_at: None,
+            panic: PanicWatch::default(),
+            asked_to_end: false,
             shutdown: None,
             files: FileList::new(ATTEMPT),
             n_files_left_out: 0,
@@ -266,7 +269,7 @@ impl ShellState {
     /// Looks at the clock: called at least every 200 ms.
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
         let late = |since: Duration| at > since + self.limits.grace_period;
-        if self.panicked_at.is_some_and(late) {
+        if self.panic.since().is_some_and(late) {
             return self.kill();
         }
         match self.phase {
@@ -368,6 +371,7 @@ impl ShellState {
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
                 self.told_silence = false;
+                self.panic.agent_spoke(at);
                 self.message(at, message)
             }
             Input::Files(Ok(message)) => self.file(at, message),
@@ -375,6 +379,9 @@ impl ShellState {
             Input::Agent(Err(_)) | Input::Files(Err(_)) => vec![],
             Input::Hypervisor(event) => self.hypervisor(at, event),
             Input::Ended(end) => {
+                if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
+                    self.panic.ended_as_asked();
+                }
                 if let Some(end) = self.conclusion_of_end(end) {
                     self.conclude(end);
                 }
@@ -394,7 +401,7 @@ impl ShellState {
             last_lines.push_back(line.to_owned());
         });
         if self.crash.panicked() {
-            self.panicked_at.get_or_insert(at);
+            self.panic.console_says(at);
         }
         vec![]
     }
@@ -403,15 +410,15 @@ impl ShellState {
         match event {
             // Its last lines trail the title: wait for them, and for the reset.
             HypervisorEvent::Panicked => {
-                self.panicked_at.get_or_insert(at);
+                self.panic.hypervisor_says(at);
             }
             HypervisorEvent::Shutdown { reason } => {
                 self.shutdown.get_or_insert(reason);
             }
-            HypervisorEvent::Stopped if self.panicked_at.is_none() => {
+            HypervisorEvent::Stopped if self.panic.since().is_none() => {
                 return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
             }
-            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU refused: {error}")),
+            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU: {error}")),
             HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
         }
         vec![]
@@ -419,7 +426,7 @@ impl ShellState {
 
     /// What the VM's end says by itself; nothing where it only follows from what is already known.
     fn conclusion_of_end(&self, end: VmEnd) -> Option<End> {
-        if self.panicked_at.is_some() {
+        if self.panic.since().is_some() {
             let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
             return Some(End::Crashed { title: title.to_owned() });
         }
@@ -519,12 +526,13 @@ impl ShellState {
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
+        self.asked_to_end = true;
         vec![Effect::Send(Request::PowerOff)]
     }
 
     /// The first conclusion stands, but for a panic: it explains whatever was seen before.
     fn conclude(&mut self, end: End) {
-        let explains = self.panicked_at.is_some() && matches!(end, End::Crashed { .. });
+        let explains = self.panic.since().is_some() && matches!(end, End::Crashed { .. });
         if self.end.is_none() || (explains && self.end != Some(End::Escaped)) {
             self.end = Some(end);
         }

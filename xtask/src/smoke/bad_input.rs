@@ -124,22 +124,41 @@ pub(super) fn two_at_once(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What was made and is no longer whole is made again.
+/// What was made and is no longer whole is made again. In a store of its own: others use ours.
 pub(super) fn damaged_artifact(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
-    let folder = session.store.root().join("initramfs");
+    let store = out.0.join("store");
+    fs::create_dir(&store)?;
+    copy_of_store(
+        session,
+        &store,
+        &["tools", "build", "lvm2", "mdadm", "guest", "kernel", "probes", "files"],
+    )?;
+    let xtask = Other::new(session).store(&store);
+    let runs = out.0.join("runs");
+    let runs = runs.to_string_lossy();
+    let words = ["test", "--suite", "canary", "must-pass", "--no-snapshot", "--out", &runs];
+    xtask.run(&out, words)?.expect(0, &[])?;
     let mut cut = 0;
-    for entry in fs::read_dir(&folder).with_context(|| format!("failed to read `{}`", folder.display()))? {
+    for entry in fs::read_dir(store.join("initramfs"))? {
         let image = entry?.path().join("initramfs.cpio");
-        let file = fs::OpenOptions::new().write(true).open(&image)?;
-        file.set_len(1000)?;
+        fs::OpenOptions::new().write(true).open(&image)?.set_len(1000)?;
         cut += 1;
     }
     ensure!(cut > 0, "there is no initramfs");
-    let runs = out.0.join("runs");
-    let words = ["test", "--suite", "canary", "must-pass", "--no-snapshot", "--out"];
-    let ended = Other::new(session).run(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
-    ended.expect(0, &["is damaged; building it again"])
+    xtask.run(&out, words)?.expect(0, &["is damaged; building it again"])
+}
+
+/// Hard links of what is never changed in place.
+fn copy_of_store(session: &Session, to: &Path, kinds: &[&str]) -> Result<()> {
+    for kind in kinds {
+        let from = session.store.root().join(kind);
+        if from.is_dir() {
+            let copy = session.host.call("cp").args(["-al", "--"]).arg(from).arg(to);
+            copy.run(&session.store.temporary().join("copy.log")).context("failed to copy the store")?;
+        }
+    }
+    Ok(())
 }
 
 /// No room at each stage: making images, saving a snapshot, recording a run.
@@ -225,11 +244,7 @@ pub(super) fn no_namespaces(session: &Session) -> Result<()> {
     // All but what is built inside a root.
     let store = out.0.join("store");
     fs::create_dir(&store)?;
-    for kind in ["tools", "build", "lvm2", "files", "apt"] {
-        let from = session.store.root().join(kind);
-        let copy = session.host.call("cp").args(["-al", "--"]).arg(from).arg(&store);
-        copy.run(&session.store.temporary().join("copy.log")).context("failed to copy the store")?;
-    }
+    copy_of_store(session, &store, &["tools", "build", "lvm2", "files", "apt"])?;
     let forbidden = |rights: &str| {
         let bounds = format!("--bounding-set={rights}");
         let inherited = format!("--inh-caps={rights}");

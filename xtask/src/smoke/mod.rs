@@ -83,12 +83,17 @@ fn run_with(session: &Session, options: &Options) -> Result<Ran> {
 }
 
 /// A folder in the store's temporary one: it goes with the process, whatever happens.
-struct Scratch(PathBuf);
+struct Scratch(
+    PathBuf,
+    /// The store that it lies in.
+    PathBuf,
+);
 
 impl Scratch {
     fn new(session: &Session) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("smoke-").tempdir_in(session.store.temporary());
-        Ok(Scratch(folder.context("failed to make a folder")?.keep()))
+        let folder = folder.context("failed to make a folder")?.keep();
+        Ok(Scratch(folder, session.store.root().to_owned()))
     }
 }
 

@@ -12,6 +12,15 @@ use vm_images::host::die_with_parent;
 use super::Scratch;
 use crate::session::Session;
 
+/// Without the user's own defaults: a check is the same for everybody.
+pub(super) fn neutral(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MD_REGRESS_"))
+    {
+        command.env_remove(name);
+    }
+    command.env("MD_REGRESS_CONFIG", "/dev/null");
+}
+
 /// How to start it.
 pub(super) struct Other {
     /// Words in front of it, such as `unshare --mount`.
@@ -62,6 +71,7 @@ impl Other {
         #[expect(clippy::disallowed_methods, reason = "started as a user would, without our help")]
         let mut command = Command::new(first);
         command.args(words).arg("--store").arg(&self.store).args(args);
+        neutral(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
         // Were we killed ourselves, it would go on for minutes.

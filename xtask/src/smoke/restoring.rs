@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::event::AttemptFacts;
@@ -33,7 +33,9 @@ pub(super) fn restored_is_as_good_as_booted(session: &Session) -> Result<()> {
         ensure!(kernel_log.contains("Linux version "), "the kernel's log lacks the boot");
         let output = log("output.log")?;
         let (clock, rolled) = output.split_once('\n').context("the test printed too little")?;
-        let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        // When it printed that, not when we look.
+        let printed = fs::metadata(ran.dir.join(&attempt.dir).join("output.log"))?.modified()?;
+        let host = printed.duration_since(UNIX_EPOCH)?.as_secs();
         let off = host.abs_diff(clock.parse()?);
         ensure!(off < 10, "the guest's clock is off by {off} s");
         dice.push(rolled.to_owned());

@@ -158,7 +158,16 @@ pub(super) fn pipes(session: &Session) -> Result<()> {
 fn program(out: &Scratch, suite: &str) -> Result<Vec<String>> {
     let path = |path: &std::path::Path| path.to_str().map(str::to_owned).context("a path is no text");
     let xtask = path(&std::env::current_exe()?)?;
-    Ok(vec![xtask, "shell".into(), "--suite".into(), suite.into(), "--out".into(), path(&out.0)?])
+    Ok(vec![
+        xtask,
+        "--store".into(),
+        path(&out.1)?,
+        "shell".into(),
+        "--suite".into(),
+        suite.into(),
+        "--out".into(),
+        path(&out.0)?,
+    ])
 }
 
 /// Runs it as a script does.
@@ -167,6 +176,7 @@ fn script(out: &Scratch, arguments: &[&str], input: &[u8]) -> Result<Output> {
     #[expect(clippy::disallowed_methods, reason = "started as a user would, with pipes of our own")]
     let mut command = Command::new(&words[0]);
     die_with_parent(&mut command);
+    super::other::neutral(&mut command);
     let mut child = command
         .args(&words[1..])
         .args(arguments)
@@ -209,6 +219,7 @@ impl AtTerminal {
         #[expect(clippy::disallowed_methods, reason = "started as a user would, on a terminal of our own")]
         let mut command = Command::new("setsid");
         die_with_parent(&mut command);
+        super::other::neutral(&mut command);
         let child = command
             .arg("--ctty")
             .args(&words)

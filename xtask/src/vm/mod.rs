@@ -93,7 +93,7 @@ pub(crate) trait Hypervisor: Sync {
 
 /// A running VM. Dropping it kills it.
 pub(crate) trait Vm: Send {
-    /// Sends a request to the guest's agent. Never blocks on a guest that does not read.
+    /// Sends a request to the guest's agent. An error after seconds if the guest does not read.
     fn send(&mut self, request: &Request) -> Result<(), InfraError>;
 
     /// Writes the running guest's state to a new file `to`. [`HypervisorEvent::Migrated`] or

@@ -209,7 +209,10 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
             "file": { "driver": "file", "filename": image, "locking": "off" },
         });
         add("blockdev", drive.to_string().into());
-        add("device", format!("virtio-blk-pci,drive={name},serial=mdr-{name}").into());
+        add(
+            "device",
+            format!("virtio-blk-pci,drive={name},serial=mdr-{name},werror=stop,rerror=stop").into(),
+        );
     }
     if spec.restore.is_some() {
         add("incoming", "defer".into());

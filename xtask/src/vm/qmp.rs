@@ -30,7 +30,8 @@ pub(crate) fn plug_disk(image: &Path, serial: &str) -> Vec<u8> {
     let cache = json!({ "no-flush": true });
     let node =
         json!({ "driver": "raw", "node-name": serial, "file": file, "discard": "unmap", "cache": cache });
-    let device = json!({ "driver": "virtio-blk-pci", "id": serial, "drive": serial, "serial": serial });
+    let device = json!({ "driver": "virtio-blk-pci", "id": serial, "drive": serial, "serial": serial,
+        "werror": "stop", "rerror": "stop" });
     lines(&[
         json!({ "execute": "blockdev-add", "arguments": node }),
         json!({ "execute": "device_add", "arguments": device }),
@@ -65,6 +66,14 @@ pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
         "SHUTDOWN" => {
             let reason = message.pointer("/data/reason").and_then(Value::as_str).unwrap_or("unknown");
             Some(HypervisorEvent::Shutdown { reason: reason.to_owned() })
+        }
+        "BLOCK_IO_ERROR" => {
+            let text =
+                |key: &str| message.pointer(&format!("/data/{key}")).and_then(Value::as_str).unwrap_or("?");
+            let full = message.pointer("/data/nospace") == Some(&Value::Bool(true));
+            let why = if full { "no space left on device" } else { text("reason") };
+            let error = format!("the host cannot {} `{}`: {why}", text("operation"), text("node-name"));
+            Some(HypervisorEvent::Refused { error })
         }
         "STOP" => Some(HypervisorEvent::Stopped),
         "MIGRATION" => match message.pointer("/data/status").and_then(Value::as_str)? {
