@@ -188,13 +188,13 @@ fn check_entry(entry: Entry, place: String) -> Result<Expectation, (usize, Strin
 }
 
 /// The last line of a regex error says what is wrong; those before it draw where.
-fn one_line(error: &regex::Error) -> String {
+pub(crate) fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
@@ -273,7 +273,7 @@ fn release_begins_with(release: &str, prefix: &str) -> bool {
 
 /// `*` is any text, `?` any one character. Takes the last `*` as long as needed, so the time is
 /// bounded by the product of both lengths.
-fn glob_matches(glob: &str, text: &str) -> bool {
+pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
     let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
     let (mut g, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -239,6 +239,7 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_issues::KnownIssues;
     use crate::result::RunResult;
     use crate::testing;
     use crate::verdict::judge;
@@ -320,7 +321,7 @@ mod tests {
             for number in planned {
                 prop_assert_eq!(record.attempt(number).map(|attempt| attempt.number), Some(number));
             }
-            let judged = judge(&record, &BTreeMap::new());
+            let judged = judge(&record, &BTreeMap::new(), &KnownIssues::default());
             prop_assert_eq!(judged.len(), record.attempts.len() + record.not_planned.len());
             let _ = RunResult::of(&record, &judged);
             crate::junit::render(&record, &judged).unwrap();

@@ -15,6 +15,7 @@ use quick_xml::events::{BytesEnd, BytesStart, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;
 
+use crate::findings::stack_lines;
 use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
 use crate::text::{self, MAX_LAST_LINES, MAX_LINE_WIDTH};
@@ -100,16 +101,18 @@ fn case(record: &RunRecord, judged: &Judged, name: &str) -> TestCase {
 fn result(record: &RunRecord, judged: &Judged, attempt: Option<&Attempt>) -> TestResult {
     let type_ = judged.verdict.name().to_owned();
     let explanation = judged.explanation();
-    let message =
-        attribute(if explanation.is_empty() { judged.verdict.name() } else { explanation.as_str() });
+    let in_short = judged.in_short();
+    let message = attribute(if in_short.is_empty() { judged.verdict.name() } else { in_short.as_str() });
     let cause = || {
         let mut lines = vec![format!("{}: {explanation}", judged.verdict)];
+        lines.extend(findings(judged));
         lines.extend(
             attempt
                 .and_then(|attempt| reproduce::command(record, attempt))
                 .map(|command| format!("reproduce: {command}")),
         );
         lines.extend(attempt.map(log_line));
+        lines.extend(attempt.map(stacks).unwrap_or_default());
         lines.extend(attempt.map(output_lines).unwrap_or_default());
         Some(block(&lines))
     };
@@ -132,7 +135,7 @@ fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
     match judged.verdict {
         // There is no other place for the words of what counts as a pass.
         Verdict::PassedWithComplaints | Verdict::UnexpectedPass => {
-            lines.push(format!("{}: {}", judged.verdict, judged.explanation()));
+            lines.push(format!("{}: {}", judged.verdict, judged.in_short()));
         }
         Verdict::Passed
         | Verdict::Failed
@@ -148,9 +151,33 @@ fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
         | Verdict::Infra => {}
     }
     lines.extend(attempt.remarks.iter().map(|remark| format!("remark: {}", remark.text)));
+    lines.extend(judged.not_struck_lines().into_iter().map(|line| format!("remark: {line}")));
     lines.push(log_line(attempt));
     lines.extend(output_lines(attempt));
     Some(block(&lines))
+}
+
+/// Signature and known issues.
+fn findings(judged: &Judged) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(signature) = &judged.signature {
+        lines.extend(signature.lines().into_iter().map(|line| format!("signature: {line}")));
+    }
+    lines.extend(judged.issue_lines());
+    for matched in &judged.known_issues {
+        let link = matched.about.link.as_ref().map(|link| format!(", {link}")).unwrap_or_default();
+        lines.push(format!("{}: {}{link}", matched.about.id, matched.fix_sentence()));
+    }
+    lines
+}
+
+/// The stacks that matter.
+fn stacks(attempt: &Attempt) -> Vec<String> {
+    let lines = stack_lines(attempt);
+    if lines.is_empty() {
+        return lines;
+    }
+    ["where they stood:".to_owned()].into_iter().chain(lines).collect()
 }
 
 fn log_line(attempt: &Attempt) -> String {

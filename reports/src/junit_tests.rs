@@ -49,6 +49,52 @@ fn values<'a>(pairs: &'a [(String, String)], key: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn a_hang_is_named_and_its_stacks_are_there() {
+    let (record, judged) = testing::hung();
+    let (attributes, texts) = parse(&render(&record, &judged).unwrap());
+    insta::assert_snapshot!(values(&attributes, "failure.message")[0], @"no progress for 41 s; lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr; mdX_resync in _wait_barrier ← raid1_sync_request ← md_do_sync; known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers");
+    insta::assert_snapshot!(values(&texts, "failure")[0], @r##"
+    hung: no progress for 41 s
+    signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
+    signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
+    signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
+    known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers
+    dm-raid-stop-and-barrier: no fix is known
+    reproduce: cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh
+    logs: 6.1/lvm2_shell_integrity-caching.sh/ (output.log, console.log, kernel.log)
+    where they stood:
+    lvm (pid 812, of the test), state D, still for 41.0 s:
+      kthread_stop+0x6a/0x180
+      md_unregister_thread+0x3e/0x80 [md_mod]
+      __md_stop_writes+0x17/0x120 [md_mod]
+      md_stop+0x18/0x60 [md_mod]
+      raid_dtr+0x1e/0x60 [dm_raid]
+      dm_table_destroy+0x5c/0x120 [dm_mod]
+      __dm_destroy+0x174/0x1d0 [dm_mod]
+      dev_remove+0xd8/0x170 [dm_mod]
+      ctl_ioctl+0x19b/0x2b0 [dm_mod]
+      dm_ctl_ioctl+0xa/0x20 [dm_mod]
+      __x64_sys_ioctl+0x8d/0xd0
+      do_syscall_64+0x55/0xb0
+    mdX_resync (pid 99), state D, still for 41.0 s:
+      _wait_barrier+0xba/0x190 [raid1]
+      raid1_sync_request+0x187/0xc30 [raid1]
+      md_do_sync.cold+0x3e5/0xa02 [md_mod]
+      md_thread+0xab/0x190 [md_mod]
+      kthread+0xd7/0x100
+      ret_from_fork+0x1f/0x30
+    md127_raid1 (pid 71), state D, still for 41.0 s:
+      md_super_wait+0xa1/0xe0 [md_mod]
+      md_update_sb+0x31e/0x8a0 [md_mod]
+      md_check_recovery+0x353/0x5f0 [md_mod]
+      raid1d+0x4b/0x180 [raid1]
+      md_thread+0xab/0x190 [md_mod]
+    the last lines of its output:
+    #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
+    "##);
+}
+
+#[test]
 fn a_run_on_two_kernels() {
     let (record, judged) = testing::sample();
     let xml = render(&record, &judged).unwrap();

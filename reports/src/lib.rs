@@ -3,8 +3,11 @@
 //! Read in this order, which is the order of the pipeline:
 //! - [`events`] reads `events.jsonl`, also one whose writer was killed;
 //! - [`record`] folds the events into a [`RunRecord`]: facts, no judgement;
-//! - [`expectations`] says what a suite is known to do;
+//! - [`signature`] names a hang or a crash by its stacks;
+//! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
+//!   [`kernel_version`] which kernels have them;
 //! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
+//! - `findings` puts signature, known issues and stacks into words;
 //! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
 //!   person in a browser, a CI server, and a script;
 //! - [`write`](mod@write) puts the files beside the events;
@@ -18,13 +21,17 @@
 
 pub mod events;
 pub mod expectations;
+mod findings;
 mod fold;
 pub mod junit;
+pub mod kernel_version;
+pub mod known_issues;
 pub mod recheck;
 pub mod record;
 pub mod reproduce;
 pub mod result;
 mod side_by_side;
+pub mod signature;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]
@@ -36,6 +43,7 @@ pub mod write;
 
 pub use events::read_events;
 pub use expectations::Expectations;
+pub use known_issues::KnownIssues;
 pub use record::RunRecord;
 pub use result::RunResult;
 pub use verdict::{Judged, Verdict, judge};

@@ -115,6 +115,7 @@ impl KeptVerdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_issues::KnownIssues;
     use crate::testing;
     use crate::verdict::judge;
     use proptest::prelude::*;
@@ -128,7 +129,7 @@ mod tests {
         let (record, judged) = testing::sample_of_one_kernel();
         let kept = parse(&verdicts_json::render(&record, &judged)).unwrap();
         assert_eq!(kept.differences(&record, &judged), Vec::<String>::new());
-        let without_expectations = judge(&record, &BTreeMap::new());
+        let without_expectations = judge(&record, &BTreeMap::new(), &KnownIssues::default());
         assert_eq!(
             kept.differences(&record, &without_expectations),
             ["lvm2:shell/lvconvert-vdo-raid.sh on 6.12.107+deb13-cloud-amd64 (attempt 6): was skipped, is \
@@ -160,7 +161,7 @@ mod tests {
             events in proptest::collection::vec(testing::any_record(), 0..60),
         ) {
             let record = RunRecord::from_events(events);
-            let judged = judge(&record, &testing::sample_expectations());
+            let judged = judge(&record, &testing::sample_expectations(), &KnownIssues::default());
             let kept = parse(&verdicts_json::render(&record, &judged)).unwrap();
             prop_assert_eq!(kept.differences(&record, &judged), Vec::<String>::new());
         }

@@ -95,6 +95,7 @@ pub fn counts_line(judged: &[Judged]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_issues::KnownIssues;
     use crate::testing;
     use crate::verdict::judge;
     use protocol::TestId;
@@ -110,6 +111,9 @@ mod tests {
                 verdict: *verdict,
                 detail: String::new(),
                 expectation: None,
+                signature: None,
+                known_issues: vec![],
+                not_struck: vec![],
             })
             .collect();
         RunResult::of(&record, &judged)
@@ -141,7 +145,7 @@ mod tests {
         events.retain(|record| !matches!(record.event, protocol::Event::AttemptFinished { attempt: 8, .. }));
         events.last_mut().unwrap().event = protocol::Event::RunFinished { interrupted: false };
         let record = RunRecord::from_events(events);
-        let judged = judge(&record, &BTreeMap::new());
+        let judged = judge(&record, &BTreeMap::new(), &KnownIssues::default());
         assert_eq!(judged[7].verdict, Verdict::Infra);
         assert_eq!(judged[9].verdict, Verdict::NotRun);
         assert_eq!(RunResult::of(&record, &judged), RunResult::InfraError);

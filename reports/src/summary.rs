@@ -5,6 +5,9 @@
 
 use protocol::event::{AttemptFacts, Blame};
 
+use crate::findings::stack_lines;
+use crate::kernel_version::Version;
+use crate::known_issues::Match;
 use crate::record::{Attempt, Remark, RunEnd, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts_line};
@@ -19,6 +22,9 @@ const MAX_REMARKS: usize = 50;
 
 /// Widest text in a table cell or a sentence.
 const MAX_SPAN_WIDTH: usize = 200;
+
+/// Widest text about a known issue.
+const MAX_BUG_WIDTH: usize = 1000;
 
 /// Widest line in a fence.
 const MAX_FENCE_WIDTH: usize = 300;
@@ -104,7 +110,7 @@ fn table_of_one(record: &RunRecord, judged: &[Judged]) -> String {
     let mut out = "## Tests\n\n| Verdict | Test | Duration | Detail |\n|---|---|--:|---|\n".to_owned();
     for judged in judged {
         let test = cell(judged.test.to_string());
-        out += &row([verdict(judged), test, duration(record, judged), cell(judged.explanation())]);
+        out += &row([verdict(judged), test, duration(record, judged), cell(judged.in_short())]);
     }
     out
 }
@@ -137,7 +143,7 @@ fn table_side_by_side(record: &RunRecord, judged: &[Judged], kernel_idxs: &[u32]
 /// The details for which a table side by side has no room, and that get no section either.
 fn notes(record: &RunRecord, judged: &[Judged]) -> String {
     let lines = judged.iter().filter(|judged| !judged.verdict.needs_explaining()).filter_map(|judged| {
-        let explanation = judged.explanation();
+        let explanation = judged.in_short();
         (!explanation.is_empty()).then(|| {
             let kernel = code(&record.kernel_label(judged.kernel_idx));
             let test = code(&judged.test.to_string());
@@ -149,20 +155,34 @@ fn notes(record: &RunRecord, judged: &[Judged]) -> String {
 }
 
 fn section(record: &RunRecord, judged: &Judged) -> String {
-    let kernel = code(&record.kernel_label(judged.kernel_idx));
     let title = capitalised(&judged.verdict.to_string());
-    let mut out = format!("\n## {title}: {} on {kernel}\n\n", code(&judged.test.to_string()));
+    let kernel = kernel_with_version(record, judged.kernel_idx);
+    let mut out = format!("\n## {title}: {} on {kernel}", code(&judged.test.to_string()));
+    if let Some(signature) = &judged.signature {
+        out += &format!(": {}", code(&signature.title()));
+    }
+    out += "\n\n";
     let explanation = judged.explanation();
     if !explanation.is_empty() {
         out += &format!("{}\n\n", code(&explanation));
     }
     let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
+    out += &findings(judged, attempt);
     if !attempt.remarks.is_empty() {
         out += &remarks(&attempt.remarks[..attempt.remarks.len().min(MAX_REMARKS)]).concat();
         out += "\n";
     }
     if let Some((_, facts)) = attempt.finished() {
-        out += &output(facts);
+        let output = output(facts);
+        if judged.signature.is_some() && !output.is_empty() {
+            out += "What it printed last:\n\n";
+        }
+        out += &output;
+    }
+    if let (Some(_), Some(kernel)) = (&judged.signature, record.kernels.get(&judged.kernel_idx)) {
+        let package = kernel.package_version.as_ref().map(|version| format!(", package {}", code(version)));
+        let spec = code(&kernel.exact_spec);
+        out += &format!("Kernel: {}{}, {spec}\n\n", code(&kernel.release), package.unwrap_or_default());
     }
     out += &format!("Logs: {}", code(&format!("{}/", attempt.dir)));
     if let Some(ms) = attempt.duration_ms() {
@@ -173,6 +193,54 @@ fn section(record: &RunRecord, judged: &Judged) -> String {
         out += &format!("\nreproduce:\n\n{}", fence("sh", &[text::printable(&command)]));
     }
     out
+}
+
+/// The release, and the version of the sources where the release does not begin with it.
+fn kernel_with_version(record: &RunRecord, kernel_idx: u32) -> String {
+    let label = record.kernel_label(kernel_idx);
+    let version = record.kernels.get(&kernel_idx).and_then(Version::of).map(|version| version.to_string());
+    match version {
+        Some(version) if !label.starts_with(&version) => format!("{} ({})", code(&label), code(&version)),
+        Some(_) | None => code(&label),
+    }
+}
+
+/// Signature, known issues, and the stacks that matter.
+fn findings(judged: &Judged, attempt: &Attempt) -> String {
+    let mut out = String::new();
+    if let Some(signature) = &judged.signature {
+        out += &format!("Signature:\n\n{}\n", fence("text", &fit(&signature.lines())));
+    }
+    for line in judged.issue_lines() {
+        out += &format!("- {}\n", code(&line));
+        let matched = judged.known_issues.iter().find(|matched| matched.sentence() == line);
+        out += &matched.map_or_else(String::new, about_issue);
+    }
+    if judged.signature.is_some() || !judged.known_issues.is_empty() {
+        out += "\n";
+    }
+    let stacks = stack_lines(attempt);
+    if !stacks.is_empty() {
+        out += &format!("Where they stood:\n\n{}\n", fence("text", &fit(&stacks)));
+    }
+    out
+}
+
+/// What is known of an issue: bug, fix, link, and how sure that is.
+fn about_issue(matched: &Match) -> String {
+    let about = &matched.about;
+    let seen = if about.seen { "seen here before" } else { "never seen here before" };
+    let mut out = format!("  - {}\n", code(&matched.fix_sentence()));
+    out += &about.link.as_ref().map_or_else(String::new, |link| format!("  - {link}\n"));
+    if !about.bug.is_empty() {
+        out += &format!("  - {}\n", code_of_width(&about.bug, MAX_BUG_WIDTH));
+    }
+    out + &format!("  - {seen}, see {}\n", code(&about.place))
+}
+
+/// Lines for a fence: printable, and no wider than it may be.
+fn fit(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| text::clip(&text::printable(line), MAX_FENCE_WIDTH)).collect()
 }
 
 fn output(facts: &AttemptFacts) -> String {
@@ -195,6 +263,9 @@ fn other_remarks(record: &RunRecord, judged: &[Judged]) -> String {
         let kernel = code(&record.kernel_label(judged.kernel_idx));
         for remark in attempt.map(|attempt| attempt.remarks.as_slice()).unwrap_or_default() {
             lines.push(format!("- {test} on {kernel}: {}: {}\n", blame(remark), code(&remark.text)));
+        }
+        for line in judged.not_struck_lines() {
+            lines.push(format!("- {test} on {kernel}: {}\n", code(&line)));
         }
     }
     if lines.is_empty() {
@@ -240,7 +311,11 @@ fn row(cells: impl IntoIterator<Item = String>) -> String {
 
 /// A code span. Within one, Markdown takes nothing for markup but the closing backticks.
 fn code(value: &str) -> String {
-    let value = text::clip(&text::printable(value), MAX_SPAN_WIDTH);
+    code_of_width(value, MAX_SPAN_WIDTH)
+}
+
+fn code_of_width(value: &str, width: usize) -> String {
+    let value = text::clip(&text::printable(value), width);
     let value = value.trim();
     if value.is_empty() {
         return String::new();

@@ -86,7 +86,7 @@ fn two_kernels_stand_side_by_side() {
     cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh@ndev-vanilla
     ```
 
-    ## Unexpected skip: `lvm2:shell/lvcreate-raid.sh` on `6.1.0-40-cloud-amd64`
+    ## Unexpected skip: `lvm2:shell/lvcreate-raid.sh` on `6.1.0-40-cloud-amd64` (`6.1.153`)
 
     `aux have_raid 1 14 0 || skip`
 
@@ -100,7 +100,7 @@ fn two_kernels_stand_side_by_side() {
     cargo xtask test --kernel deb:6.1.0-40-cloud-amd64 --accel tcg lvm2:shell/lvcreate-raid.sh
     ```
 
-    ## Infra error: `lvm2:shell/integrity-caching.sh@ndev-vanilla` on `6.1.0-40-cloud-amd64`
+    ## Infra error: `lvm2:shell/integrity-caching.sh@ndev-vanilla` on `6.1.0-40-cloud-amd64` (`6.1.153`)
 
     `failed to start QEMU: out of memory`
 
@@ -189,6 +189,89 @@ fn one_kernel_has_room_for_details() {
 }
 
 #[test]
+fn a_hang_reads_like_a_report_to_the_list() {
+    let (record, judged) = testing::hung();
+    let text = render(&record, &judged);
+    let section = &text[text.find("## Hung").unwrap()..];
+    insta::assert_snapshot!(section, @r##"
+    ## Hung: `lvm2:shell/integrity-caching.sh` on `6.1.0-56-cloud-amd64` (`6.1.192`): `lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr`
+
+    `no progress for 41 s`
+
+    Signature:
+
+    ```text
+    lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
+    mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
+    mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
+    ```
+
+    - `known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
+      - `no fix is known`
+      - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Who holds the barrier is not known.`
+      - seen here before, see `suites/known-issues.toml:102`
+
+    Where they stood:
+
+    ```text
+    lvm (pid 812, of the test), state D, still for 41.0 s:
+      kthread_stop+0x6a/0x180
+      md_unregister_thread+0x3e/0x80 [md_mod]
+      __md_stop_writes+0x17/0x120 [md_mod]
+      md_stop+0x18/0x60 [md_mod]
+      raid_dtr+0x1e/0x60 [dm_raid]
+      dm_table_destroy+0x5c/0x120 [dm_mod]
+      __dm_destroy+0x174/0x1d0 [dm_mod]
+      dev_remove+0xd8/0x170 [dm_mod]
+      ctl_ioctl+0x19b/0x2b0 [dm_mod]
+      dm_ctl_ioctl+0xa/0x20 [dm_mod]
+      __x64_sys_ioctl+0x8d/0xd0
+      do_syscall_64+0x55/0xb0
+    mdX_resync (pid 99), state D, still for 41.0 s:
+      _wait_barrier+0xba/0x190 [raid1]
+      raid1_sync_request+0x187/0xc30 [raid1]
+      md_do_sync.cold+0x3e5/0xa02 [md_mod]
+      md_thread+0xab/0x190 [md_mod]
+      kthread+0xd7/0x100
+      ret_from_fork+0x1f/0x30
+    md127_raid1 (pid 71), state D, still for 41.0 s:
+      md_super_wait+0xa1/0xe0 [md_mod]
+      md_update_sb+0x31e/0x8a0 [md_mod]
+      md_check_recovery+0x353/0x5f0 [md_mod]
+      raid1d+0x4b/0x180 [raid1]
+      md_thread+0xab/0x190 [md_mod]
+    ```
+
+    What it printed last:
+
+    ```text
+    #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
+    ```
+
+    Kernel: `6.1.0-56-cloud-amd64`, package `6.1.192-2`, `deb:6.1.0-56-cloud-amd64`
+
+    Logs: `6.1/lvm2_shell_integrity-caching.sh/`, after 88.0 s
+
+    reproduce:
+
+    ```sh
+    cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh
+    ```
+    "##);
+}
+
+#[test]
+fn a_known_issue_that_did_not_strike_is_remarked() {
+    let (record, judged) = testing::passed_on_6_1();
+    let text = render(&record, &judged);
+    insta::assert_snapshot!(&text[text.find("## Remarks").unwrap()..], @r##"
+    ## Remarks
+
+    - `lvm2:shell/integrity-caching.sh` on `6.1.0-56-cloud-amd64`: `known issue dm-raid-stop-and-barrier did not strike this time: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
+    "##);
+}
+
+#[test]
 fn a_run_without_anything_says_so() {
     let text = render(&RunRecord::from_events([]), &[]);
     assert!(text.contains("No kernel became ready."), "{text}");
@@ -269,7 +352,8 @@ proptest! {
             }
         }
         prop_assert_eq!(fence, None);
-        prop_assert_eq!(n_fences, 2);
+        // Signature, stacks, output, command.
+        prop_assert_eq!(n_fences, 4);
         let structure = structure.join("\n");
         let headings = structure.lines().filter(|line| line.starts_with('#')).count();
         prop_assert_eq!(headings, 3, "{}", structure);

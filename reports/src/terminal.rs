@@ -57,6 +57,11 @@ pub fn render(record: &RunRecord, judged: &[Judged], options: &Options) -> Strin
         out += &verdict_line(record, judged, options);
         out += &explanation(record, judged, options);
     }
+    for judged in others {
+        for line in judged.not_struck_lines() {
+            out += &clipped(&format!("remark: {}: {line}", judged.test), options);
+        }
+    }
     for remark in &record.remarks {
         out += &clipped(&format!("remark: {}", remark.text), options);
     }
@@ -82,7 +87,7 @@ fn list(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
 
 /// What a table has no room for, of what needs no explanation at length.
 fn notes(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
-    let telling = others.iter().filter(|judged| !judged.explanation().is_empty());
+    let telling = others.iter().filter(|judged| !judged.in_short().is_empty());
     telling.map(|judged| verdict_line(record, judged, options)).collect()
 }
 
@@ -97,7 +102,7 @@ fn verdict_line(record: &RunRecord, judged: &Judged, options: &Options) -> Strin
     let mut below = String::new();
     // Of what went wrong, the explanation follows in lines of its own.
     if !judged.verdict.needs_explaining() {
-        let explanation = judged.explanation();
+        let explanation = judged.in_short();
         let joined = format!("{rest}: {explanation}");
         if explanation.is_empty() {
         } else if text::columns(&text::printable(&joined)) <= room {
@@ -118,6 +123,17 @@ fn explanation(record: &RunRecord, judged: &Judged, options: &Options) -> String
         out += &clipped(&format!("    {explanation}"), options);
     }
     let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
+    if let Some(signature) = &judged.signature {
+        for line in signature.lines() {
+            out += &clipped(&format!("    signature: {line}"), options);
+        }
+    }
+    for line in judged.issue_lines() {
+        out += &clipped(&format!("    {line}"), options);
+    }
+    for matched in &judged.known_issues {
+        out += &clipped(&format!("    {}: {}", matched.about.id, matched.fix_sentence()), options);
+    }
     for remark in &attempt.remarks {
         out += &clipped(&format!("    remark: {}", remark.text), options);
     }

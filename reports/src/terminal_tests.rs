@@ -56,6 +56,34 @@ fn what_went_wrong_comes_last() {
 }
 
 #[test]
+fn a_hang_shows_both_halves_and_what_is_known() {
+    let (record, judged) = testing::hung();
+    let text = render(&record, &judged, &Options::plain("out/x"));
+    insta::assert_snapshot!(text, @r##"
+    hung                  88.0 s  lvm2:shell/integrity-caching.sh
+        no progress for 41 s
+        signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
+        signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
+        signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
+        known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits f…
+        dm-raid-stop-and-barrier: no fix is known
+        | #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
+        logs: out/x/6.1/lvm2_shell_integrity-caching.sh/
+        reproduce: cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh
+    tests failed: 0 passed, 0 failed, 1 hung in 90.0 s
+    report: out/x/summary.md
+    "##);
+    let (record, judged) = testing::passed_on_6_1();
+    let text = render(&record, &judged, &Options::plain("out/x"));
+    insta::assert_snapshot!(text, @r##"
+    passed                88.0 s  lvm2:shell/integrity-caching.sh
+    remark: lvm2:shell/integrity-caching.sh: known issue dm-raid-stop-and-barrier did not strike this t…
+    passed: 1 passed, 0 failed in 90.0 s
+    report: out/x/summary.md
+    "##);
+}
+
+#[test]
 fn colours_are_the_caller_s_choice() {
     let (record, judged) = testing::sample_of_one_kernel();
     let plain = render(&record, &judged, &Options::plain("out"));

@@ -1,6 +1,7 @@
 //! Material for tests: a run as it might have been, and events as they never are.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, PlannedAttempt};
@@ -9,6 +10,7 @@ use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
 use crate::expectations::Expectations;
+use crate::known_issues::KnownIssues;
 use crate::record::RunRecord;
 use crate::verdict::{Judged, judge};
 
@@ -194,7 +196,7 @@ reason = "6.1 lacks the fix of the reshape position"
 /// The sample, folded and judged.
 pub(crate) fn sample() -> (RunRecord, Vec<Judged>) {
     let record = RunRecord::from_events(sample_events());
-    let judged = judge(&record, &sample_expectations());
+    let judged = judge(&record, &sample_expectations(), &KnownIssues::default());
     (record, judged)
 }
 
@@ -223,8 +225,100 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
     });
     events.push(at(60_000, Event::RunFinished { interrupted: false }));
     let record = RunRecord::from_events(events);
-    let judged = judge(&record, &sample_expectations());
+    let judged = judge(&record, &sample_expectations(), &KnownIssues::default());
     (record, judged)
+}
+
+/// `suites/known-issues.toml`.
+pub(crate) fn known_issues() -> &'static KnownIssues {
+    static ISSUES: LazyLock<KnownIssues> = LazyLock::new(|| {
+        let text = include_str!("../../suites/known-issues.toml");
+        KnownIssues::parse(text, "suites/known-issues.toml").unwrap()
+    });
+    &ISSUES
+}
+
+/// A task that has stood in D state for 41 s; `frames` is innermost first, as a signature is written.
+pub(crate) fn stack(pid: u32, comm: &str, of_test: bool, frames: &str) -> TaskStack {
+    TaskStack {
+        pid,
+        comm: comm.to_owned(),
+        of_test,
+        state: 'D',
+        still_ms: 41_000,
+        frames: frames.split(" ← ").map(str::to_owned).collect(),
+    }
+}
+
+/// What Debian's 6.1.192 comes to in integrity-caching.sh: a destructor, a resync, and a shell that waits.
+pub(crate) fn hung_stacks() -> Vec<TaskStack> {
+    vec![
+        stack(
+            99,
+            "mdX_resync",
+            false,
+            "_wait_barrier+0xba/0x190 [raid1] ← raid1_sync_request+0x187/0xc30 [raid1] ← \
+             md_do_sync.cold+0x3e5/0xa02 [md_mod] ← md_thread+0xab/0x190 [md_mod] ← kthread+0xd7/0x100 ← \
+             ret_from_fork+0x1f/0x30",
+        ),
+        stack(
+            71,
+            "md127_raid1",
+            false,
+            "md_super_wait+0xa1/0xe0 [md_mod] ← md_update_sb+0x31e/0x8a0 [md_mod] ← \
+             md_check_recovery+0x353/0x5f0 [md_mod] ← raid1d+0x4b/0x180 [raid1] ← md_thread+0xab/0x190 [md_mod]",
+        ),
+        stack(60, "bash", true, "do_wait+0x160/0x2f0 ← kernel_wait4+0xb9/0x160 ← do_syscall_64+0x55/0xb0"),
+        stack(
+            812,
+            "lvm",
+            true,
+            "kthread_stop+0x6a/0x180 ← md_unregister_thread+0x3e/0x80 [md_mod] ← \
+             __md_stop_writes+0x17/0x120 [md_mod] ← md_stop+0x18/0x60 [md_mod] ← raid_dtr+0x1e/0x60 [dm_raid] ← \
+             dm_table_destroy+0x5c/0x120 [dm_mod] ← __dm_destroy+0x174/0x1d0 [dm_mod] ← \
+             dev_remove+0xd8/0x170 [dm_mod] ← ctl_ioctl+0x19b/0x2b0 [dm_mod] ← dm_ctl_ioctl+0xa/0x20 [dm_mod] ← \
+             __x64_sys_ioctl+0x8d/0xd0 ← do_syscall_64+0x55/0xb0",
+        ),
+    ]
+}
+
+/// A run of one test that hung on Debian's 6.1.192, judged by what is known.
+pub(crate) fn hung() -> (RunRecord, Vec<Judged>) {
+    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    let last = facts(88_000, &["#integrity-caching.sh:407+ lvremove -ff LVMTEST79vg"]);
+    one_attempt(kernel(0, "6.1", "6.1.0-56-cloud-amd64", "6.1.192-2"), hung_stacks(), hang, last)
+}
+
+/// A run of integrity-caching.sh that came to this, judged by what is known.
+pub(crate) fn one_attempt(
+    kernel: Event,
+    stacks: Vec<TaskStack>,
+    outcome: Outcome,
+    facts: AttemptFacts,
+) -> (RunRecord, Vec<Judged>) {
+    let test: TestId = "lvm2:shell/integrity-caching.sh".parse().unwrap();
+    let dir = format!("6.1/{}", test.slug());
+    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir, again: vec![] };
+    let mut events = sample_events();
+    events.truncate(5);
+    events[2] = at(0, kernel);
+    events.remove(3);
+    events.extend([
+        at(1, Event::Planned { attempts: vec![plan] }),
+        at(2, Event::VmStarting { attempt: 1 }),
+        at(3, Event::StacksSeen { attempt: 1, stacks }),
+        at(90_000, Event::AttemptFinished { attempt: 1, outcome, facts }),
+        at(90_000, Event::RunFinished { interrupted: false }),
+    ]);
+    let record = RunRecord::from_events(events);
+    let judged = judge(&record, &BTreeMap::new(), known_issues());
+    (record, judged)
+}
+
+/// Debian's 6.1.192, on which integrity-caching.sh is known to hang.
+pub(crate) fn passed_on_6_1() -> (RunRecord, Vec<Judged>) {
+    let kernel = kernel(0, "6.1", "6.1.0-56-cloud-amd64", "6.1.192-2");
+    one_attempt(kernel, vec![], Outcome::Pass, facts(88_000, &["ok"]))
 }
 
 /// A run of one attempt whose every text is the guest's.
@@ -241,6 +335,8 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
         at(1, Event::Planned { attempts: vec![plan] }),
         at(2, Event::VmStarting { attempt: 1 }),
         at(3, Event::Remark { attempt: Some(1), blame: Blame::Test, text: detail.to_owned() }),
+        at(3, Event::StacksSeen { attempt: 1, stacks: vec![hostile_stack(name, lines)] }),
+        at(3, Event::KernelReported { attempt: 1, report: hostile_report(detail, lines) }),
         at(
             4,
             Event::AttemptFinished { attempt: 1, outcome: Outcome::Fail { how: detail.to_owned() }, facts },
@@ -248,8 +344,18 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
         at(5, Event::RunFinished { interrupted: false }),
     ]);
     let record = RunRecord::from_events(events);
-    let judged = judge(&record, &BTreeMap::new());
+    let judged = judge(&record, &BTreeMap::new(), known_issues());
     Some((record, judged))
+}
+
+fn hostile_stack(comm: &str, lines: &[String]) -> TaskStack {
+    let frames = ["stop_sync_thread".to_owned()].into_iter().chain(lines.iter().cloned()).collect();
+    TaskStack { frames, ..stack(1, comm, true, "") }
+}
+
+fn hostile_report(title: &str, lines: &[String]) -> KernelReport {
+    let (title, frames) = (title.to_owned(), lines.to_vec());
+    KernelReport { kind: ReportKind::Oops, title, alt_titles: vec![], corrupted: false, frames }
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -1,7 +1,7 @@
 //! Judges a record: what each outcome means, given what was expected.
 //!
-//! Pure, so that a finished run can be judged again by newer expectations. Deliberately not here:
-//! comparison with earlier runs, and known kernel bugs.
+//! Pure, so that a finished run can be judged again by newer expectations and known issues. A known
+//! issue explains a verdict and never changes it. Deliberately not here: comparison with earlier runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,10 @@ use protocol::event::{AttemptFacts, Blame};
 use protocol::{Outcome, TestId};
 
 use crate::expectations::{Expectation, Expectations};
+use crate::kernel_version::Version;
+use crate::known_issues::{About, Evidence, KnownIssues, Match};
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
+use crate::signature::Signature;
 
 /// What an attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +63,12 @@ pub struct Judged {
     pub detail: String,
     /// The expectation that was met or missed.
     pub expectation: Option<Judgement>,
+    /// What names the hang or the crash, if one was seen.
+    pub signature: Option<Signature>,
+    /// Known issues that it looks like, the likeliest first.
+    pub known_issues: Vec<Match>,
+    /// Known issues that this test should have met on this kernel, and did not.
+    pub not_struck: Vec<About>,
 }
 
 /// What an expectation had to do with a verdict.
@@ -186,13 +195,20 @@ impl fmt::Display for Verdict {
 
 /// Judges every attempt, in the order of the plan, then every test that was not planned.
 /// `expectations` are by suite; a suite without an entry expects every test to pass.
-pub fn judge(record: &RunRecord, expectations: &BTreeMap<String, Expectations>) -> Vec<Judged> {
+pub fn judge(
+    record: &RunRecord,
+    expectations: &BTreeMap<String, Expectations>,
+    known_issues: &KnownIssues,
+) -> Vec<Judged> {
     let attempts = record.attempts.iter().map(|attempt| {
         let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
         let about: Vec<&Expectation> = expectations
             .get(attempt.test.suite())
             .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
         let (verdict, detail, expectation) = judge_attempt(attempt, &about, record.end);
+        let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
+        let Recognised { signature, known_issues, not_struck } =
+            recognise(attempt, version.as_ref(), known_issues);
         Judged {
             attempt: Some(attempt.number),
             test: attempt.test.clone(),
@@ -200,6 +216,9 @@ pub fn judge(record: &RunRecord, expectations: &BTreeMap<String, Expectations>) 
             verdict,
             detail,
             expectation,
+            signature,
+            known_issues,
+            not_struck,
         }
     });
     let not_planned = record.not_planned.iter().map(|test| Judged {
@@ -209,8 +228,43 @@ pub fn judge(record: &RunRecord, expectations: &BTreeMap<String, Expectations>) 
         verdict: Verdict::NotRun,
         detail: test.reason.clone(),
         expectation: None,
+        signature: None,
+        known_issues: Vec::new(),
+        not_struck: Vec::new(),
     });
     attempts.chain(not_planned).collect()
+}
+
+/// What is known of what was seen.
+#[derive(Default)]
+struct Recognised {
+    signature: Option<Signature>,
+    known_issues: Vec<Match>,
+    not_struck: Vec<About>,
+}
+
+fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownIssues) -> Recognised {
+    let Some((outcome, _)) = attempt.finished() else { return Recognised::default() };
+    let Attempt { stacks, kernel_reports: reports, .. } = attempt;
+    let matching =
+        || known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version });
+    let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
+    let signature = Signature::of(outcome, stacks, reports);
+    match outcome {
+        Outcome::Pass | Outcome::Warn { .. } => {
+            // A pass says nothing of hangs, but a kernel that complained may have shown a bug.
+            let known_issues = if reports.is_empty() { Vec::new() } else { matching() };
+            Recognised { signature, known_issues, not_struck: not_struck() }
+        }
+        Outcome::Fail { .. }
+        | Outcome::Timeout { .. }
+        | Outcome::Hang { .. }
+        | Outcome::KernelCrash { .. }
+        | Outcome::DataCorruption { .. } => {
+            Recognised { signature, known_issues: matching(), not_struck: Vec::new() }
+        }
+        Outcome::Skip { .. } | Outcome::Interrupted | Outcome::Infra { .. } => Recognised::default(),
+    }
 }
 
 type Judging = (Verdict, String, Option<Judgement>);

@@ -110,8 +110,20 @@ fn explanations_name_the_entry() {
     let test = judged[0].test.clone();
     let of = |outcome, entries: &[&str]| {
         let (verdict, detail, expectation) = self::judged(outcome, entries);
-        Judged { attempt: None, test: test.clone(), kernel_idx: 0, verdict, detail, expectation }
-            .explanation()
+        let (signature, known_issues, not_struck) = (None, vec![], vec![]);
+        let test = test.clone();
+        Judged {
+            attempt: None,
+            test,
+            kernel_idx: 0,
+            verdict,
+            detail,
+            expectation,
+            signature,
+            known_issues,
+            not_struck,
+        }
+        .explanation()
     };
     assert_eq!(of(Outcome::Pass, &["fail"]), "expected `fail` (why); if it is fixed, remove e.toml:1");
     assert_eq!(of(fail(), &["hang"]), "exit status 1; not the expected `hang` (why), see e.toml:1");
@@ -123,11 +135,43 @@ fn what_the_end_left_open_is_told_apart() {
     for (n_events_left_out, end) in [(0, "the run was interrupted"), (1, "the events end")] {
         let mut events = testing::sample_events();
         events.truncate(events.len() - n_events_left_out);
-        let judged = judge(&RunRecord::from_events(events), &BTreeMap::new());
+        let judged = judge(&RunRecord::from_events(events), &BTreeMap::new(), &KnownIssues::default());
         assert_eq!(judged[8].verdict, Verdict::Interrupted);
         assert_eq!(judged[8].detail, format!("{end} during it"));
         assert_eq!(judged[9].verdict, Verdict::NotRun);
         assert_eq!(judged[9].detail, format!("{end} before it"));
         assert_eq!(judged[10].detail, "needs dm-crypt, which 6.1 lacks");
     }
+}
+
+#[test]
+fn a_known_issue_never_excuses_a_hang() {
+    let (_, judged) = testing::hung();
+    assert_eq!(judged[0].verdict, Verdict::Hung);
+    assert_eq!(judged[0].known_issues[0].about.id, "dm-raid-stop-and-barrier");
+    let (_, judged) = testing::passed_on_6_1();
+    assert_eq!(judged[0].verdict, Verdict::Passed);
+    assert_eq!(judged[0].not_struck[0].id, "dm-raid-stop-and-barrier");
+}
+
+#[test]
+fn a_hang_that_nobody_knows_is_said_to_be_news() {
+    let (record, _) = testing::hung();
+    let judged = judge(&record, &BTreeMap::new(), &KnownIssues::default());
+    assert!(judged[0].in_short().ends_with("; unknown signature: no known issue has it"));
+}
+
+#[test]
+fn a_title_is_said_once() {
+    let (_, mut judged) = testing::hung();
+    let mut crashed = judged.remove(0);
+    crashed.known_issues.clear();
+    crashed.verdict = Verdict::Crashed;
+    crashed.detail = "BUG: bad page state".to_owned();
+    let frames = vec!["raid5d".to_owned()];
+    crashed.signature = Some(Signature::Report { title: crashed.detail.clone(), frames });
+    let expect = "BUG: bad page state, in raid5d; unknown signature: no known issue has it";
+    assert_eq!(crashed.in_short(), expect);
+    crashed.signature = Some(Signature::Report { title: "page state".to_owned(), frames: vec![] });
+    assert_eq!(crashed.in_short(), "BUG: bad page state; unknown signature: no known issue has it");
 }

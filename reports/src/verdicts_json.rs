@@ -1,10 +1,13 @@
 //! `verdicts.json`: the verdicts for scripts. Versioned; fields are only ever added to a version.
 
+use protocol::evidence::TaskStack;
 use serde::Serialize;
 
+use crate::known_issues::{About, Match};
 use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts};
+use crate::signature::{Signature, TaskSignature, telling};
 use crate::verdict::{Judged, Judgement};
 
 /// Version of the format.
@@ -50,6 +53,10 @@ struct VerdictLine<'a> {
     bad: bool,
     detail: &'a str,
     expectation: Option<ExpectationLine<'a>>,
+    signature: Option<SignatureLine<'a>>,
+    known_issues: Vec<IssueLine<'a>>,
+    not_struck: Vec<&'a str>,
+    stacks: Vec<&'a TaskStack>,
     duration_ms: Option<u64>,
     dir: Option<&'a str>,
     reproduce: Option<String>,
@@ -60,6 +67,32 @@ struct ExpectationLine<'a> {
     met: bool,
     outcome: &'a str,
     reason: &'a str,
+    place: &'a str,
+}
+
+#[derive(Serialize)]
+struct SignatureLine<'a> {
+    text: String,
+    title: Option<&'a str>,
+    tasks: Vec<TaskLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct TaskLine<'a> {
+    comm: Option<&'a str>,
+    frames: &'a [String],
+}
+
+#[derive(Serialize)]
+struct IssueLine<'a> {
+    id: &'a str,
+    title: &'a str,
+    standing: &'static str,
+    fix: Option<&'a str>,
+    fixed_in: &'a [String],
+    link: Option<&'a str>,
+    unchecked: bool,
+    seen: bool,
     place: &'a str,
 }
 
@@ -105,9 +138,42 @@ fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a
         bad: judged.verdict.is_bad(),
         detail: &judged.detail,
         expectation,
+        signature: judged.signature.as_ref().map(signature_line),
+        known_issues: judged.known_issues.iter().map(issue_line).collect(),
+        not_struck: judged.not_struck.iter().map(|about| about.id.as_str()).collect(),
+        stacks: attempt
+            .map(|attempt| telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect())
+            .unwrap_or_default(),
         duration_ms: attempt.and_then(Attempt::duration_ms),
         dir: attempt.map(|attempt| attempt.dir.as_str()),
         reproduce: attempt.and_then(|attempt| reproduce::command(record, attempt)),
+    }
+}
+
+fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
+    let (title, tasks) = match signature {
+        Signature::Tasks(tasks) => {
+            let line = |task: &'a TaskSignature| TaskLine { comm: Some(&task.comm), frames: &task.frames };
+            (None, tasks.iter().map(line).collect())
+        }
+        Signature::Report { title, frames } => (Some(title.as_str()), vec![TaskLine { comm: None, frames }]),
+    };
+    SignatureLine { text: signature.headline(), title, tasks }
+}
+
+fn issue_line(matched: &Match) -> IssueLine<'_> {
+    let Match { about, standing, fixed_in } = matched;
+    let About { id, title, bug: _, fix, unchecked, seen, link, place } = about;
+    IssueLine {
+        id,
+        title,
+        standing: standing.name(),
+        fix: fix.as_deref(),
+        fixed_in,
+        link: link.as_deref(),
+        unchecked: *unchecked,
+        seen: *seen,
+        place,
     }
 }
 
@@ -129,5 +195,20 @@ mod tests {
         assert_eq!(failed["bad"], true);
         assert_eq!(failed["duration_ms"], 111_200);
         assert_eq!(json["verdicts"][4]["expectation"]["reason"], "the guest has no dm-vdo");
+        assert_eq!(json["verdicts"][0]["signature"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn scripts_find_signature_and_known_issue() {
+        let (record, judged) = testing::hung();
+        let json: serde_json::Value = serde_json::from_str(&render(&record, &judged)).unwrap();
+        let hung = &json["verdicts"][0];
+        assert_eq!(hung["bad"], true);
+        assert_eq!(hung["signature"]["tasks"][1]["comm"], "mdX_resync");
+        assert_eq!(hung["signature"]["tasks"][1]["frames"][0], "_wait_barrier");
+        assert_eq!(hung["known_issues"][0]["id"], "dm-raid-stop-and-barrier");
+        assert_eq!(hung["known_issues"][0]["standing"], "present");
+        assert_eq!(hung["stacks"].as_array().unwrap().len(), 3);
+        assert_eq!(hung["stacks"][0]["comm"], "lvm");
     }
 }

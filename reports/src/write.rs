@@ -75,6 +75,7 @@ fn persist(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::known_issues::KnownIssues;
     use crate::testing;
     use crate::verdict::judge;
     use proptest::prelude::*;
@@ -102,7 +103,12 @@ mod tests {
         let path = dir.path().join("events.jsonl");
         fs::write(&path, events).unwrap();
         let record = crate::read_events(&path).unwrap().into_record();
-        write_all(dir.path(), &record, &judge(&record, &testing::sample_expectations())).unwrap();
+        write_all(
+            dir.path(),
+            &record,
+            &judge(&record, &testing::sample_expectations(), &KnownIssues::default()),
+        )
+        .unwrap();
         fs::remove_file(path).unwrap();
         let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
         files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use reports::events::ReadError;
-use reports::{Expectations, Judged, RunRecord, RunResult};
+use reports::{Expectations, Judged, KnownIssues, RunRecord, RunResult};
 
 use crate::exit::{Exit, usage};
 use crate::session::workspace;
@@ -44,14 +44,23 @@ pub(crate) fn expectations_of(suite: &str) -> Result<Expectations> {
     Expectations::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
 }
 
+/// What `suites/known-issues.toml` of this work tree says.
+pub(crate) fn known_issues() -> Result<KnownIssues> {
+    let path = workspace().join("suites/known-issues.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    let shown = path.strip_prefix(workspace()).unwrap_or(&path);
+    KnownIssues::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
+}
+
 impl Ran {
-    /// Judges a record by expectations, which are by suite.
+    /// Judges a record by expectations, which are by suite, and known issues.
     pub(crate) fn judge(
         dir: PathBuf,
         record: RunRecord,
         expectations: &BTreeMap<String, Expectations>,
+        known_issues: &KnownIssues,
     ) -> Self {
-        let judged = reports::judge(&record, expectations);
+        let judged = reports::judge(&record, expectations, known_issues);
         Ran { dir, record, judged }
     }
 

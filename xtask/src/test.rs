@@ -66,6 +66,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
     let mut suite = suite_named(&options.suite)?;
     let expectations = BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]);
+    let known_issues = report::known_issues()?;
     // A mistyped name is told before anything is prepared, unless only a checkout knows what there is.
     if !options.sources.has(&suite.name) {
         let Chosen { jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
@@ -133,7 +134,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
     let record = report::read_record(&dir)?;
-    let ran = Ran::judge(dir, record, &expectations);
+    let ran = Ran::judge(dir, record, &expectations, &known_issues);
     ran.write(&ran.dir)?;
     Ok(Some(ran))
 }

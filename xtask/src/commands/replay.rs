@@ -72,7 +72,8 @@ fn judge_again(dir: &Path) -> Result<Replayed> {
             ));
         }
     }
-    Ok(Replayed { ran: Ran::judge(dir.to_owned(), record, &expectations), notes })
+    let ran = Ran::judge(dir.to_owned(), record, &expectations, &report::known_issues()?);
+    Ok(Replayed { ran, notes })
 }
 
 /// Every suite that the run speaks of.

@@ -34,7 +34,7 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     };
     prop_assert_eq!(log.records.len() + usize::from(log.torn.is_some()), lines.len());
     let record = log.into_record();
-    let judged = reports::judge(&record, &BTreeMap::new());
+    let judged = reports::judge(&record, &BTreeMap::new(), &reports::KnownIssues::default());
     prop_assert_eq!(judged.len(), record.attempts.len() + record.not_planned.len());
     reports::junit::render(&record, &judged).unwrap();
     reports::summary::render(&record, &judged);

@@ -1,0 +1,168 @@
+//! Tests of known issues: what a failure looks like, what a version says, how errors read.
+
+use super::*;
+use crate::testing::{self, stack};
+use protocol::evidence::ReportKind;
+
+/// Ids and standings of what a hang with these stacks looks like on a kernel of this version.
+fn hang_on(version: &str, stacks: &[TaskStack]) -> Vec<String> {
+    let version = Version::parse(version);
+    let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    matches(&Evidence { test: &test(), outcome: &outcome, stacks, reports: &[], version: version.as_ref() })
+}
+
+fn crash_on(version: &str, report: KernelReport) -> Vec<String> {
+    let version = Version::parse(version);
+    let outcome = Outcome::KernelCrash { title: report.title.clone() };
+    let reports = &[report];
+    matches(&Evidence { test: &test(), outcome: &outcome, stacks: &[], reports, version: version.as_ref() })
+}
+
+fn matches(evidence: &Evidence<'_>) -> Vec<String> {
+    let matches = testing::known_issues().matching(evidence);
+    matches.iter().map(|matched| format!("{} {}", matched.about.id, matched.standing.name())).collect()
+}
+
+fn test() -> TestId {
+    "lvm2:shell/lvconvert-raid-reshape.sh".parse().unwrap()
+}
+
+fn check_error(entry: &str, expect: &str) {
+    let error = KnownIssues::parse(entry, "known-issues.toml").unwrap_err().to_string();
+    assert_eq!(error, expect);
+}
+
+#[test]
+fn the_seed_s_deadlock_is_recognised_where_it_is() {
+    let stacks = testing::hung_stacks();
+    assert_eq!(hang_on("6.1.192", &stacks), ["dm-raid-stop-and-barrier present"]);
+    assert_eq!(hang_on("6.12.117", &stacks), ["dm-raid-stop-and-barrier unknown"]);
+    // One half alone is another bug.
+    assert_eq!(hang_on("6.1.192", &stacks[1..]), Vec::<String>::new());
+}
+
+#[test]
+fn a_sync_thread_that_nobody_reaps_is_told_from_a_stuck_one() {
+    let mut stacks = vec![stack(
+        1,
+        "lvm",
+        true,
+        "stop_sync_thread ← md_frozen_sync_thread ← raid_presuspend ← dm_table_presuspend_targets ← \
+         __dm_suspend ← dm_suspend ← dev_suspend",
+    )];
+    assert_eq!(hang_on("6.7.4", &stacks), ["sync-without-done present"]);
+    assert_eq!(hang_on("6.12.117", &stacks), ["sync-without-done fixed"]);
+    assert_eq!(hang_on("6.1.192", &stacks), ["sync-without-done older"]);
+    assert_eq!(hang_on("", &stacks), ["sync-without-done unknown"]);
+    stacks.push(stack(2, "mdX_resync", false, "raid5_get_active_stripe ← reshape_request ← md_do_sync"));
+    assert!(!hang_on("6.7.4", &stacks).iter().any(|matched| matched.starts_with("sync-without-done")));
+}
+
+#[test]
+fn a_stable_branch_is_judged_by_its_own_fix() {
+    let reader = [stack(1, "cat", true, "_wait_barrier ← raid1_read_request ← raid1_make_request")];
+    assert_eq!(hang_on("6.12.107", &reader), ["takeover-leaves-array-frozen present"]);
+    assert_eq!(hang_on("6.12.111", &reader), ["takeover-leaves-array-frozen fixed"]);
+    let issues = testing::known_issues();
+    let matched = |version: &str| {
+        let issue = issues.issues.iter().find(|issue| issue.about.id == "takeover-leaves-array-frozen");
+        issue.unwrap().matched(Version::parse(version).as_ref())
+    };
+    assert_eq!(matched("6.12.107").fix_sentence(), "fixed by dc386aa0ac0a; first in 6.12.111");
+    assert!(matched("6.12.115").sentence().contains("which this kernel should have fixed"));
+}
+
+#[test]
+fn the_issues_that_a_kernel_has_come_before_those_that_it_should_not_have() {
+    let stacks = [
+        stack(
+            1,
+            "cat",
+            true,
+            "wait_woken ← raid5_make_request ← md_handle_request ← raid_map ← dm_submit_bio",
+        ),
+        stack(2, "lvm", true, "__synchronize_srcu ← __dm_suspend ← dm_suspend ← dev_suspend"),
+    ];
+    assert_eq!(hang_on("6.1.192", &stacks), ["io-waits-for-frozen-reshape present"]);
+    assert_eq!(
+        hang_on("6.12.117", &stacks),
+        ["io-waits-for-frozen-reshape fixed", "ahead-of-reshape-counts-q fixed"]
+    );
+}
+
+#[test]
+fn a_crash_is_recognised_by_title_and_frames() {
+    let mut report = KernelReport {
+        kind: ReportKind::Lockup,
+        title: "BUG: soft lockup".to_owned(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: ["raid5_get_active_stripe+0x1/0x2", "retry_aligned_read", "raid5d"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    assert_eq!(crash_on("6.12.85", report.clone()), ["aligned-read-lockup present"]);
+    report.frames.clear();
+    assert_eq!(crash_on("6.12.85", report.clone()), Vec::<String>::new());
+    report.alt_titles = vec!["soft lockup in retry_aligned_read".to_owned()];
+    assert_eq!(crash_on("6.12.86", report), ["aligned-read-lockup fixed"]);
+}
+
+#[test]
+fn links_are_of_checked_commits_only() {
+    for KnownIssue { about, .. } in testing::known_issues().issues.clone() {
+        assert!(!(about.unchecked && about.link.is_some()), "{}", about.id);
+        assert!(about.link.is_none_or(|link| is_link(&link)), "{}", about.id);
+    }
+}
+
+#[test]
+fn patterns_want_a_task_each() {
+    let pattern = |text: &str| check_pattern(&Spanned::new(0..0, text.to_owned())).unwrap();
+    let frames = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let mut tasks = vec![frames("a b c"), frames("b")];
+    assert!(assign(&[pattern("b"), pattern("a ← c")], &mut tasks));
+    assert!(assign(&[pattern("__b|x"), pattern("b")], &mut tasks));
+    assert!(!assign(&[pattern("a"), pattern("c")], &mut tasks));
+    assert!(!assign(&[pattern("c ← a")], &mut tasks));
+    assert!(assign(&[pattern("^b")], &mut tasks));
+    assert!(!assign(&[pattern("^c")], &mut tasks));
+    assert_eq!(tasks.len(), 2);
+}
+
+#[test]
+fn errors_name_file_and_line() {
+    let entry = |lines: &str| format!("[[issue]]\nid = \"x\"\ntitle = \"t\"\n{lines}\n");
+    check_error(
+        &entry("stack = [\"a\"]"),
+        "known-issues.toml:4: unknown field `stack`, expected one of `id`, `title`, `stacks`, `sync-at-rest`, \
+         `report`, `outcome`, `hang-kind`, `tests`, `present`, `fixed-in`, `fix`, `unchecked`, `seen`, `bug`, \
+         `link`, `strikes`",
+    );
+    for (lines, expect) in [
+        ("", "1: nothing to recognise it by: give `stacks`, `report` or `tests`"),
+        ("tests = [\"lvm2:*\"]", "1: `tests` alone would excuse every failure; give `outcome` as well"),
+        ("stacks = [\"a b\"]", "4: `a b` is no stack: expected function names, `f ← g|h`"),
+        ("stacks = [\"a ← \"]", "4: `a ←` is no stack: expected function names, `f ← g|h`"),
+        ("report = \"(\"", "4: `report` is no regular expression: unclosed group"),
+        (
+            "report = \"r\"\npresent = [\"6.1\",\n  \">6.7\"]",
+            "6: `>6.7` is no range of versions: expected `>=6.7, <6.8` or `6.1`",
+        ),
+        ("report = \"r\"\nfixed-in = { \"6.12\" = \"6.1.5\" }", "5: `6.1.5` is not of the branch `6.12`"),
+        ("report = \"r\"\nfix = \"HEAD\"", "5: `HEAD` is no commit: expected 12 to 40 hexadecimal digits"),
+        ("report = \"r\"\nlink = \"http://x\"", "5: `http://x` is no link: expected `https://…`"),
+        (
+            "report = \"r\"\nstrikes = [\"lvm2:x\"]",
+            "5: `strikes` says nothing without `present` or `fixed-in`",
+        ),
+        (
+            "report = \"r\"\npresent = [\"6.1\"]\nstrikes = [\"shell/x\"]",
+            "6: `shell/x` names no suite: expected `lvm2:shell/x.sh`",
+        ),
+    ] {
+        check_error(&entry(lines), &format!("known-issues.toml:{expect}"));
+    }
+    let twice = entry("report = \"r\"").repeat(2);
+    check_error(&twice, "known-issues.toml:6: `x` is taken by the entry at known-issues.toml:1");
+}
