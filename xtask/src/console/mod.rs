@@ -1,6 +1,14 @@
 //! Classifies console output. Never reads files or clocks: callers pass bytes.
 
+#[cfg(test)]
+mod corpus_tests;
 mod panic_watch;
+mod reports;
+mod stack;
+mod storage;
+mod titles;
+
+pub(crate) use reports::Reports;
 
 use std::collections::VecDeque;
 

@@ -2,6 +2,7 @@
 //! for little, and keeps a bounded record.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -316,18 +317,22 @@ impl Watched {
     }
 
     fn check_events(&self) -> Result<(), TestCaseError> {
-        let (mut n_ready, mut n_started, mut n_bytes) = (0, 0, 0);
+        let (mut n_ready, mut n_started, mut n_bytes, mut titles) = (0, 0, 0, BTreeSet::new());
         for event in &self.events {
             n_bytes += serde_json::to_string(event).unwrap().len();
             match event {
                 Event::VmReady { attempt: ATTEMPT, .. } => n_ready += 1,
                 Event::TestStarted { attempt: ATTEMPT } => n_started += 1,
                 Event::Remark { attempt: Some(ATTEMPT), .. } => {}
+                Event::KernelReported { attempt: ATTEMPT, report } => {
+                    prop_assert!(titles.insert(&report.title), "reported twice: {}", report.title);
+                }
                 other => prop_assert!(false, "not an attempt's own event: {:?}", other),
             }
         }
         prop_assert!(n_ready <= 1 && n_started <= n_ready);
-        prop_assert!(self.events.len() <= 70, "{} events", self.events.len());
+        prop_assert!(titles.len() <= 50, "{} reports", titles.len());
+        prop_assert!(self.events.len() <= 70 + titles.len(), "{} events", self.events.len());
         prop_assert!(n_bytes < 1 << 20, "{} bytes of events", n_bytes);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The console, and the reading of a test's output: any bytes, in any pieces, in bounded memory.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use protocol::Outcome;
 use protocol::wire::Exit;
@@ -7,7 +9,7 @@ use reports::text::printable;
 
 use super::mutate::{cuts, damaged, damages};
 use super::recorded;
-use crate::console::{Crash, Lines};
+use crate::console::{Crash, Lines, Reports};
 use crate::runner::output::OutputScan;
 use crate::session::workspace;
 use crate::suite::{Contract, Suite};
@@ -37,6 +39,18 @@ fn check_console(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
         title = title.or_else(|| crash.title().map(str::to_owned));
         prop_assert_eq!(crash.title(), title.as_deref());
         prop_assert!(!crash.panicked() || title.is_some(), "a panic without a title");
+    }
+    let mut reports = Reports::default();
+    let mut told: Vec<_> = seen.iter().flat_map(|line| reports.look(line)).collect();
+    told.extend(reports.finish());
+    let titles: BTreeSet<_> = told.iter().map(|report| &report.title).collect();
+    prop_assert!(
+        titles.len() == told.len() && told.len() <= 50,
+        "a report is told twice, or they are too many"
+    );
+    for report in &told {
+        prop_assert!(report.title.chars().count() <= 160 && report.frames.len() <= 40);
+        prop_assert!(!report.title.chars().any(char::is_control));
     }
     for words in [crash.title(), crash.agent_gave_up(), Some(crash.newest())].into_iter().flatten() {
         prop_assert!(words.len() <= LINE_MAX && !words.contains('\n'));

@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use protocol::event::{AttemptFacts, Blame, Event};
+use protocol::evidence::KernelReport;
 use protocol::wire::{
     Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
 };
 use protocol::{HangKind, Outcome};
 
-use crate::console::{Crash, Lines, PanicWatch};
+use crate::console::{Crash, Lines, PanicWatch, Reports};
 use crate::runner::collected::{FileList, Took};
 use crate::runner::output::OutputScan;
 use crate::suite::{GivenFile, Job};
@@ -120,6 +121,9 @@ pub(crate) struct AttemptState {
     phase: Phase,
     console: Lines,
     crash: Crash,
+    /// What the kernel reports. Read from the console alone: the agent's copy of the log is no longer sent
+    /// when it matters most, and from both everything would be counted twice.
+    reports: Reports,
     panic: PanicWatch,
     /// The guest was asked to power off.
     asked_to_end: bool,
@@ -157,6 +161,7 @@ impl AttemptState {
             phase: Phase::Booting,
             console: Lines::default(),
             crash: Crash::default(),
+            reports: Reports::default(),
             panic: PanicWatch::default(),
             asked_to_end: false,
             output_end: 0,
@@ -239,8 +244,9 @@ impl AttemptState {
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
+                let mut effects = self.finish_reports();
                 let said = self.crash.newest().to_owned();
-                let title = match self.crash.title() {
+                let title = match self.crash_title() {
                     Some(title) => title.to_owned(),
                     None => format!(
                         "does not boot: no answer from the guest for {} s; it last said `{said}`",
@@ -248,7 +254,8 @@ impl AttemptState {
                     ),
                 };
                 self.conclude(Outcome::KernelCrash { title });
-                self.kill()
+                effects.extend(self.kill());
+                effects
             }
             Phase::Testing { since } => self.check_limits(at, since),
             Phase::Collecting { since }
@@ -300,9 +307,11 @@ impl AttemptState {
 
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
         let mut newest = None;
-        let (crash, booting) = (&mut self.crash, self.phase == Phase::Booting);
+        let mut told = Vec::new();
+        let (crash, reports, booting) = (&mut self.crash, &mut self.reports, self.phase == Phase::Booting);
         self.console.push(bytes, |line| {
             crash.look(line);
+            told.extend(reports.look(line));
             if booting && !line.trim().is_empty() {
                 newest = Some(line.to_owned());
             }
@@ -311,7 +320,24 @@ impl AttemptState {
             self.panic.console_says(at);
             self.panicked(at);
         }
-        newest.map(Effect::Show).into_iter().collect()
+        told.into_iter().map(|report| self.reported(report)).chain(newest.map(Effect::Show)).collect()
+    }
+
+    fn reported(&self, report: KernelReport) -> Effect {
+        Effect::Record(Event::KernelReported { attempt: self.number, report })
+    }
+
+    /// The console is at its end: what it was still telling is all that will be known of it.
+    fn finish_reports(&mut self) -> Vec<Effect> {
+        let rest = self.console.rest();
+        let mut told = if rest.is_empty() { vec![] } else { self.reports.look(&rest) };
+        told.extend(self.reports.finish());
+        told.into_iter().map(|report| self.reported(report)).collect()
+    }
+
+    /// What the kernel died of: the classified report, else the console's first fault as it stands.
+    fn crash_title(&self) -> Option<&str> {
+        self.reports.fatal_title().or(self.crash.title())
     }
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
@@ -347,24 +373,18 @@ impl AttemptState {
         if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
             self.panic.ended_as_asked();
         }
+        let effects = self.finish_reports();
         if let Some(conclusion) = self.conclusion_of_end(end) {
             self.conclude(conclusion);
         }
         self.phase = Phase::Ended;
-        // A fault that did not end the machine is a complaint of the kernel's, whatever the test says.
-        match (&self.outcome, self.crash.title()) {
-            (Some(Outcome::KernelCrash { .. }), _) | (_, None) => vec![],
-            (_, Some(title)) => {
-                let title = title.to_owned();
-                vec![self.remark(Blame::Kernel, title)]
-            }
-        }
+        effects
     }
 
     /// What the VM's end says by itself; nothing where it only follows from what is already known.
     fn conclusion_of_end(&self, end: VmEnd) -> Option<Outcome> {
         if self.panic.since().is_some() {
-            let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
+            let title = self.crash_title().unwrap_or("the kernel panicked without a word on the console");
             return Some(Outcome::KernelCrash { title: title.to_owned() });
         }
         if let VmEnd::Failed { error } = end {
@@ -379,7 +399,7 @@ impl AttemptState {
         Some(match self.shutdown.as_deref() {
             Some(reason) if reason.starts_with("guest") => {
                 let gone = || format!("the machine went away by itself ({reason})");
-                Outcome::KernelCrash { title: self.crash.title().map_or_else(gone, str::to_owned) }
+                Outcome::KernelCrash { title: self.crash_title().map_or_else(gone, str::to_owned) }
             }
             Some(reason) => Outcome::Infra { error: format!("QEMU was ended from outside ({reason})") },
             None => Outcome::Infra { error: "QEMU ended without saying why".into() },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::event::{Blame, Event};
+use protocol::event::Event;
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{HangKind, Outcome, TestId};
 
@@ -226,10 +226,43 @@ fn an_oops_that_the_test_survives_is_a_complaint_of_the_kernels() {
         .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
         .finished(10, Exit::Code(0))
         .tell(11, Input::Ended(VmEnd::Clean));
-    assert!(play.events.iter().any(
-        |event| matches!(event, Event::Remark { blame: Blame::Kernel, text, .. } if text.contains("NULL"))
-    ));
+    let told: Vec<_> = play.events.iter().filter_map(reported).collect();
+    assert_eq!(told, ["BUG: kernel NULL pointer dereference"]);
     assert_eq!(play.state.finish(play.now, 0).0, Outcome::Pass);
+}
+
+fn reported(event: &Event) -> Option<&str> {
+    match event {
+        Event::KernelReported { report, .. } => Some(&report.title),
+        _ => None,
+    }
+}
+
+/// The agent sends the same log a second time: only the console's is read.
+#[test]
+fn a_report_of_the_kernels_is_recorded_once() {
+    let line = "md/raid1:md0: Disk failure on vdc, disabling device.";
+    let record = |seq| Message::Kmsg { seq, at_us: 0, level: 4, text: line.into() };
+    let play = Play::testing()
+        .console(5, &format!("[   10.0] {line}"))
+        .agent(5, record(1))
+        .console(6, &format!("[   11.0] {line}"))
+        .agent(6, record(2))
+        .finished(10, Exit::Code(0))
+        .tell(11, Input::Ended(VmEnd::Clean));
+    let told: Vec<_> = play.events.iter().filter_map(reported).collect();
+    assert_eq!(told, ["md/raid1: disk failure, device disabled"]);
+}
+
+#[test]
+fn a_crash_is_named_by_the_function_that_faulted() {
+    let play = Play::testing()
+        .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0000000000000008")
+        .console(5, "[   10.0] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI")
+        .console(5, "[   10.0] RIP: 0010:md_run+0x12/0x34 [md_mod]")
+        .console(5, "[   10.1] Kernel panic - not syncing: Fatal exception");
+    let title = "BUG: kernel NULL pointer dereference in md_run".to_owned();
+    assert_eq!(play.outcome(VmEnd::Clean), Outcome::KernelCrash { title });
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! Reports that need kernels nobody ships (KASAN, lockdep, KCSAN, UBSAN), cut and interleaved ones, floods.
+//!
+//! The texts are composed from the kernel's printk formats, none is from a boot; those that are from a boot
+//! are in `xtask/testdata/kernel-logs/`.
+
+use super::*;
+use proptest::prelude::*;
+
+fn read(log: &str) -> Vec<KernelReport> {
+    let mut reports = Reports::default();
+    let mut all: Vec<_> = log.lines().flat_map(|line| reports.look(line)).collect();
+    all.extend(reports.finish());
+    all
+}
+
+/// The log is one report of this kind and title.
+#[track_caller]
+fn check(log: &str, kind: ReportKind, title: &str) -> KernelReport {
+    let all = read(log);
+    let found: Vec<_> = all.iter().map(|report| (report.kind, report.title.as_str())).collect();
+    assert_eq!(found, [(kind, title)], "{log}");
+    assert!(!all[0].corrupted, "{log}");
+    all[0].clone()
+}
+
+const STACK: &str = "[    9.1][  T77] Call Trace:
+[    9.1][  T77]  <TASK>
+[    9.1][  T77]  dump_stack_lvl+0x5d/0x80
+[    9.1][  T77]  ? printk+0x1/0x2
+[    9.1][  T77]  raid5_make_request+0x1f4/0xe40 [raid456]
+[    9.1][  T77]  md_handle_request+0x154/0x270 [md_mod]
+[    9.1][  T77]  </TASK>
+";
+
+fn with_stack(line: &str) -> String {
+    format!("[    9.0][  T77] {line}\n{STACK}")
+}
+
+#[test]
+fn memory_errors_are_named_by_the_function_that_is_no_helper() {
+    let log = with_stack("BUG: KASAN: slab-use-after-free in raid5_make_request+0x1f4/0xe40 [raid456]");
+    let report = check(&log, ReportKind::MemoryError, "KASAN: slab-use-after-free in raid5_make_request");
+    assert_eq!(
+        report.frames,
+        [
+            "dump_stack_lvl+0x5d/0x80",
+            "raid5_make_request+0x1f4/0xe40 [raid456]",
+            "md_handle_request+0x154/0x270 [md_mod]"
+        ]
+    );
+    check(
+        &with_stack("BUG: KASAN: slab-out-of-bounds in memcpy+0x3d/0x60"),
+        ReportKind::MemoryError,
+        "KASAN: slab-out-of-bounds in raid5_make_request",
+    );
+    let kfence = "BUG: KFENCE: use-after-free read in raid1_end_read_request+0x40/0x120 [raid1]\n\n\
+        Use-after-free read at 0x(ptrval) (in kfence-#12):\n raid1_end_read_request+0x40/0x120 [raid1]\n\
+        blk_update_request+0x1/0x2\n\nkfence-#12: 0x1-0x2, size=32, cache=kmalloc-32\n";
+    let title = "KFENCE: use-after-free read in raid1_end_read_request";
+    check(kfence, ReportKind::MemoryError, title);
+}
+
+#[test]
+fn both_sides_of_a_race_give_one_title() {
+    let race = |functions: &str| {
+        format!(
+            "BUG: KCSAN: data-race in {functions}\n\nwrite to 0xffff888 of 8 bytes by task 12 on cpu 0:\n md_thread+0x1/0x2\n kthread+0x1/0x2\n\n==========\n"
+        )
+    };
+    for functions in ["md_thread / md_wakeup_thread", "md_wakeup_thread / md_thread.isra.0"] {
+        check(&race(functions), ReportKind::DataRace, "KCSAN: data-race in md_thread / md_wakeup_thread");
+    }
+}
+
+#[test]
+fn undefined_behaviour_is_named_by_its_function() {
+    let log = with_stack("UBSAN: array-index-out-of-bounds in drivers/md/raid5.c:1234:56");
+    let report = check(&log, ReportKind::Undefined, "UBSAN: array-index-out-of-bounds in raid5_make_request");
+    assert_eq!(report.alt_titles, ["UBSAN: array-index-out-of-bounds at drivers/md/raid5.c"]);
+}
+
+#[test]
+fn lockdep_reports_are_one_each() {
+    for (line, title) in [
+        (
+            "WARNING: possible circular locking dependency detected",
+            "lockdep: possible circular locking dependency detected in raid5_make_request",
+        ),
+        ("WARNING: inconsistent lock state", "lockdep: inconsistent lock state in raid5_make_request"),
+        ("WARNING: suspicious RCU usage", "lockdep: suspicious RCU usage in raid5_make_request"),
+        (
+            "WARNING: bad unlock balance detected!",
+            "lockdep: bad unlock balance detected in raid5_make_request",
+        ),
+        ("[ BUG: Invalid wait context ]", "lockdep: Invalid wait context in raid5_make_request"),
+    ] {
+        let before = "[    9.0][  T77] 6.12.0 #1 Not tainted\n[    9.0][  T77] lvm/77 is trying to acquire lock:\n\
+            [    9.0][  T77] ffff888 (&mddev->reconfig_mutex){+.+.}-{3:3}, at: md_run+0x1/0x2\n";
+        let log = with_stack(line).replacen(STACK, &format!("{before}{STACK}"), 1);
+        check(&log, ReportKind::Lockdep, title);
+    }
+}
+
+#[test]
+fn faults_are_told_once_however_many_lines_tell_them() {
+    let page_fault = "[    1.000000] BUG: unable to handle page fault for address: ffffffffdeadbeef
+[    1.000000] #PF: supervisor read access in kernel mode
+[    1.000000] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI
+[    1.000000] CPU: 0 UID: 0 PID: 77 Comm: lvm Not tainted 6.12.0 #1
+[    1.000000] RIP: 0010:write_page+0x12/0x34 [md_mod]
+[    1.000000] Call Trace:
+[    1.000000]  <TASK>
+[    1.000000]  ? __die+0x23/0x70
+[    1.000000]  md_bitmap_resize+0x1/0x2 [md_mod]
+[    1.000000]  entry_SYSCALL_64_after_hwframe+0x76/0x7e
+[    1.000000] RIP: 0033:0x7f175a57f3a7
+[    1.000000]  </TASK>
+[    1.000000] RIP: 0010:write_page+0x12/0x34 [md_mod]
+[    1.000000] Kernel panic - not syncing: Fatal exception
+";
+    let title = "BUG: unable to handle page fault in write_page";
+    let report = check(page_fault, ReportKind::Oops, title);
+    assert_eq!(report.frames[..2], ["write_page+0x12/0x34 [md_mod]", "md_bitmap_resize+0x1/0x2 [md_mod]"]);
+    let mut reports = Reports::default();
+    page_fault.lines().for_each(|line| drop(reports.look(line)));
+    reports.finish();
+    assert_eq!(reports.fatal_title(), Some(title));
+
+    check(
+        &with_stack(
+            "Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP",
+        ),
+        ReportKind::Oops,
+        "general protection fault in raid5_make_request",
+    );
+    let bug = "kernel BUG at drivers/md/raid5.c:1234!\nOops: invalid opcode: 0000 [#1] SMP\nRIP: 0010:raid5_run.cold+0x1/0x2 [raid456]\n---[ end trace 0000000000000000 ]---\n";
+    let report = check(bug, ReportKind::Oops, "kernel BUG in raid5_run");
+    assert_eq!(report.alt_titles, ["kernel BUG at drivers/md/raid5.c"]);
+    let list = "list_del corruption. prev->next should be ffff888, but was dead000\n------------[ cut here ]------------\n\
+        kernel BUG at lib/list_debug.c:62!\nOops: invalid opcode: 0000 [#1] SMP\n\
+        RIP: 0010:__list_del_entry_valid_or_report+0x1/0x2\nCall Trace:\n <TASK>\n raid5_release_stripe+0x1/0x2 [raid456]\n </TASK>\n";
+    check(list, ReportKind::Bug, "list_del corruption in raid5_release_stripe");
+}
+
+#[test]
+fn warnings_of_every_age_are_alike() {
+    for line in [
+        "WARNING: CPU: 0 PID: 77 at drivers/md/md.c:123 md_start+0x12/0x34 [md_mod]",
+        "WARNING: CPU: 3 PID: 1 at drivers/md/md.c:124 md_start+0x99/0x234 [md_mod]",
+        "WARNING: drivers/md/md.c:123 at md_start+0x12/0x34 [md_mod], CPU#0: lvm/77",
+    ] {
+        check(&with_stack(line), ReportKind::Warning, "WARNING in md_start");
+    }
+}
+
+#[test]
+fn other_bugs_and_stalls() {
+    let title = "BUG: sleeping function called from invalid context in raid5_make_request";
+    check(
+        &with_stack("BUG: sleeping function called from invalid context at kernel/locking/mutex.c:283"),
+        ReportKind::Bug,
+        title,
+    );
+    let report = check(
+        &with_stack("BUG: scheduling while atomic: kworker/0:1/77/0x00000002"),
+        ReportKind::Bug,
+        "BUG: scheduling while atomic in raid5_make_request",
+    );
+    assert_eq!(report.alt_titles, ["BUG: scheduling while atomic of kworker in raid5_make_request"]);
+    check(
+        &with_stack("BUG: Bad page state in process lvm  pfn:12345"),
+        ReportKind::Bug,
+        "BUG: Bad page state in raid5_make_request",
+    );
+    check(
+        &with_stack("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [md0_raid5:123]"),
+        ReportKind::Lockup,
+        "soft lockup in raid5_make_request",
+    );
+    check(
+        &with_stack("rcu: INFO: rcu_preempt self-detected stall on CPU"),
+        ReportKind::RcuStall,
+        "RCU stall in raid5_make_request",
+    );
+    check(
+        "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 35s!",
+        ReportKind::WorkqueueStall,
+        "workqueue lockup",
+    );
+    check(
+        "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+        ReportKind::Panic,
+        "Kernel panic - not syncing: Attempted to kill init! exitcode=N",
+    );
+}
+
+#[test]
+fn a_panic_of_its_own_is_named_by_its_own_words() {
+    let mut reports = Reports::default();
+    let log = with_stack("WARNING: CPU: 0 PID: 7 at a.c:1 md_start+0x1/0x2")
+        + "Kernel panic - not syncing: sysrq\n";
+    log.lines().for_each(|line| drop(reports.look(line)));
+    reports.finish();
+    assert_eq!(reports.fatal_title(), Some("Kernel panic - not syncing: sysrq"));
+}
+
+#[test]
+fn a_report_that_was_cut_or_mixed_says_so() {
+    let cut = read("[    1.0] BUG: kernel NULL pointer dereference, address: 0000000000000008\n");
+    assert_eq!((cut[0].title.as_str(), cut[0].corrupted), ("BUG: kernel NULL pointer dereference", true));
+    let mixed = with_stack("WARNING: CPU: 0 PID: 77 at a.c:1 md_st[    9.000001] art+0x1/0x2");
+    assert!(read(&mixed)[0].corrupted);
+    // Two at once: the first one's stack never came.
+    let two = format!(
+        "INFO: task lvm:1 blocked for more than 120 seconds.\n{}",
+        with_stack("UBSAN: shift in a.c:1:2")
+    );
+    let two = read(&two);
+    assert_eq!((two.len(), two[0].corrupted, two[1].corrupted), (2, true, false));
+}
+
+#[test]
+fn lines_of_another_cpu_do_not_end_a_stack() {
+    let log = STACK.replace(
+        "[    9.1][  T77]  md_handle",
+        "[    9.1][   T5] vda: words of another\n[    9.1][  T77]  md_handle",
+    );
+    let report = check(
+        &format!("[    9.0][  T77] INFO: task lvm:77 blocked for more than 120 seconds.\n{log}"),
+        ReportKind::HungTask,
+        "hung task in raid5_make_request",
+    );
+    assert_eq!(report.frames.len(), 3);
+}
+
+#[test]
+fn what_tests_say_is_no_report() {
+    for line in [
+        "WARNING: Device /dev/x has size 0",
+        "BUGS: none",
+        "INFO: all is well",
+        "  WARNING: VG x is old",
+        "rcu: x",
+    ] {
+        assert_eq!(read(line), [], "{line}");
+    }
+}
+
+#[test]
+fn a_flood_is_told_once_and_a_varied_one_a_bounded_number_of_times() {
+    let same = with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2").repeat(500);
+    assert_eq!(read(&same).len(), 1);
+    let varied: String = (0..500)
+        .map(|n| with_stack(&format!("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start_x{n}+0x1/0x2")))
+        .collect();
+    assert_eq!(read(&varied).len(), REPORTS_MAX);
+}
+
+proptest! {
+    #[test]
+    fn any_lines_make_bounded_reports(lines in proptest::collection::vec(
+        proptest::sample::select(vec!["BUG: x", "Call Trace:", " a_b+0x1/0x2", "</TASK>", "RIP: 0010:q+0x1/0x2",
+            "Kernel panic - not syncing: Fatal exception", "kernel BUG at x.c:1!", "rcu: INFO: rcu_x self-detected stall on CPU",
+            "[    1.0][ T1] Oops: 0 [#1]", "\u{1b}[2J[", "INFO: task é:1 blocked for more than 2 seconds."]), 0..2000)
+    ) {
+        let all = read(&lines.join("\n"));
+        prop_assert!(all.len() <= REPORTS_MAX);
+        for report in all {
+            prop_assert!(report.frames.len() <= FRAMES_MAX && report.title.len() < 700);
+            prop_assert!(!report.title.is_empty());
+        }
+    }
+}
