@@ -10,6 +10,19 @@
 //! flaky = true           # optional: the test may also pass
 //! ```
 //!
+//! What the kernel reports in its log while a test passes is a complaint, unless the test causes it on
+//! purpose:
+//!
+//! ```toml
+//! [[allow]]
+//! tests = ["shell/integrity*.sh"]
+//! kernels = "6.12"       # optional, as above
+//! reports = ["^dm-integrity: checksum failed$"]  # regexes, searched in the titles of reports
+//! reason = "why, in a sentence"
+//! ```
+//!
+//! The same goes for lines in a test's own output that say that data is not what was written.
+//!
 //! A glob without `@` covers every flavour of a test; one with `@` is compared with
 //! `name@flavour` (`name@` for the default flavour).
 //!
@@ -27,13 +40,31 @@ use toml::Spanned;
 #[derive(Clone, Debug, Default)]
 pub struct Expectations {
     entries: Vec<Expectation>,
+    allowed: Vec<Allowance>,
+}
+
+/// Reports of the kernel that some tests cause on purpose.
+#[derive(Clone, Debug)]
+pub struct Allowance {
+    about: About,
+    reports: Vec<Regex>,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// File and line of the entry, for those who want to change it.
+    pub place: String,
+}
+
+/// Which tests an entry is about, on which kernels.
+#[derive(Clone, Debug)]
+struct About {
+    tests: Vec<String>,
+    kernels: Option<Vec<String>>,
 }
 
 /// One thing that is known about some tests.
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    tests: Vec<String>,
-    kernels: Option<Vec<String>>,
+    about: About,
     pattern: Option<Regex>,
     /// What they are expected to come to.
     pub outcome: ExpectedOutcome,
@@ -79,6 +110,17 @@ pub struct ExpectationsError {
 struct File {
     #[serde(default)]
     expect: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    allow: Vec<Spanned<AllowEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowEntry {
+    tests: Spanned<Vec<String>>,
+    kernels: Option<Spanned<OneOrMore>>,
+    reports: Spanned<Vec<Spanned<String>>>,
+    reason: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,7 +160,21 @@ impl Expectations {
                     .map_err(|(offset, problem)| ExpectationsError { place: place(offset), problem })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Expectations { entries })
+        let allowed = file
+            .allow
+            .into_iter()
+            .map(|entry| {
+                let start = entry.span().start;
+                check_allowance(entry.into_inner(), place(start))
+                    .map_err(|(offset, problem)| ExpectationsError { place: place(offset), problem })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Expectations { entries, allowed })
+    }
+
+    /// The entry that allows a report of this title to this test on a kernel of this release.
+    pub fn allowing(&self, test: &TestId, release: Option<&str>, title: &str) -> Option<&Allowance> {
+        self.allowed.iter().find(|entry| entry.about.covers(test, release) && entry.allows(title))
     }
 
     /// The entries about this test on a kernel of this release. An entry that names kernels is
@@ -128,7 +184,7 @@ impl Expectations {
         test: &'a TestId,
         release: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Expectation> {
-        self.entries.iter().filter(move |entry| entry.is_about(test, release))
+        self.entries.iter().filter(move |entry| entry.about.covers(test, release))
     }
 
     /// All entries, in the order of the file.
@@ -137,51 +193,75 @@ impl Expectations {
     }
 }
 
-/// Checks what serde cannot; an error has the offset of the value that is at fault.
-fn check_entry(entry: Entry, place: String) -> Result<Expectation, (usize, String)> {
-    let tests_at = entry.tests.span().start;
-    let tests = entry.tests.into_inner();
+/// An error of a value, at its offset.
+type Fault = (usize, String);
+
+fn check_about(tests: Spanned<Vec<String>>, kernels: Option<Spanned<OneOrMore>>) -> Result<About, Fault> {
+    let tests_at = tests.span().start;
+    let tests = tests.into_inner();
     if tests.is_empty() || tests.iter().any(String::is_empty) {
         return Err((tests_at, "`tests` names no test; `*` stands for all of them".to_owned()));
     }
-    let kernels = match entry.kernels {
-        None => None,
-        Some(kernels) => {
-            let kernels_at = kernels.span().start;
-            let kernels = match kernels.into_inner() {
-                OneOrMore::One(kernel) => vec![kernel],
-                OneOrMore::More(kernels) => kernels,
-            };
-            if kernels.is_empty() {
-                return Err((kernels_at, "`kernels` is empty; leave it out to mean all of them".to_owned()));
-            }
-            if let Some(bad) = kernels.iter().find(|kernel| !is_release_prefix(kernel)) {
-                let problem = format!("`{bad}` is no kernel branch or release: expected `6.12`, `6.12.113`");
-                return Err((kernels_at, problem));
-            }
-            Some(kernels)
-        }
+    let Some(kernels) = kernels else { return Ok(About { tests, kernels: None }) };
+    let kernels_at = kernels.span().start;
+    let kernels = match kernels.into_inner() {
+        OneOrMore::One(kernel) => vec![kernel],
+        OneOrMore::More(kernels) => kernels,
     };
-    let pattern = match entry.pattern {
-        None => None,
-        Some(pattern) => match Regex::new(pattern.get_ref()) {
-            Ok(regex) => Some(regex),
-            Err(error) => {
-                let problem = format!("`match` is no regular expression: {}", one_line(&error));
-                return Err((pattern.span().start, problem));
-            }
-        },
-    };
-    if entry.reason.get_ref().trim().is_empty() {
-        let problem = "`reason` is empty; say in a sentence why this is expected".to_owned();
-        return Err((entry.reason.span().start, problem));
+    if kernels.is_empty() {
+        return Err((kernels_at, "`kernels` is empty; leave it out to mean all of them".to_owned()));
     }
+    if let Some(bad) = kernels.iter().find(|kernel| !is_release_prefix(kernel)) {
+        let problem = format!("`{bad}` is no kernel branch or release: expected `6.12`, `6.12.113`");
+        return Err((kernels_at, problem));
+    }
+    Ok(About { tests, kernels: Some(kernels) })
+}
+
+fn check_regex(key: &str, pattern: &Spanned<String>) -> Result<Regex, Fault> {
+    Regex::new(pattern.get_ref()).map_err(|error| {
+        let problem = format!("`{key}` is no regular expression: {}", one_line(&error));
+        (pattern.span().start, problem)
+    })
+}
+
+fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, Fault> {
+    if reason.get_ref().trim().is_empty() {
+        return Err((
+            reason.span().start,
+            format!("`reason` is empty; say in a sentence why this is {what}"),
+        ));
+    }
+    Ok(reason.into_inner().trim().to_owned())
+}
+
+fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault> {
+    let about = check_about(entry.tests, entry.kernels)?;
+    let reports_at = entry.reports.span().start;
+    let reports = entry.reports.into_inner();
+    if reports.is_empty() {
+        return Err((reports_at, "`reports` is empty; name the titles that are allowed".to_owned()));
+    }
+    // One that matches every title would hide the next bug.
+    if let Some(all) =
+        reports.iter().find(|report| Regex::new(report.get_ref()).is_ok_and(|regex| regex.is_match("")))
+    {
+        let problem = format!("`reports` would allow anything by `{}`; name the titles", all.get_ref());
+        return Err((all.span().start, problem));
+    }
+    let reports = reports.iter().map(|report| check_regex("reports", report)).collect::<Result<_, _>>()?;
+    Ok(Allowance { about, reports, reason: check_reason(entry.reason, "allowed")?, place })
+}
+
+/// Checks what serde cannot; an error has the offset of the value that is at fault.
+fn check_entry(entry: Entry, place: String) -> Result<Expectation, Fault> {
+    let about = check_about(entry.tests, entry.kernels)?;
+    let pattern = entry.pattern.as_ref().map(|pattern| check_regex("match", pattern)).transpose()?;
     Ok(Expectation {
-        tests,
-        kernels,
+        about,
         pattern,
         outcome: entry.outcome,
-        reason: entry.reason.into_inner().trim().to_owned(),
+        reason: check_reason(entry.reason, "expected")?,
         flaky: entry.flaky,
         place,
     })
@@ -204,8 +284,8 @@ fn is_release_prefix(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_'))
 }
 
-impl Expectation {
-    fn is_about(&self, test: &TestId, release: Option<&str>) -> bool {
+impl About {
+    fn covers(&self, test: &TestId, release: Option<&str>) -> bool {
         let flavoured = format!("{}@{}", test.name(), test.flavour().unwrap_or_default());
         let named = self.tests.iter().any(|glob| {
             let name = if glob.contains('@') { flavoured.as_str() } else { test.name() };
@@ -220,7 +300,15 @@ impl Expectation {
                 }
             }
     }
+}
 
+impl Allowance {
+    fn allows(&self, title: &str) -> bool {
+        self.reports.iter().any(|regex| regex.is_match(title))
+    }
+}
+
+impl Expectation {
     /// True if an attempt with this outcome is what was expected.
     pub fn is_met_by(&self, outcome: &Outcome, last_lines: &[String]) -> bool {
         if ExpectedOutcome::of(outcome) != Some(self.outcome) {

@@ -111,3 +111,48 @@ proptest! {
         prop_assert_eq!(glob_matches(&glob, &text), regex.is_match(&text));
     }
 }
+
+const ALLOWED: &str = r#"
+[[allow]]
+tests = ["shell/integrity*.sh"]
+kernels = ["6.12"]
+reports = ["^dm-integrity: ", "^md: superblock write error$"]
+reason = "corrupts its devices"
+"#;
+
+#[test]
+fn reports_are_allowed_by_test_kernel_and_title() {
+    let expectations = Expectations::parse(ALLOWED, "e.toml").unwrap();
+    let allowing = |test: &str, release, title: &str| {
+        let test: TestId = format!("lvm2:{test}").parse().unwrap();
+        expectations.allowing(&test, release, title).map(|entry| entry.place.clone())
+    };
+    let here = Some("e.toml:2".to_owned());
+    assert_eq!(allowing("shell/integrity.sh", Some("6.12.1"), "dm-integrity: checksum failed"), here);
+    assert_eq!(allowing("shell/integrity.sh", Some("6.12.1"), "md: superblock write error"), here);
+    assert_eq!(allowing("shell/integrity.sh", Some("6.1.1"), "dm-integrity: checksum failed"), None);
+    assert_eq!(allowing("shell/integrity.sh", Some("6.12.1"), "WARNING in md_run"), None);
+    assert_eq!(allowing("shell/other.sh", Some("6.12.1"), "dm-integrity: checksum failed"), None);
+    assert!(expectations.entries().is_empty());
+}
+
+#[test]
+fn errors_of_an_allowance_name_their_line() {
+    let with = |from: &str, to: &str| ALLOWED.replace(from, to);
+    check_error(
+        &with("\"^dm-integrity: \"", "\"(\""),
+        "x/expectations.toml:5: `reports` is no regular expression: unclosed group",
+    );
+    check_error(
+        &with("\"^dm-integrity: \"", "\".*\""),
+        "x/expectations.toml:5: `reports` would allow anything by `.*`; name the titles",
+    );
+    check_error(
+        &with("corrupts its devices", " "),
+        "x/expectations.toml:6: `reason` is empty; say in a sentence why this is allowed",
+    );
+    check_error(
+        &with("tests = [\"shell/integrity*.sh\"]", "tests = []"),
+        "x/expectations.toml:3: `tests` names no test; `*` stands for all of them",
+    );
+}

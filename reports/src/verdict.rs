@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use protocol::event::{AttemptFacts, Blame};
+use protocol::evidence::{KernelReport, ReportKind};
 use protocol::{Outcome, TestId};
 
 use crate::expectations::{Expectation, Expectations};
@@ -205,7 +206,13 @@ pub fn judge(
         let about: Vec<&Expectation> = expectations
             .get(attempt.test.suite())
             .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
-        let (verdict, detail, expectation) = judge_attempt(attempt, &about, record.end);
+        // What the test causes on purpose says nothing.
+        let allowed = |title: &str| {
+            expectations
+                .get(attempt.test.suite())
+                .is_some_and(|suite| suite.allowing(&attempt.test, release, title).is_some())
+        };
+        let (verdict, detail, expectation) = judge_attempt(attempt, &about, &allowed, record.end);
         let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
         let Recognised { signature, known_issues, not_struck } =
             recognise(attempt, version.as_ref(), known_issues);
@@ -269,7 +276,12 @@ fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownI
 
 type Judging = (Verdict, String, Option<Judgement>);
 
-fn judge_attempt(attempt: &Attempt, about: &[&Expectation], end: RunEnd) -> Judging {
+fn judge_attempt(
+    attempt: &Attempt,
+    about: &[&Expectation],
+    allowed: &dyn Fn(&str) -> bool,
+    end: RunEnd,
+) -> Judging {
     let words = |finished: &str, interrupted: &str, cut: &str| match end {
         RunEnd::Finished => finished.to_owned(),
         RunEnd::Interrupted => interrupted.to_owned(),
@@ -296,14 +308,49 @@ fn judge_attempt(attempt: &Attempt, about: &[&Expectation], end: RunEnd) -> Judg
             };
             (verdict, detail, None)
         }
-        AttemptState::Finished { outcome, facts } => judge_outcome(outcome, facts, &attempt.remarks, about),
+        AttemptState::Finished { outcome, facts } => {
+            let seen = Seen { remarks: &attempt.remarks, reports: &attempt.kernel_reports, allowed };
+            judge_outcome(outcome, facts, &seen, about)
+        }
+    }
+}
+
+/// What was seen beside the outcome.
+struct Seen<'a> {
+    remarks: &'a [Remark],
+    reports: &'a [KernelReport],
+    /// True for the title of a report that the test causes on purpose.
+    allowed: &'a dyn Fn(&str) -> bool,
+}
+
+impl Seen<'_> {
+    /// What the kernel reported and nobody allows, in order.
+    fn reports(&self) -> impl Iterator<Item = &KernelReport> {
+        self.reports.iter().filter(|report| !(self.allowed)(&report.title))
+    }
+
+    /// What the kernel complained of, in a line.
+    fn complaint(&self) -> Option<String> {
+        let said =
+            self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text);
+        let all: Vec<_> = self.reports().map(|report| &report.title).chain(said).collect();
+        match all.as_slice() {
+            [] => None,
+            [one] => Some((*one).clone()),
+            [first, rest @ ..] => Some(format!("{first}, and {} more", rest.len())),
+        }
+    }
+
+    /// What the kernel reported of data that is not what was written.
+    fn corruption(&self) -> Option<&KernelReport> {
+        self.reports().find(|report| report.kind == ReportKind::Corruption)
     }
 }
 
 fn judge_outcome(
     outcome: &Outcome,
     facts: &AttemptFacts,
-    remarks: &[Remark],
+    seen: &Seen<'_>,
     about: &[&Expectation],
 ) -> Judging {
     let detail = outcome.detail();
@@ -320,10 +367,10 @@ fn judge_outcome(
     };
     match outcome {
         Outcome::Pass => {
-            let complaint = remarks.iter().find(|remark| remark.blame == Blame::Kernel);
-            match complaint {
+            // Even of corruption: the test has looked at its data and says that it is right.
+            match seen.complaint() {
                 None => judge_pass(Verdict::Passed, String::new(), None, about),
-                Some(remark) => judge_pass(Verdict::PassedWithComplaints, remark.text.clone(), None, about),
+                Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, about),
             }
         }
         Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
@@ -334,9 +381,18 @@ fn judge_outcome(
                 (Verdict::UnexpectedSkip, detail, missed)
             }
         },
-        Outcome::Fail { .. } | Outcome::Timeout { .. } => went_wrong(Verdict::Failed),
+        // Why it failed is then known, and worse than a failure.
+        Outcome::Fail { .. } | Outcome::Timeout { .. } => match seen.corruption() {
+            Some(report) => {
+                let (verdict, detail, expectation) = went_wrong(Verdict::Corrupted);
+                (verdict, format!("{}; {detail}", report.title), expectation)
+            }
+            None => went_wrong(Verdict::Failed),
+        },
         Outcome::Hang { .. } => went_wrong(Verdict::Hung),
         Outcome::KernelCrash { .. } => went_wrong(Verdict::Crashed),
+        // A test that corrupts on purpose shows what it corrupted when it fails of something else.
+        Outcome::DataCorruption { title } if (seen.allowed)(title) => went_wrong(Verdict::Failed),
         Outcome::DataCorruption { .. } => went_wrong(Verdict::Corrupted),
         Outcome::Interrupted => (Verdict::Interrupted, "the run was interrupted during it".to_owned(), None),
         Outcome::Infra { .. } => (Verdict::Infra, detail, None),

@@ -21,7 +21,8 @@ fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judgin
         .collect();
     let expectations = Expectations::parse(&text, "e.toml").unwrap();
     let about: Vec<&Expectation> = expectations.entries().iter().collect();
-    judge_outcome(&outcome, &AttemptFacts::default(), remarks, &about)
+    let seen = Seen { remarks, reports: &[], allowed: &|_| false };
+    judge_outcome(&outcome, &AttemptFacts::default(), &seen, &about)
 }
 
 fn check(outcome: Outcome, entries: &[&str], expect: Verdict, met: Option<bool>) {
@@ -100,6 +101,51 @@ fn a_pass_over_kernel_complaints_is_no_plain_pass() {
     for blame in [Blame::Test, Blame::Harness, Blame::Host] {
         assert_eq!(judged_with(Outcome::Pass, &[], &[remark(blame)]).0, Verdict::Passed);
     }
+}
+
+/// Judges an outcome while the kernel reports these; a title that begins with `allowed` is allowed.
+fn with_reports(outcome: Outcome, kinds: &[(ReportKind, &str)]) -> (Verdict, String) {
+    let report = |&(kind, title): &(ReportKind, &str)| KernelReport {
+        kind,
+        title: title.to_owned(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: vec![],
+    };
+    let reports: Vec<_> = kinds.iter().map(report).collect();
+    let seen = Seen { remarks: &[], reports: &reports, allowed: &|title| title.starts_with("allowed") };
+    let (verdict, detail, _) = judge_outcome(&outcome, &AttemptFacts::default(), &seen, &[]);
+    (verdict, detail)
+}
+
+#[test]
+fn what_the_kernel_reports_makes_a_pass_a_complaint_unless_it_is_allowed() {
+    use ReportKind::{Corruption, StorageError, Warning};
+    let pass = |kinds: &[_]| with_reports(Outcome::Pass, kinds);
+    let complained = |detail: &str| (Verdict::PassedWithComplaints, detail.to_owned());
+    assert_eq!(pass(&[(Warning, "WARNING in md_run")]), complained("WARNING in md_run"));
+    assert_eq!(
+        pass(&[(Warning, "a"), (StorageError, "b"), (StorageError, "allowed")]),
+        complained("a, and 1 more")
+    );
+    assert_eq!(pass(&[(Corruption, "ext4: error in ext4_lookup")]), complained("ext4: error in ext4_lookup"));
+    assert_eq!(
+        pass(&[(Corruption, "allowed"), (StorageError, "allowed too")]),
+        (Verdict::Passed, String::new())
+    );
+}
+
+#[test]
+fn corruption_that_the_kernel_reports_is_why_a_test_failed() {
+    use ReportKind::{Corruption, StorageError};
+    let failed = |kinds: &[_]| with_reports(fail(), kinds);
+    assert_eq!(failed(&[(Corruption, "ext4: x")]), (Verdict::Corrupted, "ext4: x; exit status 1".to_owned()));
+    assert_eq!(failed(&[(StorageError, "md: x")]).0, Verdict::Failed);
+    assert_eq!(failed(&[(Corruption, "allowed")]).0, Verdict::Failed);
+    assert_eq!(with_reports(hang(), &[(Corruption, "ext4: x")]).0, Verdict::Hung);
+    let corrupted = |title: &str| Outcome::DataCorruption { title: title.to_owned() };
+    assert_eq!(with_reports(corrupted("a b differ: byte 1"), &[]).0, Verdict::Corrupted);
+    assert_eq!(with_reports(corrupted("allowed: a b differ"), &[]).0, Verdict::Failed);
 }
 
 #[test]
