@@ -6,6 +6,7 @@ pub(crate) mod attempt;
 mod attempt_tests;
 pub(crate) mod capped_log;
 pub(crate) mod collected;
+pub(crate) mod corruption;
 pub(crate) mod drive;
 #[cfg(test)]
 mod drive_tests;

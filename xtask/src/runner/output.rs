@@ -6,6 +6,7 @@ use protocol::Outcome;
 use protocol::wire::Exit;
 
 use crate::console::Lines;
+use crate::runner::corruption::corruption_line;
 use crate::suite::Contract;
 
 /// Lines kept for the report.
@@ -23,6 +24,8 @@ pub(crate) struct OutputScan {
     bare_skip: Option<String>,
     warning: Option<String>,
     weakened: Vec<String>,
+    /// The first line that says that data is not what was written.
+    corruption: Option<String>,
 }
 
 impl OutputScan {
@@ -36,6 +39,7 @@ impl OutputScan {
             bare_skip: None,
             warning: None,
             weakened: Vec::new(),
+            corruption: None,
         }
     }
 
@@ -68,6 +72,9 @@ impl OutputScan {
         {
             self.before_epilogue = Some(self.last.iter().cloned().collect());
         }
+        if self.corruption.is_none() && self.before_epilogue.is_none() {
+            self.corruption = corruption_line(line);
+        }
         if self.last.len() == KEPT_LINES {
             self.last.pop_front();
         }
@@ -95,8 +102,8 @@ impl OutputScan {
                         .unwrap_or_else(|| "it gave no reason".into()),
                 }
             }
-            Exit::Code(code) => Outcome::Fail { how: format!("exit status {code}") },
-            Exit::Signal(signal) => Outcome::Fail { how: format!("killed by signal {signal}") },
+            Exit::Code(code) => self.failure(format!("exit status {code}")),
+            Exit::Signal(signal) => self.failure(format!("killed by signal {signal}")),
             // ENOENT, ENOEXEC, EACCES: what was to be run names an interpreter that is not there, or is no program.
             Exit::NotStarted(errno @ (2 | 8 | 13)) if self.contract.own_program => {
                 let error = std::io::Error::from_raw_os_error(errno);
@@ -114,11 +121,19 @@ impl OutputScan {
         self.newest().filter(|_| self.contract.own_program).map(str::to_owned)
     }
 
+    /// A failure, or worse: one that the output itself explains by data that changed.
+    fn failure(&self, how: String) -> Outcome {
+        match &self.corruption {
+            Some(line) => Outcome::DataCorruption { title: line.clone() },
+            None => Outcome::Fail { how },
+        }
+    }
+
     /// The lines that say most about `outcome`: of a failure those before its epilogue (what follows
     /// is the debug log and the script itself), else the last ones.
     pub(crate) fn telling_lines(&self, outcome: &Outcome) -> Vec<String> {
         match (&self.before_epilogue, outcome) {
-            (Some(lines), Outcome::Fail { .. }) => lines.clone(),
+            (Some(lines), Outcome::Fail { .. } | Outcome::DataCorruption { .. }) => lines.clone(),
             _ => {
                 let rest = self.lines.rest();
                 let all = self.last.iter().cloned().chain((!rest.is_empty()).then_some(rest));
@@ -176,6 +191,16 @@ mod tests {
         let scan = scan("TEST WARNING: Ignoring command failure.\n");
         assert!(matches!(scan.outcome(Exit::Code(0)), Outcome::Warn { .. }));
         assert!(matches!(scan.outcome(Exit::Code(1)), Outcome::Fail { .. }));
+    }
+
+    #[test]
+    fn changed_data_is_worse_than_a_failure_and_nothing_to_a_pass() {
+        let line = "a b differ: byte 1, line 1\n";
+        let corrupted = Outcome::DataCorruption { title: line.trim_end().to_owned() };
+        assert_eq!(scan(line).outcome(Exit::Code(1)), corrupted);
+        assert_eq!(scan(line).outcome(Exit::Code(0)), Outcome::Pass);
+        let source = format!("set +vx; STACKTRACE; set -vx\n{line}");
+        assert!(matches!(scan(&source).outcome(Exit::Code(1)), Outcome::Fail { .. }));
     }
 
     #[test]
