@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::boot::FILES_DIR;
+use crate::sample::{DIAGNOSE, SAMPLE};
 
 /// First argument of the stage that becomes a test.
 pub(crate) const LAUNCH: &str = "launch";
@@ -133,6 +134,34 @@ pub(crate) fn collect(attempt: u32, patterns: &[String], max_bytes: u64, port: &
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::from(port.try_clone()?))
+        .spawn()?;
+    pid_of(&child)
+}
+
+/// Starts the process that samples the processes of `cgroup`; what it sees comes through the pipe.
+pub(crate) fn sampler(cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
+    let (samples, samples_end) = pipe()?;
+    let child = command(SELF)
+        .arg0("md-regress-sample")
+        .arg(SAMPLE)
+        .arg(cgroup)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(samples_end))
+        .spawn()?;
+    Ok((pid_of(&child)?, samples))
+}
+
+/// Starts the processes that write down what a hang's report needs. The one whose id is given ends after
+/// seconds, whatever becomes of the others.
+pub(crate) fn diagnose() -> io::Result<Pid> {
+    let child = command("/bin/sh")
+        .args(["-c", DIAGNOSE])
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()?;
     pid_of(&child)
 }

@@ -18,6 +18,8 @@ mod launch;
 mod output;
 mod ports;
 mod running;
+mod sample;
+mod sampler;
 mod serve;
 mod shell;
 mod supervised;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     match args.next().as_deref() {
         Some(launch::LAUNCH) => launch::launch_main(args),
         Some(launch::COLLECT) => collect::collect_main(args),
+        Some(sample::SAMPLE) => sample::sample_main(args),
         Some(_) | None => {
             eprintln!("md-regress-agent: runs as the first process of a guest, and this is none");
             ExitCode::from(2)

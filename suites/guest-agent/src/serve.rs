@@ -24,6 +24,7 @@ use crate::kmsg::Kmsg;
 use crate::launch;
 use crate::ports::{self, Port, Wrote};
 use crate::running::Running;
+use crate::sampler::Sampler;
 use crate::shell::{Shell, ShellPart};
 use crate::supervised::Change;
 use crate::test_run::TestRun;
@@ -79,6 +80,7 @@ enum Source {
     TestProcess,
     Shell(ShellPart),
     Collector,
+    Sampler,
 }
 
 struct Agent {
@@ -89,6 +91,9 @@ struct Agent {
     test: Option<Running>,
     /// A guest has one in its life, and it stays: closing a terminal may take long.
     shell: Option<Shell>,
+    sampler: Option<Sampler>,
+    /// The process that writes down what a hang's report needs, and the attempt it is about.
+    diagnosis: Option<(Pid, u32)>,
     collector: Option<Collector>,
     /// Collections that wait for the one under way.
     wanted: VecDeque<Wanted>,
@@ -118,6 +123,8 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         control: VecDeque::new(),
         test: None,
         shell: None,
+        sampler: None,
+        diagnosis: None,
         collector: None,
         wanted: VecDeque::new(),
         facts: guest::facts(),
@@ -199,6 +206,13 @@ impl Agent {
                         self.reap(now);
                     }
                 }
+                Source::Sampler => {
+                    if let Some(sample) = self.sampler.as_mut().and_then(Sampler::read) {
+                        // An old one is of no use to anybody.
+                        self.control.retain(|message| !matches!(message, Message::Sample(_)));
+                        self.control.push_back(Message::Sample(sample));
+                    }
+                }
                 Source::Collector => {
                     self.collector.iter_mut().for_each(|collector| collector.pidfd = None);
                     self.reap(now);
@@ -239,6 +253,9 @@ impl Agent {
         }
         if let Some(shell) = &self.shell {
             shell.polled(now, |part, fd, flags| polled.push((Source::Shell(part), fd, flags)));
+        }
+        if let Some(fd) = self.sampler.as_ref().and_then(Sampler::fd) {
+            polled.push((Source::Sampler, fd, PollFlags::IN));
         }
         if let Some(pidfd) = self.collector.as_ref().and_then(|collector| collector.pidfd.as_ref()) {
             polled.push((Source::Collector, pidfd.as_fd(), PollFlags::IN));
@@ -342,7 +359,9 @@ impl Agent {
         if let Some(exit) = self.shell.as_mut().and_then(Shell::next_end) {
             return Some(Message::Shell(ShellMessage::Ended { exit }));
         }
-        self.test.take_if(|test| test.is_sent())?.into_report().map(Message::Finished)
+        let over = self.test.take_if(|test| test.is_sent())?;
+        self.sampler = None;
+        over.into_report().map(Message::Finished)
     }
 
     fn note(&mut self, text: String) {
@@ -396,6 +415,7 @@ impl Agent {
                 }
             }
             Request::StartTest(test) => self.start_test(&test, now),
+            Request::Diagnose { attempt } => self.diagnose(attempt),
             Request::StopTest { attempt } => self.stop_test(attempt, now),
             Request::Collect { attempt, patterns, max_bytes } => {
                 self.collect(Wanted { attempt, patterns, max_bytes });
@@ -452,13 +472,29 @@ impl Agent {
             return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
         }
         match Running::start(request, now) {
-            Ok(test) => self.test = Some(test),
+            Ok(test) => {
+                match Sampler::start(test.process.cgroup()) {
+                    Ok(sampler) => self.sampler = Some(sampler),
+                    Err(error) => self.note(format!("attempt {attempt} is not sampled: {error}")),
+                }
+                self.test = Some(test);
+            }
             Err(error) => {
                 self.note(format!("attempt {attempt} could not be started: {error}"));
                 let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
                 let mut run = TestRun::new(attempt, 0, Duration::ZERO, now);
                 run.reaped(Exit::NotStarted(errno), now);
                 self.control.push_back(Message::Finished(run.finished(Vec::new(), None, 0, now)));
+            }
+        }
+    }
+
+    fn diagnose(&mut self, attempt: u32) {
+        match launch::diagnose() {
+            Ok(pid) => self.diagnosis = Some((pid, attempt)),
+            Err(error) => {
+                self.note(format!("the hang of attempt {attempt} cannot be written down: {error}"));
+                self.control.push_back(Message::Diagnosed { attempt });
             }
         }
     }
@@ -560,6 +596,8 @@ impl Agent {
         } else if let Some(shell) = self.shell.as_mut().filter(|shell| shell.pid() == pid) {
             let remarks = shell.reaped(exit, now);
             remarks.into_iter().for_each(|remark| self.note(remark));
+        } else if let Some((_, attempt)) = self.diagnosis.take_if(|(diagnosis, _)| *diagnosis == pid) {
+            self.control.push_back(Message::Diagnosed { attempt });
         } else if let Some(collector) = self.collector.take_if(|collector| collector.pid == pid) {
             if exit != Exit::Code(0) {
                 let attempt = collector.attempt;

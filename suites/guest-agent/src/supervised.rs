@@ -40,6 +40,11 @@ pub(crate) enum Change {
 }
 
 impl Supervised {
+    /// Where its processes are.
+    pub(crate) fn cgroup(&self) -> &std::path::Path {
+        self.cgroup.path()
+    }
+
     /// Takes what was launched into `cgroup`.
     pub(crate) fn new(
         attempt: u32,

@@ -3,7 +3,8 @@
 //! Three layers, none of which does I/O or reads a clock:
 //! - [`test_id`]: the name of a test;
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
-//!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell;
+//!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
+//!   [`sample`] what the guest's sampler sees;
 //! - [`outcome`], [`evidence`] and [`event`]: what happened, as `events.jsonl` keeps it.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
@@ -12,6 +13,7 @@ pub mod codec;
 pub mod event;
 pub mod evidence;
 pub mod outcome;
+pub mod sample;
 pub mod shell;
 pub mod test_id;
 pub mod window;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sample::Sample;
+
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
@@ -57,6 +59,12 @@ pub enum Request {
     },
     /// Starts one test. The agent runs one at a time and refuses a second.
     StartTest(StartTest),
+    /// Writes down what a hang's report needs, into the folder of files that come back, and makes the kernel
+    /// log its tasks. [`Message::Diagnosed`] follows within seconds.
+    Diagnose {
+        /// The attempt it is about; echoed.
+        attempt: u32,
+    },
     /// Kills all processes of the running test; [`Message::Finished`] follows.
     StopTest {
         /// The attempt to stop.
@@ -209,6 +217,13 @@ pub enum Message {
     },
     /// About a shell.
     Shell(ShellMessage),
+    /// Who moves, and what gets done, once a second while a test runs.
+    Sample(Sample),
+    /// What [`Request::Diagnose`] asked for has been written, as far as it could be.
+    Diagnosed {
+        /// Which attempt.
+        attempt: u32,
+    },
     /// The agent cannot do what was asked.
     Refused {
         /// What and why.

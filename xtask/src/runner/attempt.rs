@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use protocol::event::{AttemptFacts, Blame, Event};
-use protocol::evidence::KernelReport;
+use protocol::evidence::{KernelReport, TaskStack};
+use protocol::sample::Sample;
 use protocol::wire::{
     Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
 };
@@ -15,6 +16,7 @@ use protocol::{HangKind, Outcome};
 use crate::console::{Crash, Lines, PanicWatch, Reports};
 use crate::runner::collected::{FileList, Took};
 use crate::runner::output::OutputScan;
+use crate::runner::progress::{Progress, Stuck};
 use crate::suite::{GivenFile, Job};
 use crate::vm::{HypervisorEvent, Input, VmEnd};
 
@@ -103,6 +105,8 @@ enum Phase {
     Booting,
     /// The test runs.
     Testing { since: Duration },
+    /// The test hangs; the guest writes down what it can.
+    Diagnosing { since: Duration },
     /// The test has ended, its files come back.
     Collecting { since: Duration },
     /// The guest powers off, or we kill it.
@@ -128,6 +132,7 @@ pub(crate) struct AttemptState {
     /// The guest was asked to power off.
     asked_to_end: bool,
     output: OutputScan,
+    progress: Progress,
     /// End of the output that has arrived, and bytes missing before it.
     output_end: u64,
     output_missing: u64,
@@ -156,6 +161,7 @@ impl AttemptState {
             number,
             opening,
             output: OutputScan::new(job.contract.clone()),
+            progress: Progress::default(),
             job,
             limits,
             phase: Phase::Booting,
@@ -258,6 +264,12 @@ impl AttemptState {
                 effects
             }
             Phase::Testing { since } => self.check_limits(at, since),
+            Phase::Diagnosing { since } if at > since + self.limits.grace_period => {
+                let words = "the guest did not write down how it hangs".to_owned();
+                let mut effects = vec![self.remark(Blame::Harness, words)];
+                effects.extend(self.collect(at));
+                effects
+            }
             Phase::Collecting { since }
                 if at > self.last_file + self.limits.grace_period
                     || at > since + self.limits.grace_period * COLLECTING_GRACE_PERIODS =>
@@ -272,7 +284,11 @@ impl AttemptState {
                 effects.extend(self.kill());
                 effects
             }
-            Phase::Booting | Phase::Collecting { .. } | Phase::Ending { .. } | Phase::Ended => vec![],
+            Phase::Booting
+            | Phase::Diagnosing { .. }
+            | Phase::Collecting { .. }
+            | Phase::Ending { .. }
+            | Phase::Ended => vec![],
         }
     }
 
@@ -300,9 +316,49 @@ impl AttemptState {
         } else {
             return vec![];
         };
+        // A guest that says nothing cannot be asked.
+        if mute > self.limits.heartbeat_timeout {
+            self.facts.test_ms = Some(millis(at.saturating_sub(since)));
+            self.conclude(outcome);
+            return self.kill();
+        }
+        let stacks = self.progress.stacks();
+        self.diagnose(at, since, outcome, stacks)
+    }
+
+    /// The test gets no further: asks the guest for what the report needs, before it goes.
+    fn diagnose(
+        &mut self,
+        at: Duration,
+        since: Duration,
+        outcome: Outcome,
+        stacks: Vec<TaskStack>,
+    ) -> Vec<Effect> {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         self.conclude(outcome);
-        self.kill()
+        self.phase = Phase::Diagnosing { since: at };
+        let mut effects = Vec::new();
+        if !stacks.is_empty() {
+            effects.push(Effect::Record(Event::StacksSeen { attempt: self.number, stacks }));
+        }
+        effects.push(Effect::Send(Request::Diagnose { attempt: self.number }));
+        effects
+    }
+
+    fn collect(&mut self, at: Duration) -> Vec<Effect> {
+        self.phase = Phase::Collecting { since: at };
+        self.last_file = at;
+        vec![Effect::Send(self.files.request())]
+    }
+
+    fn sample(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
+        let Phase::Testing { since } = self.phase else { return vec![] };
+        match self.progress.take(sample) {
+            Some(Stuck { kind, still_ms, stacks }) => {
+                self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms }, stacks)
+            }
+            None => vec![],
+        }
     }
 
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
@@ -434,6 +490,14 @@ impl AttemptState {
                 }
                 vec![]
             }
+            Message::Sample(sample) => self.sample(at, sample),
+            Message::Diagnosed { attempt }
+                if attempt == self.number && matches!(self.phase, Phase::Diagnosing { .. }) =>
+            {
+                self.collect(at)
+            }
+            // It moved on after all, too late: or it was killed.
+            Message::Finished(_) if matches!(self.phase, Phase::Diagnosing { .. }) => vec![],
             Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
             Message::Note { text } if self.n_notes < NOTES_MAX => {
                 self.n_notes += 1;
@@ -446,6 +510,7 @@ impl AttemptState {
             | Message::FileData { .. }
             | Message::FileEnd { .. }
             | Message::Collected { .. }
+            | Message::Diagnosed { .. }
             | Message::Shell(_)
             | Message::Note { .. } => {
                 self.facts.garbage_messages += 1;
@@ -498,6 +563,7 @@ impl AttemptState {
         self.output_end = end;
         self.last_output = at;
         self.output.push(&data);
+        self.progress.spoke();
         let newest = self.output.newest().map(|line| Effect::Show(line.to_owned()));
         newest.into_iter().chain([Effect::Output { offset, data }]).collect()
     }
@@ -521,8 +587,7 @@ impl AttemptState {
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
         self.phase = Phase::Collecting { since: at };
-        self.last_file = at;
-        effects.push(Effect::Send(self.files.request()));
+        effects.extend(self.collect(at));
         effects
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::event::Event;
+use protocol::sample::{Sample, TaskSample};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{HangKind, Outcome, TestId};
 
@@ -313,6 +314,10 @@ fn a_file_that_has_ended_does_not_go_on() {
 #[test]
 fn silence_is_a_hang_while_the_guest_lives() {
     let play = Play::testing().heartbeats(36);
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }), "asked before it goes");
+    assert!(!play.killed);
+    // Nor does it answer, bring its files, or power off.
+    let play = play.heartbeats(56);
     assert!(play.killed);
     let outcome = play.outcome(VmEnd::Killed);
     assert!(matches!(outcome, Outcome::Hang { kind: HangKind::NoOutput, silent_ms } if silent_ms >= 30_000));
@@ -340,6 +345,8 @@ fn a_test_that_goes_on_and_on_times_out() {
     for second in 4..110 {
         play = play.agent(second, Message::Output { attempt: 1, offset: second - 4, data: b"x".to_vec() });
     }
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let play = play.heartbeats(130);
     assert!(play.killed);
     assert_eq!(play.outcome(VmEnd::Killed), Outcome::Timeout { limit_ms: 100_000 });
 }
@@ -430,4 +437,32 @@ fn a_test_that_cries_panic_is_no_panic() {
 fn a_record_of_several_lines_is_several_lines() {
     let line = super::attempt::kernel_log_line(1_500_000, "one\\x0atwo \\x5c_SB_ \\x1b[2J");
     assert_eq!(line, "[    1.500000] one\n[    1.500000] two \\_SB_ \\x1b[2J\n");
+}
+
+#[test]
+fn a_stuck_test_is_asked_about_and_its_files_come_back() {
+    let sample = |second: u64| {
+        let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
+        let (comm, state) = ("lvm".to_owned(), 'D');
+        let task =
+            TaskSample { pid: 2, comm, of_test: true, state, sys_ms: 0, slices: 9, timed: false, frames };
+        Message::Sample(Sample { uptime_ms: second * 1000, tasks: vec![task], io_done: 0, mdstat: 0 })
+    };
+    let mut play = Play::testing();
+    for second in 4..13 {
+        play = play.agent(second, sample(second));
+    }
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let seen = play.events.iter().find_map(|event| match event {
+        Event::StacksSeen { stacks, .. } => Some(stacks.clone()),
+        _ => None,
+    });
+    assert_eq!(seen.unwrap()[0].comm, "lvm");
+    let play = play.agent(14, Message::Diagnosed { attempt: 1 });
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+    let collected = Input::Files(Ok(Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 }));
+    let play = play.tell(15, collected);
+    assert_eq!(play.sent.last(), Some(&Request::PowerOff));
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(matches!(outcome, Outcome::Hang { kind: HangKind::NoProgress, .. }), "{outcome:?}");
 }

@@ -91,6 +91,8 @@ impl FileList {
             | Message::FileData { .. }
             | Message::FileEnd { .. }
             | Message::Collected { .. }
+            | Message::Sample(_)
+            | Message::Diagnosed { .. }
             | Message::Shell(_)
             | Message::Refused { .. }
             | Message::Note { .. } => Took::Garbage,

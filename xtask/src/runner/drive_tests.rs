@@ -102,6 +102,7 @@ impl FakeVm {
             })),
             Request::PutFile { .. }
             | Request::StopTest { .. }
+            | Request::Diagnose { .. }
             | Request::Shell(_)
             | Request::Collect { .. }
             | Request::PowerOff => None,

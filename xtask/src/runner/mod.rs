@@ -12,6 +12,7 @@ pub(crate) mod drive;
 mod drive_tests;
 pub(crate) mod event_log;
 pub(crate) mod output;
+mod progress;
 
 use std::collections::VecDeque;
 use std::fs;

@@ -480,6 +480,8 @@ impl ShellState {
             | Message::FileData { .. }
             | Message::FileEnd { .. }
             | Message::Collected { .. }
+            | Message::Sample(_)
+            | Message::Diagnosed { .. }
             | Message::Note { .. } => vec![],
         }
     }

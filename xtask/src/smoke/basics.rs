@@ -63,6 +63,13 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
         facts_of_flood.output_bytes
     );
     ensure!(facts_of_flood.output_dropped > 0, "a flood dropped nothing");
+    let stuck = attempt("must-hang")?;
+    let told = stuck.stacks.first().context("a hang brings no stack")?;
+    ensure!(told.comm == "dd" && told.state == 'D', "a hang's first stack is that of {}", told.comm);
+    let test_ms = facts("must-hang")?.test_ms.unwrap_or_default();
+    ensure!(test_ms < 30_000, "a hang was seen after {test_ms} ms");
+    let list = String::from_utf8_lossy(&log("must-hang", "files.txt")?).into_owned();
+    ensure!(list.contains("hang-stacks.txt") && list.contains("hang-mdstat.txt"), "no evidence: {list}");
     let survivors = facts("must-orphan")?.survivors;
     ensure!(
         survivors.iter().any(|survivor| survivor.comm == "sleep"),

@@ -1,0 +1,210 @@
+//! The sampler: a process of its own that looks once a second at who moves and what gets done.
+//!
+//! Each file that it reads may make it wait for a lock that a hang holds. So it is expendable: the agent
+//! reads what it says, and goes on without it if it falls silent. Deliberately not here: what
+//! standing still means, which is the harness's business.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use protocol::codec::encode;
+use protocol::sample::{EVERY_MS, FRAME_MAX, FRAMES_MAX, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
+
+use crate::guest;
+
+/// First argument of the stage.
+pub(crate) const SAMPLE: &str = "sample";
+
+/// Kernel threads are looked for again so often: new arrays have new threads.
+const FIND_THREADS_EVERY: u32 = 5;
+/// `USER_HZ`, in which `/proc/PID/stat` counts.
+const TICKS_PER_S: u64 = 100;
+
+/// Samples the processes of a cgroup until standard output is closed.
+pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
+    let Some(cgroup) = args.next() else { return ExitCode::from(2) };
+    let members = format!("{cgroup}/cgroup.procs");
+    let mut threads = Vec::new();
+    for round in 0u32.. {
+        let begun = Instant::now();
+        if round % FIND_THREADS_EVERY == 0 {
+            threads = storage_threads();
+        }
+        let line = encode(&sample(&members, &threads));
+        if std::io::stdout().write_all(&line).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(EVERY_MS).saturating_sub(begun.elapsed()));
+    }
+    ExitCode::SUCCESS
+}
+
+fn sample(members: &str, threads: &[u32]) -> Sample {
+    let text = fs::read_to_string(members).unwrap_or_default();
+    let of_test = text.lines().filter_map(|line| line.parse().ok()).flat_map(tasks_of);
+    let all = of_test.map(|pid| (pid, true)).chain(threads.iter().map(|&pid| (pid, false)));
+    let mut tasks: Vec<_> = all.filter_map(|(pid, of_test)| look(pid, of_test)).take(TASKS_MAX).collect();
+    // Stacks of those that may stand still: in the kernel without a say, or running.
+    let telling = tasks.iter_mut().filter(|task| matches!(task.state, 'D' | 'R'));
+    for task in telling.take(STACKS_MAX) {
+        task.frames = stack(task.pid);
+    }
+    let mdstat = fs::read_to_string("/proc/mdstat").unwrap_or_default();
+    Sample { uptime_ms: guest::uptime_ms(), tasks, io_done: io_done(), mdstat: hash(&mdstat) }
+}
+
+/// A process's threads; it is one of them.
+fn tasks_of(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Threads of md and dm. Workers are named by what they do at the moment, so all are looked at.
+fn storage_threads() -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // Kernel threads have no executable.
+        if fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+            continue;
+        }
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let comm = comm.trim();
+        let begins = ["md", "raid", "dm", "kdmflush", "kcopyd", "jbd2", "xfsaild"];
+        let holds = ["_raid", "_resync", "_reshape", "_recover", "_reclaim"];
+        let is_worker = comm.starts_with("kworker/")
+            && ["md", "dm", "raid", "kcopyd"].iter().any(|name| comm.contains(name));
+        if is_worker
+            || begins.iter().any(|name| comm.starts_with(name))
+            || holds.iter().any(|name| comm.contains(name))
+        {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (comm, state, sys_ticks) = parse_stat(&stat)?;
+    let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let slices = schedstat.split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap_or(0);
+    let timed = of_test
+        && state == 'S'
+        && fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| is_timed(&call));
+    let sys_ms = sys_ticks * 1000 / TICKS_PER_S;
+    Some(TaskSample { pid, comm, of_test, state, sys_ms, slices, timed, frames: vec![] })
+}
+
+/// Name, state, and ticks in the kernel: fields 2, 3 and 15 (proc(5)). The name may hold anything.
+fn parse_stat(stat: &str) -> Option<(String, char, u64)> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let comm = head.split_once('(')?.1.chars().take(32).collect();
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((comm, state, fields.nth(11)?.parse().ok()?))
+}
+
+/// True if a task that sleeps in this system call (`/proc/PID/syscall`) named the time at which it goes on.
+/// Numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
+fn is_timed(call: &str) -> bool {
+    let mut words = call.split_whitespace();
+    let Some(number) = words.next().and_then(|word| word.parse::<u32>().ok()) else { return false };
+    let args: Vec<_> =
+        words.filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()).collect();
+    let arg = |idx: usize| args.get(idx).copied().unwrap_or(0);
+    match number {
+        // nanosleep, clock_nanosleep
+        35 | 230 => true,
+        // poll, epoll_wait, epoll_pwait: milliseconds, negative for ever
+        7 => arg(2) as u32 as i32 >= 0,
+        232 | 281 => arg(3) as u32 as i32 >= 0,
+        // ppoll, rt_sigtimedwait: a pointer
+        271 | 128 => arg(2) != 0,
+        // select, pselect6: a pointer
+        23 | 270 => arg(4) != 0,
+        // futex, semtimedop: a pointer
+        202 | 220 => arg(3) != 0,
+        _ => false,
+    }
+}
+
+/// A kernel stack without addresses: `[<0>] md_stop+0x1c/0x60 [md_mod]` → `md_stop+0x1c/0x60 [md_mod]`.
+fn stack(pid: u32) -> Vec<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stack")).unwrap_or_default();
+    let frames = text.lines().filter_map(|line| line.split_once("] ").map(|(_, frame)| frame.trim()));
+    frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
+}
+
+/// Fields 4, 8, 15 and 19 of each device: reads, writes, discards, flushes (iostats.rst).
+fn io_done() -> u64 {
+    let text = fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    text.lines()
+        .map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let field = |idx: usize| fields.get(idx).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+            field(3) + field(7) + field(14) + field(18)
+        })
+        .fold(0, u64::wrapping_add)
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What is written for the report when a guest hangs: each in a process of its own, because each may wait
+/// for ever.
+pub(crate) const DIAGNOSE: &str = r#"
+dir=$MD_REGRESS_FILES
+for key in w l m d t; do echo $key >/proc/sysrq-trigger; done &
+for task in /proc/[0-9]*/task/[0-9]*; do
+    echo "== ${task##*/} $(cat $task/comm) $(sed 's/.*) //; s/ .*//' $task/stat) $(cat $task/wchan)"
+    cat $task/stack
+done >$dir/hang-stacks.txt 2>/dev/null &
+cat /proc/mdstat >$dir/hang-mdstat.txt 2>/dev/null &
+for what in table 'status --noflush' 'info -c'; do
+    dmsetup $what >"$dir/hang-dm-${what%% *}.txt" 2>&1 &
+done
+for array in /sys/block/md*/md; do
+    for name in array_state sync_action sync_completed degraded mismatch_cnt reshape_position suspend_lo suspend_hi; do
+        (echo "$array/$name $(cat $array/$name)" >>$dir/hang-md-sysfs.txt) 2>/dev/null &
+    done
+done
+sleep 2
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "77 (a) b (c) D 1 77 77 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 100";
+        assert_eq!(parse_stat(stat), Some(("a) b (c".to_owned(), 'D', 60)));
+        assert_eq!(parse_stat("77 (x"), None);
+    }
+
+    #[test]
+    fn timers_are_told_from_waits() {
+        let calls = [
+            ("230 0x0 0x0 0x7ffe 0x0 0x0 0x0 0x7ffe 0x7f", true),
+            ("7 0x5581 0x1 0xffffffff 0x8 0x0 0x0 0x7ffe 0x7f", false),
+            ("7 0x5581 0x1 0x3e8 0x8 0x0 0x0 0x7ffe 0x7f", true),
+            ("61 0xffffffffffffffff 0x7ffe 0x0 0x0 0x0 0x0 0x7ffe 0x7f", false),
+            ("202 0x7f 0x80 0x2 0x0 0x0 0x0 0x7ffe 0x7f", false),
+            ("running", false),
+            ("", false),
+        ];
+        for (call, expect) in calls {
+            assert_eq!(is_timed(call), expect, "{call}");
+        }
+    }
+}

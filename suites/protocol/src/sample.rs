@@ -1,0 +1,48 @@
+//! What the guest's sampler sees once a second while a test runs: who moves, and what gets done.
+
+use serde::{Deserialize, Serialize};
+
+/// Tasks in one sample at most.
+pub const TASKS_MAX: usize = 64;
+/// Tasks of them that come with their stack.
+pub const STACKS_MAX: usize = 10;
+/// Frames of a stack, and bytes of a frame.
+pub const FRAMES_MAX: usize = 24;
+/// Longest frame, bytes.
+pub const FRAME_MAX: usize = 80;
+/// How often a sample is taken, milliseconds.
+pub const EVERY_MS: u64 = 1000;
+
+/// One look at the test's tasks and at the threads of md and dm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Time since boot, milliseconds.
+    pub uptime_ms: u64,
+    /// Those of the test first.
+    pub tasks: Vec<TaskSample>,
+    /// Requests that all block devices have completed (`/proc/diskstats`).
+    pub io_done: u64,
+    /// Hash of `/proc/mdstat`: resync, recovery and reshape advance in it.
+    pub mdstat: u64,
+}
+
+/// A task at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSample {
+    /// Process id.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// True for a task of the test, false for a thread of the kernel's.
+    pub of_test: bool,
+    /// State letter, as in `/proc/PID/stat`.
+    pub state: char,
+    /// Time in the kernel, milliseconds.
+    pub sys_ms: u64,
+    /// How often it was given a processor (`/proc/PID/schedstat`): one that stands still is given none.
+    pub slices: u64,
+    /// It sleeps until a time that it named: that is future progress.
+    pub timed: bool,
+    /// Its kernel stack, innermost first; only of those that may stand still.
+    pub frames: Vec<String>,
+}
