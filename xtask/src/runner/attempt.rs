@@ -13,8 +13,9 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use crate::console::{Crash, Lines, PanicWatch, Reports};
+use crate::console::{Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
+use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
 use crate::suite::{GivenFile, Job};
@@ -128,9 +129,7 @@ pub(crate) struct AttemptState {
     /// What the kernel reports. Read from the console alone: the agent's copy of the log is no longer sent
     /// when it matters most, and from both everything would be counted twice.
     reports: Reports,
-    panic: PanicWatch,
-    /// The guest was asked to power off.
-    asked_to_end: bool,
+    fate: Fate,
     output: OutputScan,
     progress: Progress,
     /// End of the output that has arrived, and bytes missing before it.
@@ -147,8 +146,6 @@ pub(crate) struct AttemptState {
     last_file: Duration,
     started: bool,
     ready: bool,
-    /// Why the machine went away, in the hypervisor's words.
-    shutdown: Option<String>,
     killed: bool,
     outcome: Option<Outcome>,
     facts: AttemptFacts,
@@ -168,8 +165,7 @@ impl AttemptState {
             console: Lines::default(),
             crash: Crash::default(),
             reports: Reports::default(),
-            panic: PanicWatch::default(),
-            asked_to_end: false,
+            fate: Fate::default(),
             output_end: 0,
             output_missing: 0,
             output_counted: 0,
@@ -181,7 +177,6 @@ impl AttemptState {
             last_file: Duration::ZERO,
             started: false,
             ready: false,
-            shutdown: None,
             killed: false,
             outcome: None,
             facts: AttemptFacts::default(),
@@ -228,7 +223,7 @@ impl AttemptState {
             Input::Console(bytes) => self.console(at, &bytes),
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
-                self.panic.agent_spoke(at);
+                self.fate.agent_spoke(at);
                 self.message(at, message)
             }
             Input::Agent(Err(_)) | Input::Files(Err(_)) => {
@@ -243,7 +238,7 @@ impl AttemptState {
 
     /// Looks at the clock: called at least every 200 ms.
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
-        if let Some(since) = self.panic.since()
+        if let Some(since) = self.fate.panicked_since()
             && at > since + self.limits.grace_period
         {
             return self.kill();
@@ -373,7 +368,7 @@ impl AttemptState {
             }
         });
         if self.crash.panicked() {
-            self.panic.console_says(at);
+            self.fate.console_panics(at);
             self.panicked(at);
         }
         told.into_iter().map(|report| self.reported(report)).chain(newest.map(Effect::Show)).collect()
@@ -397,22 +392,13 @@ impl AttemptState {
     }
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
-        match event {
-            HypervisorEvent::Panicked => {
-                self.panic.hypervisor_says(at);
-                self.panicked(at);
-            }
-            // Judged when the VM has ended: the console's last words may still be on their way.
-            HypervisorEvent::Shutdown { reason } => {
-                self.shutdown.get_or_insert(reason);
-            }
-            HypervisorEvent::Stopped if self.panic.since().is_none() => {
-                return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
-            }
-            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU: {error}")),
-            HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
+        if event == HypervisorEvent::Panicked {
+            self.panicked(at);
         }
-        vec![]
+        match self.fate.hypervisor(at, event) {
+            Ok(()) => vec![],
+            Err(error) => self.fail(error),
+        }
     }
 
     /// The kernel panics. Its last lines trail the title: wait for them, and for the reset.
@@ -426,40 +412,20 @@ impl AttemptState {
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
-        if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
-            self.panic.ended_as_asked();
-        }
         let effects = self.finish_reports();
-        if let Some(conclusion) = self.conclusion_of_end(end) {
-            self.conclude(conclusion);
+        let fault = self.crash_title().map(str::to_owned);
+        let seen = Seen {
+            fault: fault.as_deref(),
+            agent_gave_up: self.crash.agent_gave_up().filter(|_| !self.ready),
+            is_explained: self.outcome.is_some(),
+        };
+        match self.fate.ended(end, seen) {
+            Some(Blamed::Kernel { title }) => self.conclude(Outcome::KernelCrash { title }),
+            Some(Blamed::Infra { error }) => self.conclude(Outcome::Infra { error }),
+            None => {}
         }
         self.phase = Phase::Ended;
         effects
-    }
-
-    /// What the VM's end says by itself; nothing where it only follows from what is already known.
-    fn conclusion_of_end(&self, end: VmEnd) -> Option<Outcome> {
-        if self.panic.since().is_some() {
-            let title = self.crash_title().unwrap_or("the kernel panicked without a word on the console");
-            return Some(Outcome::KernelCrash { title: title.to_owned() });
-        }
-        if let VmEnd::Failed { error } = end {
-            return Some(Outcome::Infra { error });
-        }
-        if self.outcome.is_some() {
-            return None;
-        }
-        if let Some(words) = self.crash.agent_gave_up().filter(|_| !self.ready) {
-            return Some(Outcome::Infra { error: format!("the guest agent gave up: {words}") });
-        }
-        Some(match self.shutdown.as_deref() {
-            Some(reason) if reason.starts_with("guest") => {
-                let gone = || format!("the machine went away by itself ({reason})");
-                Outcome::KernelCrash { title: self.crash_title().map_or_else(gone, str::to_owned) }
-            }
-            Some(reason) => Outcome::Infra { error: format!("QEMU was ended from outside ({reason})") },
-            None => Outcome::Infra { error: "QEMU ended without saying why".into() },
-        })
     }
 
     fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
@@ -621,7 +587,7 @@ impl AttemptState {
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
-        self.asked_to_end = true;
+        self.fate.asked_to_power_off();
         vec![Effect::Send(Request::PowerOff)]
     }
 
@@ -629,7 +595,7 @@ impl AttemptState {
     /// the machine.
     fn conclude(&mut self, outcome: Outcome) {
         let stands = self.outcome.is_some()
-            && !(self.panic.since().is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
+            && !(self.fate.panicked_since().is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
         if !stands {
             self.outcome = Some(outcome);
         }

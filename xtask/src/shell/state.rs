@@ -11,10 +11,11 @@ use protocol::window::{ReceiveWindow, SendWindow};
 use protocol::wire::{Exit, Message, Program, Request, VERSION};
 
 use super::keys::{self, EscapeKeys};
-use crate::console::{Crash, Lines, PanicWatch};
+use crate::console::{Crash, Lines};
 use crate::runner::attempt::{Opening, TimeLimits, kernel_log_line};
 use crate::runner::collected::{FileList, Took};
-use crate::vm::{HypervisorEvent, Input, VmEnd};
+use crate::runner::fate::{Blamed, Fate, Seen};
+use crate::vm::{HypervisorEvent, Input};
 
 /// What can be typed ahead of a guest that takes nothing, bytes; what comes after that is lost.
 const TYPED_AHEAD_MAX: usize = 1 << 20;
@@ -158,10 +159,7 @@ pub(crate) struct ShellState {
     console: Lines,
     crash: Crash,
     last_lines: VecDeque<String>,
-    panic: PanicWatch,
-    /// The guest was asked to power off.
-    asked_to_end: bool,
-    shutdown: Option<String>,
+    fate: Fate,
     files: FileList,
     n_files_left_out: u32,
     ready: bool,
@@ -198,9 +196,7 @@ impl ShellState {
             console: Lines::default(),
             crash: Crash::default(),
             last_lines: VecDeque::new(),
-            panic: PanicWatch::default(),
-            asked_to_end: false,
-            shutdown: None,
+            fate: Fate::default(),
             files: FileList::new(ATTEMPT),
             n_files_left_out: 0,
             ready: false,
@@ -269,7 +265,7 @@ impl ShellState {
     /// Looks at the clock: called at least every 200 ms.
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
         let late = |since: Duration| at > since + self.limits.grace_period;
-        if self.panic.since().is_some_and(late) {
+        if self.fate.panicked_since().is_some_and(late) {
             return self.kill();
         }
         match self.phase {
@@ -371,7 +367,7 @@ impl ShellState {
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
                 self.told_silence = false;
-                self.panic.agent_spoke(at);
+                self.fate.agent_spoke(at);
                 self.message(at, message)
             }
             Input::Files(Ok(message)) => self.file(at, message),
@@ -379,11 +375,15 @@ impl ShellState {
             Input::Agent(Err(_)) | Input::Files(Err(_)) => vec![],
             Input::Hypervisor(event) => self.hypervisor(at, event),
             Input::Ended(end) => {
-                if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
-                    self.panic.ended_as_asked();
-                }
-                if let Some(end) = self.conclusion_of_end(end) {
-                    self.conclude(end);
+                let seen = Seen {
+                    fault: self.crash.title(),
+                    agent_gave_up: self.crash.agent_gave_up().filter(|_| !self.ready),
+                    is_explained: self.end.is_some(),
+                };
+                match self.fate.ended(end, seen) {
+                    Some(Blamed::Kernel { title }) => self.conclude(End::Crashed { title }),
+                    Some(Blamed::Infra { error }) => self.conclude(End::Infra { error }),
+                    None => {}
                 }
                 self.phase = Phase::Ended;
                 vec![]
@@ -401,52 +401,16 @@ impl ShellState {
             last_lines.push_back(line.to_owned());
         });
         if self.crash.panicked() {
-            self.panic.console_says(at);
+            self.fate.console_panics(at);
         }
         vec![]
     }
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
-        match event {
-            // Its last lines trail the title: wait for them, and for the reset.
-            HypervisorEvent::Panicked => {
-                self.panic.hypervisor_says(at);
-            }
-            HypervisorEvent::Shutdown { reason } => {
-                self.shutdown.get_or_insert(reason);
-            }
-            HypervisorEvent::Stopped if self.panic.since().is_none() => {
-                return self.fail("QEMU stopped the guest by itself: see qemu.log".into());
-            }
-            HypervisorEvent::Refused { error } => return self.fail(format!("QEMU: {error}")),
-            HypervisorEvent::Stopped | HypervisorEvent::Migrated => {}
+        match self.fate.hypervisor(at, event) {
+            Ok(()) => vec![],
+            Err(error) => self.fail(error),
         }
-        vec![]
-    }
-
-    /// What the VM's end says by itself; nothing where it only follows from what is already known.
-    fn conclusion_of_end(&self, end: VmEnd) -> Option<End> {
-        if self.panic.since().is_some() {
-            let title = self.crash.title().unwrap_or("the kernel panicked without a word on the console");
-            return Some(End::Crashed { title: title.to_owned() });
-        }
-        if let VmEnd::Failed { error } = end {
-            return Some(End::Infra { error });
-        }
-        if self.end.is_some() {
-            return None;
-        }
-        if let Some(words) = self.crash.agent_gave_up().filter(|_| !self.ready) {
-            return Some(End::Infra { error: format!("the guest agent gave up: {words}") });
-        }
-        Some(match self.shutdown.as_deref() {
-            Some(reason) if reason.starts_with("guest") => {
-                let gone = || format!("the machine went away by itself ({reason})");
-                End::Crashed { title: self.crash.title().map_or_else(gone, str::to_owned) }
-            }
-            Some(reason) => End::Infra { error: format!("QEMU was ended from outside ({reason})") },
-            None => End::Infra { error: "QEMU ended without saying why".into() },
-        })
     }
 
     fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
@@ -528,13 +492,13 @@ impl ShellState {
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
-        self.asked_to_end = true;
+        self.fate.asked_to_power_off();
         vec![Effect::Send(Request::PowerOff)]
     }
 
     /// The first conclusion stands, but for a panic: it explains whatever was seen before.
     fn conclude(&mut self, end: End) {
-        let explains = self.panic.since().is_some() && matches!(end, End::Crashed { .. });
+        let explains = self.fate.panicked_since().is_some() && matches!(end, End::Crashed { .. });
         if self.end.is_none() || (explains && self.end != Some(End::Escaped)) {
             self.end = Some(end);
         }

@@ -1,6 +1,7 @@
 //! Every way for a shell to go, without a VM.
 
 use super::*;
+use crate::vm::VmEnd;
 use protocol::wire::{GuestFacts, MAX_CHUNK};
 
 const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
