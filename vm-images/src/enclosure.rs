@@ -14,6 +14,10 @@ use crate::store::remove_tree;
 /// Where the working folder is seen from inside.
 pub const INSIDE: &str = "/mnt";
 
+/// What lets an ordinary user change the root.
+pub const ALLOW_NAMESPACES: &str = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
+    kernel.apparmor_restrict_unprivileged_userns=0)";
+
 /// How this host lets us change the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -43,8 +47,7 @@ pub enum EnclosureError {
     /// No way works.
     #[error(
         "this host lets no ordinary user change the root, which building LVM2 and mdadm needs \
-         (tried: {tried}); allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
-         kernel.apparmor_restrict_unprivileged_userns=0), or run as root, or in the container of README.md"
+         (tried: {tried}); {ALLOW_NAMESPACES}, or run as root, or in the container of README.md"
     )]
     Forbidden {
         /// What each way said.

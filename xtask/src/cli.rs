@@ -294,6 +294,28 @@ impl From<SourceOptions> for Sources {
     }
 }
 
+/// What a guest is made of, and how it runs.
+#[derive(Debug, Args)]
+pub(crate) struct GuestOptions {
+    /// Add to the kernel's command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) append: String,
+    #[command(flatten)]
+    pub(crate) sources: SourceOptions,
+    /// How guest code is executed
+    #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
+    pub(crate) accel: AccelChoice,
+    /// Boot each VM instead of restoring it from a snapshot that was saved after one boot
+    #[arg(long)]
+    pub(crate) no_snapshot: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
     #[command(flatten)]
@@ -329,23 +351,8 @@ pub(crate) struct RunOptions {
     /// Flavour that tests are run in (lvm2's word for a set of variables); may be given several times
     #[arg(long = "flavour", value_name = "NAME", env = "MD_REGRESS_FLAVOUR", value_delimiter = ',')]
     pub(crate) flavours: Vec<String>,
-    /// Add to the kernel's command line
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
-    pub(crate) append: String,
     #[command(flatten)]
-    pub(crate) sources: SourceOptions,
-    /// How guest code is executed
-    #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
-    pub(crate) accel: AccelChoice,
-    /// Boot each VM instead of restoring it from a snapshot that was saved after one boot
-    #[arg(long)]
-    pub(crate) no_snapshot: bool,
+    pub(crate) guest: GuestOptions,
     /// VMs at a time (default: as many as the processors bear)
     #[arg(short = 'j', long = "jobs", value_name = "N", env = "MD_REGRESS_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) n_vms: Option<u16>,
@@ -388,22 +395,7 @@ pub(crate) struct ShellOptions {
     #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
     suite: String,
     #[command(flatten)]
-    sources: SourceOptions,
-    /// Add to the kernel's command line
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true,
-        allow_hyphen_values = true
-    )]
-    append: String,
-    /// How guest code is executed
-    #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
-    accel: AccelChoice,
-    /// Boot the VM instead of restoring it from a snapshot
-    #[arg(long)]
-    no_snapshot: bool,
+    guest: GuestOptions,
     /// Memory of the VM (default: the suite's)
     #[arg(long = "ram", value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
     ram_mib: Option<u32>,
@@ -423,10 +415,10 @@ impl From<ShellOptions> for shell::Options {
         shell::Options {
             kernels: options.kernels,
             suite: options.suite,
-            sources: options.sources.into(),
-            append: options.append,
-            accel: options.accel,
-            snapshots: !options.no_snapshot,
+            sources: options.guest.sources.into(),
+            append: options.guest.append,
+            accel: options.guest.accel,
+            snapshots: !options.guest.no_snapshot,
             ram_mib: options.ram_mib,
             vcpus: options.vcpus,
             out: options.out,
@@ -441,15 +433,15 @@ impl From<TestOptions> for test::Options {
             kernels: options.run.kernels,
             suite: options.run.suite,
             selection: options.selection.into_selection(),
-            sources: options.run.sources.into(),
+            sources: options.run.guest.sources.into(),
             flavours: options.run.flavours,
             scripts: options.scripts,
             script_needs: options.script_needs,
-            append: options.run.append,
-            accel: options.run.accel,
+            append: options.run.guest.append,
+            accel: options.run.guest.accel,
             n_vms: options.run.n_vms.map(usize::from),
             out: options.run.out,
-            snapshots: !options.run.no_snapshot,
+            snapshots: !options.run.guest.no_snapshot,
             change: None,
         }
     }

@@ -132,7 +132,6 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
         Some(flavour) => id.with_flavour(flavour)?,
         None => id,
     };
-    let plain = run_as.plain_job(id.clone());
     // A script without a first line that says what runs it is bash's, as LVM2's are.
     let inside = format!("{INBOX}/{name}");
     let argv = if content.starts_with(b"#!") || content.starts_with(b"\x7fELF") {
@@ -140,7 +139,7 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     } else {
         ["bash", "-noprofile", "-norc", &inside].map(str::to_owned).to_vec()
     };
-    let argv = run_as.in_front(&plain.id, argv);
+    let plain = run_as.job_for(id, argv);
     let mut load_modules = plain.load_modules;
     let mut required_modules = plain.required_modules;
     let modules = needs.modules.unwrap_or_default();
@@ -148,7 +147,6 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     required_modules.extend(modules);
     let contract = Contract { own_program: true, ..plain.contract.clone() };
     Ok(Job {
-        argv,
         contract,
         load_modules,
         required_modules,

@@ -300,9 +300,9 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Everything it takes to run something of the user's as this suite's tests are run, but what to run.
-    pub(crate) fn plain_job(&self, id: TestId) -> Job {
-        self.job_of(id, &Test::default())
+    /// Everything it takes to run something of the user's as this suite's tests are run.
+    pub(crate) fn job_for(&self, id: TestId, argv: Vec<String>) -> Job {
+        self.job_of(id, &Test { argv: Some(argv), ..Test::default() })
     }
 
     /// A test that runs by default, as an example: how one is started, and what is prepared for it.
@@ -316,12 +316,6 @@ impl Suite {
     /// Memory (MiB) and processors of this suite's machine, where no test says otherwise.
     pub(crate) fn machine_size(&self) -> (u32, u32) {
         (self.machine.ram_mib, self.machine.vcpus)
-    }
-
-    /// `argv` with what a test's flavour puts in front.
-    pub(crate) fn in_front(&self, id: &TestId, argv: Vec<String>) -> Vec<String> {
-        let flavour = id.flavour().or(self.flavours.default.as_deref()).unwrap_or_default();
-        [self.flavours.prefix_of(flavour), &argv].concat()
     }
 
     /// Everything it takes to run one test.

@@ -31,9 +31,10 @@ use crate::vm::{Accel, VmSpec};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+
 /// The suite that is meant when none is named.
 pub(crate) const DEFAULT_SUITE: &str = "lvm2";
-const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// What a run is asked to do.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use reports::record::AttemptState;
 use vm_images::checkout::Sources;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
+use vm_images::store_space::bytes_of;
 
 use crate::cli::BenchCommand;
 use crate::exit::Exit;
@@ -46,7 +47,7 @@ fn setup(session: &Session) -> Result<Exit> {
         }
         outln!("{what:<58} {:>8.1}", median(&mut seconds));
     }
-    outln!("{:<58} {:>8}", "store, MB", directory_size(&store) / 1_000_000);
+    outln!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
     vm_images::store::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
@@ -187,18 +188,6 @@ fn peak_memory_mb() -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024 / 1_000_000)
-}
-
-fn directory_size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(data) if data.is_dir() => directory_size(&entry.path()),
-            // Snapshots are sparse.
-            Ok(data) => std::os::unix::fs::MetadataExt::blocks(&data) * 512,
-            Err(_) => 0,
-        })
-        .sum()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use vm_images::store_space::bytes_of;
 
 use crate::cli::CleanOptions;
 use crate::exit::{Exit, usage};
-use crate::session::{Session, workspace};
+use crate::report::default_runs;
+use crate::session::Session;
 use crate::terminal::outln;
 
 /// What the store holds, by the option that removes it.
@@ -39,7 +40,7 @@ const KINDS: [(&str, &[&str], &str); 3] = [
 ];
 
 pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
-    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    let out = options.out.clone().unwrap_or_else(default_runs);
     let chosen =
         [options.snapshots || options.all, options.images || options.all, options.downloads || options.all];
     let runs = old_runs(&out, options.keep)?;

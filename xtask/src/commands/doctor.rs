@@ -7,11 +7,14 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use vm_images::enclosure::ALLOW_NAMESPACES;
+
 use crate::cli::RunOptions;
 use crate::config::{self, Config};
 use crate::exit::Exit;
 use crate::prepare;
-use crate::session::{Session, workspace};
+use crate::report::default_runs;
+use crate::session::Session;
 use crate::terminal::outln;
 use crate::vm::accel::{KvmAnswer, choose, kvm_works};
 
@@ -187,11 +190,9 @@ fn namespaces(session: &Session) -> Finding {
         (true, true, _) => Finding::Good("as root".into()),
         (true, false, _) => Finding::Note("forbidden; plain chroot is used instead".into()),
         (false, _, true) => Finding::Good("user namespaces".into()),
-        (false, _, false) => Finding::Bad(
-            "user namespaces are forbidden: allow them (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
-             kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
-                .into(),
-        ),
+        (false, _, false) => {
+            Finding::Bad(format!("user namespaces are forbidden: {ALLOW_NAMESPACES}, or run as root"))
+        }
     }
 }
 
@@ -244,13 +245,13 @@ fn machine(session: &Session, options: &RunOptions) -> Vec<(&'static str, Findin
     let kvm = || kvm_works(&cache, &qemu.version, false, || KvmAnswer::Unclear { why: unknown.into() });
     all.push((
         "accelerator",
-        match choose(options.accel, kvm) {
+        match choose(options.guest.accel, kvm) {
             Ok(chosen) => Finding::Good(format!("{} ({})", chosen.accel, chosen.reason)),
             Err(error) if error.to_string().contains(unknown) => Finding::Note(error.to_string()),
             Err(error) => Finding::Bad(error.to_string()),
         },
     ));
-    let out = options.out.clone().unwrap_or_else(|| workspace().join("reports/out"));
+    let out = options.out.clone().unwrap_or_else(default_runs);
     all.push(("runs", writable(&out)));
     all
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use protocol::wire;
+use reports::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
 use vm_images::progress::Progress;
@@ -10,7 +11,7 @@ use crate::exit::Exit;
 use crate::report::shown_path;
 use crate::session::Session;
 use crate::shell::state::{End, Finished};
-use crate::shell::{self, Options, Ran, command_line};
+use crate::shell::{self, Options, Ran};
 
 /// What a program dies of whose output nobody reads.
 const SIGPIPE: i32 = 13;
@@ -50,7 +51,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
 fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Option<String>) {
     let what = match options.argv.as_slice() {
         [] => "the shell".to_owned(),
-        argv => format!("`{}`", command_line(argv)),
+        argv => format!("`{}`", shell_line(argv)),
     };
     match &finished.end {
         End::Exited(wire::Exit::Code(0)) => (Exit::Passed, None),

@@ -13,6 +13,16 @@ use crate::vm::{HypervisorEvent, Input, VmEnd};
 
 const SESSION: u64 = 77;
 
+/// The limits of those that play without a VM.
+pub(crate) const LIMITS: TimeLimits = TimeLimits {
+    boot_timeout: Duration::from_secs(60),
+    restore_timeout: Duration::from_secs(10),
+    silence_timeout: Duration::from_secs(30),
+    test_timeout: Duration::from_secs(100),
+    heartbeat_timeout: Duration::from_secs(20),
+    grace_period: Duration::from_secs(5),
+};
+
 /// A test of which nothing is said.
 pub(super) fn job(id: TestId) -> Job {
     Job {
@@ -46,16 +56,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
-        let seconds = Duration::from_secs;
-        let limits = TimeLimits {
-            boot_timeout: seconds(60),
-            restore_timeout: seconds(10),
-            silence_timeout: seconds(30),
-            test_timeout: seconds(100),
-            heartbeat_timeout: seconds(20),
-            grace_period: seconds(5),
-        };
-        let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, limits);
+        let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
         let mut play = Play { state, now: Duration::ZERO, sent: vec![], killed: false, events: vec![] };
         let effects = play.state.begin();
         play.carry_out(effects);

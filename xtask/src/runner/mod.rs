@@ -3,7 +3,7 @@
 
 pub(crate) mod attempt;
 #[cfg(test)]
-mod attempt_tests;
+pub(crate) mod attempt_tests;
 pub(crate) mod capped_log;
 pub(crate) mod collected;
 pub(crate) mod corruption;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use protocol::wire::Program;
+use reports::reproduce::shell_line;
 use vm_images::checkout::Sources;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
@@ -106,7 +107,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Ran> {
     note(&format!("kernel messages go to {shown}/kernel.log and console.log"));
     if interactive {
         if options.argv.is_empty() {
-            note(&format!("to run a test by hand: {}", command_line(&example.argv)));
+            note(&format!("to run a test by hand: {}", shell_line(&example.argv)));
         }
         note(&format!("{} ends the VM", keys::HOW));
     }
@@ -148,16 +149,6 @@ fn program(options: &Options, example: &Job, interactive: bool) -> Result<Progra
         load_modules: example.load_modules.clone(),
         disks: vec![],
     })
-}
-
-/// Words as they are typed in a shell.
-pub(crate) fn command_line(argv: &[String]) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
-    let quoted = argv.iter().map(|word| match word.as_str() {
-        word if !word.is_empty() && word.chars().all(is_plain) => word.to_owned(),
-        word => format!("'{}'", word.replace('\'', r"'\''")),
-    });
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// What one VM came to.
@@ -377,7 +368,7 @@ mod tests {
     fn a_command_line_can_be_typed() {
         let check = |argv: &[&str], expect: &str| {
             let argv: Vec<_> = argv.iter().map(|&word| word.to_owned()).collect();
-            assert_eq!(command_line(&argv), expect);
+            assert_eq!(shell_line(&argv), expect);
         };
         check(&["bash", "-norc", "/usr/x.sh"], "bash -norc /usr/x.sh");
         check(&["sh", "-c", "echo it's; x"], r"sh -c 'echo it'\''s; x'");

@@ -1,6 +1,7 @@
 //! Every way for a shell to go, without a VM.
 
 use super::*;
+use crate::runner::attempt_tests::LIMITS;
 use crate::vm::VmEnd;
 use protocol::wire::{GuestFacts, MAX_CHUNK};
 
@@ -15,15 +16,6 @@ struct Play {
 impl Play {
     /// Booted and open.
     fn open(terminal: Option<TerminalSize>) -> Self {
-        let seconds = Duration::from_secs;
-        let limits = TimeLimits {
-            boot_timeout: seconds(60),
-            restore_timeout: seconds(10),
-            silence_timeout: seconds(30),
-            test_timeout: seconds(100),
-            heartbeat_timeout: seconds(20),
-            grace_period: seconds(5),
-        };
         let program = Program {
             argv: vec!["bash".into()],
             cwd: "/".into(),
@@ -32,7 +24,7 @@ impl Play {
             load_modules: vec![],
             disks: vec![],
         };
-        let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, limits);
+        let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, LIMITS);
         let guest = GuestFacts {
             kernel_release: "6.12".into(),
             kernel_version: String::new(),

@@ -161,6 +161,16 @@ fn copy_of_store(session: &Session, to: &Path, kinds: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Started by a shell script that may mount: what it mounts goes with it.
+fn with_mounts(session: &Session, script: &str) -> Other {
+    let mut words = vec!["unshare", "--mount"];
+    if !rustix::process::geteuid().is_root() {
+        words.extend(["--user", "--map-root-user"]);
+    }
+    words.extend(["sh", "-c", script, "sh"]);
+    Other::new(session).wrapped(&words)
+}
+
 /// No room at each stage: making images, saving a snapshot, recording a run.
 pub(super) fn full_disk(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
@@ -169,22 +179,9 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
         fs::create_dir(&folder)?;
         Ok(folder)
     };
-    // Its own mount goes with it.
     let with_disk = |at: &Path, size: &str| {
         let script = format!("mount -t tmpfs -o size={size} none '{}' && exec \"$@\"", at.display());
-        let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
-            &["--mount"]
-        } else {
-            &["--mount", "--user", "--map-root-user"]
-        };
-        let words: Vec<_> = ["unshare"]
-            .iter()
-            .chain(namespaces)
-            .copied()
-            .chain(["sh", "-c", &script, "sh"])
-            .map(str::to_owned)
-            .collect();
-        Other::new(session).wrapped(&words.iter().map(String::as_str).collect::<Vec<_>>())
+        with_mounts(session, &script)
     };
 
     let store = folder("store")?;
@@ -214,14 +211,7 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
         full = full.display(),
         kept = kept.display()
     );
-    let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
-        &["--mount"]
-    } else {
-        &["--mount", "--user", "--map-root-user"]
-    };
-    let words: Vec<_> =
-        ["unshare"].iter().chain(namespaces).copied().chain(["sh", "-c", &script, "sh"]).collect();
-    let xtask = Other::new(session).wrapped(&words);
+    let xtask = with_mounts(session, &script);
     let ended =
         xtask.run(&out, ["test", "--suite", "canary", "must-flood", "--out", &full.to_string_lossy()])?;
     ended.expect(4, &["o space left on device"]).context("while a run is recorded")?;

@@ -17,8 +17,8 @@ use vm_images::host::die_with_parent;
 use super::killing::processes;
 use super::{Scratch, wait_until};
 use crate::session::Session;
-use crate::shell::command_line;
 use crate::test::suite_named;
+use reports::reproduce::shell_line;
 
 const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";
@@ -74,7 +74,7 @@ pub(super) fn terminal(session: &Session) -> Result<()> {
 
     // As the hint says that a test is run.
     let test = protocol::TestId::new("lvm2", "shell/000-basic.sh")?;
-    let by_hand = command_line(&suite_named("lvm2")?.job(&test)?.argv);
+    let by_hand = shell_line(&suite_named("lvm2")?.job(&test)?.argv);
     user.types(&format!("{by_hand} | tail -1; echo ended-${{PIPESTATUS[0]}}\r"))?;
     user.expect("ended-0")?;
 
