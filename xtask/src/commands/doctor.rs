@@ -8,6 +8,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use vm_images::enclosure::ALLOW_NAMESPACES;
+use vm_images::store_space::Stock;
 
 use crate::cli::RunOptions;
 use crate::config::{self, Config};
@@ -72,17 +73,19 @@ pub(crate) fn run(
         let (value, source) = setting(matches, config, id);
         outln!("  {name:<12} {value:<32} {source}");
     }
+    // Sizes take a walk through the whole store.
+    let stock = session.store.inventory();
     let mut n_bad = 0;
     outln!("\nhost");
-    for (what, finding) in host(session) {
+    for (what, finding) in host(session, &stock) {
         n_bad += show(what, &finding);
     }
     outln!("\nwhat runs guests");
-    for (what, finding) in machine(session, options) {
+    for (what, finding) in machine(session, options, &stock) {
         n_bad += show(what, &finding);
     }
     outln!("\nstore");
-    for stock in session.store.inventory() {
+    for stock in &stock {
         if !["locks", "tmp"].contains(&stock.kind.as_str()) && stock.n_items > 0 {
             outln!("  {:<12} {:>5}  {:>6} MB", stock.kind, stock.n_items, stock.bytes / 1_000_000);
         }
@@ -120,7 +123,7 @@ fn setting(matches: &ArgMatches, config: Option<&Config>, id: &str) -> (String, 
     (value, source)
 }
 
-fn host(session: &Session) -> Vec<(&'static str, Finding)> {
+fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     let mut all = Vec::new();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown");
@@ -144,7 +147,7 @@ fn host(session: &Session) -> Vec<(&'static str, Finding)> {
             Finding::Bad(format!("{machine}; a VM of the lvm2 suite takes {VM_MIB}"))
         },
     ));
-    all.push(("disk", disk(session)));
+    all.push(("disk", disk(session, stock)));
     let absent: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !is_program(program)).collect();
     all.push((
         "programs",
@@ -161,10 +164,14 @@ fn host(session: &Session) -> Vec<(&'static str, Finding)> {
     all
 }
 
-fn disk(session: &Session) -> Finding {
+fn has(stock: &[Stock], kind: &str) -> bool {
+    stock.iter().any(|stock| stock.kind == kind && stock.n_items > 0)
+}
+
+fn disk(session: &Session, stock: &[Stock]) -> Finding {
     let root = session.store.root();
     let free = rustix::fs::statvfs(root).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
-    let is_filled = session.store.inventory().iter().any(|stock| stock.kind == "guest" && stock.n_items > 0);
+    let is_filled = has(stock, "guest");
     let text = format!("{} MB free at {}", free / 1_000_000, root.display());
     if is_filled || free >= STORE_BYTES {
         Finding::Good(text)
@@ -215,9 +222,9 @@ fn mirror(session: &Session) -> Finding {
     }
 }
 
-fn machine(session: &Session, options: &RunOptions) -> Vec<(&'static str, Finding)> {
+fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     let mut all = Vec::new();
-    let has_tools = session.store.inventory().iter().any(|stock| stock.kind == "tools" && stock.n_items > 0);
+    let has_tools = has(stock, "tools");
     let qemu = match prepare::find_qemu_on_host(session) {
         Ok(Some(qemu)) => Some(qemu),
         // Only if it is there already: a doctor looks.

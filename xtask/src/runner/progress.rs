@@ -20,6 +20,8 @@ const SYNC_STANDS: u32 = 30;
 const SPINS: u32 = 12;
 /// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
 const SPIN_PERCENT: u64 = 60;
+/// Samples after which a sleep that a test's task named the end of is a long one.
+const LONG_SLEEP: u32 = 3;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
 const POLL_MS: u64 = 300;
 
@@ -129,43 +131,34 @@ impl Progress {
     }
 
     fn judge(&self) -> Option<Stuck> {
-        let sample = self.last.as_ref()?;
-        let still = |task: &&TaskSample| self.tasks.get(&task.pid).map_or(0, |seen| seen.still);
-        // A sleep whose end was named long ago is still to come.
-        let pending = sample.tasks.iter().any(|task| task.of_test && task.timed && still(&task) >= 3);
-        let blocked = |task: &&TaskSample, window: u32| task.state == 'D' && still(task) >= window;
-        let stands = |window| sample.tasks.iter().any(|task| task.of_test && blocked(&task, window));
-        let timed = sample.tasks.iter().any(|task| task.of_test && task.timed);
-        let kind = if stands(NOTHING_MOVES) && self.nobody_moves >= NOTHING_MOVES && !timed {
-            (HangKind::NoProgress, self.nobody_moves)
-        } else if stands(ONLY_POLLS)
-            && self.nothing_done >= ONLY_POLLS
-            && self.only_polls >= ONLY_POLLS
-            && !pending
-        {
-            (HangKind::NoProgress, self.nothing_done)
-        } else if let Some(spins) = sample
-            .tasks
-            .iter()
-            .filter_map(|task| self.tasks.get(&task.pid))
-            .map(|seen| seen.spinning)
-            .find(|&spins| spins >= SPINS)
-            && !pending
-        {
-            (HangKind::Livelock, spins)
-        } else if let Some(task) = sample
-            .tasks
-            .iter()
-            .find(|task| !task.of_test && is_sync(&task.comm) && blocked(task, SYNC_STANDS))
-            && self.nothing_done >= SYNC_STANDS
-            && !pending
-        {
-            (HangKind::SyncStalled, still(&task))
-        } else {
-            return None;
+        let tasks = &self.last.as_ref()?.tasks;
+        let seen = |task: &TaskSample| self.tasks.get(&task.pid);
+        let still = |task: &TaskSample| seen(task).map_or(0, |seen| seen.still);
+        let stands = |task: &TaskSample, window: u32| task.state == 'D' && still(task) >= window;
+        let test_stands = |window| tasks.iter().any(|task| task.of_test && stands(task, window));
+        let stuck = |kind, window: u32| {
+            Some(Stuck { kind, still_ms: u64::from(window) * EVERY_MS, stacks: self.stacks() })
         };
-        let (kind, window) = kind;
-        Some(Stuck { kind, still_ms: u64::from(window) * EVERY_MS, stacks: self.stacks() })
+        let mut timed = tasks.iter().filter(|task| task.of_test && task.timed);
+        if timed.clone().next().is_none() && self.nobody_moves >= NOTHING_MOVES && test_stands(NOTHING_MOVES)
+        {
+            return stuck(HangKind::NoProgress, self.nobody_moves);
+        }
+        // A sleep whose end was named long ago is still to come.
+        if timed.any(|task| still(task) >= LONG_SLEEP) {
+            return None;
+        }
+        if self.nothing_done >= ONLY_POLLS && self.only_polls >= ONLY_POLLS && test_stands(ONLY_POLLS) {
+            return stuck(HangKind::NoProgress, self.nothing_done);
+        }
+        let spins = tasks.iter().filter_map(seen).map(|seen| seen.spinning).find(|&spins| spins >= SPINS);
+        if let Some(spins) = spins {
+            return stuck(HangKind::Livelock, spins);
+        }
+        let is_stalled =
+            |task: &&TaskSample| !task.of_test && is_sync(&task.comm) && stands(task, SYNC_STANDS);
+        let stalled = tasks.iter().find(is_stalled).filter(|_| self.nothing_done >= SYNC_STANDS);
+        stuck(HangKind::SyncStalled, still(stalled?))
     }
 
     /// Where the tasks stand, by the newest sample: the test's that are blocked first, then the sync threads,
@@ -198,7 +191,7 @@ impl Progress {
 }
 
 fn is_sync(comm: &str) -> bool {
-    ["_resync", "_reshape", "_recover", "_recovery"].iter().any(|name| comm.contains(name))
+    ["_resync", "_reshape", "_recover"].iter().any(|name| comm.contains(name))
 }
 
 fn is_storage(frame: &str) -> bool {
