@@ -1,5 +1,6 @@
 //! `cargo xtask`: parse, call, exit code.
 
+mod beginning;
 mod cli;
 mod commands;
 mod config;
@@ -7,6 +8,7 @@ mod console;
 mod exit;
 #[cfg(test)]
 mod fuzz;
+mod plan;
 mod prepare;
 mod report;
 mod runner;

@@ -22,7 +22,9 @@ use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
+use crate::beginning::create_folder;
 use crate::exit::usage;
+use crate::plan::limits;
 use crate::prepare;
 use crate::report::{default_runs, shown_path};
 use crate::runner::attempt::TimeLimits;
@@ -32,7 +34,7 @@ use crate::runner::drive::FILES_CAP;
 use crate::runner::drive::{INPUTS_MAX, LOG_CAP, TICK, opening};
 use crate::session::Session;
 use crate::suite::Job;
-use crate::test::{self, count, create_folder, limits};
+use crate::test::{self, count};
 use crate::vm::accel::AccelChoice;
 use crate::vm::snapshot::{SnapshotError, Snapshots};
 use crate::vm::{Hypervisor, Vm, VmEnd, VmSpec};

@@ -1,0 +1,124 @@
+//! How a run begins: its folder, and the first events, which say what it consists of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use protocol::Event;
+use protocol::event::{Blame, Checkout};
+
+use crate::prepare::{self, Prepared};
+use crate::runner::Planned;
+use crate::runner::event_log::EventLog;
+use crate::select::LeftOut;
+
+/// Everything that is known before the first VM starts.
+pub(crate) fn record_beginning(
+    events: &EventLog,
+    run_dir: &Path,
+    prepared: &Prepared,
+    plan: &[Planned],
+    left_out: &[LeftOut],
+) -> std::io::Result<()> {
+    let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    events.append(Event::RunStarted {
+        format: protocol::event::FORMAT,
+        run,
+        started_at: rfc3339_now(),
+        harness: prepare::harness_version(),
+        command: ["cargo".to_owned(), "xtask".to_owned()]
+            .into_iter()
+            .chain(std::env::args().skip(1))
+            .collect(),
+        host: prepare::host_facts(),
+    })?;
+    let accel = prepared.chosen.accel;
+    events.append(Event::MachineChosen {
+        accel: accel.to_string(),
+        reason: prepared.chosen.reason.clone(),
+        qemu: prepared.qemu.version.clone(),
+        cpu: accel.cpu().to_owned(),
+        time_scale_percent: accel.time_scale_percent(),
+    })?;
+    for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
+        let kernel = &kernel.kernel;
+        events.append(Event::KernelReady {
+            kernel_idx,
+            spec: kernel.spec.clone(),
+            exact_spec: format!("deb:{}", kernel.release),
+            release: kernel.release.clone(),
+            package_version: Some(kernel.version.clone()),
+            digest: kernel.artifact.digest.to_string(),
+        })?;
+    }
+    events.append(Event::ImageReady {
+        digest: prepared.guest.digest.to_string(),
+        versions: prepared.versions.clone(),
+        checkouts: prepared.checkouts.iter().map(checkout_facts).collect(),
+    })?;
+    for change in &prepared.replaced {
+        let text = format!("not as pinned in artifacts.lock: {change}");
+        events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
+    }
+    events
+        .append(Event::Planned { attempts: plan.iter().map(|planned| planned.attempt.clone()).collect() })?;
+    for (kernel_idx, _) in (0u32..).zip(&prepared.kernels) {
+        for (test, reason) in left_out {
+            let (test, reason) = (test.clone(), reason.clone());
+            events.append(Event::NotPlanned { test, kernel_idx, reason })?;
+        }
+    }
+    Ok(())
+}
+
+fn checkout_facts(checkout: &vm_images::checkout::Checkout) -> (String, Checkout) {
+    let facts = Checkout {
+        dir: checkout.dir.to_string_lossy().into_owned(),
+        commit: checkout.commit.clone(),
+        digest: checkout.digest.to_string(),
+    };
+    (checkout.project.name().to_owned(), facts)
+}
+
+/// Makes the folder of a new run, named by the time.
+pub(crate) fn create_run(out: &Path) -> Result<PathBuf> {
+    let dir = create_folder(out, "")?;
+    link_latest(out, &dir);
+    Ok(dir)
+}
+
+/// Makes a folder in `out`, named by the time, after `prefix`.
+pub(crate) fn create_folder(out: &Path, prefix: &str) -> Result<PathBuf> {
+    fs::create_dir_all(out).with_context(|| format!("failed to create output folder `{}`", out.display()))?;
+    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]-[minute]-[second]Z");
+    let time = time::OffsetDateTime::now_utc().format(format).context("failed to write the time")?;
+    let name = format!("{prefix}{time}");
+    for n in 1..1000 {
+        let dir = out.join(if n == 1 { name.clone() } else { format!("{name}-{n}") });
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to create `{}`", dir.display()));
+            }
+        }
+    }
+    bail!("no free name for `{name}` in `{}`", out.display())
+}
+
+/// Points `latest` at the newest run. Only a convenience: a failure is not worth a word.
+fn link_latest(out: &Path, run_dir: &Path) {
+    let new = out.join(format!(".latest-{}", std::process::id()));
+    if let Some(name) = run_dir.file_name()
+        && std::os::unix::fs::symlink(name, &new).is_ok()
+        && fs::rename(&new, out.join("latest")).is_err()
+    {
+        let _ = fs::remove_file(&new);
+    }
+}
+
+fn rfc3339_now() -> String {
+    let format = &time::format_description::well_known::Rfc3339;
+    let now = time::OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()
+}

@@ -1,0 +1,190 @@
+//! What a run consists of: which tests the options mean, on which kernels, with which machine and limits.
+//!
+//! Deliberately not here: in which order, and how many at a time ([`crate::runner`]).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use protocol::TestId;
+use protocol::event::PlannedAttempt;
+use vm_images::modules::config_of;
+
+use crate::exit::usage;
+use crate::prepare::{BootKernel, Prepared};
+use crate::runner::Planned;
+use crate::runner::attempt::TimeLimits;
+use crate::script;
+use crate::select::{LeftOut, check_flavour, in_flavours, select};
+use crate::suite::{Job, Suite};
+use crate::test::{DEFAULT_SUITE, Options, suite_named};
+use crate::vm::{Accel, VmSpec};
+
+/// Time limits that no suite names, at the speed of KVM.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// A test that is to be run.
+pub(crate) struct ChosenJob {
+    pub(crate) job: Job,
+    /// Words of a command line that try it again.
+    pub(crate) again: Vec<String>,
+}
+
+/// What the options mean.
+pub(crate) struct Chosen {
+    pub(crate) jobs: Vec<ChosenJob>,
+    /// Selected, and not run: not in that flavour, or not there at all.
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+impl Chosen {
+    /// The same without a suite's tests that the guest does not have: not run, rather than failed.
+    pub(crate) fn without(mut self, gone: &BTreeSet<String>, suite: &str, version: &str) -> Self {
+        let is_gone = |job: &Job| job.id.suite() == suite && gone.contains(job.id.name());
+        let (gone, jobs): (Vec<_>, Vec<_>) = self.jobs.into_iter().partition(|chosen| is_gone(&chosen.job));
+        let reason = format!("{suite} {version} has no such test");
+        self.left_out.extend(gone.into_iter().map(|chosen| (chosen.job.id, reason.clone())));
+        Chosen { jobs, left_out: self.left_out }
+    }
+}
+
+/// The tests that are selected, and the user's own.
+pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
+    let mut common = Vec::new();
+    if !options.append.is_empty() {
+        common.extend(["--append".to_owned(), options.append.clone()]);
+    }
+    let mut jobs = Vec::new();
+    if !options.scripts.is_empty() {
+        let needs = options.script_needs.as_deref().map(str::parse).transpose()?;
+        let run_as = suite_named(script::RUN_AS)?;
+        let flavours = match options.flavours.as_slice() {
+            [] => vec![None],
+            all => all.iter().map(|flavour| Some(flavour.as_str())).collect(),
+        };
+        for path in &options.scripts {
+            for flavour in &flavours {
+                let mut again =
+                    [common.clone(), script::again(path, options.script_needs.as_deref())].concat();
+                if let Some(flavour) = flavour {
+                    check_flavour(&run_as, flavour)?;
+                    again.extend(["--flavour".to_owned(), (*flavour).to_owned()]);
+                }
+                let job = script::job(path, needs.as_ref(), &run_as, *flavour)?;
+                if jobs.iter().any(|other: &ChosenJob| other.job.id == job.id) {
+                    bail!("two scripts have the name `{}`; give one another name", job.id.name());
+                }
+                jobs.push(ChosenJob { job, again });
+            }
+        }
+        if options.selection.is_empty() {
+            return Ok(Chosen { jobs, left_out: vec![] });
+        }
+    }
+    let tests = select(suite, &options.selection)?;
+    let (tests, left_out) = in_flavours(suite, tests, &options.flavours)?;
+    for test in tests {
+        let mut again = common.clone();
+        if suite.name != DEFAULT_SUITE {
+            again.extend(["--suite".to_owned(), suite.name.clone()]);
+        }
+        again.push(test.to_string());
+        jobs.push(ChosenJob { job: suite.job(&test)?, again });
+    }
+    Ok(Chosen { jobs, left_out })
+}
+
+/// A module that a test wants and its kernel lacks.
+pub(crate) struct Lacking {
+    pub(crate) kernel_idx: u32,
+    pub(crate) test: TestId,
+    pub(crate) text: String,
+}
+
+/// Refuses a kernel that lacks a module which is required; gives what only makes a test skip or test less.
+pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<Vec<Lacking>> {
+    let named = |modules: &[&str]| {
+        let all: Vec<_> = modules.iter().map(|module| format!("{module} ({})", config_of(module))).collect();
+        all.join(", ")
+    };
+    let mut lacking = Vec::new();
+    for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
+        for ChosenJob { job, .. } in jobs {
+            let required = kernel.lacks(&job.required_modules)?;
+            if !required.is_empty() {
+                return Err(usage(anyhow::anyhow!(
+                    "kernel `{}` ({}) lacks {}, which {} needs; choose another kernel, or build it in",
+                    kernel.spec,
+                    kernel.release,
+                    named(&required),
+                    job.id,
+                )));
+            }
+            let wanted = kernel.lacks(&job.wanted_modules)?;
+            if !wanted.is_empty() {
+                let text = format!("the kernel lacks {}: it skips or tests less", named(&wanted));
+                lacking.push(Lacking { kernel_idx, test: job.id.clone(), text });
+            }
+        }
+    }
+    Ok(lacking)
+}
+
+/// Every test on every kernel, kernel by kernel.
+pub(crate) fn plan(prepared: &Prepared, jobs: &[ChosenJob], append: &str) -> Result<Vec<Planned>> {
+    let accel = prepared.chosen.accel;
+    let mut plan = Vec::new();
+    for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
+        for ChosenJob { job, again } in jobs {
+            let release = &kernel.kernel.release;
+            let name = match prepared.kernels.len() {
+                1 => job.id.to_string(),
+                _ => format!("{} on {release}", job.id),
+            };
+            let attempt = PlannedAttempt {
+                attempt: u32::try_from(plan.len()).context("too many attempts")? + 1,
+                test: job.id.clone(),
+                kernel_idx,
+                dir: dir_of(prepared, kernel_idx, &job.id),
+                again: again.clone(),
+            };
+            plan.push(Planned {
+                attempt,
+                vm: VmSpec {
+                    append: append.to_owned(),
+                    ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
+                },
+                limits: limits(accel, job),
+                job: job.clone(),
+                name,
+            });
+        }
+    }
+    Ok(plan)
+}
+
+/// A folder for each kernel and test; kernels of one release are told apart by their number.
+fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
+    let releases = || prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str());
+    let release = releases().nth(kernel_idx as usize).unwrap_or_default();
+    if releases().filter(|other| *other == release).count() > 1 {
+        format!("{release}-{kernel_idx}/{}", test.slug())
+    } else {
+        format!("{release}/{}", test.slug())
+    }
+}
+
+/// The suite's limits, and those that no suite names.
+pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
+    TimeLimits {
+        boot_timeout: accel.scale(BOOT_TIMEOUT),
+        restore_timeout: accel.scale(RESTORE_TIMEOUT),
+        silence_timeout: accel.scale(job.silence_timeout),
+        test_timeout: accel.scale(job.test_timeout),
+        heartbeat_timeout: accel.scale(HEARTBEAT_TIMEOUT),
+        grace_period: accel.scale(GRACE_PERIOD),
+    }
+}
