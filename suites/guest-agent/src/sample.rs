@@ -54,7 +54,7 @@ fn sample(members: &str, threads: &[u32]) -> Sample {
         task.frames = stack(task.pid);
     }
     let mdstat = fs::read_to_string("/proc/mdstat").unwrap_or_default();
-    Sample { uptime_ms: guest::uptime_ms(), tasks, io_done: io_done(), mdstat: hash(&mdstat) }
+    Sample { uptime_ms: guest::uptime_ms(), tasks, io_done: io_done(), mdstat: hash_of_what_moves(&mdstat) }
 }
 
 /// A process's threads; it is one of them.
@@ -154,9 +154,12 @@ fn io_done() -> u64 {
         .fold(0, u64::wrapping_add)
 }
 
-fn hash(text: &str) -> u64 {
+/// Hash of `/proc/mdstat` without what changes as time goes by: `finish=` and `speed=` are derived from the
+/// clock (md.c, `status_resync`), and go on changing while a resync stands still.
+fn hash_of_what_moves(mdstat: &str) -> u64 {
+    let derived = |word: &str| word.starts_with("finish=") || word.starts_with("speed=");
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    mdstat.split_whitespace().filter(|word| !derived(word)).for_each(|word| word.hash(&mut hasher));
     hasher.finish()
 }
 
@@ -190,6 +193,15 @@ mod tests {
         let stat = "77 (a) b (c) D 1 77 77 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 100";
         assert_eq!(parse_stat(stat), Some(("a) b (c".to_owned(), 'D', 60)));
         assert_eq!(parse_stat("77 (x"), None);
+    }
+
+    #[test]
+    fn a_resync_that_stands_is_seen_to_stand() {
+        let mdstat = |progress: &str| format!("md0 : active raid1 dm-1[1] dm-0[0]\n      {progress}\n");
+        let hash = |progress| hash_of_what_moves(&mdstat(progress));
+        let now = hash("[>...]  resync =  1.8% (5632/306176) finish=1.7min speed=2816K/sec");
+        assert_eq!(hash("[>...]  resync =  1.8% (5632/306176) finish=9.2min speed=543K/sec"), now);
+        assert_ne!(hash("[>...]  resync =  1.8% (5696/306176) finish=1.7min speed=2816K/sec"), now);
     }
 
     #[test]
