@@ -17,16 +17,32 @@ use crate::record::{
 impl RunRecord {
     /// Folds the events of a run, as far as they go.
     pub fn from_events(records: impl IntoIterator<Item = Record>) -> RunRecord {
-        let mut fold = Fold::default();
-        for Record { at_ms, event } in records {
-            fold.record.elapsed_ms = fold.record.elapsed_ms.max(at_ms);
-            fold.apply(event);
+        let mut live = LiveRecord::default();
+        for record in records {
+            live.add(record);
         }
-        fold.finish()
+        live.0.finish()
     }
 }
 
-#[derive(Default)]
+/// The record of a run that is still going on.
+#[derive(Debug, Default)]
+pub struct LiveRecord(Fold);
+
+impl LiveRecord {
+    /// Takes the next event.
+    pub fn add(&mut self, Record { at_ms, event }: Record) {
+        self.0.record.elapsed_ms = self.0.record.elapsed_ms.max(at_ms);
+        self.0.apply(event);
+    }
+
+    /// What is known so far.
+    pub fn record(&self) -> &RunRecord {
+        &self.0.record
+    }
+}
+
+#[derive(Debug, Default)]
 struct Fold {
     record: RunRecord,
     started: bool,

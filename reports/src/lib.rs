@@ -11,7 +11,8 @@
 //! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
 //!   person in a browser, a CI server, and a script;
 //! - [`write`](mod@write) puts the files beside the events;
-//! - [`recheck`] says what changed when a run is judged again.
+//! - [`recheck`] says what changed when a run is judged again;
+//! - [`history`] keeps what many runs came to, a line an attempt.
 //!
 //! Only [`events::read_events`] and [`write::write_all`] touch files. Nothing here reads a clock,
 //! starts a process or knows QEMU, so a finished run can be judged again anywhere.
@@ -23,6 +24,7 @@ pub mod events;
 pub mod expectations;
 mod findings;
 mod fold;
+pub mod history;
 pub mod junit;
 pub mod kernel_version;
 pub mod known_issues;
@@ -43,8 +45,9 @@ pub mod write;
 
 pub use events::read_events;
 pub use expectations::Expectations;
+pub use fold::LiveRecord;
 pub use known_issues::KnownIssues;
 pub use record::RunRecord;
 pub use result::RunResult;
-pub use verdict::{Judged, Verdict, judge};
+pub use verdict::{Judged, Verdict, judge, judge_one};
 pub use write::write_all;

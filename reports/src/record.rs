@@ -46,7 +46,7 @@ pub struct RunFacts {
     pub harness: String,
     /// The command line as given.
     pub command: Vec<String>,
-    /// The host: `kernel`, `cpus`, `memory`.
+    /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
     pub host: BTreeMap<String, String>,
 }
 

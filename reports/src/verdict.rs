@@ -201,33 +201,8 @@ pub fn judge(
     expectations: &BTreeMap<String, Expectations>,
     known_issues: &KnownIssues,
 ) -> Vec<Judged> {
-    let attempts = record.attempts.iter().map(|attempt| {
-        let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
-        let about: Vec<&Expectation> = expectations
-            .get(attempt.test.suite())
-            .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
-        // What the test causes on purpose says nothing.
-        let allowed = |title: &str| {
-            expectations
-                .get(attempt.test.suite())
-                .is_some_and(|suite| suite.allowing(&attempt.test, release, title).is_some())
-        };
-        let (verdict, detail, expectation) = judge_attempt(attempt, &about, &allowed, record.end);
-        let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
-        let Recognised { signature, known_issues, not_struck } =
-            recognise(attempt, version.as_ref(), known_issues);
-        Judged {
-            attempt: Some(attempt.number),
-            test: attempt.test.clone(),
-            kernel_idx: attempt.kernel_idx,
-            verdict,
-            detail,
-            expectation,
-            signature,
-            known_issues,
-            not_struck,
-        }
-    });
+    let attempts =
+        record.attempts.iter().map(|attempt| judge_one(record, attempt, expectations, known_issues));
     let not_planned = record.not_planned.iter().map(|test| Judged {
         attempt: None,
         test: test.test.clone(),
@@ -240,6 +215,40 @@ pub fn judge(
         not_struck: Vec::new(),
     });
     attempts.chain(not_planned).collect()
+}
+
+/// Judges one attempt of `record`, as far as it has come.
+pub fn judge_one(
+    record: &RunRecord,
+    attempt: &Attempt,
+    expectations: &BTreeMap<String, Expectations>,
+    known_issues: &KnownIssues,
+) -> Judged {
+    let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
+    let about: Vec<&Expectation> = expectations
+        .get(attempt.test.suite())
+        .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
+    // What the test causes on purpose says nothing.
+    let allowed = |title: &str| {
+        expectations
+            .get(attempt.test.suite())
+            .is_some_and(|suite| suite.allowing(&attempt.test, release, title).is_some())
+    };
+    let (verdict, detail, expectation) = judge_attempt(attempt, &about, &allowed, record.end);
+    let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
+    let Recognised { signature, known_issues, not_struck } =
+        recognise(attempt, version.as_ref(), known_issues);
+    Judged {
+        attempt: Some(attempt.number),
+        test: attempt.test.clone(),
+        kernel_idx: attempt.kernel_idx,
+        verdict,
+        detail,
+        expectation,
+        signature,
+        known_issues,
+        not_struck,
+    }
 }
 
 /// What is known of what was seen.

@@ -18,8 +18,11 @@ pub(crate) fn record_beginning(
     run_dir: &Path,
     prepared: &Prepared,
     plan: &[Planned],
+    n_vms: usize,
     left_out: &[LeftOut],
 ) -> std::io::Result<()> {
+    let mut host = prepare::host_facts();
+    host.insert("vms".to_owned(), n_vms.to_string());
     let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     events.append(Event::RunStarted {
         format: protocol::event::FORMAT,
@@ -30,7 +33,7 @@ pub(crate) fn record_beginning(
             .into_iter()
             .chain(std::env::args().skip(1))
             .collect(),
-        host: prepare::host_facts(),
+        host,
     })?;
     let accel = prepared.chosen.accel;
     events.append(Event::MachineChosen {
@@ -117,7 +120,8 @@ fn link_latest(out: &Path, run_dir: &Path) {
     }
 }
 
-fn rfc3339_now() -> String {
+/// Wall clock, to the second.
+pub(crate) fn rfc3339_now() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let now = time::OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()

@@ -8,6 +8,7 @@ use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::store::STORE_VARIABLE;
 
+use crate::history;
 use crate::select::Selection;
 use crate::shell;
 use crate::test;
@@ -359,6 +360,12 @@ pub(crate) struct RunOptions {
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) out: Option<PathBuf>,
+    /// File that every attempt is appended to, and that tells how long tests take (default: reports/history.jsonl)
+    #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
+    pub(crate) history: Option<PathBuf>,
+    /// Neither read nor keep a history
+    #[arg(long)]
+    pub(crate) no_history: bool,
 }
 
 const SHELL_HELP: &str = "\
@@ -441,6 +448,8 @@ impl From<TestOptions> for test::Options {
             accel: options.run.guest.accel,
             n_vms: options.run.n_vms.map(usize::from),
             out: options.run.out,
+            history: (!options.run.no_history)
+                .then(|| options.run.history.unwrap_or_else(history::default_file)),
             snapshots: !options.run.guest.no_snapshot,
             change: None,
         }

@@ -46,7 +46,7 @@ enum Kind {
     Texts,
 }
 
-const KEYS: [Key; 12] = [
+const KEYS: [Key; 13] = [
     Key { name: "mirror", id: "mirror", kind: Kind::Text },
     Key { name: "store", id: "store", kind: Kind::Path },
     Key { name: "qemu", id: "qemu", kind: Kind::Program },
@@ -57,6 +57,7 @@ const KEYS: [Key; 12] = [
     Key { name: "accel", id: "accel", kind: Kind::Accel },
     Key { name: "jobs", id: "n_vms", kind: Kind::Count },
     Key { name: "out", id: "out", kind: Kind::Path },
+    Key { name: "history", id: "history", kind: Kind::Path },
     Key { name: "lvm2-src", id: "lvm2_src", kind: Kind::Path },
     Key { name: "mdadm-src", id: "mdadm_src", kind: Kind::Path },
 ];

@@ -8,6 +8,7 @@ mod console;
 mod exit;
 #[cfg(test)]
 mod fuzz;
+mod history;
 mod plan;
 mod prepare;
 mod report;

@@ -8,12 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use protocol::TestId;
 use protocol::event::PlannedAttempt;
+use reports::history::Durations;
 use vm_images::modules::config_of;
 
 use crate::exit::usage;
-use crate::prepare::{BootKernel, Prepared};
+use crate::prepare::{self, BootKernel, Prepared};
 use crate::runner::Planned;
 use crate::runner::attempt::TimeLimits;
+use crate::runner::schedule::{Budget, Item, Length};
 use crate::script;
 use crate::select::{LeftOut, check_flavour, in_flavours, select};
 use crate::suite::{Job, Suite};
@@ -134,12 +136,18 @@ pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<V
 }
 
 /// Every test on every kernel, kernel by kernel.
-pub(crate) fn plan(prepared: &Prepared, jobs: &[ChosenJob], append: &str) -> Result<Vec<Planned>> {
+pub(crate) fn plan(
+    prepared: &Prepared,
+    jobs: &[ChosenJob],
+    append: &str,
+    durations: &Durations,
+) -> Result<Vec<Planned>> {
     let accel = prepared.chosen.accel;
     let mut plan = Vec::new();
     for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
         for ChosenJob { job, again } in jobs {
             let release = &kernel.kernel.release;
+            let limits = limits(accel, job);
             let name = match prepared.kernels.len() {
                 1 => job.id.to_string(),
                 _ => format!("{} on {release}", job.id),
@@ -157,13 +165,47 @@ pub(crate) fn plan(prepared: &Prepared, jobs: &[ChosenJob], append: &str) -> Res
                     append: append.to_owned(),
                     ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
                 },
-                limits: limits(accel, job),
+                length: length(durations, &job.id, release, limits.test_timeout),
+                limits,
                 job: job.clone(),
                 name,
             });
         }
     }
     Ok(plan)
+}
+
+/// As it was timed; else its limit.
+fn length(durations: &Durations, test: &TestId, release: &str, limit: Duration) -> Length {
+    let limit = || u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    durations.of(test, release).map_or_else(|| Length::AtMost(limit()), Length::Timed)
+}
+
+/// VMs' processors for one of the host's, under emulation.
+const VCPUS_PER_CPU_TCG: u32 = 1;
+/// The same with KVM.
+const VCPUS_PER_CPU_KVM: u32 = 1;
+/// Of the memory that is available, so much is left alone, MiB.
+const MEMORY_SPARED_MIB: u64 = 512;
+
+/// What a run may use at a time: what the user said, else what processors and memory bear.
+pub(crate) fn budget(n_vms: Option<usize>, accel: Accel, plan: &[Planned]) -> Budget {
+    if let Some(n_vms) = n_vms {
+        return Budget { n_vms, vcpus: None, memory_mib: None };
+    }
+    let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let per_cpu = match accel {
+        Accel::Tcg => VCPUS_PER_CPU_TCG,
+        Accel::Kvm => VCPUS_PER_CPU_KVM,
+    };
+    let vcpus = u32::try_from(n_cpus).unwrap_or(u32::MAX).saturating_mul(per_cpu);
+    let smallest =
+        |of: fn(&Item) -> u64| plan.iter().map(|planned| of(&planned.item())).min().unwrap_or(1).max(1);
+    let memory_mib = prepare::memory_available_mib().map(|mib| mib.saturating_sub(MEMORY_SPARED_MIB));
+    let by_cpus = u64::from(vcpus) / smallest(|item| u64::from(item.vcpus));
+    let by_memory = memory_mib.map_or(u64::MAX, |mib| mib / smallest(|item| item.memory_mib));
+    let n_vms = usize::try_from(by_cpus.min(by_memory).max(1)).unwrap_or(usize::MAX);
+    Budget { n_vms, vcpus: Some(vcpus), memory_mib }
 }
 
 /// A folder for each kernel and test; kernels of one release are told apart by their number.

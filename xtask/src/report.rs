@@ -22,6 +22,14 @@ pub(crate) struct Ran {
     pub(crate) judged: Vec<Judged>,
 }
 
+/// What runs are judged by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// By suite; of one without an entry, every test is expected to pass.
+    pub(crate) expectations: BTreeMap<String, Expectations>,
+    pub(crate) known_issues: KnownIssues,
+}
+
 /// Where runs are written to, and looked for, unless the user names another folder.
 pub(crate) fn default_runs() -> PathBuf {
     workspace().join("reports/out")
@@ -53,14 +61,9 @@ pub(crate) fn known_issues() -> Result<KnownIssues> {
 }
 
 impl Ran {
-    /// Judges a record by expectations, which are by suite, and known issues.
-    pub(crate) fn judge(
-        dir: PathBuf,
-        record: RunRecord,
-        expectations: &BTreeMap<String, Expectations>,
-        known_issues: &KnownIssues,
-    ) -> Self {
-        let judged = reports::judge(&record, expectations, known_issues);
+    /// Judges a record by what is known.
+    pub(crate) fn judge(dir: PathBuf, record: RunRecord, known: &Known) -> Self {
+        let judged = reports::judge(&record, &known.expectations, &known.known_issues);
         Ran { dir, record, judged }
     }
 

@@ -8,20 +8,23 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
+use reports::history::Durations;
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
 use crate::beginning::{create_run, record_beginning};
 use crate::exit::usage;
-use crate::plan::{Chosen, Lacking, check_modules, choose_jobs, plan};
+use crate::history::{self, Keeper};
+use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, plan};
 use crate::prepare::{self, Prepared};
-use crate::report::{self, Ran};
+use crate::report::{self, Known, Ran};
 use crate::runner::event_log::{EventLog, FAILED};
-use crate::runner::{self, Planned, RunContext};
+use crate::runner::{self, RunContext};
 use crate::select::Selection;
 use crate::session::{Session, workspace};
 use crate::suite::{Job, Suite};
+use crate::vm::Accel;
 use crate::vm::accel::AccelChoice;
 use crate::vm::snapshot::Snapshots;
 
@@ -48,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) n_vms: Option<usize>,
     /// Folder of the runs; by default `reports/out`.
     pub(crate) out: Option<PathBuf>,
+    /// The history that durations are read from, and attempts appended to; none at all without.
+    pub(crate) history: Option<PathBuf>,
     /// Restore VMs from snapshots rather than boot each.
     pub(crate) snapshots: bool,
     /// Changes each test before it is planned: benchmarks run some in a plainer way.
@@ -58,8 +63,10 @@ pub(crate) struct Options {
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
     let mut suite = suite_named(&options.suite)?;
-    let expectations = BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]);
-    let known_issues = report::known_issues()?;
+    let known = Known {
+        expectations: BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]),
+        known_issues: report::known_issues()?,
+    };
     // A mistyped name is told before anything is prepared, unless only a checkout knows what there is.
     if !options.sources.has(&suite.name) {
         let Chosen { jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
@@ -88,15 +95,18 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         }
     }
     let lacking = check_modules(&prepared, &jobs)?;
-    let plan = plan(&prepared, &jobs, &options.append)?;
-    let n_vms = options.n_vms.unwrap_or_else(|| default_n_vms(&plan)).clamp(1, plan.len().max(1));
+    let accel = prepared.chosen.accel;
+    let durations = durations(session, options, accel)?;
+    let plan = plan(&prepared, &jobs, &options.append, &durations)?;
+    let budget = budget(options.n_vms, accel, &plan);
+    let n_vms = budget.n_vms.clamp(1, plan.len().max(1));
     announce(session, &prepared, plan.len(), n_vms, started);
 
     let out = options.out.clone().unwrap_or_else(report::default_runs);
     let dir = create_run(&out)?;
     let events = EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
-    record_beginning(&events, &dir, &prepared, &plan, &left_out).context(FAILED)?;
+    record_beginning(&events, &dir, &prepared, &plan, n_vms, &left_out).context(FAILED)?;
     for Lacking { kernel_idx, test, text } in lacking {
         let planned = plan
             .iter()
@@ -114,6 +124,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let cancel = session.host.cancel();
     let snapshots =
         options.snapshots.then(|| Snapshots::new(&prepared.qemu, &session.store, &*session.terminal, cancel));
+    let keeper = Keeper::new(options.history.as_deref(), &known, &events, &session.terminal);
     let context = RunContext {
         hypervisor: &prepared.qemu,
         snapshots: snapshots.as_ref(),
@@ -122,12 +133,13 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         events: &events,
         terminal: &session.terminal,
         cancel,
+        after: &|attempt| keeper.take(attempt),
     };
-    runner::run(context, plan, n_vms)?;
+    runner::run(context, plan, budget)?;
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
     let record = report::read_record(&dir)?;
-    let ran = Ran::judge(dir, record, &expectations, &known_issues);
+    let ran = Ran::judge(dir, record, &known);
     ran.write(&ran.dir)?;
     Ok(Some(ran))
 }
@@ -146,6 +158,17 @@ fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: us
         releases.join(", "),
         started.elapsed().as_secs_f32(),
     ));
+}
+
+/// How long tests take, as far as it is known.
+fn durations(session: &Session, options: &Options, accel: Accel) -> Result<Durations> {
+    let Some(file) = &options.history else { return Ok(Durations::default()) };
+    let history = history::read(file)?;
+    if history.n_passed_over > 0 {
+        let (n, file) = (count(history.n_passed_over, "line"), file.display());
+        session.terminal.note(&format!("{n} of `{file}` cannot be read and was passed over"));
+    }
+    Ok(history.durations(&accel.to_string()))
 }
 
 /// The suite of that name, in `suites/`.
@@ -181,22 +204,6 @@ fn version_mismatch(suite: &Suite, prepared: &Prepared) -> Option<String> {
     (upstream != written_for).then(|| {
         format!("suites/{}/suite.toml was written for {written_for}, the guest has {version}", suite.name)
     })
-}
-
-/// What QEMU takes beside the guest's memory, MiB: translated code, and itself.
-const QEMU_OVERHEAD_MIB: u64 = 400;
-
-/// As many VMs as there are processors and memory for.
-fn default_n_vms(plan: &[Planned]) -> usize {
-    let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let vcpus = plan.iter().map(|planned| planned.vm.vcpus).max().unwrap_or(1).max(1);
-    let ram_mib = plan.iter().map(|planned| planned.vm.ram_mib).max().unwrap_or(1);
-    let by_cpus = n_cpus / usize::try_from(vcpus).unwrap_or(1);
-    let by_memory = match prepare::memory_available_mib() {
-        Some(available) => available / (u64::from(ram_mib) + QEMU_OVERHEAD_MIB),
-        None => u64::MAX,
-    };
-    by_cpus.min(usize::try_from(by_memory).unwrap_or(usize::MAX)).max(1)
 }
 
 /// `1 vCPU`, `2 vCPUs`.

@@ -41,7 +41,7 @@ pub enum Event {
         harness: String,
         /// The command line as given, for the reports.
         command: Vec<String>,
-        /// The host: `kernel`, `cpus`, `memory`.
+        /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
         host: BTreeMap<String, String>,
     },
     /// What every VM of the run has in common was chosen.

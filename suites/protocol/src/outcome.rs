@@ -74,6 +74,22 @@ pub enum HangKind {
 }
 
 impl Outcome {
+    /// Its name in files, `kernel-crash`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Pass => "pass",
+            Outcome::Fail { .. } => "fail",
+            Outcome::Skip { .. } => "skip",
+            Outcome::Warn { .. } => "warn",
+            Outcome::Timeout { .. } => "timeout",
+            Outcome::Hang { .. } => "hang",
+            Outcome::KernelCrash { .. } => "kernel-crash",
+            Outcome::DataCorruption { .. } => "data-corruption",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Infra { .. } => "infra",
+        }
+    }
+
     /// One short line for people, without the outcome's own name.
     pub fn detail(&self) -> String {
         match self {

@@ -59,7 +59,7 @@ fn time_to_first_line(session: &Session, store: &Path, out: &Path) -> Result<Dur
     let mut command = Command::new(cargo);
     die_with_parent(&mut command);
     let mut child = command
-        .args(["xtask", "test", "--accel", "tcg", "--out"])
+        .args(["xtask", "test", "--accel", "tcg", "--no-history", "--out"])
         .arg(out)
         .arg(QUICK_TEST)
         .env(STORE_VARIABLE, store)
@@ -144,6 +144,7 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         scripts: vec![],
         script_needs: None,
         append: String::new(),
+        history: None,
         snapshots: true,
         change,
     };

@@ -2,7 +2,7 @@
 //!
 //! Never changes the events. What is judged by is this work tree's, as it is now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
@@ -16,7 +16,7 @@ use vm_images::progress::Progress;
 
 use crate::cli::ReplayOptions;
 use crate::exit::{Exit, usage};
-use crate::report::{self, Ran, shown_path};
+use crate::report::{self, Known, Ran, shown_path};
 use crate::script;
 use crate::terminal::{Terminal, outln};
 use crate::test::suite_names;
@@ -55,8 +55,8 @@ struct Replayed {
 
 fn judge_again(dir: &Path) -> Result<Replayed> {
     let record = report::read_record(dir).map_err(blame)?;
-    let known = suite_names()?;
-    let mut expectations = BTreeMap::new();
+    let suites = suite_names()?;
+    let mut known = Known { known_issues: report::known_issues()?, ..Known::default() };
     let mut notes = Vec::new();
     for suite in suites_of(&record) {
         // A name that comes from a file is looked up, never made a path.
@@ -64,15 +64,15 @@ fn judge_again(dir: &Path) -> Result<Replayed> {
         if suite == script::SUITE {
             continue;
         }
-        if known.contains(&suite) {
-            expectations.insert(suite.clone(), report::expectations_of(&suite)?);
+        if suites.contains(&suite) {
+            known.expectations.insert(suite.clone(), report::expectations_of(&suite)?);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"
             ));
         }
     }
-    let ran = Ran::judge(dir.to_owned(), record, &expectations, &report::known_issues()?);
+    let ran = Ran::judge(dir.to_owned(), record, &known);
     Ok(Replayed { ran, notes })
 }
 

@@ -177,6 +177,7 @@ fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
         events: &events,
         terminal: &terminal,
         cancel: &cancel,
+        after: &|_| unreachable!("only a whole run judges"),
     };
     let short = Duration::from_millis(400);
     let limits = TimeLimits {

@@ -1,4 +1,5 @@
-//! Writes `events.jsonl`: each event is in the kernel's hands before anybody hears of it.
+//! Writes `events.jsonl`: each event is in the kernel's hands before anybody hears of it; and keeps what they come
+//! to so far.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -7,6 +8,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use protocol::{Event, Record};
+use reports::{LiveRecord, RunRecord};
 
 /// What goes before the reason why an event could not be appended.
 pub(crate) const FAILED: &str =
@@ -17,6 +19,7 @@ pub(crate) const FAILED: &str =
 pub(crate) struct EventLog {
     started: Instant,
     file: Mutex<Writer>,
+    live: Mutex<LiveRecord>,
 }
 
 #[derive(Debug)]
@@ -30,13 +33,15 @@ impl EventLog {
     /// Creates the log of a new run, which begins now.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-        Ok(EventLog { started: Instant::now(), file: Mutex::new(Writer { file, torn: false }) })
+        let file = Mutex::new(Writer { file, torn: false });
+        Ok(EventLog { started: Instant::now(), file, live: Mutex::default() })
     }
 
     /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
     pub(crate) fn append(&self, event: Event) -> io::Result<()> {
         let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut line = serde_json::to_vec(&Record { at_ms, event })?;
+        let record = Record { at_ms, event };
+        let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');
         let mut writer = self.file.lock().expect("no panic with the lock");
         if writer.torn {
@@ -44,6 +49,14 @@ impl EventLog {
         }
         let written = writer.file.write_all(&line);
         writer.torn = written.is_err();
-        written
+        written?;
+        // While the file is ours, so that both have the same order.
+        self.live.lock().expect("no panic with the lock").add(record);
+        Ok(())
+    }
+
+    /// Looks at what has happened so far.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&RunRecord) -> T) -> T {
+        at(self.live.lock().expect("no panic with the lock").record())
     }
 }

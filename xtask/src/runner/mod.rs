@@ -1,5 +1,5 @@
-//! Runs attempts, several VMs at a time: pure decisions in [`attempt`] and [`output`], threads and
-//! files in [`drive`].
+//! Runs attempts, several VMs at a time: pure decisions in [`schedule`], [`attempt`] and [`output`],
+//! threads and files here and in [`drive`].
 
 pub(crate) mod attempt;
 #[cfg(test)]
@@ -14,20 +14,24 @@ pub(crate) mod event_log;
 pub(crate) mod fate;
 pub(crate) mod output;
 mod progress;
+pub(crate) mod schedule;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use protocol::event::PlannedAttempt;
 use protocol::{Event, Outcome};
+use reports::Judged;
 use vm_images::host::Cancel;
 
 use crate::runner::attempt::TimeLimits;
 use crate::runner::drive::Attempt;
 use crate::runner::event_log::EventLog;
+use crate::runner::schedule::{Budget, Item, Length, Schedule};
 use crate::suite::Job;
 use crate::terminal::Terminal;
 use crate::vm::snapshot::Snapshots;
@@ -43,6 +47,23 @@ pub(crate) struct Planned {
     pub(crate) limits: TimeLimits,
     /// What the progress display calls it.
     pub(crate) name: String,
+    /// How long it will take.
+    pub(crate) length: Length,
+}
+
+/// What QEMU takes beside the guest's memory, MiB: translated code, and itself.
+const QEMU_OVERHEAD_MIB: u64 = 400;
+
+impl Planned {
+    /// As the schedule sees it.
+    pub(crate) fn item(&self) -> Item {
+        Item {
+            attempt: self.attempt.attempt,
+            length: self.length,
+            memory_mib: u64::from(self.vm.ram_mib) + QEMU_OVERHEAD_MIB,
+            vcpus: self.vm.vcpus,
+        }
+    }
 }
 
 /// What all attempts of a run share.
@@ -58,42 +79,151 @@ pub(crate) struct RunContext<'a> {
     pub(crate) events: &'a EventLog,
     pub(crate) terminal: &'a Terminal,
     pub(crate) cancel: &'a Cancel,
+    /// Told the number of each attempt that is over, after the record: judges it.
+    pub(crate) after: &'a (dyn Fn(u32) -> Result<Judged> + Sync),
 }
 
-/// Runs all of `plan`, `n_vms` at a time, until done or cancelled. What happened is in the run's events.
-pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, n_vms: usize) -> Result<()> {
-    let n_all = plan.len();
-    let queue = Mutex::new(plan.into_iter().collect::<VecDeque<_>>());
+/// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. What happened is in the
+/// run's events.
+pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, budget: Budget) -> Result<()> {
+    let n_workers = budget.n_vms.clamp(1, plan.len().max(1));
+    let work = Work::new(context, plan, Budget { n_vms: n_workers, ..budget });
     std::thread::scope(|scope| {
+        let thread = |name: String| std::thread::Builder::new().name(name);
         // Each worker starts its VMs itself: a VM dies with the thread that started it.
-        let workers: Vec<_> = (0..n_vms.clamp(1, n_all.max(1)))
-            .map(|idx| {
-                let work = || -> Result<()> {
-                    while !context.cancel.is_cancelled() {
-                        let next = queue.lock().expect("no panic with the lock").pop_front();
-                        let Some(planned) = next else { return Ok(()) };
-                        let result = one(context, planned);
-                        if result.is_err() {
-                            // The record cannot be kept: the other workers stop, too.
-                            queue.lock().expect("no panic with the lock").clear();
-                        }
-                        result?;
-                    }
-                    Ok(())
-                };
-                std::thread::Builder::new()
-                    .name(format!("vm-{idx}"))
-                    .spawn_scoped(scope, work)
-                    .context("failed to start a thread")
-            })
-            .collect::<Result<_>>()?;
-        workers
+        let workers: Vec<_> = (0..n_workers)
+            .map(|idx| thread(format!("vm-{idx}")).spawn_scoped(scope, || work.carry_out()))
+            .collect::<Result<_, _>>()
+            .context("failed to start a thread")?;
+        thread("progress".into()).spawn_scoped(scope, || work.show()).context("failed to start a thread")?;
+        let results = workers.into_iter().map(|worker| worker.join());
+        let result = results
+            .collect::<Vec<_>>()
             .into_iter()
-            .try_for_each(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .try_for_each(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        work.end();
+        result
     })
 }
 
-fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
+/// What the workers share.
+struct Work<'a> {
+    context: RunContext<'a>,
+    state: Mutex<WorkState>,
+    /// Something ended, or everything does.
+    changed: Condvar,
+}
+
+struct WorkState {
+    schedule: Schedule,
+    /// What waits, by number.
+    plan: BTreeMap<u32, Planned>,
+    /// When those that run were started.
+    since: BTreeMap<u32, Instant>,
+    n_done: usize,
+    over: bool,
+}
+
+impl WorkState {
+    /// `12 of 67, 6 min left`.
+    fn progress(&self) -> String {
+        let (n_waiting, n_running) = self.schedule.counts();
+        let n_all = self.n_done + n_waiting + n_running;
+        let ran = |attempt: u32| {
+            let since = self.since.get(&attempt).map(Instant::elapsed).unwrap_or_default();
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        };
+        match self.schedule.left_ms(ran) {
+            Some(ms) if ms > 0 => {
+                format!("{} of {n_all}, about {} left", self.n_done, reports::text::duration(ms))
+            }
+            Some(_) | None => format!("{} of {n_all}", self.n_done),
+        }
+    }
+}
+
+impl<'a> Work<'a> {
+    fn new(context: RunContext<'a>, plan: Vec<Planned>, budget: Budget) -> Self {
+        let schedule = Schedule::new(budget, plan.iter().map(Planned::item));
+        let plan = plan.into_iter().map(|planned| (planned.attempt.attempt, planned)).collect();
+        let state = WorkState { schedule, plan, since: BTreeMap::new(), n_done: 0, over: false };
+        Work { context, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WorkState> {
+        self.state.lock().expect("no panic with the lock")
+    }
+
+    /// Waits for a change, but looks at the world now and then all the same.
+    fn wait<'s>(&self, state: MutexGuard<'s, WorkState>) -> MutexGuard<'s, WorkState> {
+        let waited = self.changed.wait_timeout(state, Duration::from_millis(300));
+        waited.expect("no panic with the lock").0
+    }
+
+    /// Runs one attempt after the other until nothing is left to start.
+    fn carry_out(&self) -> Result<()> {
+        while let Some(planned) = self.next() {
+            let number = planned.attempt.attempt;
+            let result = one(self.context, planned, || {
+                let mut state = self.lock();
+                state.schedule.finish(number);
+                state.since.remove(&number);
+                state.n_done += 1;
+                state.progress()
+            });
+            if result.is_err() {
+                // The record cannot be kept: the other workers stop, too.
+                self.end();
+            }
+            self.changed.notify_all();
+            result?;
+        }
+        Ok(())
+    }
+
+    /// What is to start now; waits until something fits. Nothing if all is started, or the run ends.
+    fn next(&self) -> Option<Planned> {
+        let mut state = self.lock();
+        loop {
+            if state.over || self.context.cancel.is_cancelled() {
+                return None;
+            }
+            if let Some(attempt) = state.schedule.start() {
+                state.since.insert(attempt, Instant::now());
+                return state.plan.remove(&attempt);
+            }
+            if state.schedule.counts().0 == 0 {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Nothing is started from now on.
+    fn end(&self) {
+        let mut state = self.lock();
+        state.over = true;
+        state.schedule.stop();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Shows how far it is, where lines move.
+    fn show(&self) {
+        if !self.context.terminal.is_live() {
+            return;
+        }
+        let line = self.context.terminal.line("all");
+        let mut state = self.lock();
+        while !state.over {
+            line.set(&state.progress());
+            state = self.wait(state);
+        }
+    }
+}
+
+/// Runs one attempt and records it; `over` is told when its VM is gone, and says how far the run is.
+fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<()> {
     let RunContext { events, terminal, .. } = context;
     let number = planned.attempt.attempt;
     let dir = context.dir.join(&planned.attempt.dir);
@@ -102,15 +232,21 @@ fn one(context: RunContext<'_>, planned: Planned) -> Result<()> {
     if !terminal.is_live() {
         terminal.timed(&format!("start  {}", planned.name));
     }
-    let line = terminal.line(&planned.name);
+    let line = match planned.length {
+        Length::Timed(ms) => terminal.line(&format!("{} (~{})", planned.name, reports::text::duration(ms))),
+        Length::AtMost(_) => terminal.line(&planned.name),
+    };
     let vm = VmSpec { log: dir.join("qemu.log"), ..planned.vm };
     let attempt =
         Attempt { number, job: planned.job, vm, limits: planned.limits, dir: &dir, scratch: context.scratch };
-    let (outcome, facts) = attempt.run(context, &line)?;
+    let result = attempt.run(context, &line);
     drop(line);
-    let text = done_line(&planned.name, &outcome, facts.test_ms);
+    let progress = over();
+    let (outcome, facts) = result?;
+    let text = format!("{}  ({progress})", done_line(&planned.name, &outcome, facts.test_ms));
     events.append(Event::AttemptFinished { attempt: number, outcome, facts }).context(event_log::FAILED)?;
     terminal.timed(&text);
+    (context.after)(number)?;
     Ok(())
 }
 

@@ -73,6 +73,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         scripts: vec![],
         script_needs: None,
         append: String::new(),
+        history: None,
         snapshots: true,
         change: None,
     })

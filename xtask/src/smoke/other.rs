@@ -19,6 +19,8 @@ pub(super) fn neutral(command: &mut Command) {
         command.env_remove(name);
     }
     command.env("MD_REGRESS_CONFIG", "/dev/null");
+    // Nor does it count as something that the user ran.
+    command.env("MD_REGRESS_HISTORY", "/dev/null");
 }
 
 /// How to start it.
