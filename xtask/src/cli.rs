@@ -172,6 +172,15 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
+    /// From a test's last move to the verdict and to the evidence; what watching costs
+    Hang {
+        /// Hangs of each kind
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Pairs of runs, watched and not, to take the median of
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -197,6 +197,8 @@ pub(crate) struct Job {
     pub(crate) files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
     pub(crate) disks: Vec<u64>,
+    /// Looked at once a second, to tell stuck from slow: always, but to measure what it costs.
+    pub(crate) sampled: bool,
     pub(crate) contract: Contract,
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
@@ -342,6 +344,7 @@ impl Suite {
             wanted_modules: test.modules(),
             files: vec![],
             disks: vec![],
+            sampled: true,
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),

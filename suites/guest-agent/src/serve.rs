@@ -473,8 +473,8 @@ impl Agent {
         }
         match Running::start(request, now) {
             Ok(test) => {
-                match Sampler::start(test.process.cgroup()) {
-                    Ok(sampler) => self.sampler = Some(sampler),
+                match request.sampled.then(|| Sampler::start(test.process.cgroup())).transpose() {
+                    Ok(sampler) => self.sampler = sampler,
                     Err(error) => self.note(format!("attempt {attempt} is not sampled: {error}")),
                 }
                 self.test = Some(test);

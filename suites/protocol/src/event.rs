@@ -209,6 +209,12 @@ pub struct AttemptFacts {
     pub sys_ms: Option<u64>,
     /// From `VmStarting` to the end of QEMU, milliseconds.
     pub vm_ms: u64,
+    /// From the verdict that the test hangs to the evidence being complete, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence_ms: Option<u64>,
+    /// Processor time of the guest that watching the test cost, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_ms: Option<u64>,
     /// True if the VM was restored from a snapshot, false if it booted.
     #[serde(default)]
     pub restored: bool,

@@ -24,6 +24,9 @@ pub struct Sample {
     pub io_done: u64,
     /// Hash of `/proc/mdstat`: resync, recovery and reshape advance in it.
     pub mdstat: u64,
+    /// Processor time that sampling has cost the guest so far, microseconds.
+    #[serde(default)]
+    pub cost_us: u64,
 }
 
 /// A task at one moment.

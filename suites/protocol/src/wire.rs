@@ -13,7 +13,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -114,6 +114,8 @@ pub struct StartTest {
     /// After the test's own process has ended: how long to wait for its pipe to close before
     /// what still holds it is killed, milliseconds.
     pub grace_ms: u64,
+    /// Send a [`Sample`] once a second. Without, only a test's silence tells that it hangs.
+    pub sampled: bool,
 }
 
 /// Limits what a test's output costs: a token bucket over bytes. What exceeds it is read,

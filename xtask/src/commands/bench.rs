@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: the figures of README.md, each from a run on the spot. What is compared runs
 //! in turn within one call, and ratios of medians are printed: machines drift.
 
+mod hang;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,6 +34,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
     match command {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
+        BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }
 
@@ -128,26 +131,36 @@ struct Measured {
     test_s: f64,
     /// From the agent's answer to the end of the VM, without the test.
     around_s: f64,
+    /// Processor time that watching it cost the guest, if it was watched.
+    sampling_s: Option<f64>,
 }
 
-fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job>) -> Result<Measured> {
-    let out = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
-    let options = Options {
+/// One test of a suite, or none of it, in a VM of its own.
+fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
+    Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
         suite: suite.to_owned(),
-        selection: Selection { patterns: vec![name.to_owned()], ..Selection::default() },
+        selection: Selection {
+            patterns: name.iter().map(|&name| name.to_owned()).collect(),
+            ..Selection::default()
+        },
         sources: Sources::default(),
         accel: AccelChoice::Auto,
         n_vms: Some(1),
-        out: Some(out.path().to_owned()),
+        out: Some(out.to_owned()),
         flavours: vec![],
         scripts: vec![],
         script_needs: None,
         append: String::new(),
         history: None,
         snapshots: true,
-        change,
-    };
+        change: None,
+    })
+}
+
+fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job>) -> Result<Measured> {
+    let out = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
+    let options = Options { change, ..options(suite, Some(name), out.path())? };
     let ran = test::run(session, &options)?.context("no test was selected")?;
     let judged = ran.judged.first().context("nothing was judged")?;
     ensure!(
@@ -166,6 +179,7 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
     let ready_ms = attempt.ready_after_ms.context("the VM was not ready")?;
     Ok(Measured {
         test_s: seconds(test_ms),
+        sampling_s: facts.sampling_ms.map(seconds),
         around_s: seconds(facts.vm_ms.saturating_sub(ready_ms + test_ms)),
     })
 }

@@ -161,6 +161,7 @@ fn job() -> Job {
         wanted_modules: vec![],
         files: vec![],
         disks: vec![],
+        sampled: true,
         contract: Contract {
             skip_exit: Some(200),
             skip_line: Some("TEST SKIPPED".into()),

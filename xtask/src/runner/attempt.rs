@@ -348,6 +348,7 @@ impl AttemptState {
 
     fn sample(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
         let Phase::Testing { since } = self.phase else { return vec![] };
+        self.facts.sampling_ms = Some(sample.cost_us / 1000);
         match self.progress.take(sample) {
             Some(Stuck { kind, still_ms, stacks }) => {
                 self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms }, stacks)
@@ -430,6 +431,17 @@ impl AttemptState {
 
     fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         match message {
+            Message::Diagnosed { attempt } if attempt == self.number => match self.phase {
+                Phase::Diagnosing { since } => {
+                    self.facts.evidence_ms = Some(millis(at.saturating_sub(since)));
+                    self.collect(at)
+                }
+                Phase::Booting
+                | Phase::Testing { .. }
+                | Phase::Collecting { .. }
+                | Phase::Ending { .. }
+                | Phase::Ended => self.garbage(),
+            },
             Message::Hello { version, session, guest } => self.hello(at, version, session, guest),
             Message::Started { attempt }
                 if attempt == self.number
@@ -457,11 +469,6 @@ impl AttemptState {
                 vec![]
             }
             Message::Sample(sample) => self.sample(at, sample),
-            Message::Diagnosed { attempt }
-                if attempt == self.number && matches!(self.phase, Phase::Diagnosing { .. }) =>
-            {
-                self.collect(at)
-            }
             // It moved on after all, too late: or it was killed.
             Message::Finished(_) if matches!(self.phase, Phase::Diagnosing { .. }) => vec![],
             Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
@@ -478,11 +485,13 @@ impl AttemptState {
             | Message::Collected { .. }
             | Message::Diagnosed { .. }
             | Message::Shell(_)
-            | Message::Note { .. } => {
-                self.facts.garbage_messages += 1;
-                vec![]
-            }
+            | Message::Note { .. } => self.garbage(),
         }
+    }
+
+    fn garbage(&mut self) -> Vec<Effect> {
+        self.facts.garbage_messages += 1;
+        vec![]
     }
 
     fn hello(&mut self, at: Duration, version: u32, session: u64, guest: GuestFacts) -> Vec<Effect> {
@@ -510,6 +519,7 @@ impl AttemptState {
             },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
+            sampled: self.job.sampled,
         });
         let mut effects = vec![Effect::Record(ready)];
         effects

@@ -36,6 +36,7 @@ pub(super) fn job(id: TestId) -> Job {
         wanted_modules: vec![],
         files: vec![],
         disks: vec![],
+        sampled: true,
         contract: Contract::default(),
         ram_mib: 1024,
         vcpus: 1,
@@ -447,7 +448,13 @@ fn a_stuck_test_is_asked_about_and_its_files_come_back() {
         let (comm, state) = ("lvm".to_owned(), 'D');
         let task =
             TaskSample { pid: 2, comm, of_test: true, state, sys_ms: 0, slices: 9, timed: false, frames };
-        Message::Sample(Sample { uptime_ms: second * 1000, tasks: vec![task], io_done: 0, mdstat: 0 })
+        Message::Sample(Sample {
+            uptime_ms: second * 1000,
+            tasks: vec![task],
+            io_done: 0,
+            mdstat: 0,
+            cost_us: 0,
+        })
     };
     let mut play = Play::testing();
     for second in 4..13 {

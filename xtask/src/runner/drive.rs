@@ -74,7 +74,7 @@ impl Disks<'_> {
 
 /// What one VM came to.
 enum Tried {
-    Over(Outcome, AttemptFacts),
+    Over(Outcome, Box<AttemptFacts>),
     /// A VM that was to be restored never answered, for this reason.
     NotRestored(String),
 }
@@ -97,7 +97,7 @@ impl Attempt<'_> {
                 let vm = VmSpec { restore: Some(state), ..self.vm.clone() };
                 let limits = TimeLimits { boot_timeout: self.limits.restore_timeout, ..self.limits };
                 match self.try_in(&vm, limits, context, line)? {
-                    Tried::Over(outcome, facts) => return Ok((outcome, facts)),
+                    Tried::Over(outcome, facts) => return Ok((outcome, *facts)),
                     Tried::NotRestored(why) => {
                         snapshots.discard(&self.vm, &why);
                         remark(format!("the guest could not be restored ({why}): booted instead"))?;
@@ -111,7 +111,7 @@ impl Attempt<'_> {
             Some((_, Err(SnapshotError::NoBoot(_) | SnapshotError::Cancelled))) | None => {}
         }
         match self.try_in(&self.vm, self.limits, context, line)? {
-            Tried::Over(outcome, facts) => Ok((outcome, facts)),
+            Tried::Over(outcome, facts) => Ok((outcome, *facts)),
             Tried::NotRestored(why) => Ok((Outcome::Infra { error: why }, AttemptFacts::default())),
         }
     }
@@ -141,7 +141,7 @@ impl Attempt<'_> {
             Ok(vm) => vm,
             Err(error) => {
                 let facts = AttemptFacts::default();
-                return Ok(Tried::Over(Outcome::Infra { error: error.to_string() }, facts));
+                return Ok(Tried::Over(Outcome::Infra { error: error.to_string() }, Box::new(facts)));
             }
         };
         let mut state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
@@ -190,7 +190,7 @@ impl Attempt<'_> {
         Ok(if facts.restored && !answered && !interrupted {
             Tried::NotRestored(outcome.detail())
         } else {
-            Tried::Over(outcome, facts)
+            Tried::Over(outcome, Box::new(facts))
         })
     }
 }

@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
-        Sample { uptime_ms: n * EVERY_MS, tasks, io_done: 0, mdstat: 0 }
+        Sample { uptime_ms: n * EVERY_MS, tasks, io_done: 0, mdstat: 0, cost_us: 0 }
     }
 
     #[test]
