@@ -246,30 +246,7 @@ impl Checkout {
     /// Copies the files that count into the new folder `to`, all with the same time: make must go by what
     /// there is, not by the order in which files were checked out or copied.
     pub(crate) fn copy_to(&self, to: &Path) -> Result<(), ImageError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| ImageError::Io { what: "copy a checkout to", path, source }
-        };
-        fs::create_dir(to).map_err(at(to))?;
-        for file in &self.files {
-            let (from, to) = (self.dir.join(file), to.join(file));
-            // What is gone by now shows in the digest below.
-            let Some(kind) = Kind::of(&from).map_err(|error| unreadable(&self.dir)((file.clone(), error)))?
-            else {
-                continue;
-            };
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent).map_err(at(parent))?;
-            }
-            kind.copy(&from, &to).map_err(at(&to))?;
-        }
-        // It may have been edited since it was looked at, and what is built must be what it is called.
-        let copied = digest_of(to, &self.files).map_err(unreadable(to))?;
-        if copied == self.digest {
-            Ok(())
-        } else {
-            Err(CheckoutError::Changed { dir: self.dir.clone() }.into())
-        }
+        copy_files(&self.dir, &self.files, &self.digest, to)
     }
 
     /// Why its build failed, if that is the checkout's doing.
@@ -287,7 +264,7 @@ impl Checkout {
 }
 
 /// What compilers print when it is the host that fails.
-const HOST_IS_TO_BLAME: [&str; 3] =
+pub(crate) const HOST_IS_TO_BLAME: [&str; 3] =
     ["No space left on device", "Cannot allocate memory", "Killed signal terminated program"];
 
 /// How many lines of a failed build are shown.
@@ -297,9 +274,11 @@ const N_CHARS_SHOWN: usize = 200;
 
 /// The lines of a failed build that say why: from the first error on, because other jobs of make go on
 /// printing after it; the last ones if none looks like an error.
-fn telling_lines(text: &str) -> Vec<String> {
+pub(crate) fn telling_lines(text: &str) -> Vec<String> {
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let tells = |line: &&str| [" error: ", "undefined reference to"].iter().any(|words| line.contains(words));
+    let tells = |line: &&str| {
+        [" error: ", "undefined reference to", "ERROR: modpost"].iter().any(|words| line.contains(words))
+    };
     let last = lines.len().saturating_sub(N_LINES_SHOWN);
     let from = lines.iter().position(tells).unwrap_or(last);
     let clipped = |line: &str| match line.char_indices().nth(N_CHARS_SHOWN) {
@@ -307,6 +286,34 @@ fn telling_lines(text: &str) -> Vec<String> {
         None => line.to_owned(),
     };
     lines.into_iter().skip(from).take(N_LINES_SHOWN).map(clipped).collect()
+}
+
+/// Copies `files` of `dir` into the new folder `to`; an error if they are not those of `digest`.
+pub(crate) fn copy_files(
+    dir: &Path,
+    files: &[PathBuf],
+    digest: &Digest,
+    to: &Path,
+) -> Result<(), ImageError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ImageError::Io { what: "copy a checkout to", path, source }
+    };
+    fs::create_dir(to).map_err(at(to))?;
+    for file in files {
+        let (from, to) = (dir.join(file), to.join(file));
+        // What is gone by now shows in the digest below.
+        let Some(kind) = Kind::of(&from).map_err(|error| unreadable(dir)((file.clone(), error)))? else {
+            continue;
+        };
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        kind.copy(&from, &to).map_err(at(&to))?;
+    }
+    // They may have been edited since they were looked at, and what is built must be what it is called.
+    let copied = digest_of(to, files).map_err(unreadable(to))?;
+    if copied == *digest { Ok(()) } else { Err(CheckoutError::Changed { dir: dir.to_owned() }.into()) }
 }
 
 /// What git says of a work tree.
@@ -361,7 +368,7 @@ impl Git<'_> {
 }
 
 /// All files of a folder that git knows nothing of.
-fn all_files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
+pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let mut paths = Vec::new();
     for entry in walkdir::WalkDir::new(dir) {
         let entry = entry.map_err(|error| {
@@ -435,7 +442,7 @@ impl Kind {
 }
 
 /// Digest of names, kinds and content.
-fn digest_of(dir: &Path, files: &[PathBuf]) -> Result<Digest, (PathBuf, io::Error)> {
+pub(crate) fn digest_of(dir: &Path, files: &[PathBuf]) -> Result<Digest, (PathBuf, io::Error)> {
     let mut list = Vec::new();
     for file in files {
         let path = dir.join(file);

@@ -15,6 +15,7 @@ use crate::checkout::{Checkout, CheckoutError, Project};
 use crate::enclosure::{Enclosure, EnclosureError};
 use crate::guest_root;
 use crate::host::{Host, HostError};
+use crate::kbuild::ModuleError;
 use crate::kernel_spec::{DebianKernel, KernelSpec};
 use crate::lock::Lock;
 use crate::modules;
@@ -58,6 +59,9 @@ pub enum ImageError {
     /// A user's checkout.
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
+    /// Modules that are built here.
+    #[error(transparent)]
+    Modules(#[from] ModuleError),
     /// A step of making an image.
     #[error("failed to {what} `{}`: {source}{}", path.display(), full_hint(source))]
     Io {
@@ -77,6 +81,21 @@ pub enum ImageError {
         mirror: String,
         /// What is most like it.
         similar: Vec<String>,
+    },
+    /// A kernel without the packages that its modules are built from.
+    #[error(
+        "the mirror {mirror} has no {what} of kernel {release}, version {version}: modules cannot be built for it; \
+         take a newer kernel of its branch"
+    )]
+    NotOffered {
+        /// `headers` or `source`.
+        what: &'static str,
+        /// `uname -r`.
+        release: String,
+        /// Of the kernel's package.
+        version: String,
+        /// Where.
+        mirror: String,
     },
     /// A kernel package without what it should hold.
     #[error("package of kernel {release} holds no {missing}")]
@@ -129,11 +148,11 @@ impl Kernel {
 /// Makes images, or finds them made.
 #[derive(Debug)]
 pub struct Images<'a> {
-    host: &'a Host,
-    store: &'a Store,
-    apt: &'a Apt<'a>,
-    progress: &'a dyn Progress,
-    pins: Pins<'a>,
+    pub(crate) host: &'a Host,
+    pub(crate) store: &'a Store,
+    pub(crate) apt: &'a Apt<'a>,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) pins: Pins<'a>,
     checkouts: Vec<Checkout>,
 }
 
@@ -284,7 +303,7 @@ impl<'a> Images<'a> {
         self.checkouts.iter().find(|checkout| checkout.project == project)
     }
 
-    fn root(
+    pub(crate) fn root(
         &self,
         name: &'static str,
         finish: impl Fn(&Path) -> io::Result<()>,
@@ -472,7 +491,7 @@ impl<'a> Images<'a> {
         Ok(tools.squashfs(self.host, &root.join("usr/lib/modules"), &image, &[]).run(&log)?)
     }
 
-    fn artifact(
+    pub(crate) fn artifact(
         &self,
         kind: &str,
         inputs: &[(&str, &str)],
@@ -481,7 +500,7 @@ impl<'a> Images<'a> {
         self.store.artifact(kind, inputs, self.progress, self.host.cancel(), build)
     }
 
-    fn scratch(&self, name: &str) -> Result<Scratch, ImageError> {
+    pub(crate) fn scratch(&self, name: &str) -> Result<Scratch, ImageError> {
         let at = self.store.temporary();
         let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(at);
         folder.map(|folder| Scratch(folder.keep())).map_err(io_error("make a folder in", at))
@@ -522,10 +541,10 @@ fn recipe(project: Project) -> &'static str {
 }
 
 /// A folder of scratch space that goes when it is dropped, read-only folders and all.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -553,11 +572,11 @@ fn list_tests(tree: &Path) -> io::Result<String> {
     Ok(names.concat())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     fs::write(path, bytes).map_err(io_error("write", path))
 }
 
-fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
+pub(crate) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
     let path = path.to_owned();
     move |source| ImageError::Io { what, path, source }
 }

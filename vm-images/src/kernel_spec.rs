@@ -154,6 +154,31 @@ pub fn choose<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Option<&'a 
     }
 }
 
+/// The packages that modules of a kernel are built against, out of `packages`: its headers, what its flavours
+/// have in common, and the programs that the build runs. All of the kernel's own version.
+pub fn headers(packages: &[RemoteFile], release: &str, version: &str) -> Option<Vec<RemoteFile>> {
+    let (base, _) = split_flavour(release);
+    let one =
+        |name: String| packages.iter().find(|file| file.name == name && file.version == version).cloned();
+    let common = one(format!("linux-headers-{base}-common"))
+        .or_else(|| one(format!("linux-headers-{base}-common-rt")))?;
+    // Until 6.1 there was one for all kernels of a branch.
+    let programs = one(format!("linux-kbuild-{base}"))
+        .or_else(|| one(format!("linux-kbuild-{}", branch_of(version)?)))?;
+    Some(vec![one(format!("linux-headers-{release}"))?, common, programs])
+}
+
+/// The package of a kernel's source, out of `packages`.
+pub fn source(packages: &[RemoteFile], version: &str) -> Option<Vec<RemoteFile>> {
+    let name = format!("linux-source-{}", branch_of(version)?);
+    packages.iter().find(|file| file.name == name && file.version == version).map(|file| vec![file.clone()])
+}
+
+/// True for the packages that [`headers`] and [`source`] look for.
+pub fn is_build_package(name: &str) -> bool {
+    ["linux-headers-", "linux-kbuild-", "linux-source-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// What is most like a spec that names nothing: for the error message.
 pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Vec<&'a str> {
     let (wanted, flavour) = match spec {
@@ -258,6 +283,36 @@ mod tests {
     #[test]
     fn backports_sort_before_what_they_are_made_from() {
         assert!(compare_versions("6.12.95-1~bpo12+1", "6.12.95-1").is_lt());
+    }
+
+    #[test]
+    fn headers_are_of_the_kernels_own_version() {
+        let packages = [
+            package("linux-headers-6.1.0-56-cloud-amd64", "6.1.192-2"),
+            package("linux-headers-6.1.0-56-common", "6.1.192-2"),
+            package("linux-kbuild-6.1", "6.1.190-1"),
+            package("linux-kbuild-6.1", "6.1.192-2"),
+            package("linux-headers-6.12.117+deb13-cloud-amd64", "6.12.117-1"),
+            package("linux-headers-6.12.117+deb13-common", "6.12.117-1"),
+            package("linux-kbuild-6.12.117+deb13", "6.12.117-1"),
+            package("linux-source-6.12", "6.12.107-1"),
+            package("linux-source-6.12", "6.12.117-1"),
+        ];
+        let versions = |files: Option<Vec<RemoteFile>>| {
+            files.map(|files| {
+                files.iter().map(|file| format!("{} {}", file.name, file.version)).collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(
+            versions(headers(&packages, "6.1.0-56-cloud-amd64", "6.1.192-2")).unwrap()[2],
+            "linux-kbuild-6.1 6.1.192-2"
+        );
+        assert_eq!(
+            versions(headers(&packages, "6.12.117+deb13-cloud-amd64", "6.12.117-1")).unwrap()[2],
+            "linux-kbuild-6.12.117+deb13 6.12.117-1"
+        );
+        assert_eq!(versions(headers(&packages, "6.12.117+deb13-cloud-amd64", "6.12.118-1")), None);
+        assert_eq!(versions(source(&packages, "6.12.117-1")).unwrap(), ["linux-source-6.12 6.12.117-1"]);
     }
 
     #[test]

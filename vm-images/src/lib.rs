@@ -15,6 +15,7 @@ pub mod host;
 pub mod images;
 mod initramfs;
 pub mod janitor;
+pub mod kbuild;
 pub mod kernel_spec;
 pub mod lock;
 pub mod mirror;

@@ -41,6 +41,12 @@ pub struct KernelPin {
     pub release: String,
     /// Its packages: one image, or image, binary and modules.
     pub files: Vec<RemoteFile>,
+    /// The packages of its headers, which modules are built against.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<RemoteFile>,
+    /// The package of its source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source: Vec<RemoteFile>,
 }
 
 /// Why the lock file is of no use.
@@ -156,7 +162,12 @@ mod tests {
         lock.roots.insert("guest".into(), vec![file("kmod", version)]);
         lock.kernels.insert(
             "6.12-cloud-amd64".into(),
-            KernelPin { release: "6.12.1-cloud-amd64".into(), files: vec![file("linux-image", version)] },
+            KernelPin {
+                release: "6.12.1-cloud-amd64".into(),
+                files: vec![file("linux-image", version)],
+                headers: vec![file("linux-headers", version)],
+                source: vec![],
+            },
         );
         lock
     }

@@ -14,7 +14,9 @@ use serde::Deserialize;
 use crate::apt::{Apt, AptError};
 use crate::digest::Digest;
 use crate::images::ImageError;
-use crate::kernel_spec::{DebianKernel, KernelSpec, choose, is_kernel_package, kernels, similar};
+use crate::kernel_spec::{
+    DebianKernel, KernelSpec, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
+};
 use crate::lock::{KernelPin, Lock};
 use crate::package::RemoteFile;
 use crate::progress::Progress;
@@ -24,7 +26,7 @@ use crate::store::Store;
 const ROOTS: &str = include_str!("../roots.toml");
 
 /// Names of the roots.
-pub(crate) const ROOT_NAMES: [&str; 3] = ["tools", "build", "guest"];
+pub(crate) const ROOT_NAMES: [&str; 4] = ["tools", "build", "kbuild", "guest"];
 /// Names of the source packages.
 pub(crate) const SOURCE_NAMES: [&str; 2] = ["lvm2", "mdadm"];
 
@@ -37,6 +39,20 @@ pub(crate) enum Group {
     Source(&'static str),
     /// The packages of a kernel.
     Kernel(KernelSpec),
+    /// The packages that modules of a kernel are built against.
+    Headers {
+        /// `uname -r`.
+        release: String,
+        /// Of the kernel's package.
+        version: String,
+    },
+    /// The source that a kernel was built from.
+    KernelSource {
+        /// `uname -r`.
+        release: String,
+        /// Of the kernel's package.
+        version: String,
+    },
 }
 
 /// The files in use.
@@ -119,18 +135,22 @@ impl<'a> Pins<'a> {
         }
     }
 
+    fn pin_of(&self, release: &str) -> Option<&KernelPin> {
+        self.lock.kernels.values().find(|pin| pin.release == release)
+    }
+
     fn pinned(&self, group: &Group) -> Option<Vec<RemoteFile>> {
-        match group {
+        let files = match group {
             Group::Root(name) => self.lock.roots.get(*name).cloned(),
             Group::Source(name) => self.lock.sources.get(*name).cloned(),
             Group::Kernel(spec @ KernelSpec::Branch { .. }) => {
                 self.lock.kernels.get(&pin_name(spec)).map(|pin| pin.files.clone())
             }
-            Group::Kernel(KernelSpec::Exact { release }) => {
-                let mut pins = self.lock.kernels.values();
-                pins.find(|pin| pin.release == *release).map(|pin| pin.files.clone())
-            }
-        }
+            Group::Kernel(KernelSpec::Exact { release }) => self.pin_of(release).map(|pin| pin.files.clone()),
+            Group::Headers { release, .. } => self.pin_of(release).map(|pin| pin.headers.clone()),
+            Group::KernelSource { release, .. } => self.pin_of(release).map(|pin| pin.source.clone()),
+        };
+        files.filter(|files| !files.is_empty())
     }
 
     fn newest(&self, group: &Group) -> Result<Vec<RemoteFile>, ImageError> {
@@ -142,6 +162,27 @@ impl<'a> Pins<'a> {
                 let kernel = choose(&offered, spec).ok_or_else(|| self.no_kernel(spec, &offered))?;
                 Ok(kernel.files.clone())
             }
+            Group::Headers { release, version } => {
+                let found = headers(&self.build_packages()?, release, version);
+                found.ok_or_else(|| self.not_offered("headers", release, version))
+            }
+            Group::KernelSource { release, version } => {
+                let found = source(&self.build_packages()?, version);
+                found.ok_or_else(|| self.not_offered("source", release, version))
+            }
+        }
+    }
+
+    fn build_packages(&self) -> Result<Vec<RemoteFile>, ImageError> {
+        Ok(self.apt.kernel_packages(is_build_package)?)
+    }
+
+    fn not_offered(&self, what: &'static str, release: &str, version: &str) -> ImageError {
+        ImageError::NotOffered {
+            what,
+            release: release.to_owned(),
+            version: version.to_owned(),
+            mirror: self.apt.mirror().debian.clone(),
         }
     }
 
@@ -161,10 +202,17 @@ impl<'a> Pins<'a> {
             lock.sources.insert(name.to_owned(), self.newest(&Group::Source(name))?);
         }
         let offered = self.kernels_offered()?;
+        let build_packages = self.build_packages()?;
         let pinned = self.lock.kernels.keys().filter_map(|name| format!("deb:{name}").parse().ok());
         for spec in &branches.iter().cloned().chain(pinned).collect::<Vec<_>>() {
             let kernel = choose(&offered, spec).ok_or_else(|| self.no_kernel(spec, &offered))?;
-            let pin = KernelPin { release: kernel.release.clone(), files: kernel.files.clone() };
+            let (release, version) = (kernel.release.clone(), &kernel.version);
+            let pin = KernelPin {
+                files: kernel.files.clone(),
+                headers: headers(&build_packages, &release, version).unwrap_or_default(),
+                source: source(&build_packages, version).unwrap_or_default(),
+                release,
+            };
             lock.kernels.insert(pin_name(spec), pin);
         }
         Ok(lock)
@@ -208,6 +256,8 @@ impl Group {
             Group::Root(name) => format!("root {name}"),
             Group::Source(name) => format!("source {name}"),
             Group::Kernel(spec) => format!("kernel {spec}"),
+            Group::Headers { release, .. } => format!("headers {release}"),
+            Group::KernelSource { release, .. } => format!("kernel source {release}"),
         }
     }
 }

@@ -1,0 +1,225 @@
+//! Modules built outside of a kernel's tree, against the headers that Debian built the kernel with.
+//!
+//! What is built is somebody else's business: `crate::overlay` for md, a suite for modules of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::checkout::{HOST_IS_TO_BLAME, all_files, copy_files, digest_of, telling_lines};
+use crate::digest::Digest;
+use crate::enclosure::{Enclosure, EnclosureError};
+use crate::host::HostError;
+use crate::images::{ImageError, Images, Kernel, io_error, write};
+use crate::package::RemoteFile;
+use crate::pins::{Group, lines};
+use crate::store::Artifact;
+use crate::unpack::{link, unpack};
+
+const RECIPE: &str = include_str!("../recipes/modules.sh");
+
+/// How much of the disk is kept of built modules, bytes: each edit makes new ones.
+const MODULES_BYTES_MAX: u64 = 1 << 30;
+
+/// Sources of modules: what `make M=…` is run on.
+#[derive(Clone, Debug)]
+pub struct ModuleSources {
+    /// What people call these modules: `raid modules of /home/me/linux`.
+    pub title: String,
+    /// What the sources are called in debug information and in kernel messages, instead of the folder that they
+    /// happened to be built in: `drivers/md`.
+    pub shown_as: String,
+    /// The folder that holds them.
+    dir: PathBuf,
+    /// Relative to it, sorted.
+    files: Vec<PathBuf>,
+    digest: Digest,
+    /// Used as `Kbuild` beside them.
+    kbuild: Option<String>,
+}
+
+/// What is wrong with modules: their author's to mend, never the host's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// They do not build.
+    #[error("{title} do not build against the headers of {release}; log: {}\n{lines}", log.display())]
+    Build {
+        /// What people call them.
+        title: String,
+        /// `uname -r`.
+        release: String,
+        /// All that the build printed.
+        log: PathBuf,
+        /// What matters of it.
+        lines: String,
+    },
+    /// They build to nothing.
+    #[error("{title}: the build against the headers of {release} made no module; `{}` names none in obj-m", dir.display())]
+    Nothing {
+        /// What people call them.
+        title: String,
+        /// `uname -r`.
+        release: String,
+        /// The folder of sources.
+        dir: PathBuf,
+    },
+}
+
+impl ModuleSources {
+    /// All files of a folder, with its `Kbuild` or `Makefile` that names modules in `obj-m`.
+    pub fn folder(title: &str, shown_as: &str, dir: &Path) -> Result<Self, ImageError> {
+        Self::of_files(title, shown_as, dir, all_files(dir)?)
+    }
+
+    /// Only some files of a folder.
+    pub(crate) fn of_files(
+        title: &str,
+        shown_as: &str,
+        dir: &Path,
+        files: Vec<PathBuf>,
+    ) -> Result<Self, ImageError> {
+        let unreadable = |(file, error): (PathBuf, _)| io_error("read", &dir.join(file))(error);
+        let digest = digest_of(dir, &files).map_err(unreadable)?;
+        let (title, shown_as, dir) = (title.to_owned(), shown_as.to_owned(), dir.to_owned());
+        Ok(ModuleSources { title, shown_as, dir, files, digest, kbuild: None })
+    }
+
+    /// The same with a `Kbuild` of ours, which make prefers to the folder's `Makefile`.
+    pub fn with_kbuild(mut self, kbuild: &str) -> Self {
+        self.kbuild = Some(kbuild.to_owned());
+        self
+    }
+}
+
+impl Images<'_> {
+    /// Builds modules for `kernel`: `NAME.ko` for the guest, `debug/NAME.ko` with debug information, and `log`.
+    pub fn build_modules(&self, kernel: &Kernel, sources: &ModuleSources) -> Result<Artifact, ImageError> {
+        let headers = self.headers(kernel)?;
+        let inputs = [
+            ("headers", headers.digest.as_str()),
+            ("sources", sources.digest.as_str()),
+            ("shown as", &sources.shown_as),
+            ("kbuild", sources.kbuild.as_deref().unwrap_or_default()),
+            ("recipe", RECIPE),
+        ];
+        let artifact = self.artifact("modules", &inputs, |dir| {
+            self.store.shrink("modules", MODULES_BYTES_MAX);
+            self.make_modules(dir, kernel, &headers.path("root"), sources)
+        })?;
+        self.store.touch(&artifact);
+        Ok(artifact)
+    }
+
+    /// Of the source that `kernel` was built from, what overlays need: `tree/Makefile` and `tree/drivers/md`.
+    pub fn kernel_source(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
+        let group = Group::KernelSource { release: kernel.release.clone(), version: kernel.version.clone() };
+        self.pins.make(&group, |files| {
+            let inputs = [("files", lines(files)), ("recipe", "kernel source 1".to_owned())];
+            let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
+            self.artifact("kernel-source", &inputs, |dir| self.make_kernel_source(dir, files))
+        })
+    }
+
+    fn make_kernel_source(&self, dir: &Path, files: &[RemoteFile]) -> Result<(), ImageError> {
+        let packages = self.apt.fetch(files)?;
+        let name = files.first().map_or("", |file| file.name.as_str());
+        let version = files.first().map_or("", |file| file.version.as_str());
+        self.progress.step(&format!("unpacking drivers/md of {name} {version}"));
+        let work = self.scratch("kernel-source")?;
+        let (root, log, tree) = (work.path().join("root"), dir.join("log"), dir.join("tree"));
+        fs::create_dir(&root).map_err(io_error("create", &root))?;
+        fs::create_dir(&tree).map_err(io_error("create", &tree))?;
+        unpack(self.host, &packages, &root, &log)?;
+        let call =
+            self.host.call("tar").args(["--extract", "--xz", "--no-same-owner", "--strip-components=1"]);
+        let call = call.arg("--directory").arg(&tree).arg("--file");
+        let call = call.arg(root.join("usr/src").join(format!("{name}.tar.xz")));
+        Ok(call.args([format!("{name}/Makefile"), format!("{name}/drivers/md")]).run(&log)?)
+    }
+
+    /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
+    fn headers(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
+        let compilers = self.root("kbuild", |root| {
+            // base-files' script makes it; enclosures need it.
+            fs::create_dir_all(root.join("mnt"))?;
+            link(root, "gawk", "usr/bin/awk")
+        })?;
+        let group = Group::Headers { release: kernel.release.clone(), version: kernel.version.clone() };
+        self.pins.make(&group, |files| {
+            let inputs = [
+                ("files", lines(files)),
+                ("compilers", compilers.digest.to_string()),
+                ("recipe", "headers 1".to_owned()),
+            ];
+            let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
+            self.artifact("headers", &inputs, |dir| self.make_headers(dir, &compilers, kernel, files))
+        })
+    }
+
+    fn make_headers(
+        &self,
+        dir: &Path,
+        compilers: &Artifact,
+        kernel: &Kernel,
+        files: &[RemoteFile],
+    ) -> Result<(), ImageError> {
+        let packages = self.apt.fetch(files)?;
+        self.progress.step(&format!("unpacking the headers of {}", kernel.release));
+        let (root, log) = (dir.join("root"), dir.join("log"));
+        // Of hard links: neither root is ever written to.
+        self.host.call("cp").arg("-al").arg(compilers.path("root")).arg(&root).run(&log)?;
+        Ok(unpack(self.host, &packages, &root, &log)?)
+    }
+
+    fn make_modules(
+        &self,
+        dir: &Path,
+        kernel: &Kernel,
+        root: &Path,
+        sources: &ModuleSources,
+    ) -> Result<(), ImageError> {
+        let (title, release) = (&sources.title, &kernel.release);
+        self.progress.step(&format!("building {title} for {release}"));
+        let work = self.scratch("modules")?;
+        let inside = work.path().join("work");
+        fs::create_dir(&inside).map_err(io_error("create", &inside))?;
+        let copy = inside.join("src");
+        copy_files(&sources.dir, &sources.files, &sources.digest, &copy)?;
+        if let Some(kbuild) = &sources.kbuild {
+            write(&copy.join("Kbuild"), kbuild.as_bytes())?;
+        }
+        write(&inside.join("recipe.sh"), RECIPE.as_bytes())?;
+        let log = dir.join("log");
+        let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
+        let call = ["sh", "/mnt/recipe.sh", release, &sources.shown_as];
+        enclosure.run(&inside, &call, &log).map_err(|error| match error {
+            EnclosureError::Host(error) => blame(error, title, release),
+            error @ (EnclosureError::Forbidden { .. } | EnclosureError::Io { .. }) => error.into(),
+        })?;
+        let out = inside.join("out");
+        let mut n_modules = 0;
+        for entry in fs::read_dir(&out).map_err(io_error("read", &out))? {
+            let entry = entry.map_err(io_error("read", &out))?;
+            n_modules += usize::from(entry.file_name().to_string_lossy().ends_with(".ko"));
+            let to = dir.join(entry.file_name());
+            fs::rename(entry.path(), &to).map_err(io_error("move a module to", &to))?;
+        }
+        if n_modules == 0 {
+            let (title, release) = (title.clone(), release.clone());
+            return Err(ModuleError::Nothing { title, release, dir: sources.dir.clone() }.into());
+        }
+        Ok(())
+    }
+}
+
+/// Why a build failed, if that is the sources' doing.
+fn blame(error: HostError, title: &str, release: &str) -> ImageError {
+    let HostError::Failed { log, .. } = &error else { return error.into() };
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    if HOST_IS_TO_BLAME.iter().any(|words| text.contains(words)) {
+        return error.into();
+    }
+    let lines = telling_lines(&text).into_iter().map(|line| format!("  | {line}\n")).collect();
+    let (title, release, log) = (title.to_owned(), release.to_owned(), log.clone());
+    ModuleError::Build { title, release, log, lines }.into()
+}
