@@ -5,16 +5,27 @@
 
 use protocol::evidence::TaskStack;
 
+use crate::known_issues::Match;
 use crate::record::Attempt;
-use crate::signature::{Signature, telling};
+use crate::signature::{Signature, is_resting_daemon, telling};
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
 /// Tasks whose stacks a report shows at most.
-const MAX_TASKS: usize = 5;
+const MAX_TASKS: usize = 6;
 
 /// Frames of one task that a report shows at most.
 const MAX_FRAMES: usize = 16;
+
+/// Tasks that are only named, at most.
+const MAX_NAMES: usize = 6;
+
+/// Kernel reports that a report lists at most.
+const MAX_REPORTS: usize = 20;
+
+/// Files that a report names at most, and columns of a name.
+const MAX_FILES: usize = 12;
+const MAX_FILE_WIDTH: usize = 40;
 
 impl Judged {
     /// Explanation, signature and known issue in one line.
@@ -63,27 +74,102 @@ impl Judged {
     }
 }
 
+/// What there is to know of an issue, a line each: fix, link, bug, and how sure that is.
+pub(crate) fn issue_details(matched: &Match) -> Vec<String> {
+    let about = &matched.about;
+    let seen = if about.seen { "seen here before" } else { "never seen here before" };
+    let mut lines = vec![matched.fix_sentence()];
+    lines.extend(about.link.clone());
+    lines.extend((!about.bug.is_empty()).then(|| about.bug.clone()));
+    lines.push(format!("{seen}, see {}", about.place));
+    lines
+}
+
+/// What the kernel reported in its log, in order, and which of it the test causes on purpose.
+pub(crate) fn report_lines(judged: &Judged, attempt: &Attempt) -> Vec<String> {
+    let reports = attempt.kernel_reports.iter().map(|report| {
+        let title = &report.title;
+        let corrupted = if report.corrupted { " (its text is mixed with another's)" } else { "" };
+        match judged.allowed.get(title) {
+            Some(reason) => format!("{title}{corrupted} (allowed: {reason})"),
+            None => format!("{title}{corrupted}"),
+        }
+    });
+    let mut lines: Vec<_> = reports.take(MAX_REPORTS).collect();
+    let n_more = attempt.kernel_reports.len() - lines.len();
+    lines.extend((n_more > 0).then(|| format!("… and {n_more} more, see kernel.log")));
+    lines
+}
+
+/// The files that came back from the guest, `0 hang-dm-info.txt`: a file's number is its name in `files/`.
+pub(crate) fn file_names(attempt: &Attempt) -> Vec<String> {
+    let files = attempt.finished().map(|(_, facts)| facts.files.as_slice()).unwrap_or_default();
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let mut names: Vec<_> = files
+        .iter()
+        .take(MAX_FILES)
+        .map(|file| format!("{} {}", file.file_idx, text::clip(&name(&file.path), MAX_FILE_WIDTH)))
+        .collect();
+    let n_more = files.len() - names.len();
+    names.extend((n_more > 0).then(|| format!("… and {n_more} more, see files.txt")));
+    names
+}
+
 /// The stacks that matter, the most telling first: who it is, then its frames, indented, with what
-/// was cut counted.
+/// was cut counted. Tasks at one place share a stack.
 pub(crate) fn stack_lines(attempt: &Attempt) -> Vec<String> {
-    let telling = telling(&attempt.stacks);
+    let telling: Vec<&TaskStack> = telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect();
+    let mut groups: Vec<Vec<&TaskStack>> = Vec::new();
+    for stack in telling {
+        let same = |group: &&mut Vec<&TaskStack>| {
+            group[0].frames == stack.frames
+                && group[0].state == stack.state
+                && group[0].of_test == stack.of_test
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(stack),
+            None => groups.push(vec![stack]),
+        }
+    }
     let mut lines = Vec::new();
-    for (stack, _) in telling.iter().take(MAX_TASKS) {
+    for group in groups.iter().take(MAX_TASKS) {
+        let stack = group[0];
         lines.push(task_line(stack));
+        if let [_, others @ ..] = group.as_slice()
+            && !others.is_empty()
+        {
+            lines.push(format!("  (and {})", names(others)));
+        }
         lines.extend(stack.frames.iter().take(MAX_FRAMES).map(|frame| format!("  {frame}")));
         if stack.frames.len() > MAX_FRAMES {
             lines.push(format!("  … and {} more", stack.frames.len() - MAX_FRAMES));
         }
     }
-    if telling.len() > MAX_TASKS {
-        lines.push(format!("… and {} more tasks in md or dm", telling.len() - MAX_TASKS));
+    if groups.len() > MAX_TASKS {
+        lines.push(format!("… and {} more stacks in md or dm", groups.len() - MAX_TASKS));
+    }
+    // Who should have reaped, resumed or answered, and does nothing.
+    let resting: Vec<_> = attempt.stacks.iter().filter(|stack| is_resting_daemon(stack)).collect();
+    if !resting.is_empty() && !groups.is_empty() {
+        lines.push(format!("at rest in md_thread: {}", names(&resting)));
     }
     lines
+}
+
+/// `mdX_raid1 (pid 927), mdX_raid5 (pid 930)`.
+fn names(stacks: &[&TaskStack]) -> String {
+    let names = stacks.iter().take(MAX_NAMES).map(|stack| format!("{} (pid {})", stack.comm, stack.pid));
+    let n_more = stacks.len().saturating_sub(MAX_NAMES);
+    let more = (n_more > 0).then(|| format!("{n_more} more"));
+    names.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// `lvm (pid 812, of the test), state D, still for 41.0 s:`.
 fn task_line(stack: &TaskStack) -> String {
     let of = if stack.of_test { ", of the test" } else { "" };
     let TaskStack { pid, comm, state, still_ms, .. } = stack;
-    format!("{comm} (pid {pid}{of}), state {state}, still for {}:", text::duration(*still_ms))
+    // Not known of a task that was looked at once.
+    let still =
+        if *still_ms > 0 { format!(", still for {}", text::duration(*still_ms)) } else { String::new() };
+    format!("{comm} (pid {pid}{of}), state {state}{still}:")
 }

@@ -96,6 +96,11 @@ impl Fold {
                     attempt.stacks = stacks;
                 }
             }
+            Event::StateSeen { attempt, state } => {
+                if let Some(attempt) = self.attempt(attempt, "state-seen") {
+                    attempt.storage = Some(state.bounded());
+                }
+            }
             Event::KernelReported { attempt, report } => {
                 if let Some(attempt) = self.attempt(attempt, "kernel-reported") {
                     attempt.kernel_reports.push(report);
@@ -146,6 +151,7 @@ impl Fold {
             ready_after_ms: None,
             guest: None,
             stacks: Vec::new(),
+            storage: None,
             kernel_reports: Vec::new(),
             remarks: Vec::new(),
         });

@@ -11,13 +11,15 @@
 use std::collections::BTreeMap;
 
 use junit_report::{Duration, OffsetDateTime, Report, TestCase, TestResult, TestSuite};
+use protocol::state::StorageState;
 use quick_xml::events::{BytesEnd, BytesStart, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;
 
-use crate::findings::stack_lines;
+use crate::findings::{report_lines, stack_lines};
 use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
+use crate::storage;
 use crate::text::{self, MAX_LAST_LINES, MAX_LINE_WIDTH};
 use crate::verdict::{Judged, Verdict};
 
@@ -113,6 +115,10 @@ fn result(record: &RunRecord, judged: &Judged, attempt: Option<&Attempt>) -> Tes
         );
         lines.extend(attempt.map(log_line));
         lines.extend(attempt.map(stacks).unwrap_or_default());
+        lines
+            .extend(attempt.and_then(|attempt| attempt.storage.as_ref()).into_iter().flat_map(storage_lines));
+        let reports = attempt.map(|attempt| report_lines(judged, attempt)).unwrap_or_default();
+        lines.extend(reports.into_iter().map(|line| format!("kernel: {line}")));
         lines.extend(attempt.map(output_lines).unwrap_or_default());
         Some(block(&lines))
     };
@@ -178,6 +184,12 @@ fn stacks(attempt: &Attempt) -> Vec<String> {
         return lines;
     }
     ["where they stood:".to_owned()].into_iter().chain(lines).collect()
+}
+
+/// How md and dm stood.
+fn storage_lines(state: &StorageState) -> Vec<String> {
+    let lines = storage::lines(state).into_iter();
+    ["md and dm:".to_owned()].into_iter().chain(lines.map(|line| format!("  {line}"))).collect()
 }
 
 fn log_line(attempt: &Attempt) -> String {

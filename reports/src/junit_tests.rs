@@ -52,13 +52,13 @@ fn values<'a>(pairs: &'a [(String, String)], key: &str) -> Vec<&'a str> {
 fn a_hang_is_named_and_its_stacks_are_there() {
     let (record, judged) = testing::hung();
     let (attributes, texts) = parse(&render(&record, &judged).unwrap());
-    insta::assert_snapshot!(values(&attributes, "failure.message")[0], @"no progress for 41 s; lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr; mdX_resync in _wait_barrier ← raid1_sync_request ← md_do_sync; known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers");
+    insta::assert_snapshot!(values(&attributes, "failure.message")[0], @"no progress for 41 s; lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr; mdX_resync in _wait_barrier ← raid1_sync_request ← md_do_sync; known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers");
     insta::assert_snapshot!(values(&texts, "failure")[0], @r##"
     hung: no progress for 41 s
     signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
     signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
     signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
-    known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers
+    known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers
     dm-raid-stop-and-barrier: no fix is known
     reproduce: cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh
     logs: 6.1/lvm2_shell_integrity-caching.sh/ (output.log, console.log, kernel.log)
@@ -89,6 +89,27 @@ fn a_hang_is_named_and_its_stacks_are_there() {
       md_check_recovery+0x353/0x5f0 [md_mod]
       raid1d+0x4b/0x180 [raid1]
       md_thread+0xab/0x190 [md_mod]
+    md and dm:
+      dmsetup status --noflush: no answer in 2.1 s, it waits too (state D):
+        dm_get_live_table+0x1/0x2 [dm_mod]
+        table_status+0x3/0x4 [dm_mod]
+      LVMTEST79vg-LV1:
+        table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
+        status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
+      suspended: LVMTEST79vg-LV1
+      IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+      md0: level raid5, array_state active, sync_action frozen, sync_completed 10240 / 129024
+        degraded 1, suspend_hi 0
+      /proc/mdstat:
+        Personalities : [raid1] [raid6] [raid5] [raid4]
+        md0 : active raid5 vdc[3] vdb[1] vda[0]
+              129024 blocks super 1.2 level 5, 512k chunk, algorithm 2 [3/2] [UU_]
+              [=>...................]  recovery =  7.9% (5120/64512) finish=9.9min speed=100K/sec
+        unused devices: <none>
+      locks held:
+        1 lock held by lvm/812:
+         #0: ffff8880 (&md->type_lock){+.+.}-{3:3}, at: x
+      … and 2 more lines, see the files
     the last lines of its output:
     #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
     "##);

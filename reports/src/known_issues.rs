@@ -483,7 +483,7 @@ impl Match {
     pub fn sentence(&self) -> String {
         let About { id, title, .. } = &self.about;
         match self.standing {
-            Standing::Present => format!("known issue {id}: {title}"),
+            Standing::Present => format!("known issue {id}, which this kernel has: {title}"),
             Standing::Unknown => {
                 format!("looks like {id}: {title}; whether this kernel has it is not known")
             }

@@ -7,7 +7,7 @@
 //! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
 //!   [`kernel_version`] which kernels have them;
 //! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
-//! - `findings` puts signature, known issues and stacks into words;
+//! - `findings` and `storage` put signature, known issues, stacks, and the state of md and dm into words;
 //! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
 //!   person in a browser, a CI server, and a script;
 //! - [`write`](mod@write) puts the files beside the events;
@@ -34,6 +34,7 @@ pub mod reproduce;
 pub mod result;
 mod side_by_side;
 pub mod signature;
+mod storage;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use protocol::event::{AttemptFacts, Blame, Checkout};
 use protocol::evidence::{KernelReport, TaskStack};
+use protocol::state::StorageState;
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
@@ -112,6 +113,8 @@ pub struct Attempt {
     pub guest: Option<GuestFacts>,
     /// Where the guest's tasks stood when it was found to hang, most telling first.
     pub stacks: Vec<TaskStack>,
+    /// How md and dm stood then, if the guest could still say.
+    pub storage: Option<StorageState>,
     /// What the kernel reported in its log, in order.
     pub kernel_reports: Vec<KernelReport>,
     /// What was remarked about it.

@@ -111,6 +111,7 @@ mod tests {
                 verdict: *verdict,
                 detail: String::new(),
                 expectation: None,
+                allowed: BTreeMap::new(),
                 signature: None,
                 known_issues: vec![],
                 not_struck: vec![],

@@ -202,6 +202,12 @@ pub fn telling(stacks: &[TaskStack]) -> Vec<(&TaskStack, TaskSignature)> {
     tasks
 }
 
+/// True for a daemon of md that waits for something to do (`md_thread`, md.c).
+pub(crate) fn is_resting_daemon(stack: &TaskStack) -> bool {
+    let functions = || stack.frames.iter().filter_map(|frame| function(frame));
+    !stack.of_test && functions().any(|name| name == "md_thread") && telling_frames(&stack.frames).is_empty()
+}
+
 /// The frames of md and dm, innermost first, after the one function that the innermost of them is
 /// in, unless every wait is.
 pub fn telling_frames(frames: &[String]) -> Vec<String> {

@@ -5,12 +5,13 @@
 
 use protocol::event::{AttemptFacts, Blame};
 
-use crate::findings::stack_lines;
+use crate::findings::{file_names, issue_details, report_lines, stack_lines};
 use crate::kernel_version::Version;
 use crate::known_issues::Match;
 use crate::record::{Attempt, Remark, RunEnd, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts_line};
+use crate::storage;
 use crate::text::{self, MAX_LAST_LINES};
 use crate::verdict::{Judged, Verdict};
 
@@ -154,6 +155,8 @@ fn notes(record: &RunRecord, judged: &[Judged]) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
+/// One attempt that went wrong, in the order in which a maintainer reads: what, where, what it looks like, who
+/// stands where, how the arrays are, what was said, and how to see it again.
 fn section(record: &RunRecord, judged: &Judged) -> String {
     let title = capitalised(&judged.verdict.to_string());
     let kernel = kernel_with_version(record, judged.kernel_idx);
@@ -167,11 +170,12 @@ fn section(record: &RunRecord, judged: &Judged) -> String {
         out += &format!("{}\n\n", code(&explanation));
     }
     let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
-    out += &findings(judged, attempt);
-    if !attempt.remarks.is_empty() {
-        out += &remarks(&attempt.remarks[..attempt.remarks.len().min(MAX_REMARKS)]).concat();
-        out += "\n";
+    if let (Some(_), Some(kernel)) = (&judged.signature, record.kernels.get(&judged.kernel_idx)) {
+        let package = kernel.package_version.as_ref().map(|version| format!(", package {}", code(version)));
+        let spec = code(&kernel.exact_spec);
+        out += &format!("Kernel: {}{}, {spec}\n\n", code(&kernel.release), package.unwrap_or_default());
     }
+    out += &findings(judged, attempt);
     if let Some((_, facts)) = attempt.finished() {
         let output = output(facts);
         if judged.signature.is_some() && !output.is_empty() {
@@ -179,20 +183,34 @@ fn section(record: &RunRecord, judged: &Judged) -> String {
         }
         out += &output;
     }
-    if let (Some(_), Some(kernel)) = (&judged.signature, record.kernels.get(&judged.kernel_idx)) {
-        let package = kernel.package_version.as_ref().map(|version| format!(", package {}", code(version)));
-        let spec = code(&kernel.exact_spec);
-        out += &format!("Kernel: {}{}, {spec}\n\n", code(&kernel.release), package.unwrap_or_default());
+    let reports = report_lines(judged, attempt);
+    if !reports.is_empty() {
+        let lines = reports.iter().map(|line| format!("- {}\n", code(line)));
+        out += &format!("What the kernel reported:\n\n{}\n", lines.collect::<String>());
     }
-    out += &format!("Logs: {}", code(&format!("{}/", attempt.dir)));
-    if let Some(ms) = attempt.duration_ms() {
-        out += &format!(", after {}", text::duration(ms));
+    if !attempt.remarks.is_empty() {
+        out += &remarks(&attempt.remarks[..attempt.remarks.len().min(MAX_REMARKS)]).concat();
+        out += "\n";
     }
-    out += "\n";
+    out += &logs(attempt);
     if let Some(command) = reproduce::command(record, attempt) {
         out += &format!("\nreproduce:\n\n{}", fence("sh", &[text::printable(&command)]));
     }
     out
+}
+
+/// Where its files are, and when it was over.
+fn logs(attempt: &Attempt) -> String {
+    let mut out = format!("Logs: {}", code(&format!("{}/", attempt.dir)));
+    if let Some(ms) = attempt.duration_ms() {
+        out += &format!(", after {}", text::duration(ms));
+    }
+    let names = file_names(attempt);
+    if !names.is_empty() {
+        let names: Vec<_> = names.iter().map(|name| code(name)).collect();
+        out += &format!("; from the guest, in {}: {}", code("files/"), names.join(", "));
+    }
+    out + "\n"
 }
 
 /// The release, and the version of the sources where the release does not begin with it.
@@ -205,7 +223,7 @@ fn kernel_with_version(record: &RunRecord, kernel_idx: u32) -> String {
     }
 }
 
-/// Signature, known issues, and the stacks that matter.
+/// Signature, known issues, the stacks that matter, and the state of md and dm.
 fn findings(judged: &Judged, attempt: &Attempt) -> String {
     let mut out = String::new();
     if let Some(signature) = &judged.signature {
@@ -223,19 +241,21 @@ fn findings(judged: &Judged, attempt: &Attempt) -> String {
     if !stacks.is_empty() {
         out += &format!("Where they stood:\n\n{}\n", fence("text", &fit(&stacks)));
     }
+    if let Some(state) = &attempt.storage {
+        out += &format!("md and dm:\n\n{}\n", fence("text", &fit(&storage::lines(state))));
+    }
     out
 }
 
-/// What is known of an issue: bug, fix, link, and how sure that is.
+/// What is known of an issue.
 fn about_issue(matched: &Match) -> String {
-    let about = &matched.about;
-    let seen = if about.seen { "seen here before" } else { "never seen here before" };
-    let mut out = format!("  - {}\n", code(&matched.fix_sentence()));
-    out += &about.link.as_ref().map_or_else(String::new, |link| format!("  - {link}\n"));
-    if !about.bug.is_empty() {
-        out += &format!("  - {}\n", code_of_width(&about.bug, MAX_BUG_WIDTH));
-    }
-    out + &format!("  - {seen}, see {}\n", code(&about.place))
+    let link = matched.about.link.as_ref();
+    let line = |line: &String| match link {
+        // Known to be one, and none of a guest's.
+        Some(link) if link == line => format!("  - {link}\n"),
+        Some(_) | None => format!("  - {}\n", code_of_width(line, MAX_BUG_WIDTH)),
+    };
+    issue_details(matched).iter().map(line).collect()
 }
 
 /// Lines for a fence: printable, and no wider than it may be.

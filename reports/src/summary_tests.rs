@@ -54,13 +54,13 @@ fn two_kernels_stand_side_by_side() {
 
     `exit status 1`
 
-    - kernel: `14 kernel log lines name a failed member`
-
     ````text
     ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
       WARNING: | <b>Reshape</b> size mismatch ```
     set +vx; STACKTRACE; set -vx
     ````
+
+    - kernel: `14 kernel log lines name a failed member`
 
     Logs: `attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/`, after 1 min 51 s
 
@@ -150,13 +150,13 @@ fn one_kernel_has_room_for_details() {
 
     `exit status 1`
 
-    - kernel: `14 kernel log lines name a failed member`
-
     ````text
     ## lvconvert-raid-reshape.sh:77 lvconvert -y --stripes 15 @PREFIX@vg/lv
       WARNING: | <b>Reshape</b> size mismatch ```
     set +vx; STACKTRACE; set -vx
     ````
+
+    - kernel: `14 kernel log lines name a failed member`
 
     Logs: `attempts/002-lvm2_shell_lvconvert-raid-reshape.sh/`, after 1 min 51 s
 
@@ -198,6 +198,8 @@ fn a_hang_reads_like_a_report_to_the_list() {
 
     `no progress for 41 s`
 
+    Kernel: `6.1.0-56-cloud-amd64`, package `6.1.192-2`, `deb:6.1.0-56-cloud-amd64`
+
     Signature:
 
     ```text
@@ -206,10 +208,10 @@ fn a_hang_reads_like_a_report_to_the_list() {
     mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
     ```
 
-    - `known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
+    - `known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
       - `no fix is known`
       - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Who holds the barrier is not known.`
-      - seen here before, see `suites/known-issues.toml:102`
+      - `seen here before, see suites/known-issues.toml:102`
 
     Where they stood:
 
@@ -242,13 +244,36 @@ fn a_hang_reads_like_a_report_to_the_list() {
       md_thread+0xab/0x190 [md_mod]
     ```
 
+    md and dm:
+
+    ```text
+    dmsetup status --noflush: no answer in 2.1 s, it waits too (state D):
+      dm_get_live_table+0x1/0x2 [dm_mod]
+      table_status+0x3/0x4 [dm_mod]
+    LVMTEST79vg-LV1:
+      table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
+      status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
+    suspended: LVMTEST79vg-LV1
+    IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+    md0: level raid5, array_state active, sync_action frozen, sync_completed 10240 / 129024
+      degraded 1, suspend_hi 0
+    /proc/mdstat:
+      Personalities : [raid1] [raid6] [raid5] [raid4]
+      md0 : active raid5 vdc[3] vdb[1] vda[0]
+            129024 blocks super 1.2 level 5, 512k chunk, algorithm 2 [3/2] [UU_]
+            [=>...................]  recovery =  7.9% (5120/64512) finish=9.9min speed=100K/sec
+      unused devices: <none>
+    locks held:
+      1 lock held by lvm/812:
+       #0: ffff8880 (&md->type_lock){+.+.}-{3:3}, at: x
+    … and 2 more lines, see the files
+    ```
+
     What it printed last:
 
     ```text
     #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
     ```
-
-    Kernel: `6.1.0-56-cloud-amd64`, package `6.1.192-2`, `deb:6.1.0-56-cloud-amd64`
 
     Logs: `6.1/lvm2_shell_integrity-caching.sh/`, after 88.0 s
 
@@ -352,8 +377,8 @@ proptest! {
             }
         }
         prop_assert_eq!(fence, None);
-        // Signature, stacks, output, command.
-        prop_assert_eq!(n_fences, 4);
+        // Signature, stacks, md and dm, output, command.
+        prop_assert_eq!(n_fences, 5);
         let structure = structure.join("\n");
         let headings = structure.lines().filter(|line| line.starts_with('#')).count();
         prop_assert_eq!(headings, 3, "{}", structure);

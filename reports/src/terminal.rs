@@ -3,15 +3,20 @@
 //! Builds text and prints nothing. Whether there are colours (`NO_COLOR`, a pipe) and how wide the
 //! terminal is, the caller knows.
 
+use crate::findings::report_lines;
 use crate::record::{Attempt, RunEnd, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts_line};
 use crate::side_by_side;
+use crate::storage;
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
 /// Lines of output that are shown of what went wrong; the report has more.
 const N_OUTPUT_LINES: usize = 5;
+
+/// Reports of the kernel that are shown of what went wrong.
+const N_REPORT_LINES: usize = 5;
 
 /// With more plain passes than this, they are only counted.
 const MAX_PASSED_LINES: usize = 30;
@@ -58,8 +63,11 @@ pub fn render(record: &RunRecord, judged: &[Judged], options: &Options) -> Strin
         out += &explanation(record, judged, options);
     }
     for judged in others {
+        let of_many = record.kernel_idxs().len() > 1;
+        let kernel =
+            if of_many { format!(" on {}", record.kernel_label(judged.kernel_idx)) } else { String::new() };
         for line in judged.not_struck_lines() {
-            out += &clipped(&format!("remark: {}: {line}", judged.test), options);
+            out += &clipped(&format!("remark: {}{kernel}: {line}", judged.test), options);
         }
     }
     for remark in &record.remarks {
@@ -133,6 +141,12 @@ fn explanation(record: &RunRecord, judged: &Judged, options: &Options) -> String
     }
     for matched in &judged.known_issues {
         out += &clipped(&format!("    {}: {}", matched.about.id, matched.fix_sentence()), options);
+    }
+    for line in attempt.storage.iter().flat_map(storage::in_short) {
+        out += &clipped(&format!("    {line}"), options);
+    }
+    for line in report_lines(judged, attempt).iter().take(N_REPORT_LINES) {
+        out += &clipped(&format!("    kernel: {line}"), options);
     }
     for remark in &attempt.remarks {
         out += &clipped(&format!("    remark: {}", remark.text), options);

@@ -65,8 +65,12 @@ fn a_hang_shows_both_halves_and_what_is_known() {
         signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
         signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
         signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
-        known issue dm-raid-stop-and-barrier: the destructor of a raid1 waits for a resync that waits f…
+        known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits fo…
         dm-raid-stop-and-barrier: no fix is known
+        dmsetup status --noflush: no answer in 2.1 s, it waits too (state D)
+        suspended: LVMTEST79vg-LV1
+        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+        LVMTEST79vg-LV1: 0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
         | #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
         logs: out/x/6.1/lvm2_shell_integrity-caching.sh/
         reproduce: cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
 use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
@@ -214,6 +215,7 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
         | Event::VmReady { attempt, .. }
         | Event::TestStarted { attempt }
         | Event::StacksSeen { attempt, .. }
+        | Event::StateSeen { attempt, .. }
         | Event::KernelReported { attempt, .. }
         | Event::AttemptFinished { attempt, .. } => [1, 2, 3, 4, 6].contains(attempt),
         Event::RunStarted { .. }
@@ -282,6 +284,50 @@ pub(crate) fn hung_stacks() -> Vec<TaskStack> {
     ]
 }
 
+/// How md and dm might stand then, with something of everything.
+pub(crate) fn storage() -> StorageState {
+    let lines = |all: &[&str]| all.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+    StorageState {
+        mdstat: lines(&[
+            "Personalities : [raid1] [raid6] [raid5] [raid4]",
+            "md0 : active raid5 vdc[3] vdb[1] vda[0]",
+            "      129024 blocks super 1.2 level 5, 512k chunk, algorithm 2 [3/2] [UU_]",
+            "      [=>...................]  recovery =  7.9% (5120/64512) finish=9.9min speed=100K/sec",
+            "unused devices: <none>",
+        ]),
+        arrays: vec![ArrayState {
+            name: "md0".to_owned(),
+            attributes: map(&[
+                ("array_state", "active"),
+                ("degraded", "1"),
+                ("level", "raid5"),
+                ("suspend_hi", "0"),
+                ("sync_action", "frozen"),
+                ("sync_completed", "10240 / 129024"),
+            ]),
+        }],
+        targets: vec![TargetState {
+            device: "LVMTEST79vg-LV1".to_owned(),
+            table: "0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12".to_owned(),
+            status: "0 65536 raid raid1 2 aa 0/65536 resync 0 0 -".to_owned(),
+        }],
+        suspended: lines(&["LVMTEST79vg-LV1"]),
+        in_flight: vec![InFlight {
+            device: "dm-10 LVMTEST79vg-LV1_rimage_0".to_owned(),
+            n_reads: 0,
+            n_writes: 3,
+        }],
+        held_locks: lines(&["1 lock held by lvm/812:", " #0: ffff8880 (&md->type_lock){+.+.}-{3:3}, at: x"]),
+        unanswered: vec![Unanswered {
+            what: "dmsetup status --noflush".to_owned(),
+            waited_ms: 2100,
+            state: 'D',
+            frames: lines(&["dm_get_live_table+0x1/0x2 [dm_mod]", "table_status+0x3/0x4 [dm_mod]"]),
+        }],
+        n_left_out: 2,
+    }
+}
+
 /// A run of one test that hung on Debian's 6.1.192, judged by what is known.
 pub(crate) fn hung() -> (RunRecord, Vec<Judged>) {
     let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
@@ -307,6 +353,7 @@ pub(crate) fn one_attempt(
         at(1, Event::Planned { attempts: vec![plan] }),
         at(2, Event::VmStarting { attempt: 1 }),
         at(3, Event::StacksSeen { attempt: 1, stacks }),
+        at(4, Event::StateSeen { attempt: 1, state: storage() }),
         at(90_000, Event::AttemptFinished { attempt: 1, outcome, facts }),
         at(90_000, Event::RunFinished { interrupted: false }),
     ]);
@@ -336,6 +383,7 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
         at(2, Event::VmStarting { attempt: 1 }),
         at(3, Event::Remark { attempt: Some(1), blame: Blame::Test, text: detail.to_owned() }),
         at(3, Event::StacksSeen { attempt: 1, stacks: vec![hostile_stack(name, lines)] }),
+        at(3, Event::StateSeen { attempt: 1, state: hostile_state(detail, lines) }),
         at(3, Event::KernelReported { attempt: 1, report: hostile_report(detail, lines) }),
         at(
             4,
@@ -351,6 +399,23 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
 fn hostile_stack(comm: &str, lines: &[String]) -> TaskStack {
     let frames = ["stop_sync_thread".to_owned()].into_iter().chain(lines.iter().cloned()).collect();
     TaskStack { frames, ..stack(1, comm, true, "") }
+}
+
+fn hostile_state(word: &str, lines: &[String]) -> StorageState {
+    let word = word.to_owned();
+    StorageState {
+        mdstat: lines.to_vec(),
+        arrays: vec![ArrayState {
+            name: word.clone(),
+            attributes: BTreeMap::from([(word.clone(), word.clone())]),
+        }],
+        targets: vec![TargetState { device: word.clone(), table: word.clone(), status: word.clone() }],
+        suspended: lines.to_vec(),
+        in_flight: vec![InFlight { device: word.clone(), n_reads: 1, n_writes: 1 }],
+        held_locks: lines.to_vec(),
+        unanswered: vec![Unanswered { what: word, waited_ms: 1, state: 'D', frames: lines.to_vec() }],
+        n_left_out: 1,
+    }
 }
 
 fn hostile_report(title: &str, lines: &[String]) -> KernelReport {
@@ -409,6 +474,10 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 still_ms: 1,
                 frames: vec![frame]
             }],
+        }),
+        (attempt.clone(), ".{0,8}").prop_map(|(attempt, word)| Event::StateSeen {
+            attempt,
+            state: hostile_state(&word, std::slice::from_ref(&word)),
         }),
         (attempt.clone(), ".{0,8}").prop_map(|(attempt, title)| Event::KernelReported {
             attempt,

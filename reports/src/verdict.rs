@@ -64,6 +64,8 @@ pub struct Judged {
     pub detail: String,
     /// The expectation that was met or missed.
     pub expectation: Option<Judgement>,
+    /// Titles of the kernel's reports that the test causes on purpose, with the reason.
+    pub allowed: BTreeMap<String, String>,
     /// What names the hang or the crash, if one was seen.
     pub signature: Option<Signature>,
     /// Known issues that it looks like, the likeliest first.
@@ -210,6 +212,7 @@ pub fn judge(
         verdict: Verdict::NotRun,
         detail: test.reason.clone(),
         expectation: None,
+        allowed: BTreeMap::new(),
         signature: None,
         known_issues: Vec::new(),
         not_struck: Vec::new(),
@@ -229,11 +232,11 @@ pub fn judge_one(
         .get(attempt.test.suite())
         .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
     // What the test causes on purpose says nothing.
-    let allowed = |title: &str| {
-        expectations
-            .get(attempt.test.suite())
-            .is_some_and(|suite| suite.allowing(&attempt.test, release, title).is_some())
+    let allowing = |title: &str| {
+        let suite = expectations.get(attempt.test.suite())?;
+        suite.allowing(&attempt.test, release, title)
     };
+    let allowed = |title: &str| allowing(title).is_some();
     let (verdict, detail, expectation) = judge_attempt(attempt, &about, &allowed, record.end);
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
     let Recognised { signature, known_issues, not_struck } =
@@ -245,6 +248,11 @@ pub fn judge_one(
         verdict,
         detail,
         expectation,
+        allowed: attempt
+            .kernel_reports
+            .iter()
+            .filter_map(|report| Some((report.title.clone(), allowing(&report.title)?.reason.clone())))
+            .collect(),
         signature,
         known_issues,
         not_struck,

@@ -165,6 +165,7 @@ fn explanations_name_the_entry() {
             verdict,
             detail,
             expectation,
+            allowed: BTreeMap::new(),
             signature,
             known_issues,
             not_struck,

@@ -1,6 +1,7 @@
 //! `verdicts.json`: the verdicts for scripts. Versioned; fields are only ever added to a version.
 
-use protocol::evidence::TaskStack;
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::state::StorageState;
 use serde::Serialize;
 
 use crate::known_issues::{About, Match};
@@ -57,6 +58,8 @@ struct VerdictLine<'a> {
     known_issues: Vec<IssueLine<'a>>,
     not_struck: Vec<&'a str>,
     stacks: Vec<&'a TaskStack>,
+    storage: Option<&'a StorageState>,
+    kernel_reports: Vec<ReportLine<'a>>,
     duration_ms: Option<u64>,
     dir: Option<&'a str>,
     reproduce: Option<String>,
@@ -81,6 +84,14 @@ struct SignatureLine<'a> {
 struct TaskLine<'a> {
     comm: Option<&'a str>,
     frames: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ReportLine<'a> {
+    kind: ReportKind,
+    title: &'a str,
+    /// Why it is, if it is.
+    allowed: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -144,10 +155,21 @@ fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a
         stacks: attempt
             .map(|attempt| telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect())
             .unwrap_or_default(),
+        storage: attempt.and_then(|attempt| attempt.storage.as_ref()),
+        kernel_reports: attempt.map(|attempt| report_lines(judged, attempt)).unwrap_or_default(),
         duration_ms: attempt.and_then(Attempt::duration_ms),
         dir: attempt.map(|attempt| attempt.dir.as_str()),
         reproduce: attempt.and_then(|attempt| reproduce::command(record, attempt)),
     }
+}
+
+fn report_lines<'a>(judged: &'a Judged, attempt: &'a Attempt) -> Vec<ReportLine<'a>> {
+    let line = |report: &'a KernelReport| ReportLine {
+        kind: report.kind,
+        title: &report.title,
+        allowed: judged.allowed.get(&report.title).map(String::as_str),
+    };
+    attempt.kernel_reports.iter().map(line).collect()
 }
 
 fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
@@ -210,5 +232,7 @@ mod tests {
         assert_eq!(hung["known_issues"][0]["standing"], "present");
         assert_eq!(hung["stacks"].as_array().unwrap().len(), 3);
         assert_eq!(hung["stacks"][0]["comm"], "lvm");
+        assert_eq!(hung["storage"]["suspended"][0], "LVMTEST79vg-LV1");
+        assert_eq!(hung["storage"]["arrays"][0]["attributes"]["sync_action"], "frozen");
     }
 }

@@ -22,7 +22,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::boot::FILES_DIR;
-use crate::sample::{DIAGNOSE, SAMPLE};
+use crate::diagnose::DIAGNOSE;
+use crate::sample::SAMPLE;
 
 /// First argument of the stage that becomes a test.
 pub(crate) const LAUNCH: &str = "launch";
@@ -140,30 +141,47 @@ pub(crate) fn collect(attempt: u32, patterns: &[String], max_bytes: u64, port: &
 
 /// Starts the process that samples the processes of `cgroup`; what it sees comes through the pipe.
 pub(crate) fn sampler(cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
-    let (samples, samples_end) = pipe()?;
+    witness("md-regress-sample", SAMPLE, cgroup)
+}
+
+/// Starts the process that writes down what a hang's report needs; what it sees comes through the pipe. It ends
+/// after seconds, whatever becomes of the questions that it asks.
+pub(crate) fn diagnosis(cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
+    witness("md-regress-diagnose", DIAGNOSE, cgroup)
+}
+
+fn witness(name: &str, stage: &str, cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
+    let (seen, seen_end) = pipe()?;
     let child = command(SELF)
-        .arg0("md-regress-sample")
-        .arg(SAMPLE)
+        .arg0(name)
+        .arg(stage)
         .arg(cgroup)
         .env_clear()
         .stdin(Stdio::null())
-        .stdout(Stdio::from(samples_end))
+        .stdout(Stdio::from(seen_end))
         .spawn()?;
-    Ok((pid_of(&child)?, samples))
+    Ok((pid_of(&child)?, seen))
 }
 
-/// Starts the processes that write down what a hang's report needs. The one whose id is given ends after
-/// seconds, whatever becomes of the others.
-pub(crate) fn diagnose() -> io::Result<Pid> {
-    let child = command("/bin/sh")
-        .args(["-c", DIAGNOSE])
+/// Starts a process that asks one question (of [`crate::probe::Question::command`]); its answer comes through the
+/// pipe.
+pub(crate) fn question(words: &[&str]) -> io::Result<(Pid, OwnedFd)> {
+    let (program, arguments) = words.split_first().ok_or(Errno::INVAL)?;
+    let mut asking = command(if program.is_empty() { SELF } else { program });
+    if program.is_empty() {
+        asking.arg0("md-regress-probe");
+    }
+    let (answer, answer_end) = pipe()?;
+    let errors_end = answer_end.try_clone()?;
+    let child = asking
+        .args(arguments)
         .env_clear()
         .envs(ENVIRONMENT)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(Stdio::from(answer_end))
+        .stderr(Stdio::from(errors_end))
         .spawn()?;
-    pid_of(&child)
+    Ok((pid_of(&child)?, answer))
 }
 
 fn pid_of(child: &std::process::Child) -> io::Result<Pid> {

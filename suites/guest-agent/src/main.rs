@@ -2,7 +2,8 @@
 //!
 //! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, or a shell, sends what
 //! it prints and what the kernel logs, and brings files back. The same binary is its own second
-//! stage for what must happen between `fork` and `exec` ([`launch`], [`collect`]).
+//! stage for what must happen between `fork` and `exec`, or may wait for ever ([`launch`], [`collect`],
+//! [`sample`], [`diagnose`]).
 //!
 //! Deliberately not here: judgement. The agent reports exits, bytes and survivors; what they mean
 //! is the harness's business. It also never calls `sync`, and never opens a path of the test's
@@ -11,12 +12,14 @@
 mod boot;
 mod cgroup;
 mod collect;
+mod diagnose;
 mod guest;
 mod inbox;
 mod kmsg;
 mod launch;
 mod output;
 mod ports;
+mod probe;
 mod running;
 mod sample;
 mod sampler;
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Some(launch::LAUNCH) => launch::launch_main(args),
         Some(launch::COLLECT) => collect::collect_main(args),
         Some(sample::SAMPLE) => sample::sample_main(args),
+        Some(diagnose::DIAGNOSE) => diagnose::diagnose_main(args),
+        Some(probe::PROBE) => probe::probe_main(args),
         Some(_) | None => {
             eprintln!("md-regress-agent: runs as the first process of a guest, and this is none");
             ExitCode::from(2)

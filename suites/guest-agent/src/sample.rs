@@ -70,7 +70,7 @@ fn own_time_us() -> u64 {
 }
 
 /// A process's threads; it is one of them.
-fn tasks_of(pid: u32) -> Vec<u32> {
+pub(crate) fn tasks_of(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
@@ -106,7 +106,7 @@ fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (comm, state, sys_ticks) = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    let slices = schedstat.split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap_or(0);
+    let slices = slices(&schedstat);
     let timed = of_test
         && state == 'S'
         && fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| is_timed(&call));
@@ -114,8 +114,13 @@ fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
     Some(TaskSample { pid, comm, of_test, state, sys_ms, slices, timed, frames: vec![] })
 }
 
+/// How often a task was given a processor, by its `/proc/PID/schedstat`.
+pub(crate) fn slices(schedstat: &str) -> u64 {
+    schedstat.split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 /// Name, state, and ticks in the kernel: fields 2, 3 and 15 (proc(5)). The name may hold anything.
-fn parse_stat(stat: &str) -> Option<(String, char, u64)> {
+pub(crate) fn parse_stat(stat: &str) -> Option<(String, char, u64)> {
     let (head, rest) = stat.rsplit_once(')')?;
     let comm = head.split_once('(')?.1.chars().take(32).collect();
     let mut fields = rest.split_whitespace();
@@ -148,7 +153,7 @@ fn is_timed(call: &str) -> bool {
 }
 
 /// A kernel stack without addresses: `[<0>] md_stop+0x1c/0x60 [md_mod]` → `md_stop+0x1c/0x60 [md_mod]`.
-fn stack(pid: u32) -> Vec<String> {
+pub(crate) fn stack(pid: u32) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stack")).unwrap_or_default();
     let frames = text.lines().filter_map(|line| line.split_once("] ").map(|(_, frame)| frame.trim()));
     frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
@@ -174,27 +179,6 @@ fn hash_of_what_moves(mdstat: &str) -> u64 {
     mdstat.split_whitespace().filter(|word| !derived(word)).for_each(|word| word.hash(&mut hasher));
     hasher.finish()
 }
-
-/// What is written for the report when a guest hangs: each in a process of its own, because each may wait
-/// for ever.
-pub(crate) const DIAGNOSE: &str = r#"
-dir=$MD_REGRESS_FILES
-for key in w l m d t; do echo $key >/proc/sysrq-trigger; done &
-for task in /proc/[0-9]*/task/[0-9]*; do
-    echo "== ${task##*/} $(cat $task/comm) $(sed 's/.*) //; s/ .*//' $task/stat) $(cat $task/wchan)"
-    cat $task/stack
-done >$dir/hang-stacks.txt 2>/dev/null &
-cat /proc/mdstat >$dir/hang-mdstat.txt 2>/dev/null &
-for what in table 'status --noflush' 'info -c'; do
-    dmsetup $what >"$dir/hang-dm-${what%% *}.txt" 2>&1 &
-done
-for array in /sys/block/md*/md; do
-    for name in array_state sync_action sync_completed degraded mismatch_cnt reshape_position suspend_lo suspend_hi; do
-        (echo "$array/$name $(cat $array/$name)" >>$dir/hang-md-sysfs.txt) 2>/dev/null &
-    done
-done
-sleep 2
-"#;
 
 #[cfg(test)]
 mod tests {

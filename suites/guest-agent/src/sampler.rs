@@ -2,28 +2,29 @@
 //! so nobody waits for them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use protocol::codec::LineDecoder;
-use protocol::sample::Sample;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
 
-use crate::launch;
-
-/// The sampler of one test. Killed when dropped.
+/// A process that says what it sees, a line each. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub(crate) struct Witness {
     pid: Pid,
     pipe: Option<OwnedFd>,
     decoder: LineDecoder,
 }
 
-impl Sampler {
-    /// Starts it, to look at the processes of `cgroup`.
-    pub(crate) fn start(cgroup: &Path) -> std::io::Result<Self> {
-        let (pid, pipe) = launch::sampler(cgroup)?;
-        Ok(Sampler { pid, pipe: Some(pipe), decoder: LineDecoder::new() })
+impl Witness {
+    /// One that was started, and its pipe.
+    pub(crate) fn new((pid, pipe): (Pid, OwnedFd)) -> Self {
+        Witness { pid, pipe: Some(pipe), decoder: LineDecoder::new() }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// The descriptor to poll, until it has closed.
@@ -31,24 +32,24 @@ impl Sampler {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// The newest of the samples that have come.
-    pub(crate) fn read(&mut self) -> Option<Sample> {
-        let mut newest = None;
+    /// What it has said since.
+    pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Vec<T> {
+        let mut said = Vec::new();
         let mut buffer = [0; 16 * 1024];
         while let Some(pipe) = &self.pipe {
             match rustix::io::read(pipe, &mut buffer) {
                 Ok(0) => self.pipe = None,
-                Ok(n) => self.decoder.push(&buffer[..n], |sample| newest = sample.ok()),
+                Ok(n) => self.decoder.push(&buffer[..n], |line| said.extend(line.ok())),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(_) => self.pipe = None,
             }
         }
-        newest
+        said
     }
 }
 
-impl Drop for Sampler {
+impl Drop for Witness {
     fn drop(&mut self) {
         // Reaped by the agent, like every orphan.
         let _ = kill_process(self.pid, Signal::KILL);

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
@@ -24,7 +25,7 @@ use crate::kmsg::Kmsg;
 use crate::launch;
 use crate::ports::{self, Port, Wrote};
 use crate::running::Running;
-use crate::sampler::Sampler;
+use crate::sampler::Witness;
 use crate::shell::{Shell, ShellPart};
 use crate::supervised::Change;
 use crate::test_run::TestRun;
@@ -81,6 +82,7 @@ enum Source {
     Shell(ShellPart),
     Collector,
     Sampler,
+    Diagnosis,
 }
 
 struct Agent {
@@ -91,9 +93,9 @@ struct Agent {
     test: Option<Running>,
     /// A guest has one in its life, and it stays: closing a terminal may take long.
     shell: Option<Shell>,
-    sampler: Option<Sampler>,
+    sampler: Option<Witness>,
     /// The process that writes down what a hang's report needs, and the attempt it is about.
-    diagnosis: Option<(Pid, u32)>,
+    diagnosis: Option<(Witness, u32)>,
     collector: Option<Collector>,
     /// Collections that wait for the one under way.
     wanted: VecDeque<Wanted>,
@@ -207,12 +209,14 @@ impl Agent {
                     }
                 }
                 Source::Sampler => {
-                    if let Some(sample) = self.sampler.as_mut().and_then(Sampler::read) {
+                    // The newest.
+                    if let Some(sample) = self.sampler.as_mut().and_then(|sampler| sampler.read().pop()) {
                         // An old one is of no use to anybody.
                         self.control.retain(|message| !matches!(message, Message::Sample(_)));
                         self.control.push_back(Message::Sample(sample));
                     }
                 }
+                Source::Diagnosis => self.pass_evidence(),
                 Source::Collector => {
                     self.collector.iter_mut().for_each(|collector| collector.pidfd = None);
                     self.reap(now);
@@ -254,8 +258,11 @@ impl Agent {
         if let Some(shell) = &self.shell {
             shell.polled(now, |part, fd, flags| polled.push((Source::Shell(part), fd, flags)));
         }
-        if let Some(fd) = self.sampler.as_ref().and_then(Sampler::fd) {
+        if let Some(fd) = self.sampler.as_ref().and_then(Witness::fd) {
             polled.push((Source::Sampler, fd, PollFlags::IN));
+        }
+        if let Some(fd) = self.diagnosis.as_ref().and_then(|(diagnosis, _)| diagnosis.fd()) {
+            polled.push((Source::Diagnosis, fd, PollFlags::IN));
         }
         if let Some(pidfd) = self.collector.as_ref().and_then(|collector| collector.pidfd.as_ref()) {
             polled.push((Source::Collector, pidfd.as_fd(), PollFlags::IN));
@@ -473,8 +480,8 @@ impl Agent {
         }
         match Running::start(request, now) {
             Ok(test) => {
-                match request.sampled.then(|| Sampler::start(test.process.cgroup())).transpose() {
-                    Ok(sampler) => self.sampler = sampler,
+                match request.sampled.then(|| launch::sampler(test.process.cgroup())).transpose() {
+                    Ok(sampler) => self.sampler = sampler.map(Witness::new),
                     Err(error) => self.note(format!("attempt {attempt} is not sampled: {error}")),
                 }
                 self.test = Some(test);
@@ -490,12 +497,22 @@ impl Agent {
     }
 
     fn diagnose(&mut self, attempt: u32) {
-        match launch::diagnose() {
-            Ok(pid) => self.diagnosis = Some((pid, attempt)),
+        let cgroup = self.test.as_ref().map_or(Path::new(""), |test| test.process.cgroup());
+        match launch::diagnosis(cgroup) {
+            Ok(diagnosis) => self.diagnosis = Some((Witness::new(diagnosis), attempt)),
             Err(error) => {
                 self.note(format!("the hang of attempt {attempt} cannot be written down: {error}"));
                 self.control.push_back(Message::Diagnosed { attempt });
             }
+        }
+    }
+
+    /// Passes on what the diagnosis has said.
+    fn pass_evidence(&mut self) {
+        if let Some((diagnosis, attempt)) = &mut self.diagnosis {
+            let attempt = *attempt;
+            let said = diagnosis.read().into_iter();
+            self.control.extend(said.map(|evidence| Message::Evidence { attempt, evidence }));
         }
     }
 
@@ -596,7 +613,9 @@ impl Agent {
         } else if let Some(shell) = self.shell.as_mut().filter(|shell| shell.pid() == pid) {
             let remarks = shell.reaped(exit, now);
             remarks.into_iter().for_each(|remark| self.note(remark));
-        } else if let Some((_, attempt)) = self.diagnosis.take_if(|(diagnosis, _)| *diagnosis == pid) {
+        } else if self.diagnosis.as_ref().is_some_and(|(diagnosis, _)| diagnosis.pid() == pid) {
+            self.pass_evidence();
+            let attempt = self.diagnosis.take().map_or(0, |(_, attempt)| attempt);
             self.control.push_back(Message::Diagnosed { attempt });
         } else if let Some(collector) = self.collector.take_if(|collector| collector.pid == pid) {
             if exit != Exit::Code(0) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{KernelReport, TaskStack};
 use crate::outcome::Outcome;
+use crate::state::StorageState;
 use crate::test_id::TestId;
 use crate::wire::{GuestFacts, Survivor};
 
@@ -115,12 +116,20 @@ pub enum Event {
         /// Number of the attempt.
         attempt: u32,
     },
-    /// Where the guest's tasks stood when it was found to hang: those that matter, most telling first.
+    /// Where the guest's tasks stood when it was found to hang: those that matter, most telling first. A later
+    /// one holds what the earlier ones do, and more.
     StacksSeen {
         /// Number of the attempt.
         attempt: u32,
         /// At most [`STACKS_MAX`](crate::evidence::STACKS_MAX).
         stacks: Vec<TaskStack>,
+    },
+    /// How md and dm stood when the test was found to hang.
+    StateSeen {
+        /// Number of the attempt.
+        attempt: u32,
+        /// What was seen, [bounded](StorageState::bounded).
+        state: StorageState,
     },
     /// The kernel reported something wrong in its log.
     KernelReported {

@@ -2,10 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::state::StorageState;
+
 /// Tasks and frames that one event holds at most; the logs have all.
 pub const STACKS_MAX: usize = 32;
 /// Frames of one stack at most.
 pub const FRAMES_MAX: usize = 40;
+/// Characters of a frame, or of a task's name, at most.
+pub const FRAME_MAX: usize = 80;
+
+/// What a guest writes down of a hang, in pieces that each fit a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// Tasks that are blocked, and threads of md in any state. Some of them may have been seen before.
+    Stacks(Vec<TaskStack>),
+    /// How md and dm stand.
+    State(Box<StorageState>),
+}
 
 /// A task and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +37,16 @@ pub struct TaskStack {
     /// Its kernel stack, innermost first, as in `/proc/PID/stack` without addresses:
     /// `stop_sync_thread+0x1b2/0x230 [md_mod]`.
     pub frames: Vec<String>,
+}
+
+impl TaskStack {
+    /// The same, with no more in it than the limits allow and control characters gone: a guest sent it.
+    pub fn bounded(self) -> TaskStack {
+        let plain =
+            |text: String| text.chars().filter(|c| !c.is_control()).take(FRAME_MAX).collect::<String>();
+        let frames = self.frames.into_iter().take(FRAMES_MAX).map(plain).collect();
+        TaskStack { comm: plain(self.comm), frames, ..self }
+    }
 }
 
 /// What the kernel said of itself in its log, classified.

@@ -5,7 +5,7 @@
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
 //!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
 //!   [`sample`] what the guest's sampler sees;
-//! - [`outcome`], [`evidence`] and [`event`]: what happened, as `events.jsonl` keeps it.
+//! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
 
@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod outcome;
 pub mod sample;
 pub mod shell;
+pub mod state;
 pub mod test_id;
 pub mod window;
 pub mod wire;

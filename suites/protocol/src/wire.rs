@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::Evidence;
 use crate::sample::Sample;
 
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -221,6 +222,13 @@ pub enum Message {
     Shell(ShellMessage),
     /// Who moves, and what gets done, once a second while a test runs.
     Sample(Sample),
+    /// Part of what [`Request::Diagnose`] asked for, as soon as it is known.
+    Evidence {
+        /// Which attempt.
+        attempt: u32,
+        /// What was seen.
+        evidence: Evidence,
+    },
     /// What [`Request::Diagnose`] asked for has been written, as far as it could be.
     Diagnosed {
         /// Which attempt.

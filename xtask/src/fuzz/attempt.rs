@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use protocol::codec::{Garbage, LineDecoder};
 use protocol::event::{AttemptFacts, Event};
+use protocol::evidence::STACKS_MAX;
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request, VERSION};
 use protocol::{Outcome, TestId};
 
@@ -30,9 +31,9 @@ const LIMITS: TimeLimits = TimeLimits {
     grace_period: Duration::from_millis(500),
 };
 
-/// However a guest behaves, it is gone or killed after this: it boots, tests, brings files back for
-/// twelve grace periods, and ends. A tick is late by one.
-const LONGEST: Duration = Duration::from_millis(3000 + 5000 + 12 * 500 + 500 + 5 * 100);
+/// However a guest behaves, it is gone or killed after this: it boots, tests, writes down how it hangs, brings
+/// files back for twelve grace periods, and ends. A tick is late by one.
+const LONGEST: Duration = Duration::from_millis(3000 + 5000 + 500 + 12 * 500 + 500 + 6 * 100);
 
 /// Something that a VM says; an [`Input`] that can be said again.
 #[derive(Clone, Debug)]
@@ -331,6 +332,14 @@ impl Watched {
                 Event::VmReady { attempt: ATTEMPT, .. } => n_ready += 1,
                 Event::TestStarted { attempt: ATTEMPT } => n_started += 1,
                 Event::Remark { attempt: Some(ATTEMPT), .. } => {}
+                Event::StacksSeen { attempt: ATTEMPT, stacks } => {
+                    prop_assert!(
+                        stacks.len() <= STACKS_MAX && stacks.iter().all(|stack| stack.frames.len() <= 40)
+                    );
+                }
+                Event::StateSeen { attempt: ATTEMPT, state } => {
+                    prop_assert_eq!(&state.clone().bounded(), state, "not bounded");
+                }
                 Event::KernelReported { attempt: ATTEMPT, report } => {
                     prop_assert!(titles.insert(&report.title), "reported twice: {}", report.title);
                 }

@@ -1,6 +1,9 @@
 //! Messages that are each sound: any numbers, any words, any order.
 
 use proptest::prelude::*;
+use protocol::evidence::{Evidence, TaskStack};
+use protocol::sample::{Sample, TaskSample};
+use protocol::state::{StorageState, TargetState, Unanswered};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Survivor, VERSION};
 
 use super::recorded::{ATTEMPT, SESSION};
@@ -77,6 +80,61 @@ fn finished() -> impl Strategy<Value = Message> {
     )
 }
 
+fn stack() -> impl Strategy<Value = TaskStack> {
+    let frames = proptest::collection::vec(words(), 0..50);
+    (0..40_u32, words(), any::<bool>(), any::<char>(), number(), frames).prop_map(
+        |(pid, comm, of_test, state, still_ms, frames)| TaskStack {
+            pid,
+            comm,
+            of_test,
+            state,
+            still_ms,
+            frames,
+        },
+    )
+}
+
+/// Pieces of evidence, and samples of a test that stands still.
+fn evidence() -> impl Strategy<Value = Evidence> {
+    let state = (proptest::collection::vec(words(), 0..60), words(), number(), any::<char>()).prop_map(
+        |(lines, word, waited_ms, state)| StorageState {
+            suspended: lines.clone(),
+            targets: vec![
+                TargetState { device: word.clone(), table: word.clone(), status: word.clone() };
+                lines.len()
+            ],
+            unanswered: vec![Unanswered { what: word, waited_ms, state, frames: lines.clone() }; 3],
+            mdstat: lines,
+            ..StorageState::default()
+        },
+    );
+    prop_oneof![
+        proptest::collection::vec(stack(), 0..40).prop_map(Evidence::Stacks),
+        state.prop_map(|state| Evidence::State(Box::new(state)))
+    ]
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let task = (0..4_u32, any::<bool>(), proptest::sample::select(vec!['D', 'R', 'S']), words()).prop_map(
+        |(pid, of_test, state, frame)| TaskSample {
+            pid,
+            comm: "x".into(),
+            of_test,
+            state,
+            sys_ms: 0,
+            slices: 1,
+            timed: false,
+            frames: vec![frame],
+        },
+    );
+    (number(), proptest::collection::vec(task, 0..4)).prop_map(|(uptime_ms, tasks)| Sample {
+        uptime_ms,
+        tasks,
+        io_done: 0,
+        mdstat: 0,
+    })
+}
+
 /// Any message of the agent's port.
 pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     let session = prop_oneof![8 => Just(SESSION), 1 => any::<u64>()];
@@ -95,6 +153,9 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
         }),
         1 => words().prop_map(|reason| Message::Refused { reason }),
         3 => words().prop_map(|text| Message::Note { text }),
+        3 => sample().prop_map(Message::Sample),
+        2 => (attempt(), evidence()).prop_map(|(attempt, evidence)| Message::Evidence { attempt, evidence }),
+        1 => attempt().prop_map(|attempt| Message::Diagnosed { attempt }),
     ]
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use protocol::event::Event;
+use protocol::evidence::{Evidence, TaskStack};
 use protocol::sample::{Sample, TaskSample};
+use protocol::state::StorageState;
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{HangKind, Outcome, TestId};
 
@@ -466,6 +468,25 @@ fn a_stuck_test_is_asked_about_and_its_files_come_back() {
         _ => None,
     });
     assert_eq!(seen.unwrap()[0].comm, "lvm");
+    // What the guest writes down adds to that, and takes nothing away.
+    let stack = |pid, comm: &str| TaskStack {
+        pid,
+        comm: comm.to_owned(),
+        of_test: false,
+        state: 'D',
+        still_ms: 0,
+        frames: vec!["x\u{1b}[2J+0x1/0x2".to_owned(); 100],
+    };
+    let evidence = |evidence| Message::Evidence { attempt: 1, evidence };
+    let play = play.agent(13, evidence(Evidence::Stacks(vec![stack(2, "another"), stack(7, "mdX_resync")])));
+    let Some(Event::StacksSeen { stacks, .. }) = play.events.last() else { panic!("{:?}", play.events) };
+    let names: Vec<_> = stacks.iter().map(|stack| stack.comm.as_str()).collect();
+    assert_eq!(names, ["lvm", "mdX_resync"]);
+    assert_eq!((stacks[1].frames.len(), stacks[1].frames[0].as_str()), (40, "x[2J+0x1/0x2"));
+    let state = StorageState { suspended: vec!["x".to_owned(); 100], ..StorageState::default() };
+    let play = play.agent(13, evidence(Evidence::State(Box::new(state))));
+    let Some(Event::StateSeen { state, .. }) = play.events.last() else { panic!("{:?}", play.events) };
+    assert_eq!((state.suspended.len(), state.n_left_out), (40, 60));
     let play = play.agent(14, Message::Diagnosed { attempt: 1 });
     assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
     let collected = Input::Files(Ok(Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 }));

@@ -92,6 +92,7 @@ impl FileList {
             | Message::FileEnd { .. }
             | Message::Collected { .. }
             | Message::Sample(_)
+            | Message::Evidence { .. }
             | Message::Diagnosed { .. }
             | Message::Shell(_)
             | Message::Refused { .. }

@@ -445,6 +445,7 @@ impl ShellState {
             | Message::FileEnd { .. }
             | Message::Collected { .. }
             | Message::Sample(_)
+            | Message::Evidence { .. }
             | Message::Diagnosed { .. }
             | Message::Note { .. } => vec![],
         }
