@@ -98,8 +98,8 @@ fn a_hang_is_named_and_its_stacks_are_there() {
         status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
       suspended: LVMTEST79vg-LV1
       IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
-      md0: level raid5, array_state active, sync_action frozen, sync_completed 10240 / 129024
-        degraded 1, suspend_hi 0
+      md0: level raid5, array_state active, sync_action frozen
+        sync_completed 10240 / 129024, degraded 1, suspend_hi 0
       /proc/mdstat:
         Personalities : [raid1] [raid6] [raid5] [raid4]
         md0 : active raid5 vdc[3] vdb[1] vda[0]

@@ -8,8 +8,8 @@
 //!   [`kernel_version`] which kernels have them;
 //! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
 //! - `findings` and `storage` put signature, known issues, stacks, and the state of md and dm into words;
-//! - [`terminal`], [`summary`], [`junit`] and [`verdicts_json`] say it, to a person at a prompt, a
-//!   person in a browser, a CI server, and a script;
+//! - [`terminal`], [`summary`], [`junit`], [`verdicts_json`] and `mail` say it, to a person at a prompt, a
+//!   person in a browser, a CI server, a script, and a mailing list;
 //! - [`write`](mod@write) puts the files beside the events;
 //! - [`recheck`] says what changed when a run is judged again;
 //! - [`history`] keeps what many runs came to, a line an attempt.
@@ -28,6 +28,7 @@ pub mod history;
 pub mod junit;
 pub mod kernel_version;
 pub mod known_issues;
+mod mail;
 pub mod recheck;
 pub mod record;
 pub mod reproduce;

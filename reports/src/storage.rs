@@ -21,7 +21,7 @@ const FIRST_ATTRIBUTES: [&str; 12] = [
 ];
 
 /// Attributes in one line.
-const ATTRIBUTES_A_LINE: usize = 4;
+const ATTRIBUTES_A_LINE: usize = 3;
 
 /// Lines of the short form at most.
 const SHORT_MAX: usize = 4;
@@ -133,8 +133,8 @@ mod tests {
           status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
         suspended: LVMTEST79vg-LV1
         IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
-        md0: level raid5, array_state active, sync_action frozen, sync_completed 10240 / 129024
-          degraded 1, suspend_hi 0
+        md0: level raid5, array_state active, sync_action frozen
+          sync_completed 10240 / 129024, degraded 1, suspend_hi 0
         /proc/mdstat:
           Personalities : [raid1] [raid6] [raid5] [raid4]
           md0 : active raid5 vdc[3] vdb[1] vda[0]

@@ -1,14 +1,14 @@
 //! Puts the reports of a run into its folder. A report is there in full or not at all: it is
 //! written beside its place and then renamed.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::record::RunRecord;
 use crate::verdict::Judged;
-use crate::{junit, summary, verdicts_json};
+use crate::{junit, mail, summary, verdicts_json};
 
 /// Where the reports are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +40,37 @@ pub enum WriteError {
     },
 }
 
-/// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists. Earlier ones are
-/// replaced.
+/// `report.txt` at most: a run in which everything fails has one cause.
+const MAILS_MAX: usize = 200;
+
+/// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists, and `report.txt` into the folder of
+/// each attempt that went wrong. Earlier ones are replaced.
 pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<Written, WriteError> {
     let junit = junit::render(record, judged)?;
-    Ok(Written {
+    let written = Written {
         junit: write_file(dir.join("junit.xml"), &junit)?,
         summary: write_file(dir.join("summary.md"), &summary::render(record, judged))?,
         verdicts: write_file(dir.join("verdicts.json"), &verdicts_json::render(record, judged))?,
-    })
+    };
+    let wrong = judged.iter().filter_map(|judged| {
+        let attempt = record.attempt(judged.attempt?)?;
+        attempt.finished().filter(|(outcome, _)| mail::is_due(outcome)).map(|_| (judged, attempt))
+    });
+    for (judged, attempt) in wrong.take(MAILS_MAX) {
+        if let Some(folder) = folder_within(dir, &attempt.dir) {
+            let made = fs::create_dir_all(&folder);
+            made.map_err(|cause| WriteError::Io { path: folder.clone(), cause })?;
+            write_file(folder.join("report.txt"), &mail::render(record, judged, attempt))?;
+        }
+    }
+    Ok(written)
+}
+
+/// An attempt's folder; none if its name, which comes from a file, leads elsewhere.
+fn folder_within(dir: &Path, name: &str) -> Option<PathBuf> {
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+    (!name.is_empty() && !name.contains('\0') && Path::new(name).components().all(is_plain))
+        .then(|| dir.join(name))
 }
 
 fn write_file(path: PathBuf, text: &str) -> Result<PathBuf, WriteError> {
@@ -80,8 +102,6 @@ mod tests {
     use crate::verdict::judge;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use std::ffi::OsString;
-    use std::fs;
 
     #[test]
     fn reports_replace_earlier_ones_and_leave_nothing_else() {
@@ -94,11 +114,26 @@ mod tests {
         let mut names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["junit.xml", "summary.md", "verdicts.json"]);
+        assert_eq!(names, ["attempts", "junit.xml", "summary.md", "verdicts.json"]);
+        let mails = fs::read_dir(dir.path().join("attempts")).unwrap();
+        let mut of: Vec<_> = mails.map(|entry| entry.unwrap().path()).collect();
+        of.sort();
+        // Two failures and a hang; neither what passed or skipped, nor what the host failed.
+        assert_eq!(of.len(), 3, "{of:?}");
+        let mail = fs::read_to_string(of[1].join("report.txt")).unwrap();
+        assert!(mail.starts_with("Subject: lvm2:shell/integrity-caching.sh"), "{mail}");
+    }
+
+    #[test]
+    fn a_folder_that_leads_elsewhere_gets_nothing() {
+        for name in ["", "..", "a/../../b", "/etc", "./a", "a\0"] {
+            assert_eq!(folder_within(Path::new("out"), name), None, "{name:?}");
+        }
+        assert_eq!(folder_within(Path::new("out"), "6.1/x"), Some(PathBuf::from("out/6.1/x")));
     }
 
     /// The reports of these bytes of an events.jsonl, by name.
-    fn reports_of(events: &[u8]) -> BTreeMap<OsString, Vec<u8>> {
+    fn reports_of(events: &[u8]) -> BTreeMap<PathBuf, Vec<u8>> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
         fs::write(&path, events).unwrap();
@@ -110,8 +145,14 @@ mod tests {
         )
         .unwrap();
         fs::remove_file(path).unwrap();
-        let files = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
-        files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()
+        let all = |dir: &Path| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+        // An attempt's folder is `attempts/N`.
+        let mails = all(&dir.path().join("attempts")).collect::<Vec<_>>().into_iter();
+        let files = all(dir.path()).chain(mails.flat_map(|folder| all(&folder).collect::<Vec<_>>()));
+        let files = files.filter(|path| path.is_file());
+        files
+            .map(|path| (path.strip_prefix(dir.path()).unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect()
     }
 
     proptest! {
@@ -130,7 +171,7 @@ mod tests {
                 bytes.truncate(lines[0].len() + cut.index(after_first + 1));
             }
             let first = reports_of(&bytes);
-            prop_assert_eq!(first.len(), 3);
+            prop_assert!(first.len() >= 3);
             prop_assert!(first == reports_of(&bytes));
         }
     }
