@@ -132,6 +132,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         tasks,
         io_done: 0,
         mdstat: 0,
+        cost_us: 0,
     })
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use protocol::event::{AttemptFacts, Blame, Event};
-use protocol::evidence::{Evidence, KernelReport, STACKS_MAX, TaskStack};
+use protocol::evidence::{KernelReport, TaskStack};
 use protocol::sample::Sample;
 use protocol::wire::{
     Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
@@ -15,6 +15,7 @@ use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
+use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
@@ -32,9 +33,6 @@ const COLLECTING_GRACE_PERIODS: u32 = 12;
 /// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
-
-/// Pieces of evidence that are taken of a guest.
-const EVIDENCE_MAX: u32 = 8;
 
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
@@ -135,10 +133,7 @@ pub(crate) struct AttemptState {
     fate: Fate,
     output: OutputScan,
     progress: Progress,
-    /// Where tasks stood when the test was found to hang.
-    stacks: Vec<TaskStack>,
-    /// Pieces of evidence that the guest has sent.
-    n_evidence: u32,
+    witnessed: Witnessed,
     /// End of the output that has arrived, and bytes missing before it.
     output_end: u64,
     output_missing: u64,
@@ -173,8 +168,7 @@ impl AttemptState {
             crash: Crash::default(),
             reports: Reports::default(),
             fate: Fate::default(),
-            stacks: vec![],
-            n_evidence: 0,
+            witnessed: Witnessed::new(number),
             output_end: 0,
             output_missing: 0,
             output_counted: 0,
@@ -341,36 +335,9 @@ impl AttemptState {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         self.conclude(outcome);
         self.phase = Phase::Diagnosing { since: at };
-        let mut effects = self.stacks_seen(stacks);
+        let mut effects: Vec<_> = self.witnessed.stacks(stacks).into_iter().map(Effect::Record).collect();
         effects.push(Effect::Send(Request::Diagnose { attempt: self.number }));
         effects
-    }
-
-    /// Adds tasks to those that were seen. Who was seen first keeps its stack: that is where it stood when the
-    /// hang was called.
-    fn stacks_seen(&mut self, stacks: Vec<TaskStack>) -> Vec<Effect> {
-        let n_before = self.stacks.len();
-        for stack in stacks {
-            if self.stacks.len() < STACKS_MAX && self.stacks.iter().all(|seen| seen.pid != stack.pid) {
-                self.stacks.push(stack.bounded());
-            }
-        }
-        if self.stacks.len() == n_before {
-            return vec![];
-        }
-        vec![Effect::Record(Event::StacksSeen { attempt: self.number, stacks: self.stacks.clone() })]
-    }
-
-    /// A piece of what the guest was asked to write down.
-    fn evidence(&mut self, evidence: Evidence) -> Vec<Effect> {
-        self.n_evidence += 1;
-        match evidence {
-            Evidence::Stacks(stacks) => self.stacks_seen(stacks),
-            Evidence::State(state) => {
-                let state = state.bounded();
-                vec![Effect::Record(Event::StateSeen { attempt: self.number, state })]
-            }
-        }
     }
 
     fn collect(&mut self, at: Duration) -> Vec<Effect> {
@@ -503,11 +470,9 @@ impl AttemptState {
             }
             Message::Sample(sample) => self.sample(at, sample),
             Message::Evidence { attempt, evidence }
-                if attempt == self.number
-                    && matches!(self.phase, Phase::Diagnosing { .. })
-                    && self.n_evidence < EVIDENCE_MAX =>
+                if attempt == self.number && matches!(self.phase, Phase::Diagnosing { .. }) =>
             {
-                self.evidence(evidence)
+                self.witnessed.take(evidence).into_iter().map(Effect::Record).collect()
             }
             // It moved on after all, too late: or it was killed.
             Message::Finished(_) if matches!(self.phase, Phase::Diagnosing { .. }) => vec![],

@@ -11,6 +11,7 @@ pub(crate) mod drive;
 #[cfg(test)]
 mod drive_tests;
 pub(crate) mod event_log;
+mod evidence;
 pub(crate) mod fate;
 pub(crate) mod output;
 mod progress;
