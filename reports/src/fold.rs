@@ -135,7 +135,7 @@ impl Fold {
     }
 
     fn planned(&mut self, planned: PlannedAttempt) {
-        let PlannedAttempt { attempt: number, test, kernel_idx, dir, again } = planned;
+        let PlannedAttempt { attempt: number, test, kernel_idx, dir, again, retry_of } = planned;
         if self.record.places.contains_key(&number) {
             self.record.add_oddity(format!("attempt {number} was planned twice; the first plan stands"));
             return;
@@ -147,6 +147,7 @@ impl Fold {
             kernel_idx,
             dir,
             again,
+            retry_of,
             state: AttemptState::NotStarted,
             ready_after_ms: None,
             guest: None,
@@ -344,7 +345,9 @@ mod tests {
                 prop_assert_eq!(record.attempt(number).map(|attempt| attempt.number), Some(number));
             }
             let judged = judge(&record, &BTreeMap::new(), &KnownIssues::default());
-            prop_assert_eq!(judged.len(), record.attempts.len() + record.not_planned.len());
+            let tests: std::collections::BTreeSet<_> =
+                record.attempts.iter().map(|attempt| (&attempt.test, attempt.kernel_idx)).collect();
+            prop_assert_eq!(judged.len(), tests.len() + record.not_planned.len());
             let _ = RunResult::of(&record, &judged);
             crate::junit::render(&record, &judged).unwrap();
             crate::summary::render(&record, &judged);

@@ -1,24 +1,27 @@
 //! `junit.xml` for CI servers: one test suite per kernel.
 //!
 //! The `junit-report` crate writes the cases. It writes text as it comes, so everything passes
-//! through `attribute` or `block` first; and it knows no `<properties>`, so these are put in
-//! afterwards (`with_properties`).
+//! through `attribute` or `block` first; and it knows neither `<properties>` nor several tries of one
+//! case, so these are put in afterwards (`with_additions`), the latter as surefire's schema has them:
+//! `<rerunFailure>` in a case that failed, `<flakyFailure>` in one that passed in the end.
 //!
 //! How verdicts map: what is bad is a `failure`; broken machinery and interruptions are an
-//! `error`; what was skipped, not run, known or flaky is `skipped` with the reason, because a CI
-//! server must neither fail on it nor count it as a pass; the rest passes.
+//! `error`; what was skipped, not run, known or known to be flaky is `skipped` with the reason, because
+//! a CI server must neither fail on it nor count it as a pass; the rest passes, also what failed and
+//! passed when it was tried again.
 
 use std::collections::BTreeMap;
 
 use junit_report::{Duration, OffsetDateTime, Report, TestCase, TestResult, TestSuite};
 use protocol::state::StorageState;
-use quick_xml::events::{BytesEnd, BytesStart, Event};
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;
 
 use crate::findings::{report_lines, stack_lines};
 use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
+use crate::signature::Signature;
 use crate::storage;
 use crate::text::{self, MAX_LAST_LINES, MAX_LINE_WIDTH};
 use crate::verdict::{Judged, Verdict};
@@ -35,28 +38,31 @@ pub enum JunitError {
     /// What was written could not be read back.
     #[error("failed to read back junit.xml: {0}; please report it as a bug of md-regress")]
     ReadBack(#[from] quick_xml::Error),
-    /// The properties could not be put in.
-    #[error("failed to add properties to junit.xml: {0}; please report it as a bug of md-regress")]
+    /// Properties and tries could not be put in.
+    #[error("failed to add to junit.xml: {0}; please report it as a bug of md-regress")]
     Properties(#[from] std::io::Error),
 }
 
 /// The text of `junit.xml`.
 pub fn render(record: &RunRecord, judged: &[Judged]) -> Result<String, JunitError> {
     let mut report = Report::new();
-    let mut properties = Vec::new();
+    let mut additions = Additions::default();
     let names = case_names(judged);
     for kernel_idx in record.kernel_idxs() {
         let cases = judged.iter().zip(&names).filter(|(judged, _)| judged.kernel_idx == kernel_idx);
         let mut suite = TestSuite::new(&attribute(&record.kernel_label(kernel_idx)));
         suite.package = suite.name.clone();
         suite.set_timestamp(timestamp(&record.run.started_at));
-        suite.add_testcases(cases.map(|(judged, name)| case(record, judged, name)));
+        for (judged, name) in cases {
+            suite.add_testcase(case(record, judged, name));
+            additions.tries.push(tries(record, judged));
+        }
         report.add_testsuite(suite);
-        properties.push(suite_properties(record, kernel_idx));
+        additions.properties.push(suite_properties(record, kernel_idx));
     }
     let mut xml = Vec::new();
     report.write_xml(&mut xml)?;
-    with_properties(&String::from_utf8_lossy(&xml), &properties)
+    with_additions(&String::from_utf8_lossy(&xml), &additions)
 }
 
 /// The start of the run; the beginning of time if the record does not say it in a way that can be
@@ -124,6 +130,7 @@ fn result(record: &RunRecord, judged: &Judged, attempt: Option<&Attempt>) -> Tes
     };
     match judged.verdict {
         Verdict::Passed | Verdict::PassedWithComplaints | Verdict::UnexpectedPass => TestResult::Success,
+        Verdict::Flaky if judged.is_redeemed() => TestResult::Success,
         Verdict::Failed | Verdict::Hung | Verdict::Crashed | Verdict::Corrupted | Verdict::UnexpectedSkip => {
             TestResult::Failure { type_, message, cause: cause() }
         }
@@ -156,6 +163,7 @@ fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
         | Verdict::Interrupted
         | Verdict::Infra => {}
     }
+    lines.extend(judged.tries_lines());
     lines.extend(attempt.remarks.iter().map(|remark| format!("remark: {}", remark.text)));
     lines.extend(judged.not_struck_lines().into_iter().map(|line| format!("remark: {line}")));
     lines.push(log_line(attempt));
@@ -248,11 +256,62 @@ fn suite_properties(record: &RunRecord, kernel_idx: u32) -> Vec<(String, String)
     properties
 }
 
-/// Puts `<properties>` first in each `<testsuite>`, and indents what is there.
-fn with_properties(xml: &str, properties: &[Vec<(String, String)>]) -> Result<String, JunitError> {
+/// What `junit-report` cannot write.
+#[derive(Default)]
+struct Additions {
+    /// Of each suite, in order.
+    properties: Vec<Vec<(String, String)>>,
+    /// Of each case, in order.
+    tries: Vec<Vec<TryElement>>,
+}
+
+/// A try that is not the case's own result.
+struct TryElement {
+    name: &'static str,
+    type_: &'static str,
+    message: String,
+    stack_trace: String,
+}
+
+/// Most tries of one case that are written.
+const MAX_TRIES: usize = 50;
+
+/// The tries that failed, but for the one that the case itself shows.
+fn tries(record: &RunRecord, judged: &Judged) -> Vec<TryElement> {
+    let passed = judged.is_redeemed();
+    let failed = judged.tries.iter().filter(|one| {
+        let is_shown = !passed && judged.attempt == Some(one.attempt);
+        (one.verdict.is_bad() || one.verdict == Verdict::Infra) && !is_shown
+    });
+    failed
+        .take(MAX_TRIES)
+        .map(|one| {
+            let attempt = record.attempt(one.attempt);
+            let mut lines: Vec<String> = attempt.map(log_line).into_iter().collect();
+            lines.extend(one.signature.iter().flat_map(Signature::lines));
+            lines.extend(attempt.map(output_lines).unwrap_or_default());
+            let name = match (passed, one.verdict == Verdict::Infra) {
+                (true, false) => "flakyFailure",
+                (true, true) => "flakyError",
+                (false, false) => "rerunFailure",
+                (false, true) => "rerunError",
+            };
+            // Text, not CDATA: the writer escapes it.
+            let stack_trace = lines.iter().map(|line| attribute(line)).collect::<Vec<_>>().join("\n");
+            let message = format!("attempt {}: {}", one.attempt, one.in_short);
+            TryElement { name, type_: one.verdict.name(), message: attribute(&message), stack_trace }
+        })
+        .collect()
+}
+
+/// Puts `<properties>` first in each `<testsuite>`, and tries behind each case's own result; indents what is there.
+fn with_additions(xml: &str, additions: &Additions) -> Result<String, JunitError> {
     let mut reader = Reader::from_str(xml);
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-    let mut suites = properties.iter();
+    let mut suites = additions.properties.iter();
+    let mut cases = additions.tries.iter();
+    // Of the case that is open: what is still to be put in.
+    let mut tries: &[TryElement] = &[];
     loop {
         match reader.read_event()? {
             Event::Eof => break,
@@ -265,6 +324,28 @@ fn with_properties(xml: &str, properties: &[Vec<(String, String)>]) -> Result<St
                 write_properties(&mut writer, suites.next())?;
                 writer.write_event(Event::End(BytesEnd::new("testsuite")))?;
             }
+            Event::Start(start) if start.name().as_ref() == "testcase" => {
+                tries = cases.next().map_or(&[], Vec::as_slice);
+                writer.write_event(Event::Start(start))?;
+            }
+            Event::Empty(start) if start.name().as_ref() == "testcase" => {
+                let tries = cases.next().map_or(&[][..], Vec::as_slice);
+                if tries.is_empty() {
+                    writer.write_event(Event::Empty(start))?;
+                } else {
+                    writer.write_event(Event::Start(start))?;
+                    write_tries(&mut writer, tries)?;
+                    writer.write_event(Event::End(BytesEnd::new("testcase")))?;
+                }
+            }
+            Event::Start(start) if start.name().as_ref() == "system-out" => {
+                write_tries(&mut writer, std::mem::take(&mut tries))?;
+                writer.write_event(Event::Start(start))?;
+            }
+            Event::End(end) if end.name().as_ref() == "testcase" => {
+                write_tries(&mut writer, std::mem::take(&mut tries))?;
+                writer.write_event(Event::End(end))?;
+            }
             // Not our enum: every other event passes through as it is.
             event => writer.write_event(event)?,
         }
@@ -272,6 +353,20 @@ fn with_properties(xml: &str, properties: &[Vec<(String, String)>]) -> Result<St
     let mut text = String::from_utf8_lossy(&writer.into_inner()).into_owned();
     text.push('\n');
     Ok(text)
+}
+
+fn write_tries(writer: &mut Writer<Vec<u8>>, tries: &[TryElement]) -> std::io::Result<()> {
+    for TryElement { name, type_, message, stack_trace } in tries {
+        let mut start = BytesStart::new(*name);
+        start.push_attribute(("message", message.as_str()));
+        start.push_attribute(("type", *type_));
+        writer.write_event(Event::Start(start))?;
+        writer.write_event(Event::Start(BytesStart::new("stackTrace")))?;
+        writer.write_event(Event::Text(BytesText::new(stack_trace)))?;
+        writer.write_event(Event::End(BytesEnd::new("stackTrace")))?;
+        writer.write_event(Event::End(BytesEnd::new(*name)))?;
+    }
+    Ok(())
 }
 
 fn write_properties(

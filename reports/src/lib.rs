@@ -6,7 +6,8 @@
 //! - [`signature`] names a hang or a crash by its stacks;
 //! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
 //!   [`kernel_version`] which kernels have them;
-//! - [`verdict`] judges the record by them, and [`result`] says what all verdicts come to;
+//! - [`verdict`] judges the record by them, [`tries`] makes several tries of a test one verdict, [`rate`] says what
+//!   their number shows, and [`result`] what all verdicts come to;
 //! - `findings` and `storage` put signature, known issues, stacks, and the state of md and dm into words;
 //! - [`terminal`], [`summary`], [`junit`], [`verdicts_json`] and `mail` say it, to a person at a prompt, a
 //!   person in a browser, a CI server, a script, and a mailing list;
@@ -29,6 +30,7 @@ pub mod junit;
 pub mod kernel_version;
 pub mod known_issues;
 mod mail;
+pub mod rate;
 pub mod recheck;
 pub mod record;
 pub mod reproduce;
@@ -41,6 +43,7 @@ pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod tries;
 pub mod verdict;
 pub mod verdicts_json;
 pub mod write;

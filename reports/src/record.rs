@@ -105,6 +105,8 @@ pub struct Attempt {
     pub dir: String,
     /// Words of a command line that try it again, beside kernel and accelerator.
     pub again: Vec<String>,
+    /// The attempt that it repeats, because that one went wrong.
+    pub retry_of: Option<u32>,
     /// How far it came.
     pub state: AttemptState,
     /// From starting QEMU to the agent's answer, milliseconds.

@@ -36,14 +36,13 @@ pub enum RunResult {
 impl RunResult {
     /// What the run comes to; see the type for the order.
     pub fn of(record: &RunRecord, judged: &[Judged]) -> RunResult {
-        let has = |verdict: Verdict| judged.iter().any(|judged| judged.verdict == verdict);
+        let has = |verdict: Verdict| judged.iter().any(|judged| judged.has(verdict));
         let interrupted = match record.end {
             RunEnd::Interrupted | RunEnd::Cut => true,
             RunEnd::Finished => false,
         };
         // Nobody ended the run, and it still left out what it had planned: the harness's fault.
-        let left_out =
-            judged.iter().any(|judged| judged.verdict == Verdict::NotRun && judged.attempt.is_some());
+        let left_out = judged.iter().any(|judged| judged.has(Verdict::NotRun) && judged.attempt.is_some());
         if interrupted || has(Verdict::Interrupted) {
             RunResult::Interrupted
         } else if has(Verdict::Infra) || left_out {
@@ -115,6 +114,7 @@ mod tests {
                 signature: None,
                 known_issues: vec![],
                 not_struck: vec![],
+                tries: vec![],
             })
             .collect();
         RunResult::of(&record, &judged)

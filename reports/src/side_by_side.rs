@@ -107,7 +107,7 @@ fn rows(judged: &[Judged]) -> Vec<Row<'_>> {
 fn cell_text(record: &RunRecord, judged: &Judged) -> String {
     let attempt = judged.attempt.and_then(|number| record.attempt(number));
     let duration = attempt.and_then(Attempt::duration_ms).map_or_else(String::new, text::duration);
-    format!("{} {duration}", judged.verdict).trim_end().to_owned()
+    format!("{} {duration}", judged.verdict).trim_end().to_owned() + &judged.tries_mark()
 }
 
 fn padded(text: &str, width: usize) -> String {

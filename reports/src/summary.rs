@@ -111,7 +111,9 @@ fn table_of_one(record: &RunRecord, judged: &[Judged]) -> String {
     let mut out = "## Tests\n\n| Verdict | Test | Duration | Detail |\n|---|---|--:|---|\n".to_owned();
     for judged in judged {
         let test = cell(judged.test.to_string());
-        out += &row([verdict(judged), test, duration(record, judged), cell(judged.in_short())]);
+        let details = [judged.in_short()].into_iter().chain(judged.tries_lines());
+        let details: Vec<_> = details.filter(|detail| !detail.is_empty()).map(cell).collect();
+        out += &row([verdict(judged), test, duration(record, judged), details.join("; ")]);
     }
     out
 }
@@ -124,8 +126,8 @@ fn table_side_by_side(record: &RunRecord, judged: &[Judged], kernel_idxs: &[u32]
         if !tests.contains(&&judged.test) {
             tests.push(&judged.test);
         }
-        let text = format!("{} {}", verdict(judged), duration(record, judged));
-        cells.entry((&judged.test, judged.kernel_idx)).or_default().push(text.trim_end().to_owned());
+        let text = format!("{} {}", verdict(judged), duration(record, judged)).trim_end().to_owned();
+        cells.entry((&judged.test, judged.kernel_idx)).or_default().push(text + &judged.tries_mark());
     }
     let labels = kernel_idxs.iter().map(|kernel_idx| cell(record.kernel_label(*kernel_idx)));
     let mut out = "## Tests\n\n".to_owned();
@@ -144,11 +146,12 @@ fn table_side_by_side(record: &RunRecord, judged: &[Judged], kernel_idxs: &[u32]
 /// The details for which a table side by side has no room, and that get no section either.
 fn notes(record: &RunRecord, judged: &[Judged]) -> String {
     let lines = judged.iter().filter(|judged| !judged.verdict.needs_explaining()).filter_map(|judged| {
-        let explanation = judged.in_short();
-        (!explanation.is_empty()).then(|| {
+        let lines = [judged.in_short()].into_iter().chain(judged.tries_lines());
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).map(|line| code(&line)).collect();
+        (!lines.is_empty()).then(|| {
             let kernel = code(&record.kernel_label(judged.kernel_idx));
             let test = code(&judged.test.to_string());
-            format!("- {} {test} on {kernel}: {}\n", judged.verdict, code(&explanation))
+            format!("- {} {test} on {kernel}: {}\n", judged.verdict, lines.join("; "))
         })
     });
     let lines: String = lines.collect();
@@ -169,6 +172,7 @@ fn section(record: &RunRecord, judged: &Judged) -> String {
     if !explanation.is_empty() {
         out += &format!("{}\n\n", code(&explanation));
     }
+    out += &judged.tries_lines().iter().map(|line| format!("{}\n\n", code(line))).collect::<String>();
     let Some(attempt) = judged.attempt.and_then(|number| record.attempt(number)) else { return out };
     if let (Some(_), Some(kernel)) = (&judged.signature, record.kernels.get(&judged.kernel_idx)) {
         let package = kernel.package_version.as_ref().map(|version| format!(", package {}", code(version)));

@@ -36,7 +36,8 @@ fn two_kernels_stand_side_by_side() {
 
     | Test | `6.12.107+deb13-cloud-amd64` | `6.1.0-40-cloud-amd64` |
     |---|--:|--:|
-    | `lvm2:shell/lvconvert-raid-reshape.sh` | passed 88.0 s, **failed** 1 min 51 s | known failure 9.0 s |
+    | `lvm2:shell/lvchange-raid.sh` | passed 88.0 s | – |
+    | `lvm2:shell/lvconvert-raid-reshape.sh` | **failed** 1 min 51 s | known failure 9.0 s |
     | `lvm2:shell/integrity-caching.sh@ndev-vanilla` | **hung** 6 min 06 s | **infra error** 0.0 s |
     | `lvm2:shell/lvcreate-raid.sh` | complained 12.3 s | **unexpected skip** 0.2 s |
     | `lvm2:shell/lvconvert-vdo-raid.sh` | skipped 0.3 s | interrupted |
@@ -140,7 +141,7 @@ fn one_kernel_has_room_for_details() {
 
     | Verdict | Test | Duration | Detail |
     |---|---|--:|---|
-    | passed | `lvm2:shell/lvconvert-raid-reshape.sh` | 88.0 s |  |
+    | passed | `lvm2:shell/lvchange-raid.sh` | 88.0 s |  |
     | **failed** | `lvm2:shell/lvconvert-raid-reshape.sh` | 1 min 51 s | `exit status 1` |
     | **hung** | `lvm2:shell/integrity-caching.sh@ndev-vanilla` | 6 min 06 s | `no progress for 41 s` |
     | complained | `lvm2:shell/lvcreate-raid.sh` | 12.3 s | `TEST WARNING: dmeventd is slow` |

@@ -95,14 +95,14 @@ fn list(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
 
 /// What a table has no room for, of what needs no explanation at length.
 fn notes(record: &RunRecord, others: &[&Judged], options: &Options) -> String {
-    let telling = others.iter().filter(|judged| !judged.in_short().is_empty());
+    let telling = others.iter().filter(|judged| !judged.in_short().is_empty() || !judged.tries.is_empty());
     telling.map(|judged| verdict_line(record, judged, options)).collect()
 }
 
 fn verdict_line(record: &RunRecord, judged: &Judged, options: &Options) -> String {
     let attempt = judged.attempt.and_then(|number| record.attempt(number));
     let duration = attempt.and_then(Attempt::duration_ms).map_or_else(String::new, text::duration);
-    let mut rest = format!(" {duration:>12}  {}", judged.test);
+    let mut rest = format!(" {duration:>12}  {}{}", judged.test, judged.tries_mark());
     if record.kernels.len() > 1 || !record.kernels.contains_key(&judged.kernel_idx) {
         rest += &format!(" on {}", record.kernel_label(judged.kernel_idx));
     }
@@ -118,6 +118,15 @@ fn verdict_line(record: &RunRecord, judged: &Judged, options: &Options) -> Strin
         } else {
             below = clipped(&format!("    {explanation}"), options);
         }
+    }
+    for line in judged.tries_lines() {
+        below += &wrapped(&line, options);
+    }
+    // Of what went wrong and was made up for, nobody shows more.
+    let redeemed = judged.tries.iter().filter(|_| judged.is_redeemed());
+    for attempt in redeemed.filter_map(|one| record.attempt(one.attempt)) {
+        below +=
+            &format!("    logs: {}\n", text::printable(&format!("{}/{}/", options.run_dir, attempt.dir)));
     }
     let word = format!("{:VERDICT_WIDTH$}", judged.verdict);
     let rest = text::clip(&text::printable(&rest), room);
@@ -183,6 +192,19 @@ fn end(record: &RunRecord, judged: &[Judged], options: &Options) -> String {
         text::duration(record.elapsed_ms),
         text::printable(&format!("{}/summary.md", options.reports_dir)),
     )
+}
+
+/// Numbers are not cut off: a long line goes on in the next.
+fn wrapped(line: &str, options: &Options) -> String {
+    let (mut out, mut start) = (String::new(), "   ".to_owned());
+    for word in text::printable(line).split(' ') {
+        if text::columns(&start) + 1 + text::columns(word) > options.width && !start.trim().is_empty() {
+            out += &clipped(&start, options);
+            start = "     ".to_owned();
+        }
+        start = format!("{start} {word}");
+    }
+    out + &clipped(&start, options)
 }
 
 fn clipped(line: &str, options: &Options) -> String {

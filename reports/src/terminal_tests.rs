@@ -9,13 +9,14 @@ fn what_went_wrong_comes_last() {
     let (record, judged) = testing::sample();
     let text = render(&record, &judged, &Options::plain("reports/out/20261122-1705-brave-otter"));
     insta::assert_snapshot!(text, @r##"
-                                                 6.12.107+deb13-cloud-amd64        6.1.0-40-cloud-amd64
-    lvm2:shell/lvconvert-raid-reshape.sh         passed 88.0 s, failed 1 min 51 s  known failure 9.0 s
-    lvm2:shell/integrity-caching.sh@ndev-vanil…  hung 6 min 06 s                   infra error 0.0 s
-    lvm2:shell/lvcreate-raid.sh                  complained 12.3 s                 unexpected skip 0.2 s
-    lvm2:shell/lvconvert-vdo-raid.sh             skipped 0.3 s                     interrupted
-    lvm2:shell/vg-raid-takeover-1.sh             not run                           -
-    lvm2:shell/dmsecuretest.sh                   -                                 not run
+                                                  6.12.107+deb13-cloud-amd64  6.1.0-40-cloud-amd64
+    lvm2:shell/lvchange-raid.sh                   passed 88.0 s               -
+    lvm2:shell/lvconvert-raid-reshape.sh          failed 1 min 51 s           known failure 9.0 s
+    lvm2:shell/integrity-caching.sh@ndev-vanilla  hung 6 min 06 s             infra error 0.0 s
+    lvm2:shell/lvcreate-raid.sh                   complained 12.3 s           unexpected skip 0.2 s
+    lvm2:shell/lvconvert-vdo-raid.sh              skipped 0.3 s               interrupted
+    lvm2:shell/vg-raid-takeover-1.sh              not run                     -
+    lvm2:shell/dmsecuretest.sh                    -                           not run
     complained            12.3 s  lvm2:shell/lvcreate-raid.sh on 6.12.107+deb13-cloud-amd64
         TEST WARNING: dmeventd is slow
     known failure          9.0 s  lvm2:shell/lvconvert-raid-reshape.sh on 6.1.0-40-cloud-amd64

@@ -65,7 +65,7 @@ fn sample_attempts() -> Vec<SampleAttempt> {
     let fail = Outcome::Fail { how: "exit status 1".to_owned() };
     let infra = Outcome::Infra { error: "failed to start QEMU: out of memory".to_owned() };
     vec![
-        ("shell/lvconvert-raid-reshape.sh", 0, Some((Outcome::Pass, facts(88_000, &["ok"])))),
+        ("shell/lvchange-raid.sh", 0, Some((Outcome::Pass, facts(88_000, &["ok"])))),
         ("shell/lvconvert-raid-reshape.sh", 0, Some((fail.clone(), reshape_failed))),
         (
             "shell/integrity-caching.sh@ndev-vanilla",
@@ -109,6 +109,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
         kernel_idx: *kernel_idx,
         dir: format!("attempts/{:03}-{}", attempt_idx + 1, test(name).slug()),
         again: vec![],
+        retry_of: None,
     });
     let mut events = vec![
         Event::RunStarted {
@@ -344,7 +345,7 @@ pub(crate) fn one_attempt(
 ) -> (RunRecord, Vec<Judged>) {
     let test: TestId = "lvm2:shell/integrity-caching.sh".parse().unwrap();
     let dir = format!("6.1/{}", test.slug());
-    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir, again: vec![] };
+    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir, again: vec![], retry_of: None };
     let mut events = sample_events();
     events.truncate(5);
     events[2] = at(0, kernel);
@@ -373,8 +374,14 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
     let test: TestId = format!("lvm2:{name}").parse().ok()?;
     let mut facts = facts(1000, &[]);
     facts.last_lines = lines.to_vec();
-    let plan =
-        PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir: format!("attempts/{detail}"), again: vec![] };
+    let plan = PlannedAttempt {
+        attempt: 1,
+        test,
+        kernel_idx: 0,
+        dir: format!("attempts/{detail}"),
+        again: vec![],
+        retry_of: None,
+    };
     let mut events = sample_events();
     events.truncate(5);
     events.remove(3);
@@ -447,6 +454,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         kernel_idx,
         dir: format!("attempts/{attempt}"),
         again: vec![],
+        retry_of: None,
     });
     let header: Vec<Event> = sample_events().into_iter().take(5).map(|record| record.event).collect();
     let event = prop_oneof![

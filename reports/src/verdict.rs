@@ -15,6 +15,7 @@ use crate::kernel_version::Version;
 use crate::known_issues::{About, Evidence, KnownIssues, Match};
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
 use crate::signature::Signature;
+use crate::tries::{self, Try};
 
 /// What an attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +36,8 @@ pub enum Verdict {
     KnownFailure,
     /// It passed, though an expectation says that it does not.
     UnexpectedPass,
-    /// It went wrong in the way of an expectation that allows a pass as well.
+    /// It went wrong in the way of an expectation that allows a pass as well; or it went wrong, and passed when it
+    /// was tried again.
     Flaky,
     /// It could not run here, as an expectation says.
     Skipped,
@@ -52,7 +54,7 @@ pub enum Verdict {
 /// One attempt, or one test that was never planned, and its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Number of the attempt; `None` for a test that was selected and not planned.
+    /// Number of the attempt, of several the one that shows most; `None` for a test that was selected and not planned.
     pub attempt: Option<u32>,
     /// Which test.
     pub test: TestId,
@@ -72,6 +74,8 @@ pub struct Judged {
     pub known_issues: Vec<Match>,
     /// Known issues that this test should have met on this kernel, and did not.
     pub not_struck: Vec<About>,
+    /// What each try came to, if there were several.
+    pub tries: Vec<Try>,
 }
 
 /// What an expectation had to do with a verdict.
@@ -196,7 +200,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Judges every attempt, in the order of the plan, then every test that was not planned.
+/// Judges every test, in the order of the plan: all tries of one on one kernel together. Then every test that was not
+/// planned.
 /// `expectations` are by suite; a suite without an entry expects every test to pass.
 pub fn judge(
     record: &RunRecord,
@@ -216,8 +221,9 @@ pub fn judge(
         signature: None,
         known_issues: Vec::new(),
         not_struck: Vec::new(),
+        tries: Vec::new(),
     });
-    attempts.chain(not_planned).collect()
+    tries::fold(record, attempts.collect()).into_iter().chain(not_planned).collect()
 }
 
 /// Judges one attempt of `record`, as far as it has come.
@@ -256,6 +262,7 @@ pub fn judge_one(
         signature,
         known_issues,
         not_struck,
+        tries: Vec::new(),
     }
 }
 

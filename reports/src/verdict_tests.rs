@@ -169,6 +169,7 @@ fn explanations_name_the_entry() {
             signature,
             known_issues,
             not_struck,
+            tries: vec![],
         }
         .explanation()
     };

@@ -9,6 +9,7 @@ use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
 use crate::result::{RunResult, counts};
 use crate::signature::{Signature, TaskSignature, telling};
+use crate::tries::Try;
 use crate::verdict::{Judged, Judgement};
 
 /// Version of the format.
@@ -63,6 +64,28 @@ struct VerdictLine<'a> {
     duration_ms: Option<u64>,
     dir: Option<&'a str>,
     reproduce: Option<String>,
+    /// Empty if there was one.
+    tries: Vec<TryLine<'a>>,
+    rate: Option<RateLine>,
+}
+
+#[derive(Serialize)]
+struct TryLine<'a> {
+    attempt: u32,
+    retry_of: Option<u32>,
+    verdict: &'static str,
+    signature: Option<String>,
+    duration_ms: Option<u64>,
+    dir: Option<&'a str>,
+}
+
+/// At 95 % confidence.
+#[derive(Serialize)]
+struct RateLine {
+    n_failed: u32,
+    n: u32,
+    low: f64,
+    high: f64,
 }
 
 #[derive(Serialize)]
@@ -160,6 +183,23 @@ fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a
         duration_ms: attempt.and_then(Attempt::duration_ms),
         dir: attempt.map(|attempt| attempt.dir.as_str()),
         reproduce: attempt.and_then(|attempt| reproduce::command(record, attempt)),
+        tries: judged.tries.iter().map(|one| try_line(record, one)).collect(),
+        rate: judged.rate().map(|rate| {
+            let (low, high) = rate.bounds();
+            RateLine { n_failed: rate.n_failed, n: rate.n, low, high }
+        }),
+    }
+}
+
+fn try_line<'a>(record: &'a RunRecord, one: &Try) -> TryLine<'a> {
+    let attempt = record.attempt(one.attempt);
+    TryLine {
+        attempt: one.attempt,
+        retry_of: one.retry_of,
+        verdict: one.verdict.name(),
+        signature: one.signature.as_ref().map(Signature::headline),
+        duration_ms: attempt.and_then(Attempt::duration_ms),
+        dir: attempt.map(|attempt| attempt.dir.as_str()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
@@ -9,6 +10,8 @@ use vm_images::kernel_spec::KernelSpec;
 use vm_images::store::STORE_VARIABLE;
 
 use crate::history;
+use crate::runner::tries::Times;
+use crate::script;
 use crate::select::Selection;
 use crate::shell;
 use crate::test;
@@ -251,6 +254,8 @@ Examples:
   cargo xtask test -E 'lvcreate-raid.*'              a regular expression, searched in suite:name
   cargo xtask test --flavour udev-vanilla lvcreate-raid
   cargo xtask test --script hang.sh --script-needs ram=2G,disks=4x256M --kernel deb:6.1 --kernel deb:6.12
+  cargo xtask test --repeat 40 integrity-caching     how often does it fail?
+  cargo xtask test --for 2h --until-fail --tag reshape
   cargo xtask test --lvm2-src ~/src/lvm2 my-new-test your own LVM2, with the tests that it has
 
 The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
@@ -342,6 +347,34 @@ pub(crate) struct TestOptions {
     run: RunOptions,
 }
 
+/// How many times tests are run.
+#[derive(Debug, Args)]
+pub(crate) struct TimesOptions {
+    /// Try each test so many times, and say how often it failed; with --until-fail or --for, at most so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    repeat: Option<u32>,
+    /// Try each test again and again until it goes wrong
+    #[arg(long)]
+    until_fail: bool,
+    /// Try each test again and again, as long as this: 90s, 20m, 2h; what has begun is carried to its end
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    within: Option<Duration>,
+    /// Try what goes wrong again, up to so many times; what passes then is flaky, and fails no run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = ["repeat", "until_fail", "within"])]
+    retries: Option<u32>,
+}
+
+impl From<TimesOptions> for Times {
+    fn from(options: TimesOptions) -> Self {
+        let TimesOptions { repeat, until_fail, within, retries } = options;
+        Times::new(repeat, until_fail, within, retries)
+    }
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    script::duration(text).ok_or("not a time up to a week, such as 90s, 20m or 2h")
+}
+
 /// How tests are run.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
@@ -363,6 +396,8 @@ pub(crate) struct RunOptions {
     pub(crate) flavours: Vec<String>,
     #[command(flatten)]
     pub(crate) guest: GuestOptions,
+    #[command(flatten)]
+    pub(crate) times: TimesOptions,
     /// VMs at a time (default: as many as the processors bear)
     #[arg(short = 'j', long = "jobs", value_name = "N", env = "MD_REGRESS_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) n_vms: Option<u16>,
@@ -455,6 +490,7 @@ impl From<TestOptions> for test::Options {
             script_needs: options.script_needs,
             append: options.run.guest.append,
             accel: options.run.guest.accel,
+            times: options.run.times.into(),
             n_vms: options.run.n_vms.map(usize::from),
             out: options.run.out,
             history: (!options.run.no_history)

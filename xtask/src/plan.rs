@@ -135,15 +135,16 @@ pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<V
     Ok(lacking)
 }
 
-/// Every test on every kernel, kernel by kernel.
+/// Every test on every kernel, kernel by kernel; then all of them once more, until each is there `n_tries` times.
 pub(crate) fn plan(
     prepared: &Prepared,
     jobs: &[ChosenJob],
     append: &str,
     durations: &Durations,
+    n_tries: u32,
 ) -> Result<Vec<Planned>> {
     let accel = prepared.chosen.accel;
-    let mut plan = Vec::new();
+    let mut plan: Vec<Planned> = Vec::new();
     for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
         for ChosenJob { job, again } in jobs {
             let release = &kernel.kernel.release;
@@ -158,6 +159,7 @@ pub(crate) fn plan(
                 kernel_idx,
                 dir: dir_of(prepared, kernel_idx, &job.id),
                 again: again.clone(),
+                retry_of: None,
             };
             plan.push(Planned {
                 attempt,
@@ -170,6 +172,13 @@ pub(crate) fn plan(
                 job: job.clone(),
                 name,
             });
+        }
+    }
+    let first_tries = plan.clone();
+    for try_idx in 2..=n_tries {
+        for planned in &first_tries {
+            let number = u32::try_from(plan.len()).context("too many attempts")? + 1;
+            plan.push(planned.again(number, try_idx, None));
         }
     }
     Ok(plan)

@@ -211,8 +211,8 @@ fn bytes(text: &str) -> Option<u64> {
     text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// `90s`, `20m`, `2h`; at the speed of KVM.
-fn duration(text: &str) -> Option<Duration> {
+/// `90s`, `20m`, `2h`; up to a week.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let factor = match text.chars().last()? {
         's' => 1,
         'm' => 60,

@@ -20,6 +20,7 @@ use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, plan};
 use crate::prepare::{self, Prepared};
 use crate::report::{self, Known, Ran};
 use crate::runner::event_log::{EventLog, FAILED};
+use crate::runner::tries::Times;
 use crate::runner::{self, RunContext};
 use crate::select::Selection;
 use crate::session::{Session, workspace};
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     /// Added to the kernel's command line.
     pub(crate) append: String,
     pub(crate) accel: AccelChoice,
+    /// How many times each test is tried.
+    pub(crate) times: Times,
     /// VMs at a time; by default as many as the processors bear.
     pub(crate) n_vms: Option<usize>,
     /// Folder of the runs; by default `reports/out`.
@@ -97,9 +100,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let lacking = check_modules(&prepared, &jobs)?;
     let accel = prepared.chosen.accel;
     let durations = durations(session, options, accel)?;
-    let plan = plan(&prepared, &jobs, &options.append, &durations)?;
+    let plan = plan(&prepared, &jobs, &options.append, &durations, options.times.n_planned())?;
     let budget = budget(options.n_vms, accel, &plan);
-    let n_vms = budget.n_vms.clamp(1, plan.len().max(1));
+    let n_vms = runner::n_workers(budget, options.times, plan.len());
     announce(session, &prepared, plan.len(), n_vms, started);
 
     let out = options.out.clone().unwrap_or_else(report::default_runs);
@@ -135,7 +138,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         cancel,
         after: &|attempt| keeper.take(attempt),
     };
-    runner::run(context, plan, budget)?;
+    runner::run(context, plan, options.times, budget)?;
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
     let record = report::read_record(&dir)?;

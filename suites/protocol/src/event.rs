@@ -190,6 +190,9 @@ pub struct PlannedAttempt {
     /// name does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<String>,
+    /// The attempt that this one repeats, because that one went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<u32>,
 }
 
 /// Whose doing something is.

@@ -18,6 +18,7 @@ use vm_images::store_space::bytes_of;
 
 use crate::cli::BenchCommand;
 use crate::exit::Exit;
+use crate::runner::tries::Times;
 use crate::select::Selection;
 use crate::session::{Session, workspace};
 use crate::suite::Job;
@@ -146,6 +147,7 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
         },
         sources: Sources::default(),
         accel: AccelChoice::Auto,
+        times: Times::default(),
         n_vms: Some(1),
         out: Some(out.to_owned()),
         flavours: vec![],

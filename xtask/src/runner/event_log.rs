@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocol::{Event, Record};
 use reports::{LiveRecord, RunRecord};
@@ -37,9 +37,14 @@ impl EventLog {
         Ok(EventLog { started: Instant::now(), file, live: Mutex::default() })
     }
 
+    /// Time since the run began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
     pub(crate) fn append(&self, event: Event) -> io::Result<()> {
-        let at_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         let record = Record { at_ms, event };
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');

@@ -16,6 +16,7 @@ pub(crate) mod fate;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod schedule;
+pub(crate) mod tries;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,8 +34,10 @@ use crate::runner::attempt::TimeLimits;
 use crate::runner::drive::Attempt;
 use crate::runner::event_log::EventLog;
 use crate::runner::schedule::{Budget, Item, Length, Schedule};
+use crate::runner::tries::{Came, Times, Tries};
 use crate::suite::Job;
 use crate::terminal::Terminal;
+use crate::test::count;
 use crate::vm::snapshot::Snapshots;
 use crate::vm::{Hypervisor, VmSpec};
 
@@ -56,6 +59,23 @@ pub(crate) struct Planned {
 const QEMU_OVERHEAD_MIB: u64 = 400;
 
 impl Planned {
+    /// The same once more.
+    pub(crate) fn again(&self, number: u32, try_idx: u32, retry_of: Option<u32>) -> Planned {
+        let first_dir = self.attempt.dir.split('~').next().unwrap_or_default();
+        let first_name = self.name.split(" (try ").next().unwrap_or_default();
+        Planned {
+            attempt: PlannedAttempt {
+                attempt: number,
+                // No test's own folder has a `~` in its name.
+                dir: format!("{first_dir}~{try_idx}"),
+                retry_of,
+                ..self.attempt.clone()
+            },
+            name: format!("{first_name} (try {try_idx})"),
+            ..self.clone()
+        }
+    }
+
     /// As the schedule sees it.
     pub(crate) fn item(&self) -> Item {
         Item {
@@ -86,9 +106,10 @@ pub(crate) struct RunContext<'a> {
 
 /// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. What happened is in the
 /// run's events.
-pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, budget: Budget) -> Result<()> {
-    let n_workers = budget.n_vms.clamp(1, plan.len().max(1));
-    let work = Work::new(context, plan, Budget { n_vms: n_workers, ..budget });
+/// What is planned is in them already; what is tried again besides is added to them.
+pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, times: Times, budget: Budget) -> Result<()> {
+    let n_workers = n_workers(budget, times, plan.len());
+    let work = Work::new(context, plan, times, Budget { n_vms: n_workers, ..budget });
     std::thread::scope(|scope| {
         let thread = |name: String| std::thread::Builder::new().name(name);
         // Each worker starts its VMs itself: a VM dies with the thread that started it.
@@ -107,9 +128,15 @@ pub(crate) fn run(context: RunContext<'_>, plan: Vec<Planned>, budget: Budget) -
     })
 }
 
+/// VMs that a run has at a time: no more than it can use.
+pub(crate) fn n_workers(budget: Budget, times: Times, n_planned: usize) -> usize {
+    if times.is_open() { budget.n_vms.max(1) } else { budget.n_vms.clamp(1, n_planned.max(1)) }
+}
+
 /// What the workers share.
 struct Work<'a> {
     context: RunContext<'a>,
+    times: Times,
     state: Mutex<WorkState>,
     /// Something ended, or everything does.
     changed: Condvar,
@@ -117,7 +144,8 @@ struct Work<'a> {
 
 struct WorkState {
     schedule: Schedule,
-    /// What waits, by number.
+    tries: Tries,
+    /// All attempts, by number.
     plan: BTreeMap<u32, Planned>,
     /// When those that run were started.
     since: BTreeMap<u32, Instant>,
@@ -126,10 +154,13 @@ struct WorkState {
 }
 
 impl WorkState {
-    /// `12 of 67, 6 min left`.
-    fn progress(&self) -> String {
+    /// `12 of 67, about 6 min left`.
+    fn progress(&self, times: Times) -> String {
         let (n_waiting, n_running) = self.schedule.counts();
         let n_all = self.n_done + n_waiting + n_running;
+        if times.is_open() {
+            return count(self.n_done, "attempt");
+        }
         let ran = |attempt: u32| {
             let since = self.since.get(&attempt).map(Instant::elapsed).unwrap_or_default();
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -144,11 +175,16 @@ impl WorkState {
 }
 
 impl<'a> Work<'a> {
-    fn new(context: RunContext<'a>, plan: Vec<Planned>, budget: Budget) -> Self {
+    fn new(context: RunContext<'a>, plan: Vec<Planned>, times: Times, budget: Budget) -> Self {
         let schedule = Schedule::new(budget, plan.iter().map(Planned::item));
+        let key = |planned: &Planned| {
+            let PlannedAttempt { attempt, test, kernel_idx, retry_of, .. } = &planned.attempt;
+            (*attempt, (test.clone(), *kernel_idx), *retry_of)
+        };
+        let tries = Tries::new(times, plan.iter().map(key));
         let plan = plan.into_iter().map(|planned| (planned.attempt.attempt, planned)).collect();
-        let state = WorkState { schedule, plan, since: BTreeMap::new(), n_done: 0, over: false };
-        Work { context, state: Mutex::new(state), changed: Condvar::new() }
+        let state = WorkState { schedule, tries, plan, since: BTreeMap::new(), n_done: 0, over: false };
+        Work { context, times, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, WorkState> {
@@ -163,41 +199,71 @@ impl<'a> Work<'a> {
 
     /// Runs one attempt after the other until nothing is left to start.
     fn carry_out(&self) -> Result<()> {
-        while let Some(planned) = self.next() {
+        let result = self.until_over();
+        if result.is_err() {
+            // The record cannot be kept: the other workers stop, too.
+            self.end();
+        }
+        result
+    }
+
+    fn until_over(&self) -> Result<()> {
+        while let Some(planned) = self.next()? {
             let number = planned.attempt.attempt;
-            let result = one(self.context, planned, || {
+            let judged = one(self.context, planned, || {
                 let mut state = self.lock();
                 state.schedule.finish(number);
                 state.since.remove(&number);
                 state.n_done += 1;
-                state.progress()
-            });
-            if result.is_err() {
-                // The record cannot be kept: the other workers stop, too.
-                self.end();
-            }
+                state.progress(self.times)
+            })?;
+            self.lock().tries.over(number, Came::of(&judged));
             self.changed.notify_all();
-            result?;
         }
         Ok(())
     }
 
     /// What is to start now; waits until something fits. Nothing if all is started, or the run ends.
-    fn next(&self) -> Option<Planned> {
+    fn next(&self) -> Result<Option<Planned>> {
         let mut state = self.lock();
         loop {
             if state.over || self.context.cancel.is_cancelled() {
-                return None;
+                return Ok(None);
             }
-            if let Some(attempt) = state.schedule.start() {
+            let started = match state.schedule.start() {
+                None if state.schedule.counts().0 == 0 => {
+                    self.plan_more(&mut state)?;
+                    state.schedule.start()
+                }
+                started => started,
+            };
+            if let Some(attempt) = started {
                 state.since.insert(attempt, Instant::now());
-                return state.plan.remove(&attempt);
+                return Ok(state.plan.get(&attempt).cloned());
             }
-            if state.schedule.counts().0 == 0 {
-                return None;
+            // What runs may want to be tried again.
+            if state.schedule.counts() == (0, 0) {
+                return Ok(None);
             }
             state = self.wait(state);
         }
+    }
+
+    /// Plans one more try, if one is wanted and there is room for it.
+    fn plan_more(&self, state: &mut WorkState) -> Result<()> {
+        let number = state.plan.keys().next_back().map_or(1, |last| last + 1);
+        let elapsed = self.context.events.elapsed();
+        let more = if state.schedule.has_room() { state.tries.more(number, elapsed) } else { None };
+        if let Some(more) = more
+            && let Some(like) = state.plan.get(&more.like)
+        {
+            let planned = like.again(number, more.try_idx, more.is_retry.then_some(more.like));
+            let attempts = vec![planned.attempt.clone()];
+            self.context.events.append(Event::Planned { attempts }).context(event_log::FAILED)?;
+            state.schedule.add(planned.item());
+            state.plan.insert(number, planned);
+        }
+        Ok(())
     }
 
     /// Nothing is started from now on.
@@ -217,14 +283,14 @@ impl<'a> Work<'a> {
         let line = self.context.terminal.line("all");
         let mut state = self.lock();
         while !state.over {
-            line.set(&state.progress());
+            line.set(&state.progress(self.times));
             state = self.wait(state);
         }
     }
 }
 
 /// Runs one attempt and records it; `over` is told when its VM is gone, and says how far the run is.
-fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<()> {
+fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<Judged> {
     let RunContext { events, terminal, .. } = context;
     let number = planned.attempt.attempt;
     let dir = context.dir.join(&planned.attempt.dir);
@@ -247,8 +313,7 @@ fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String)
     let text = format!("{}  ({progress})", done_line(&planned.name, &outcome, facts.test_ms));
     events.append(Event::AttemptFinished { attempt: number, outcome, facts }).context(event_log::FAILED)?;
     terminal.timed(&text);
-    (context.after)(number)?;
-    Ok(())
+    (context.after)(number)
 }
 
 /// `pass   lvm2:shell/x.sh  88.1 s`.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use vm_images::checkout::Sources;
 
 use crate::report::Ran;
+use crate::runner::tries::Times;
 use crate::select::Selection;
 use crate::session::Session;
 use crate::test::{self, Options};
@@ -67,6 +68,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         },
         sources: Sources::default(),
         accel: AccelChoice::Auto,
+        times: Times::default(),
         n_vms: None,
         out: Some(out.0.clone()),
         flavours: vec![],
