@@ -7,7 +7,7 @@ use protocol::evidence::ReportKind;
 /// Ids and standings of what a hang with these stacks looks like on a kernel of this version.
 fn hang_on(version: &str, stacks: &[TaskStack]) -> Vec<String> {
     let version = Version::parse(version);
-    let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None };
     matches(&Evidence { test: &test(), outcome: &outcome, stacks, reports: &[], version: version.as_ref() })
 }
 

@@ -11,7 +11,7 @@ fn check_frames(stack: &str, expect: &str) {
 }
 
 fn hang() -> Outcome {
-    Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 }
+    Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None }
 }
 
 fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {

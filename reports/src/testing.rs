@@ -58,7 +58,7 @@ fn sample_attempts() -> Vec<SampleAttempt> {
             "set +vx; STACKTRACE; set -vx",
         ],
     );
-    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None };
     let warn = Outcome::Warn { warning: "TEST WARNING: dmeventd is slow".to_owned() };
     let skip = Outcome::Skip { reason: "dm-vdo not available".to_owned() };
     let skip_here = Outcome::Skip { reason: "aux have_raid 1 14 0 || skip".to_owned() };
@@ -331,7 +331,7 @@ pub(crate) fn storage() -> StorageState {
 
 /// A run of one test that hung on Debian's 6.1.192, judged by what is known.
 pub(crate) fn hung() -> (RunRecord, Vec<Judged>) {
-    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000 };
+    let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None };
     let last = facts(88_000, &["#integrity-caching.sh:407+ lvremove -ff LVMTEST79vg"]);
     one_attempt(kernel(0, "6.1", "6.1.0-56-cloud-amd64", "6.1.192-2"), hung_stacks(), hang, last)
 }
@@ -437,7 +437,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
         ".{0,8}".prop_map(|reason| Outcome::Skip { reason }),
         ".{0,8}".prop_map(|warning| Outcome::Warn { warning }),
         any::<u64>().prop_map(|limit_ms| Outcome::Timeout { limit_ms }),
-        any::<u64>().prop_map(|silent_ms| Outcome::Hang { kind: HangKind::Livelock, silent_ms }),
+        any::<u64>().prop_map(|silent_ms| Outcome::Hang { kind: HangKind::Livelock, silent_ms, seen: None }),
         ".{0,8}".prop_map(|title| Outcome::KernelCrash { title }),
         ".{0,8}".prop_map(|title| Outcome::DataCorruption { title }),
         Just(Outcome::Interrupted),

@@ -17,7 +17,7 @@ fn fail() -> Outcome {
 }
 
 fn hang() -> Outcome {
-    Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 9000 }
+    Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 9000, seen: None }
 }
 
 fn infra() -> Outcome {

@@ -44,7 +44,7 @@ fn warn() -> Outcome {
 }
 
 fn hang() -> Outcome {
-    Outcome::Hang { kind: HangKind::HungTask, silent_ms: 30_000 }
+    Outcome::Hang { kind: HangKind::HungTask, silent_ms: 30_000, seen: None }
 }
 
 #[test]

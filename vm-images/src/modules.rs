@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 /// What it takes to find the channels and mount the root, in the order in which it is wanted:
 /// virtio_pci first, because there is no channel before it. Any of these may be built in.
-const BOOT_MODULES: [&str; 8] = [
+const BOOT_MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_console",
     "virtio_blk",
@@ -18,6 +18,8 @@ const BOOT_MODULES: [&str; 8] = [
     "overlay",
     "vmgenid",
     "pvpanic-pci",
+    // Says in a dump of the memory where the kernel lies.
+    "qemu_fw_cfg",
 ];
 
 /// Decompresses every `.ko.xz` below `tree` in place, on all cores: the guest would pay for it in

@@ -343,6 +343,10 @@ pub(crate) struct TestOptions {
     /// disks are named in $MD_REGRESS_DISKS. A script may say it itself: `# md-regress: disks=4x256M`
     #[arg(long, value_name = "NEEDS", requires = "scripts")]
     script_needs: Option<String>,
+    /// Write the guest's memory to the attempt's folder where a test hangs or the kernel crashes, for drgn or
+    /// crash (as large as what the guest uses)
+    #[arg(long)]
+    dump: bool,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -496,6 +500,7 @@ impl From<TestOptions> for test::Options {
             history: (!options.run.no_history)
                 .then(|| options.run.history.unwrap_or_else(history::default_file)),
             snapshots: !options.run.guest.no_snapshot,
+            dump: options.dump,
             change: None,
         }
     }

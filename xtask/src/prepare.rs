@@ -219,7 +219,13 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
             Ok(Input::Ended(VmEnd::Clean | VmEnd::Killed)) => {
                 break unclear("the guest went away while booting".into());
             }
-            Ok(Input::Console(_) | Input::Agent(_) | Input::Files(_) | Input::Hypervisor(_)) => {}
+            Ok(
+                Input::Console(_)
+                | Input::Agent(_)
+                | Input::Files(_)
+                | Input::Hypervisor(_)
+                | Input::Answer(_),
+            ) => {}
             Err(_) => break unclear(format!("no guest boots within {} s", PROBE_TIMEOUT.as_secs())),
         }
     };

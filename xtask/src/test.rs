@@ -58,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) history: Option<PathBuf>,
     /// Restore VMs from snapshots rather than boot each.
     pub(crate) snapshots: bool,
+    /// Write the guest's memory where one hangs or crashes.
+    pub(crate) dump: bool,
     /// Changes each test before it is planned: benchmarks run some in a plainer way.
     pub(crate) change: Option<fn(Job) -> Job>,
 }
@@ -131,6 +133,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let context = RunContext {
         hypervisor: &prepared.qemu,
         snapshots: snapshots.as_ref(),
+        dump: options.dump,
         dir: &dir,
         scratch: session.store.temporary(),
         events: &events,

@@ -80,6 +80,19 @@ fn command(program: &str) -> Command {
     Command::new(program)
 }
 
+/// What a program prints; whoever calls waits for it.
+pub(crate) fn output_of(argv: &[&str]) -> io::Result<String> {
+    let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let output = command(program)
+        .args(arguments)
+        .env_clear()
+        .envs(ENVIRONMENT)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Starts a test: its launcher, which joins `cgroup` and becomes the test. Also returns the test's output.
 pub(crate) fn launch_test(test: &Program, cgroup: &Path) -> io::Result<(Launched, OwnedFd)> {
     let (output, output_end) = pipe()?;

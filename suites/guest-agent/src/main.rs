@@ -26,6 +26,7 @@ mod sampler;
 mod serve;
 mod shell;
 mod supervised;
+mod syncs;
 mod test_run;
 
 use std::fs::OpenOptions;

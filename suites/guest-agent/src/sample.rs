@@ -15,6 +15,7 @@ use protocol::codec::encode;
 use protocol::sample::{EVERY_MS, FRAME_MAX, FRAMES_MAX, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
 
 use crate::guest;
+use crate::syncs::Syncs;
 
 /// First argument of the stage.
 pub(crate) const SAMPLE: &str = "sample";
@@ -29,12 +30,15 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let Some(cgroup) = args.next() else { return ExitCode::from(2) };
     let members = format!("{cgroup}/cgroup.procs");
     let mut threads = Vec::new();
+    let syncs = Syncs::watch();
     for round in 0u32.. {
         let begun = Instant::now();
         if round % FIND_THREADS_EVERY == 0 {
             threads = storage_threads();
         }
-        let line = encode(&sample(&members, &threads));
+        let mut sample = sample(&members, &threads);
+        sample.syncs = syncs.newest(&sample);
+        let line = encode(&sample);
         if std::io::stdout().write_all(&line).is_err() {
             break;
         }
@@ -54,11 +58,14 @@ fn sample(members: &str, threads: &[u32]) -> Sample {
         task.frames = stack(task.pid);
     }
     let mdstat = fs::read_to_string("/proc/mdstat").unwrap_or_default();
+    let (io_done, host_io) = io();
     Sample {
         uptime_ms: guest::uptime_ms(),
         tasks,
-        io_done: io_done(),
+        io_done,
+        host_io,
         mdstat: hash_of_what_moves(&mdstat),
+        syncs: vec![],
         cost_us: own_time_us(),
     }
 }
@@ -159,16 +166,24 @@ pub(crate) fn stack(pid: u32) -> Vec<String> {
     frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
 }
 
-/// Fields 4, 8, 15 and 19 of each device: reads, writes, discards, flushes (iostats.rst).
-fn io_done() -> u64 {
-    let text = fs::read_to_string("/proc/diskstats").unwrap_or_default();
-    text.lines()
-        .map(|line| {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            let field = |idx: usize| fields.get(idx).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-            field(3) + field(7) + field(14) + field(18)
-        })
-        .fold(0, u64::wrapping_add)
+/// Requests that all devices have completed, and those that the host's have not.
+fn io() -> (u64, u32) {
+    io_of(&fs::read_to_string("/proc/diskstats").unwrap_or_default())
+}
+
+/// By `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 of each device are reads, writes, discards and
+/// flushes; field 12 what is in flight.
+fn io_of(diskstats: &str) -> (u64, u32) {
+    let (mut done, mut host_io) = (0u64, 0u32);
+    for line in diskstats.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let field = |idx: usize| fields.get(idx).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        done = [3, 7, 14, 18].into_iter().map(field).fold(done, u64::wrapping_add);
+        if fields.get(2).is_some_and(|name| name.starts_with("vd")) {
+            host_io = host_io.saturating_add(u32::try_from(field(11)).unwrap_or(u32::MAX));
+        }
+    }
+    (done, host_io)
 }
 
 /// Hash of `/proc/mdstat` without what changes as time goes by: `finish=` and `speed=` are derived from the
@@ -192,12 +207,9 @@ mod tests {
     }
 
     #[test]
-    fn a_resync_that_stands_is_seen_to_stand() {
-        let mdstat = |progress: &str| format!("md0 : active raid1 dm-1[1] dm-0[0]\n      {progress}\n");
-        let hash = |progress| hash_of_what_moves(&mdstat(progress));
-        let now = hash("[>...]  resync =  1.8% (5632/306176) finish=1.7min speed=2816K/sec");
-        assert_eq!(hash("[>...]  resync =  1.8% (5632/306176) finish=9.2min speed=543K/sec"), now);
-        assert_ne!(hash("[>...]  resync =  1.8% (5696/306176) finish=1.7min speed=2816K/sec"), now);
+    fn requests_are_counted_and_those_of_the_host_apart() {
+        let text = " 253 0 vda 10 0 80 5 3 0 24 1 2 4 6 0 0 0 0 1 0\n 9 0 md0 1 0 8 0 1 0 8 0 7 0 0\n";
+        assert_eq!(io_of(text), (16, 2));
     }
 
     #[test]

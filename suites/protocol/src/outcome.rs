@@ -35,6 +35,9 @@ pub enum Outcome {
         kind: HangKind,
         /// For how long it had been missing, milliseconds.
         silent_ms: u64,
+        /// What the host saw of it, in words, where that says more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<String>,
     },
     /// The kernel panicked, or the machine was reset or went away by the guest's doing.
     KernelCrash {
@@ -100,7 +103,7 @@ impl Outcome {
             Outcome::Timeout { limit_ms } => {
                 format!("still running after its limit of {} s", limit_ms / 1000)
             }
-            Outcome::Hang { kind, silent_ms } => {
+            Outcome::Hang { kind, silent_ms, seen } => {
                 let what = match kind {
                     HangKind::NoOutput => "no output",
                     HangKind::NoProgress => "no progress",
@@ -109,7 +112,8 @@ impl Outcome {
                     HangKind::SyncStalled => "the sync thread does not advance",
                     HangKind::Livelock => "livelock in md/dm",
                 };
-                format!("{what} for {} s", silent_ms / 1000)
+                let seen = seen.as_ref().map(|seen| format!(": {seen}")).unwrap_or_default();
+                format!("{what} for {} s{seen}", silent_ms / 1000)
             }
             Outcome::KernelCrash { title } | Outcome::DataCorruption { title } => title.clone(),
             Outcome::Infra { error } => error.clone(),

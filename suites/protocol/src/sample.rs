@@ -10,6 +10,8 @@ pub const STACKS_MAX: usize = 10;
 pub const FRAMES_MAX: usize = 24;
 /// Longest frame, bytes.
 pub const FRAME_MAX: usize = 80;
+/// Arrays in one sample at most.
+pub const SYNCS_MAX: usize = 16;
 /// How often a sample is taken, milliseconds.
 pub const EVERY_MS: u64 = 1000;
 
@@ -22,11 +24,33 @@ pub struct Sample {
     pub tasks: Vec<TaskSample>,
     /// Requests that all block devices have completed (`/proc/diskstats`).
     pub io_done: u64,
+    /// Requests that the host's disks have not answered yet.
+    pub host_io: u32,
     /// Hash of `/proc/mdstat`: resync, recovery and reshape advance in it.
     pub mdstat: u64,
+    /// What each array that has a sync thread says of it; nothing where that cannot be found out.
+    pub syncs: Vec<Sync>,
     /// Processor time that sampling has cost the guest so far, microseconds.
     #[serde(default)]
     pub cost_us: u64,
+}
+
+/// How far a resync, recovery, check or reshape of one array is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// `md0`, or the dm device's name.
+    pub array: String,
+    /// What is done, as md's `sync_completed` or the raid target's ratio says it.
+    pub position: u64,
+    /// It is neither frozen nor idle nor waiting for another array's.
+    pub should_move: bool,
+}
+
+impl Sync {
+    /// True if this is the same array as `earlier`, elsewhere.
+    pub fn has_moved_since(&self, earlier: &Sync) -> bool {
+        self.array == earlier.array && self.position != earlier.position
+    }
 }
 
 /// A task at one moment.

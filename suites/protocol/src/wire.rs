@@ -14,7 +14,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";

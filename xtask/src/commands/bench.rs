@@ -156,6 +156,7 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
         append: String::new(),
         history: None,
         snapshots: true,
+        dump: false,
         change: None,
     })
 }

@@ -1,5 +1,6 @@
 //! Classifies console output. Never reads files or clocks: callers pass bytes.
 
+mod backtraces;
 #[cfg(test)]
 mod corpus_tests;
 mod panic_watch;
@@ -8,6 +9,7 @@ mod stack;
 mod storage;
 mod titles;
 
+pub(crate) use backtraces::Backtraces;
 pub(crate) use reports::Reports;
 
 use std::collections::VecDeque;

@@ -17,7 +17,7 @@ use super::mutate::{cuts, damaged, damages};
 use super::recorded::{self, ATTEMPT, SESSION};
 use crate::runner::attempt::{AttemptState, Effect, Opening, TimeLimits};
 use crate::suite::{Contract, Job};
-use crate::vm::{HypervisorEvent, Input, VmEnd};
+use crate::vm::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, VmEnd};
 
 /// How often the driver looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,14 +26,16 @@ const LIMITS: TimeLimits = TimeLimits {
     boot_timeout: Duration::from_secs(3),
     restore_timeout: Duration::from_secs(1),
     silence_timeout: Duration::from_secs(3),
-    test_timeout: Duration::from_secs(5),
+    // Long enough to be asked by the host.
+    test_timeout: Duration::from_secs(14),
     heartbeat_timeout: Duration::from_secs(4),
     grace_period: Duration::from_millis(500),
 };
 
-/// However a guest behaves, it is gone or killed after this: it boots, tests, writes down how it hangs, brings
-/// files back for twelve grace periods, and ends. A tick is late by one.
-const LONGEST: Duration = Duration::from_millis(3000 + 5000 + 500 + 12 * 500 + 500 + 6 * 100);
+/// However a guest behaves, it is gone or killed after this: it boots, tests, writes down how it hangs, or is asked
+/// five things from outside for 4 s each, brings files back for twelve grace periods, and ends. A tick is late by
+/// one.
+const LONGEST: Duration = Duration::from_millis(3000 + 14_000 + 5 * 4000 + 500 + 12 * 500 + 500 + 6 * 100);
 
 /// Something that a VM says; an [`Input`] that can be said again.
 #[derive(Clone, Debug)]
@@ -185,6 +187,8 @@ pub(super) struct Watched {
     sent: Vec<&'static str>,
     n_kills: usize,
     events: Vec<Event>,
+    /// What the hypervisor is asked, and has not answered.
+    asked: Vec<Ask>,
     /// Bytes of output, and where the next may begin.
     output_bytes: u64,
     output_end: u64,
@@ -202,6 +206,7 @@ impl Watched {
             sent: vec![],
             n_kills: 0,
             events: vec![],
+            asked: vec![],
             output_bytes: 0,
             output_end: 0,
             files: vec![],
@@ -235,6 +240,9 @@ impl Watched {
                     Request::PowerOff => "power off",
                 }),
                 Effect::PlugDisk { .. } => {}
+                Effect::Ask(ask) => self.asked.push(ask),
+                Effect::Dump => prop_assert!(false, "nobody wants a dump"),
+                Effect::HostEvidence(text) => prop_assert!(text.len() < 10_000),
                 Effect::Kill => self.n_kills += 1,
                 Effect::Record(event) => self.events.push(event),
                 Effect::Output { offset, data } => {
@@ -263,6 +271,27 @@ impl Watched {
             self.now = until.min(self.now + TICK);
             let effects = self.state.tick(self.now);
             self.carry_out(effects)?;
+            self.answer()?;
+        }
+        Ok(())
+    }
+
+    /// The hypervisor answers: the guest runs all the time.
+    fn answer(&mut self) -> Result<(), TestCaseError> {
+        let ran_ms = u64::try_from(self.now.as_millis()).unwrap();
+        let vcpus = vec![ThreadTimes { ran_ms, ..ThreadTimes::default() }];
+        let times = HostTimes { at_ms: ran_ms, devices: ThreadTimes::default(), vcpus };
+        for ask in std::mem::take(&mut self.asked) {
+            let answer = match ask {
+                Ask::RunState => Answer::RunState("running".into()),
+                Ask::Times => Answer::Times(times.clone()),
+                Ask::Registers => Answer::Registers("RIP=0".into()),
+                Ask::SysRq(_) | Ask::Nmi | Ask::StopOnPanic | Ask::Dump(_) => continue,
+            };
+            if !self.state.is_over() {
+                let effects = self.state.apply(self.now, Input::Answer(answer));
+                self.carry_out(effects)?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::hostile::any_message;
 use super::mutate::{cuts, damaged, damages};
 use super::recorded;
 use crate::vm::HypervisorEvent;
-use crate::vm::qmp::parse_event;
+use crate::vm::qmp::{self, Said};
 
 /// Longest that the report of a line that makes no sense may be, bytes.
 const GARBAGE_MAX: usize = 200 * 4 + 200 * 3;
@@ -84,11 +84,20 @@ proptest! {
         let bytes = damaged(recorded::QMP, &damages);
         for line in bytes.split(|&byte| byte == b'\n') {
             let line = String::from_utf8_lossy(line);
-            match parse_event(&line) {
-                None | Some(HypervisorEvent::Panicked | HypervisorEvent::Stopped | HypervisorEvent::Migrated) => {}
-                Some(HypervisorEvent::Shutdown { reason: words } | HypervisorEvent::Refused { error: words }) => {
+            match qmp::parse(&line) {
+                None | Some(Said::Broke(_) | Said::Dumped(Ok(()))) => {}
+                Some(Said::Event(HypervisorEvent::Panicked | HypervisorEvent::Stopped | HypervisorEvent::Migrated)) => {}
+                Some(
+                    Said::Event(
+                        HypervisorEvent::Shutdown { reason: words } | HypervisorEvent::Refused { error: words },
+                    )
+                    | Said::RunState(words)
+                    | Said::Registers(words)
+                    | Said::Dumped(Err(words)),
+                ) => {
                     prop_assert!(words.len() <= line.len().max("the migration failed".len()));
                 }
+                Some(Said::Vcpus(threads)) => prop_assert!(threads.len() <= line.len()),
             }
         }
     }
@@ -105,7 +114,8 @@ fn the_recorded_streams_are_sound() {
         );
     }
     let qmp = String::from_utf8_lossy(recorded::QMP);
-    let events: Vec<_> = qmp.lines().filter_map(parse_event).collect();
+    let events: Vec<_> = qmp.lines().filter_map(qmp::parse).collect();
     let shutdown = HypervisorEvent::Shutdown { reason: "guest-panic".into() };
-    assert_eq!(events, [HypervisorEvent::Migrated, HypervisorEvent::Panicked, shutdown]);
+    let expect = [HypervisorEvent::Migrated, HypervisorEvent::Panicked, shutdown].map(Said::Event);
+    assert_eq!(events, expect);
 }

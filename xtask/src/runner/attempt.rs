@@ -3,24 +3,32 @@
 //! It does no I/O and reads no clock, so that a recorded run can be judged again without a VM, and
 //! every way to die is a test of a few lines. `drive.rs` carries the effects out.
 
+mod lost;
+
 use std::time::Duration;
 
+use lost::{Dump, Suspicion};
+use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame, Event};
-use protocol::evidence::{KernelReport, TaskStack};
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::sample::Sample;
-use protocol::wire::{
-    Finished, GuestFacts, MAX_CHUNK, Message, OutputBudget, Program, Request, StartTest, VERSION,
-};
-use protocol::{HangKind, Outcome};
+use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Program, Request, StartTest, VERSION};
 
 use crate::console::{Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
+pub(crate) use crate::runner::effect::{Effect, Opening, TimeLimits, kernel_log_line};
+use crate::runner::effect::{disk_serial, put_file};
 use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
+use crate::runner::heartbeat::Silence;
+use crate::runner::interrogation::Interrogation;
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
-use crate::suite::{GivenFile, Job};
-use crate::vm::{HypervisorEvent, Input, VmEnd};
+use crate::suite::Job;
+use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
+
+/// How long writing a guest's memory may take.
+const DUMP_MAX: Duration = Duration::from_secs(600);
 
 /// How much of a test's output is sent: all of what tests usually print, a bounded rate of what
 /// they print beyond that.
@@ -37,70 +45,6 @@ const TEXT_MAX: usize = 1000;
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
 
-/// All limits, scaled for the accelerator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TimeLimits {
-    /// From starting the VM to the agent's answer.
-    pub(crate) boot_timeout: Duration,
-    /// From starting a VM that is restored to the agent's answer: then it is booted instead.
-    pub(crate) restore_timeout: Duration,
-    /// Without a byte from the test.
-    pub(crate) silence_timeout: Duration,
-    /// For the test in all.
-    pub(crate) test_timeout: Duration,
-    /// Without a word from the agent.
-    pub(crate) heartbeat_timeout: Duration,
-    /// For files to come back, for the guest to power off, for a panicking kernel to end.
-    pub(crate) grace_period: Duration,
-}
-
-/// What a guest is greeted with: random, and never twice the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    /// A number that no guest has seen.
-    pub(crate) session: u64,
-    /// For the guest's random pool.
-    pub(crate) seed: Vec<u8>,
-}
-
-fn disk_serial(idx: usize) -> String {
-    format!("mdr-disk{idx}")
-}
-
-/// A file in as many requests as it takes.
-fn put_file(file: &GivenFile) -> Vec<Effect> {
-    // An empty file takes one, too.
-    let n_pieces = file.content.len().div_ceil(MAX_CHUNK).max(1);
-    let piece = |idx: usize| {
-        let start = idx * MAX_CHUNK;
-        let data = file.content[start..(start + MAX_CHUNK).min(file.content.len())].to_vec();
-        let (name, mode, offset) = (file.name.clone(), file.mode, start as u64);
-        Effect::Send(Request::PutFile { name, mode, offset, data })
-    };
-    (0..n_pieces).map(piece).collect()
-}
-
-/// What the driver is to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// Send this to the guest.
-    Send(Request),
-    /// Plug in the job's disk of this number.
-    PlugDisk { idx: usize, serial: String },
-    /// End the VM.
-    Kill,
-    /// Append to events.jsonl.
-    Record(Event),
-    /// Append to the test's output, at this offset.
-    Output { offset: u64, data: Vec<u8> },
-    /// Append to the kernel log.
-    KernelLog(String),
-    /// Pass on to the keeper of collected files.
-    File(Message),
-    /// Show as the VM's newest line.
-    Show(String),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Waiting for the agent's answer.
@@ -109,6 +53,10 @@ enum Phase {
     Testing { since: Duration },
     /// The test hangs; the guest writes down what it can.
     Diagnosing { since: Duration },
+    /// The guest no longer answers: the host asks it.
+    Interrogating,
+    /// The guest stands still, its memory is written.
+    Dumping { since: Duration },
     /// The test has ended, its files come back.
     Collecting { since: Duration },
     /// The guest powers off, or we kill it.
@@ -141,14 +89,22 @@ pub(crate) struct AttemptState {
     output_counted: u64,
     last_output: Duration,
     last_word: Duration,
+    silence: Silence,
+    interrogation: Option<Interrogation>,
+    suspicion: Option<Suspicion>,
+    dump: Dump,
     next_kmsg: Option<u64>,
     files: FileList,
     n_notes: u32,
     /// When something of a file last came.
     last_file: Duration,
     started: bool,
+    /// When the test began, while its guest is asked from outside.
+    started_at: Option<Duration>,
     ready: bool,
     killed: bool,
+    /// The guest was made to panic, to say where it was.
+    struck: bool,
     outcome: Option<Outcome>,
     facts: AttemptFacts,
 }
@@ -174,13 +130,19 @@ impl AttemptState {
             output_counted: 0,
             last_output: Duration::ZERO,
             last_word: Duration::ZERO,
+            silence: Silence::default(),
+            interrogation: None,
+            suspicion: None,
+            dump: Dump::default(),
             next_kmsg: None,
             files: FileList::new(number),
             n_notes: 0,
             last_file: Duration::ZERO,
             started: false,
+            started_at: None,
             ready: false,
             killed: false,
+            struck: false,
             outcome: None,
             facts: AttemptFacts::default(),
         }
@@ -189,7 +151,9 @@ impl AttemptState {
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
         let Opening { session, seed } = &self.opening;
-        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, seed: seed.clone() })]
+        let hello = Request::Hello { version: VERSION, session: *session, seed: seed.clone() };
+        let stop = self.dump.is_wanted().then_some(Effect::Ask(Ask::StopOnPanic));
+        stop.into_iter().chain([Effect::Send(hello)]).collect()
     }
 
     /// True once the VM is gone and nothing more is to be done.
@@ -225,9 +189,10 @@ impl AttemptState {
         match input {
             Input::Console(bytes) => self.console(at, &bytes),
             Input::Agent(Ok(message)) => {
-                self.last_word = at;
                 self.fate.agent_spoke(at);
-                self.message(at, message)
+                let mut effects = self.agent_spoke(at);
+                effects.extend(self.message(at, message));
+                effects
             }
             Input::Agent(Err(_)) | Input::Files(Err(_)) => {
                 self.facts.garbage_messages += 1;
@@ -235,6 +200,7 @@ impl AttemptState {
             }
             Input::Files(Ok(message)) => self.file(at, message),
             Input::Hypervisor(event) => self.hypervisor(at, event),
+            Input::Answer(answer) => self.answer(at, &answer),
             Input::Ended(end) => self.ended(at, end),
         }
     }
@@ -243,8 +209,15 @@ impl AttemptState {
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
         if let Some(since) = self.fate.panicked_since()
             && at > since + self.limits.grace_period
+            && !matches!(self.phase, Phase::Dumping { .. })
         {
-            return self.kill();
+            return self.dump_or(at, Self::kill);
+        }
+        if let Some(since) = self.fate.panicked_since() {
+            let effects = self.dump_of_panic(at, since);
+            if !effects.is_empty() {
+                return effects;
+            }
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
@@ -262,6 +235,10 @@ impl AttemptState {
                 effects
             }
             Phase::Testing { since } => self.check_limits(at, since),
+            Phase::Interrogating => self.interrogate_on(at),
+            Phase::Dumping { since } if at > since + DUMP_MAX => {
+                self.dumped(at, &Err("it took too long".to_owned()))
+            }
             Phase::Diagnosing { since } if at > since + self.limits.grace_period => {
                 let words = "the guest did not write down how it hangs".to_owned();
                 let mut effects = vec![self.remark(Blame::Harness, words)];
@@ -284,6 +261,7 @@ impl AttemptState {
             }
             Phase::Booting
             | Phase::Diagnosing { .. }
+            | Phase::Dumping { .. }
             | Phase::Collecting { .. }
             | Phase::Ending { .. }
             | Phase::Ended => vec![],
@@ -304,24 +282,21 @@ impl AttemptState {
 
     fn check_limits(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
         let silent = at.saturating_sub(self.last_output.max(since));
-        let mute = at.saturating_sub(self.last_word);
-        let outcome = if mute > self.limits.heartbeat_timeout {
-            Outcome::Hang { kind: HangKind::HeartbeatLost, silent_ms: millis(mute) }
-        } else if silent > self.limits.silence_timeout {
-            Outcome::Hang { kind: HangKind::NoOutput, silent_ms: millis(silent) }
+        let (is_mute, mut effects) = self.listen(at, since);
+        // What a guest prints that starves does not get here either.
+        let outcome = if silent > self.limits.silence_timeout && !is_mute {
+            let kind = self.progress.kind_of_silence();
+            Outcome::Hang { kind, silent_ms: millis(silent), seen: None }
         } else if at > since + self.limits.test_timeout {
             Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) }
         } else {
-            return vec![];
+            return effects;
         };
-        // A guest that says nothing cannot be asked.
-        if mute > self.limits.heartbeat_timeout {
-            self.facts.test_ms = Some(millis(at.saturating_sub(since)));
-            self.conclude(outcome);
-            return self.kill();
+        if matches!(self.phase, Phase::Testing { .. }) {
+            let stacks = self.progress.stacks();
+            effects.extend(self.diagnose(at, since, outcome, stacks));
         }
-        let stacks = self.progress.stacks();
-        self.diagnose(at, since, outcome, stacks)
+        effects
     }
 
     /// The test gets no further: asks the guest for what the report needs, before it goes.
@@ -350,8 +325,9 @@ impl AttemptState {
         let Phase::Testing { since } = self.phase else { return vec![] };
         self.facts.sampling_ms = Some(sample.cost_us / 1000);
         match self.progress.take(sample) {
-            Some(Stuck { kind, still_ms, stacks }) => {
-                self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms }, stacks)
+            Some(Stuck { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
+            Some(Stuck { kind, still_ms, stacks, unseen: None }) => {
+                self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms, seen: None }, stacks)
             }
             None => vec![],
         }
@@ -361,22 +337,34 @@ impl AttemptState {
         let mut newest = None;
         let mut told = Vec::new();
         let (crash, reports, booting) = (&mut self.crash, &mut self.reports, self.phase == Phase::Booting);
+        let (asking, suspicion) = (&mut self.interrogation, &mut self.suspicion);
         self.console.push(bytes, |line| {
+            asking.iter_mut().for_each(|asking| asking.heard(at, line));
+            suspicion.iter_mut().for_each(|suspicion| suspicion.heard(at, line));
             crash.look(line);
             told.extend(reports.look(line));
             if booting && !line.trim().is_empty() {
                 newest = Some(line.to_owned());
             }
         });
-        if self.crash.panicked() {
+        if self.crash.panicked() && !self.is_struck() {
             self.fate.console_panics(at);
             self.panicked(at);
         }
-        told.into_iter().map(|report| self.reported(report)).chain(newest.map(Effect::Show)).collect()
+        let told: Vec<_> = told.into_iter().filter_map(|report| self.reported(report)).collect();
+        told.into_iter().chain(newest.map(Effect::Show)).collect()
     }
 
-    fn reported(&self, report: KernelReport) -> Effect {
-        Effect::Record(Event::KernelReported { attempt: self.number, report })
+    fn reported(&mut self, report: KernelReport) -> Option<Effect> {
+        // It answers our own NMI.
+        if report.kind == ReportKind::Panic && self.is_struck() {
+            return None;
+        }
+        // A task that waits, or a processor that runs and runs.
+        if matches!(report.kind, ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall) {
+            self.progress.kernel_reports_hung();
+        }
+        Some(Effect::Record(Event::KernelReported { attempt: self.number, report }))
     }
 
     /// The console is at its end: what it was still telling is all that will be known of it.
@@ -384,7 +372,7 @@ impl AttemptState {
         let rest = self.console.rest();
         let mut told = if rest.is_empty() { vec![] } else { self.reports.look(&rest) };
         told.extend(self.reports.finish());
-        told.into_iter().map(|report| self.reported(report)).collect()
+        told.into_iter().filter_map(|report| self.reported(report)).collect()
     }
 
     /// What the kernel died of: the classified report, else the console's first fault as it stands.
@@ -393,6 +381,9 @@ impl AttemptState {
     }
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
+        if self.is_struck() || self.is_stopped_for_dump(&event) {
+            return vec![];
+        }
         if event == HypervisorEvent::Panicked {
             self.panicked(at);
         }
@@ -413,7 +404,8 @@ impl AttemptState {
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
-        let effects = self.finish_reports();
+        let mut effects = self.finish_reports();
+        effects.extend(self.confess());
         let fault = self.crash_title().map(str::to_owned);
         let seen = Seen {
             fault: fault.as_deref(),
@@ -438,6 +430,8 @@ impl AttemptState {
                 }
                 Phase::Booting
                 | Phase::Testing { .. }
+                | Phase::Interrogating
+                | Phase::Dumping { .. }
                 | Phase::Collecting { .. }
                 | Phase::Ending { .. }
                 | Phase::Ended => self.garbage(),
@@ -602,6 +596,10 @@ impl AttemptState {
     }
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
+        self.dump_or(at, |state| state.ask_to_power_off(at))
+    }
+
+    fn ask_to_power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
         self.fate.asked_to_power_off();
         vec![Effect::Send(Request::PowerOff)]
@@ -624,16 +622,6 @@ impl AttemptState {
     fn remark(&self, blame: Blame, text: String) -> Effect {
         Effect::Record(Event::Remark { attempt: Some(self.number), blame, text })
     }
-}
-
-/// A line of the kernel log, as `dmesg` shows it.
-pub(crate) fn kernel_log_line(at_us: u64, text: &str) -> String {
-    let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
-    let stamp = format!("[{s:5}.{us:06}] ");
-    // `/dev/kmsg` writes a line end within a record as `\x0a` and a backslash as `\x5c`
-    // (Documentation/ABI/testing/dev-kmsg); other escapes stay, for a terminal's sake.
-    let text = text.replace("\\x0a", &format!("\n{stamp}")).replace("\\x5c", "\\");
-    format!("{stamp}{text}\n")
 }
 
 fn clip(text: &str) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use protocol::event::{AttemptFacts, Blame};
 use protocol::{Event, Outcome};
 use rustix::rand::GetRandomFlags;
@@ -19,7 +19,7 @@ use super::event_log::{EventLog, FAILED};
 use crate::suite::Job;
 use crate::terminal::Line;
 use crate::vm::snapshot::SnapshotError;
-use crate::vm::{Input, Vm, VmSpec};
+use crate::vm::{Answer, Ask, Input, Vm, VmSpec};
 
 /// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
 pub(crate) const INPUTS_MAX: usize = 64;
@@ -30,6 +30,11 @@ pub(crate) const LOG_CAP: u64 = 8 << 20;
 
 /// Bytes kept of all files that come back from an attempt.
 pub(crate) const FILES_CAP: u64 = 128 << 20;
+
+/// Name of the guest's memory, among an attempt's logs.
+const DUMP: &str = "memory.kdump";
+/// What a dump leaves free on the disk beyond the guest's memory, MiB: other attempts write, too.
+const DUMP_SPARE_MIB: u64 = 2048;
 
 /// Everything that one attempt needs.
 pub(crate) struct Attempt<'a> {
@@ -130,31 +135,34 @@ impl Attempt<'_> {
             CappedLog::create(&path, LOG_CAP)
                 .with_context(|| format!("failed to create `{}`", path.display()))
         };
-        let mut logs = Logs {
+        let logs = Logs {
             console: log("console.log")?,
             kernel: log("kernel.log")?,
             output: log("output.log")?,
             files: Collected::new(self.dir.join("files"), FILES_CAP),
         };
         let (inputs, told) = sync_channel(INPUTS_MAX);
-        let mut vm = match hypervisor.start(vm_spec, inputs) {
+        let vm = match hypervisor.start(vm_spec, inputs) {
             Ok(vm) => vm,
             Err(error) => {
                 let facts = AttemptFacts::default();
                 return Ok(Tried::Over(Outcome::Infra { error: error.to_string() }, Box::new(facts)));
             }
         };
-        let mut state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
-        let mut disks = Disks { scratch: self.scratch, sizes: &self.job.disks, images: vec![] };
+        let state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
+        let mut state = state.with_dump(context.dump);
+        let disks = Disks { scratch: self.scratch, sizes: &self.job.disks, images: vec![] };
+        let ram_mib = vm_spec.ram_mib;
+        let mut hands = Hands { vm, logs, disks, dir: self.dir, ram_mib, events, line };
         let mut effects = state.begin();
         let mut interrupted = false;
         while !state.is_over() {
             // If the record cannot be kept, the VM ends (it is dropped) rather than go on unrecorded.
-            carry_out(effects, &mut *vm, &mut logs, &mut disks, events, line, &mut state)?;
+            hands.carry_out(started.elapsed(), effects, &mut state)?;
             effects = match told.recv_timeout(TICK) {
                 Ok(input) => {
                     if let Input::Console(bytes) = &input {
-                        logs.console.write(bytes).context("failed to write the console log")?;
+                        hands.logs.console.write(bytes).context("failed to write the console log")?;
                     }
                     state.apply(started.elapsed(), input)
                 }
@@ -170,7 +178,8 @@ impl Attempt<'_> {
                 effects.extend(state.interrupt());
             }
         }
-        carry_out(effects, &mut *vm, &mut logs, &mut disks, events, line, &mut state)?;
+        hands.carry_out(started.elapsed(), effects, &mut state)?;
+        let Hands { vm, logs, .. } = hands;
         drop(vm);
         let dropped = logs.output.dropped();
         for log in [logs.console, logs.kernel, logs.output] {
@@ -195,45 +204,83 @@ impl Attempt<'_> {
     }
 }
 
-fn carry_out(
-    effects: Vec<Effect>,
-    vm: &mut dyn Vm,
-    logs: &mut Logs,
-    disks: &mut Disks<'_>,
-    events: &EventLog,
-    line: &Line,
-    state: &mut AttemptState,
-) -> Result<()> {
-    let mut effects = std::collections::VecDeque::from(effects);
-    while let Some(effect) = effects.pop_front() {
-        match effect {
-            Effect::Send(request) => {
-                // What else was to be sent would wait as long, and in vain.
-                if let Err(error) = vm.send(&request) {
-                    effects = state.fail(error.to_string()).into();
+/// What effects are carried out with.
+struct Hands<'a> {
+    vm: Box<dyn Vm>,
+    logs: Logs,
+    disks: Disks<'a>,
+    /// Folder of the attempt's logs.
+    dir: &'a Path,
+    ram_mib: u32,
+    events: &'a EventLog,
+    line: &'a Line,
+}
+
+impl Hands<'_> {
+    fn carry_out(&mut self, at: Duration, effects: Vec<Effect>, state: &mut AttemptState) -> Result<()> {
+        let mut effects = std::collections::VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Send(request) => {
+                    // What else was to be sent would wait as long, and in vain.
+                    if let Err(error) = self.vm.send(&request) {
+                        effects = state.fail(error.to_string()).into();
+                    }
                 }
-            }
-            Effect::PlugDisk { idx, serial } => {
-                let plugged = disks.make(idx).and_then(|image| Ok(vm.plug_disk(&image, &serial)?));
-                if let Err(error) = plugged {
-                    effects = state.fail(format!("{error:#}")).into();
+                Effect::PlugDisk { idx, serial } => {
+                    let plugged =
+                        self.disks.make(idx).and_then(|image| Ok(self.vm.plug_disk(&image, &serial)?));
+                    if let Err(error) = plugged {
+                        effects = state.fail(format!("{error:#}")).into();
+                    }
                 }
+                Effect::Kill => self.vm.kill(),
+                Effect::Ask(ask) => {
+                    if let Err(error) = self.vm.ask(&ask) {
+                        effects = state.fail(error.to_string()).into();
+                    }
+                }
+                Effect::Dump => {
+                    if let Err(error) = self.dump() {
+                        let answer = Answer::Dumped(Err(format!("{error:#}")));
+                        effects.extend(state.apply(at, Input::Answer(answer)));
+                    }
+                }
+                Effect::HostEvidence(text) => {
+                    let path = self.dir.join("host-evidence.txt");
+                    fs::write(&path, text)
+                        .with_context(|| format!("failed to write `{}`", path.display()))?;
+                }
+                Effect::Record(event) => self.events.append(event).context(FAILED)?,
+                Effect::Output { data, .. } => {
+                    self.logs.output.write(&data).context("failed to write the test's output")?;
+                }
+                Effect::KernelLog(text) => {
+                    self.logs.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
+                }
+                Effect::File(message) => {
+                    self.logs.files.take(&message).context("failed to keep a file of the guest")?
+                }
+                Effect::Show(text) => self.line.set(&reports::text::printable(&text)),
             }
-            Effect::Kill => vm.kill(),
-            Effect::Record(event) => events.append(event).context(FAILED)?,
-            Effect::Output { data, .. } => {
-                logs.output.write(&data).context("failed to write the test's output")?;
-            }
-            Effect::KernelLog(text) => {
-                logs.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
-            }
-            Effect::File(message) => {
-                logs.files.take(&message).context("failed to keep a file of the guest")?
-            }
-            Effect::Show(text) => line.set(&reports::text::printable(&text)),
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Has the guest's memory written, if the disk has room for all of it and some more.
+    fn dump(&mut self) -> Result<()> {
+        let disk = rustix::fs::statvfs(self.dir).context("failed to look at the disk's room")?;
+        let (free, needed) =
+            (disk.f_bavail * disk.f_frsize, (u64::from(self.ram_mib) + DUMP_SPARE_MIB) << 20);
+        ensure!(
+            free >= needed,
+            "that may take {} MiB, and `{}` has {} MiB left",
+            needed >> 20,
+            self.dir.display(),
+            free >> 20
+        );
+        Ok(self.vm.ask(&Ask::Dump(self.dir.join(DUMP)))?)
+    }
 }
 
 /// Draws a new one.

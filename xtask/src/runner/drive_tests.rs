@@ -19,7 +19,7 @@ use super::event_log::EventLog;
 use super::{RunContext, attempt_tests::job};
 use crate::terminal::Terminal;
 use crate::vm::snapshot::Snapshots;
-use crate::vm::{Accel, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
+use crate::vm::{Accel, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
 
 /// What a fake guest does when it is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,10 @@ impl Vm for FakeVm {
         Ok(())
     }
 
+    fn ask(&mut self, _ask: &Ask) -> Result<(), InfraError> {
+        Ok(())
+    }
+
     fn kill(&mut self) {
         self.end(VmEnd::Killed);
     }
@@ -172,6 +176,7 @@ fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
     let context = RunContext {
         hypervisor: &fake,
         snapshots: with_snapshots.then_some(&snapshots),
+        dump: false,
         dir: folder.path(),
         scratch: folder.path(),
         events: &events,

@@ -10,9 +10,12 @@ pub(crate) mod corruption;
 pub(crate) mod drive;
 #[cfg(test)]
 mod drive_tests;
+mod effect;
 pub(crate) mod event_log;
 mod evidence;
 pub(crate) mod fate;
+mod heartbeat;
+mod interrogation;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod schedule;
@@ -93,6 +96,8 @@ pub(crate) struct RunContext<'a> {
     pub(crate) hypervisor: &'a dyn Hypervisor,
     /// Where VMs are restored from, unless each boots.
     pub(crate) snapshots: Option<&'a Snapshots<'a>>,
+    /// Write the guest's memory where one hangs or crashes.
+    pub(crate) dump: bool,
     /// Folder of the run.
     pub(crate) dir: &'a Path,
     /// Folder for what goes with the process.

@@ -20,6 +20,8 @@ const SYNC_STANDS: u32 = 30;
 const SPINS: u32 = 12;
 /// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
 const SPIN_PERCENT: u64 = 60;
+/// A request that the host's disk has not answered makes the windows so many times as long.
+const HOST_IO_PATIENCE: u32 = 4;
 /// Samples after which a sleep that a test's task named the end of is a long one.
 const LONG_SLEEP: u32 = 3;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
@@ -37,8 +39,10 @@ struct Seen {
     frames: Vec<String>,
     /// Samples in a row without being given a processor.
     still: u32,
-    /// Samples in a row spent in the kernel, in md or dm.
+    /// Samples in a row spent in the kernel, in md or dm as far as it could be seen.
     spinning: u32,
+    /// One of these samples showed it in md or dm; elsewhere than who looks, a running task shows no stack.
+    in_storage: bool,
 }
 
 /// What has been seen of a test.
@@ -52,6 +56,12 @@ pub(crate) struct Progress {
     only_polls: u32,
     /// Samples in a row in which no task of the test was given a processor.
     nobody_moves: u32,
+    /// Samples in a row in which the test printed nothing.
+    says_nothing: u32,
+    /// Samples in a row in which no task of the test did more than poll, whatever programs it started.
+    only_idles: u32,
+    /// The kernel's own detectors have spoken.
+    kernel_reports_hung: bool,
 }
 
 /// A hang, and the tasks that say most about it.
@@ -61,6 +71,8 @@ pub(crate) struct Stuck {
     /// For how long nothing has moved, milliseconds.
     pub(crate) still_ms: u64,
     pub(crate) stacks: Vec<TaskStack>,
+    /// The task that spins, if its stack has not been seen: the processor it is on must be asked.
+    pub(crate) unseen: Option<u32>,
 }
 
 impl Progress {
@@ -68,7 +80,30 @@ impl Progress {
     pub(crate) fn spoke(&mut self) {
         self.only_polls = 0;
         self.nobody_moves = 0;
+        self.says_nothing = 0;
         self.tasks.values_mut().for_each(|seen| seen.spinning = 0);
+    }
+
+    /// The kernel's own detectors speak of a hung task, a lockup or a stall, which is none of the test's doing if that moves on.
+    pub(crate) fn kernel_reports_hung(&mut self) {
+        self.kernel_reports_hung = true;
+    }
+
+    /// What a long silence of the test's is: a hung task, if the kernel says so as well.
+    pub(crate) fn kind_of_silence(&self) -> HangKind {
+        if self.a_reported_task_stands() { HangKind::HungTask } else { HangKind::NoOutput }
+    }
+
+    /// True if this was a task of the test's when it was last looked at.
+    pub(crate) fn is_of_test(&self, pid: u32) -> bool {
+        self.last.iter().flat_map(|sample| &sample.tasks).any(|task| task.pid == pid && task.of_test)
+    }
+
+    /// It spins elsewhere than in md or dm.
+    pub(crate) fn acquit(&mut self, pid: u32) {
+        if let Some(seen) = self.tasks.get_mut(&pid) {
+            seen.spinning = 0;
+        }
     }
 
     /// Takes a sample; says so if the test is stuck.
@@ -83,9 +118,11 @@ impl Progress {
             self.last = Some(last);
             return None;
         }
-        let done = sample.io_done != last.io_done || sample.mdstat != last.mdstat;
+        let done = sample.io_done != last.io_done
+            || sample.mdstat != last.mdstat
+            || sample.syncs.iter().any(|sync| last.syncs.iter().any(|old| sync.has_moved_since(old)));
         self.nothing_done = if done { 0 } else { self.nothing_done + 1 };
-        let (mut moved, mut worked) = (false, false);
+        let (mut moved, mut worked, mut busy) = (false, false, false);
         let mut tasks = BTreeMap::new();
         for task in &sample.tasks {
             let before = self.tasks.get(&task.pid);
@@ -94,13 +131,17 @@ impl Progress {
             let spent_ms = before.map_or(0, |seen| task.sys_ms.saturating_sub(seen.sys_ms));
             seen.still = if is_still { seen.still + 1 } else { 0 };
             let in_storage = task.frames.iter().any(|frame| is_storage(frame));
-            let spins =
-                task.state == 'R' && spent_ms * 100 >= elapsed_ms * SPIN_PERCENT && in_storage && !done;
+            let spins = task.state == 'R'
+                && spent_ms.saturating_mul(100) >= elapsed_ms.saturating_mul(SPIN_PERCENT)
+                && (in_storage || task.frames.is_empty())
+                && !done;
+            seen.in_storage = spins && (in_storage || seen.in_storage);
             seen.spinning = if spins { seen.spinning + 1 } else { 0 };
             if task.of_test {
                 moved |= !is_still;
                 // A new process, or one that computes.
                 worked |= before.is_none() && !self.knows(&task.comm, &last) || spent_ms > POLL_MS;
+                busy |= spent_ms > POLL_MS;
             }
             seen.slices = task.slices;
             seen.sys_ms = task.sys_ms;
@@ -112,6 +153,8 @@ impl Progress {
         self.tasks = tasks;
         self.nobody_moves = if moved || done { 0 } else { self.nobody_moves + 1 };
         self.only_polls = if worked || done { 0 } else { self.only_polls + 1 };
+        self.only_idles = if busy || done { 0 } else { self.only_idles + 1 };
+        self.says_nothing += 1;
         self.last = Some(sample);
         self.judge()
     }
@@ -131,16 +174,21 @@ impl Progress {
     }
 
     fn judge(&self) -> Option<Stuck> {
-        let tasks = &self.last.as_ref()?.tasks;
+        let newest = self.last.as_ref()?;
+        let tasks = &newest.tasks;
+        // The host's disk is slow, or stands still: not of the guest's doing, for a while.
+        let patience = if newest.host_io > 0 { HOST_IO_PATIENCE } else { 1 };
+        let (nothing_moves, only_polls) = (NOTHING_MOVES * patience, ONLY_POLLS * patience);
         let seen = |task: &TaskSample| self.tasks.get(&task.pid);
         let still = |task: &TaskSample| seen(task).map_or(0, |seen| seen.still);
         let stands = |task: &TaskSample, window: u32| task.state == 'D' && still(task) >= window;
         let test_stands = |window| tasks.iter().any(|task| task.of_test && stands(task, window));
         let stuck = |kind, window: u32| {
-            Some(Stuck { kind, still_ms: u64::from(window) * EVERY_MS, stacks: self.stacks() })
+            let still_ms = u64::from(window) * EVERY_MS;
+            Some(Stuck { kind, still_ms, stacks: self.stacks(), unseen: None })
         };
         let mut timed = tasks.iter().filter(|task| task.of_test && task.timed);
-        if timed.clone().next().is_none() && self.nobody_moves >= NOTHING_MOVES && test_stands(NOTHING_MOVES)
+        if timed.clone().next().is_none() && self.nobody_moves >= nothing_moves && test_stands(nothing_moves)
         {
             return stuck(HangKind::NoProgress, self.nobody_moves);
         }
@@ -148,17 +196,40 @@ impl Progress {
         if timed.any(|task| still(task) >= LONG_SLEEP) {
             return None;
         }
-        if self.nothing_done >= ONLY_POLLS && self.only_polls >= ONLY_POLLS && test_stands(ONLY_POLLS) {
+        if self.nothing_done >= only_polls && self.only_polls >= only_polls && test_stands(only_polls) {
             return stuck(HangKind::NoProgress, self.nothing_done);
         }
-        let spins = tasks.iter().filter_map(seen).map(|seen| seen.spinning).find(|&spins| spins >= SPINS);
-        if let Some(spins) = spins {
-            return stuck(HangKind::Livelock, spins);
+        let spins = |task: &&TaskSample| seen(task).is_some_and(|seen| seen.spinning >= SPINS);
+        if let Some((task, seen)) = tasks.iter().find(spins).and_then(|task| Some((task, seen(task)?))) {
+            let unseen = (!seen.in_storage).then_some(task.pid);
+            return stuck(HangKind::Livelock, seen.spinning).map(|stuck| Stuck { unseen, ..stuck });
+        }
+        if self.nothing_done >= ONLY_POLLS
+            && self.only_idles >= ONLY_POLLS
+            && self.says_nothing >= ONLY_POLLS
+            && self.a_reported_task_stands()
+        {
+            return stuck(HangKind::HungTask, self.nothing_done);
         }
         let is_stalled =
             |task: &&TaskSample| !task.of_test && is_sync(&task.comm) && stands(task, SYNC_STANDS);
         let stalled = tasks.iter().find(is_stalled).filter(|_| self.nothing_done >= SYNC_STANDS);
+        // What the arrays say themselves counts, if they say anything.
+        if !newest.syncs.is_empty() && !newest.syncs.iter().any(|sync| sync.should_move) {
+            return None;
+        }
         stuck(HangKind::SyncStalled, still(stalled?))
+    }
+
+    /// The kernel has reported one, and one of those that are looked at still stands as long as that
+    /// takes, which is at least as long as our own windows.
+    fn a_reported_task_stands(&self) -> bool {
+        let tasks = self.last.iter().flat_map(|sample| &sample.tasks);
+        let stands = |task: &TaskSample| {
+            matches!(task.state, 'D' | 'R')
+                && self.tasks.get(&task.pid).is_some_and(|seen| seen.still >= ONLY_POLLS)
+        };
+        self.kernel_reports_hung && tasks.into_iter().any(stands)
     }
 
     /// Where the tasks stand, by the newest sample: the test's that are blocked first, then the sync threads,
@@ -194,13 +265,16 @@ fn is_sync(comm: &str) -> bool {
     ["_resync", "_reshape", "_recover"].iter().any(|name| comm.contains(name))
 }
 
-fn is_storage(frame: &str) -> bool {
+/// True for a frame of md or dm.
+pub(super) fn is_storage(frame: &str) -> bool {
     STORAGE.iter().any(|name| frame.starts_with(name))
         || ["[md_mod]", "[raid", "[dm_"].iter().any(|module| frame.contains(module))
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::sample::Sync;
+
     use super::*;
 
     /// A test in D state in `frames`, given a processor `slices` times so far.
@@ -230,7 +304,15 @@ mod tests {
     }
 
     fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
-        Sample { uptime_ms: n * EVERY_MS, tasks, io_done: 0, mdstat: 0, cost_us: 0 }
+        Sample {
+            uptime_ms: n * EVERY_MS,
+            tasks,
+            io_done: 0,
+            host_io: 0,
+            mdstat: 0,
+            syncs: vec![],
+            cost_us: 0,
+        }
     }
 
     #[test]
@@ -299,6 +381,74 @@ mod tests {
             sample
         };
         assert_eq!(play(100, busy_elsewhere), None);
+    }
+
+    #[test]
+    fn a_spin_out_of_sight_is_to_be_looked_at() {
+        let mut progress = Progress::default();
+        let spin = |n: u64| {
+            let mut dd = task(2, "dd", 'R', n);
+            dd.sys_ms = n * 900;
+            dd.frames.clear();
+            sample(n, vec![task(1, "bash", 'S', 5), dd])
+        };
+        let stuck = (0..100).find_map(|n| progress.take(spin(n))).unwrap();
+        assert_eq!((stuck.kind, stuck.unseen), (HangKind::Livelock, Some(2)));
+        progress.acquit(2);
+        assert_eq!((13..24).find_map(|n| progress.take(spin(n))), None, "looked at, and elsewhere");
+    }
+
+    #[test]
+    fn a_hung_task_counts_while_nothing_else_moves() {
+        // It waits for a daemon that stands; its own polling takes a new program each time.
+        let stands = |n: u64, reported_at: u64, prints_every: u64| {
+            let mut progress = Progress::default();
+            (0..n).find_map(|n| {
+                if n == reported_at {
+                    progress.kernel_reports_hung();
+                }
+                if prints_every > 0 && n % prints_every == 0 {
+                    progress.spoke();
+                }
+                let polled = task(100 + n as u32, &format!("program{n}"), 'S', 1);
+                let tasks = vec![task(1, "bash", 'S', 5 + n), polled, task(9, "md0_raid5", 'D', 7)];
+                Some((n, progress.take(sample(n, tasks))?.kind))
+            })
+        };
+        assert_eq!(stands(300, 120, 0), Some((120, HangKind::HungTask)));
+        assert_eq!(stands(300, 120, 10), None, "the test goes on: a complaint, not a hang");
+        assert_eq!(stands(300, 400, 0), None, "the kernel has not said so");
+    }
+
+    #[test]
+    fn a_silence_is_a_hung_task_if_the_kernel_says_so() {
+        let mut progress = Progress::default();
+        for n in 0..30 {
+            progress.take(Sample { io_done: n, ..sample(n, vec![task(9, "md0_raid5", 'D', 7)]) });
+        }
+        assert_eq!(progress.kind_of_silence(), HangKind::NoOutput);
+        progress.kernel_reports_hung();
+        assert_eq!(progress.kind_of_silence(), HangKind::HungTask);
+    }
+
+    #[test]
+    fn a_disk_of_the_hosts_that_does_not_answer_is_waited_for() {
+        let found = play(100, |n| Sample {
+            host_io: 1,
+            ..sample(n, vec![task(1, "bash", 'S', 5), task(2, "lvm", 'D', 9)])
+        });
+        assert_eq!(found, Some((28, HangKind::NoProgress)));
+    }
+
+    #[test]
+    fn an_array_says_how_far_it_is() {
+        let stands = |n: u64, position, should_move| {
+            let syncs = vec![Sync { array: "vg-lv".into(), position, should_move }];
+            Sample { syncs, ..sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', 7)]) }
+        };
+        assert_eq!(play(200, |n| stands(n, 5, true)), Some((30, HangKind::SyncStalled)));
+        assert_eq!(play(200, |n| stands(n, 5, false)), None, "frozen, or waiting for another array's");
+        assert_eq!(play(200, |n| stands(n, n / 10, true)), None, "it moves");
     }
 
     #[test]

@@ -374,6 +374,8 @@ impl ShellState {
             // It is in the logs of a test; here, a person sees what is missing.
             Input::Agent(Err(_)) | Input::Files(Err(_)) => vec![],
             Input::Hypervisor(event) => self.hypervisor(at, event),
+            // It is asked nothing.
+            Input::Answer(_) => vec![],
             Input::Ended(end) => {
                 let seen = Seen {
                     fault: self.crash.title(),

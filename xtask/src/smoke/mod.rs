@@ -77,6 +77,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         append: String::new(),
         history: None,
         snapshots: true,
+        dump: false,
         change: None,
     })
 }

@@ -45,6 +45,8 @@ pub(crate) enum Input {
     Files(Result<Message, Garbage>),
     /// The hypervisor's own word.
     Hypervisor(HypervisorEvent),
+    /// What the hypervisor answers to an [`Ask`].
+    Answer(Answer),
     /// The VM is gone; nothing follows.
     Ended(VmEnd),
 }
@@ -62,6 +64,63 @@ pub(crate) enum HypervisorEvent {
     Migrated,
     /// The hypervisor cannot do what it was asked for.
     Refused { error: String },
+}
+
+/// What the hypervisor is asked, past the guest's agent: of use when that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Does the guest run, or did the hypervisor stop it? [`Answer::RunState`].
+    RunState,
+    /// How much processor time has the host given to the guest? [`Answer::Times`].
+    Times,
+    /// What the processors' registers hold: [`Answer::Registers`].
+    Registers,
+    /// A break on the serial console, then this key: the kernel's own diagnosis (sysrq), which it
+    /// answers on the console. Needs interrupts.
+    SysRq(char),
+    /// An interrupt that cannot be masked. A kernel that knows no reason for one panics and says where
+    /// it was (`unknown_nmi_panic`): nothing can be asked of it afterwards.
+    Nmi,
+    /// Stop the guest and write its memory to this new file: [`Answer::Dumped`].
+    Dump(PathBuf),
+    /// Stop the guest where it panics, rather than end it.
+    StopOnPanic,
+}
+
+/// What the hypervisor answers. Not every [`Ask`] is answered, and a hypervisor that is stopped
+/// itself answers nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// `running`, `paused`, `io-error`, … (QEMU's `RunState`).
+    RunState(String),
+    /// What the host gave to the guest.
+    Times(HostTimes),
+    /// As text for people.
+    Registers(String),
+    /// The guest's memory is in the file, or why it is not.
+    Dumped(Result<(), String>),
+}
+
+/// What the host's scheduler says of the threads that are the guest, since they began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostTimes {
+    /// The host's clock when it was read, milliseconds since the VM began.
+    pub(crate) at_ms: u64,
+    /// The thread that serves the guest's devices.
+    pub(crate) devices: ThreadTimes,
+    /// Each virtual processor's thread.
+    pub(crate) vcpus: Vec<ThreadTimes>,
+}
+
+/// A thread's times (`/proc/PID/schedstat`, sched-stats.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadTimes {
+    /// Spent on a processor, milliseconds.
+    pub(crate) ran_ms: u64,
+    /// Spent waiting for one while it could have run, milliseconds.
+    pub(crate) waited_ms: u64,
+    /// It waits for the host's disk or memory at the moment (state D).
+    pub(crate) is_blocked: bool,
 }
 
 /// How a VM ended.
@@ -103,6 +162,9 @@ pub(crate) trait Vm: Send {
     /// Plugs a disk in, whose content is the file `image` and whose serial number is `serial`.
     /// [`HypervisorEvent::Refused`] follows if that fails.
     fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError>;
+
+    /// Asks the hypervisor; what it answers comes as [`Input::Answer`].
+    fn ask(&mut self, ask: &Ask) -> Result<(), InfraError>;
 
     /// Ends it at once. [`Input::Ended`] still follows.
     fn kill(&mut self);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use command_fds::{CommandFdExt, FdMapping};
@@ -21,14 +21,16 @@ use protocol::codec::LineDecoder;
 use protocol::wire::{AGENT_PORT, FILES_PORT, Message, Request};
 use vm_images::host::die_with_parent;
 
-use super::{Accel, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, qmp};
+use super::{
+    Accel, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec, qmp,
+};
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
 /// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
-/// limit; what only slows emulation down and is none of md's business is off. No crypto self-tests. `noreplace-smp`: a
+/// limit; an interrupt that nobody can mask and nobody explains is ours, and makes it say where it was; what only slows emulation down and is none of md's business is off. No crypto self-tests. `noreplace-smp`: a
 /// guest of one processor keeps its locked instructions, and saves the time to patch them out.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
-    hung_task_warnings=-1 random.trust_cpu=on noreplace-smp cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+    unknown_nmi_panic hung_task_warnings=-1 random.trust_cpu=on noreplace-smp cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
 const TB_SIZE_MIB: u32 = 256;
@@ -134,13 +136,17 @@ impl Qemu {
         }
         qmp.write_all(&opening).context("failed to talk to QEMU")?;
         let qmp_writer = qmp.try_clone().context("failed to share QEMU's control channel")?;
+        let keyboard = console.try_clone().context("failed to share the console's channel")?;
+        keyboard.set_nonblocking(false).context("failed to prepare the console's channel")?;
+        let host =
+            HostView { pid: handle.pids().first().copied().unwrap_or_default(), since: Instant::now() };
 
         let killed = Arc::new(AtomicBool::new(false));
         let readers = vec![
             reader("console", console, inputs.clone(), |bytes, tell| tell(Input::Console(bytes.to_vec())))?,
             line_reader("agent", agent, inputs.clone(), Input::Agent)?,
             line_reader("files", files, inputs.clone(), Input::Files)?,
-            qmp_reader(qmp, inputs.clone())?,
+            qmp_reader(qmp, keyboard, host, inputs.clone())?,
         ];
         let waiter = thread::Builder::new().name("qemu".into()).spawn({
             let (handle, killed, log) = (Arc::clone(&handle), Arc::clone(&killed), spec.log.clone());
@@ -189,7 +195,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("kernel", spec.kernel.clone().into());
     add("initrd", spec.initramfs.clone().into());
     add("append", format!("{COMMAND_LINE} {}", spec.append).trim_end().into());
-    for (id, fd) in [("console", CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
+    for (id, fd) in [(qmp::CONSOLE, CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
         add("chardev", format!("socket,id={id},fd={fd}").into());
     }
     add("serial", "chardev:console".into());
@@ -200,6 +206,8 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("object", "rng-random,id=random,filename=/dev/urandom".into());
     add("device", "virtio-rng-pci,rng=random".into());
     add("device", "pvpanic-pci".into());
+    // Where in a dump of its memory the kernel lies, which it moves about at each boot.
+    add("device", "vmcoreinfo".into());
     add("device", "vmgenid,guid=auto".into());
     for (name, image) in [("root", &spec.root_image), ("modules", &spec.modules_image)] {
         // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
@@ -272,20 +280,62 @@ fn line_reader(
     reader(name, stream, inputs, move |bytes, tell| decoder.push(bytes, |message| tell(wrap(message))))
 }
 
-fn qmp_reader(stream: UnixStream, inputs: SyncSender<Input>) -> anyhow::Result<thread::JoinHandle<()>> {
+fn qmp_reader(
+    stream: UnixStream,
+    mut keyboard: UnixStream,
+    host: HostView,
+    inputs: SyncSender<Input>,
+) -> anyhow::Result<thread::JoinHandle<()>> {
     let mut line = Vec::new();
+    let mut said = move |text: &str, tell: Tell<'_>| match qmp::parse(text) {
+        Some(qmp::Said::Event(event)) => tell(Input::Hypervisor(event)),
+        Some(qmp::Said::RunState(state)) => tell(Input::Answer(Answer::RunState(state))),
+        Some(qmp::Said::Vcpus(threads)) => tell(Input::Answer(Answer::Times(host.times(&threads)))),
+        Some(qmp::Said::Registers(text)) => tell(Input::Answer(Answer::Registers(text))),
+        Some(qmp::Said::Dumped(result)) => tell(Input::Answer(Answer::Dumped(result))),
+        // A console that takes nothing is a guest that answers nothing.
+        Some(qmp::Said::Broke(key)) => {
+            let mut bytes = [0; 4];
+            let _ = keyboard.write_all(key.encode_utf8(&mut bytes).as_bytes());
+        }
+        None => {}
+    };
     reader("qmp", stream, inputs, move |bytes, tell| {
         for &byte in bytes {
             if byte == b'\n' {
-                if let Some(event) = qmp::parse_event(&String::from_utf8_lossy(&line)) {
-                    tell(Input::Hypervisor(event));
-                }
+                said(&String::from_utf8_lossy(&line), tell);
                 line.clear();
             } else if line.len() < 64 * 1024 {
                 line.push(byte);
             }
         }
     })
+}
+
+/// What the host knows of QEMU's threads.
+struct HostView {
+    /// QEMU's process, whose first thread serves the devices.
+    pid: u32,
+    since: Instant,
+}
+
+impl HostView {
+    fn times(&self, vcpus: &[u32]) -> HostTimes {
+        let at_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let of = |&thread: &u32| self.times_of(thread).unwrap_or_default();
+        HostTimes { at_ms, devices: of(&self.pid), vcpus: vcpus.iter().map(of).collect() }
+    }
+
+    /// Nothing on a host that keeps no such books, where each thread counts as never kept waiting.
+    fn times_of(&self, thread: u32) -> Option<ThreadTimes> {
+        let folder = format!("/proc/{}/task/{thread}", self.pid);
+        let text = std::fs::read_to_string(format!("{folder}/schedstat")).ok()?;
+        let mut ns = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
+        let (ran_ms, waited_ms) = (ns.next()? / 1_000_000, ns.next()? / 1_000_000);
+        let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
+        let is_blocked = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'));
+        Some(ThreadTimes { ran_ms, waited_ms, is_blocked })
+    }
 }
 
 struct QemuVm {
@@ -308,6 +358,11 @@ impl Vm for QemuVm {
 
     fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError> {
         let sent = self.qmp.write_all(&qmp::plug_disk(image, serial));
+        sent.context("failed to talk to QEMU").map_err(InfraError)
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<(), InfraError> {
+        let sent = self.qmp.write_all(&qmp::ask(ask));
         sent.context("failed to talk to QEMU").map_err(InfraError)
     }
 

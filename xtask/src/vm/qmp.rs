@@ -1,11 +1,14 @@
 //! QMP: the little of QEMU's control protocol that we need. Unknown messages and fields are passed
-//! over, so that any QEMU from 9.0 on will do.
+//! over, so that any QEMU from 9.0 on will do. Pure.
+//!
+//! A command that is asked for its answer carries an id, by which the answer is known: nobody waits for
+//! it, and one that never comes does no harm.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::HypervisorEvent;
+use super::{Ask, HypervisorEvent};
 
 /// What the harness says first: leaves negotiation, after which events come.
 pub(crate) const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
@@ -54,13 +57,95 @@ fn lines(commands: &[Value]) -> Vec<u8> {
     commands.iter().flat_map(|command| format!("{command}\n").into_bytes()).collect()
 }
 
-/// What a line of QMP tells about the guest, if anything.
-pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
-    let message: Value = serde_json::from_str(line).ok()?;
-    if let Some(error) = message.get("error") {
-        let error = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
-        return Some(HypervisorEvent::Refused { error });
+/// The commands that ask for this.
+pub(crate) fn ask(ask: &Ask) -> Vec<u8> {
+    let with_id = |id: &str, mut command: Value| {
+        command["id"] = json!(id);
+        lines(&[command])
+    };
+    match ask {
+        Ask::RunState => with_id("run-state", json!({ "execute": "query-status" })),
+        Ask::Times => with_id("times", json!({ "execute": "query-cpus-fast" })),
+        Ask::Registers => {
+            let words = json!({ "command-line": "info registers -a" });
+            with_id("registers", json!({ "execute": "human-monitor-command", "arguments": words }))
+        }
+        // The key follows when the break has been taken: the two go by different channels.
+        Ask::SysRq(key) => {
+            let console = json!({ "id": CONSOLE });
+            let id = format!("{BREAK}{key}");
+            with_id(&id, json!({ "execute": "chardev-send-break", "arguments": console }))
+        }
+        Ask::Nmi => {
+            // What the kernel prints in such an interrupt it keeps until its panic is nearly over (printk):
+            // QEMU must not end it before.
+            let go_on = json!({ "execute": "set-action", "arguments": { "panic": "none" } });
+            let nmi = json!({ "execute": "inject-nmi" });
+            [with_id("action", go_on), with_id("nmi", nmi)].concat()
+        }
+        Ask::Dump(file) => {
+            let to = json!({ "paging": false, "protocol": format!("file:{}", file.display()),
+                "format": "kdump-zlib" });
+            with_id("dump", json!({ "execute": "dump-guest-memory", "arguments": to }))
+        }
+        Ask::StopOnPanic => {
+            with_id("action", json!({ "execute": "set-action", "arguments": { "panic": "pause" } }))
+        }
     }
+}
+
+/// QEMU's name for the serial console's channel.
+pub(crate) const CONSOLE: &str = "console";
+/// Begins the id of a break; the key to send after it follows.
+const BREAK: &str = "break-";
+
+/// What a line of QMP tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Of its own accord, or that it cannot do what nobody waits for.
+    Event(HypervisorEvent),
+    /// `running`, `paused`, …
+    RunState(String),
+    /// Ids of the virtual processors' threads on the host.
+    Vcpus(Vec<u32>),
+    /// Text for people.
+    Registers(String),
+    /// The break has been taken: now this key.
+    Broke(char),
+    /// The guest's memory has been written, or not.
+    Dumped(Result<(), String>),
+}
+
+/// What a line of QMP tells, if anything that matters.
+pub(crate) fn parse(line: &str) -> Option<Said> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let error = message
+        .get("error")
+        .map(|error| error.get("desc").and_then(Value::as_str).unwrap_or("no reason given").to_owned());
+    match (message.get("id").and_then(Value::as_str), error) {
+        (Some("dump"), error) => return Some(Said::Dumped(error.map_or(Ok(()), Err))),
+        // An answer that does not come makes a report poorer, no more.
+        (Some(_), Some(_)) => return None,
+        (Some(id), None) => return answer(id, message.get("return")?),
+        (None, Some(error)) => return Some(Said::Event(HypervisorEvent::Refused { error })),
+        (None, None) => {}
+    }
+    event(&message).map(Said::Event)
+}
+
+fn answer(id: &str, value: &Value) -> Option<Said> {
+    match id {
+        "run-state" => Some(Said::RunState(value.get("status")?.as_str()?.to_owned())),
+        "times" => {
+            let threads = value.as_array()?.iter().filter_map(|vcpu| vcpu.get("thread-id")?.as_u64());
+            Some(Said::Vcpus(threads.filter_map(|id| id.try_into().ok()).collect()))
+        }
+        "registers" => Some(Said::Registers(value.as_str()?.replace('\r', ""))),
+        _ => Some(Said::Broke(id.strip_prefix(BREAK)?.chars().next()?)),
+    }
+}
+
+fn event(message: &Value) -> Option<HypervisorEvent> {
     match message.get("event")?.as_str()? {
         "GUEST_PANICKED" => Some(HypervisorEvent::Panicked),
         "SHUTDOWN" => {
@@ -89,18 +174,24 @@ pub(crate) fn parse_event(line: &str) -> Option<HypervisorEvent> {
 mod tests {
     use super::*;
 
+    fn check(line: &str, expect: Option<Said>) {
+        assert_eq!(parse(line), expect, "{line}");
+    }
+
     #[test]
     fn events_are_told_from_the_rest() {
-        let shutdown = r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}"#;
-        assert_eq!(parse_event(shutdown), Some(HypervisorEvent::Shutdown { reason: "guest-reset".into() }));
-        let panicked = r#"{"event":"GUEST_PANICKED","data":{"action":"pause"}}"#;
-        assert_eq!(parse_event(panicked), Some(HypervisorEvent::Panicked));
-        assert_eq!(parse_event(r#"{"event":"STOP"}"#), Some(HypervisorEvent::Stopped));
-        let migrated = r#"{"event":"MIGRATION","data":{"status":"completed"}}"#;
-        assert_eq!(parse_event(migrated), Some(HypervisorEvent::Migrated));
-        let refused = r#"{"id":1,"error":{"class":"GenericError","desc":"no such file"}}"#;
-        let error = "no such file".to_owned();
-        assert_eq!(parse_event(refused), Some(HypervisorEvent::Refused { error }));
+        let event = |event| Some(Said::Event(event));
+        check(
+            r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}"#,
+            event(HypervisorEvent::Shutdown { reason: "guest-reset".into() }),
+        );
+        check(r#"{"event":"GUEST_PANICKED","data":{"action":"pause"}}"#, event(HypervisorEvent::Panicked));
+        check(r#"{"event":"STOP"}"#, event(HypervisorEvent::Stopped));
+        check(r#"{"event":"MIGRATION","data":{"status":"completed"}}"#, event(HypervisorEvent::Migrated));
+        check(
+            r#"{"error":{"class":"GenericError","desc":"no such file"}}"#,
+            event(HypervisorEvent::Refused { error: "no such file".to_owned() }),
+        );
         for other in [
             r#"{"event":"MIGRATION","data":{"status":"active"}}"#,
             r#"{"return":{}}"#,
@@ -108,9 +199,35 @@ mod tests {
             "garbage",
             "",
         ] {
-            assert_eq!(parse_event(other), None);
+            check(other, None);
         }
     }
+
+    #[test]
+    fn answers_are_known_by_their_ids() {
+        check(
+            r#"{"return":{"status":"io-error","running":false},"id":"run-state"}"#,
+            Some(Said::RunState("io-error".into())),
+        );
+        check(
+            r#"{"return":[{"thread-id":71,"cpu-index":0},{"thread-id":72,"new":[]}],"id":"times"}"#,
+            Some(Said::Vcpus(vec![71, 72])),
+        );
+        check(
+            r#"{"return":"\r\nCPU#0\r\nRIP=1","id":"registers"}"#,
+            Some(Said::Registers("\nCPU#0\nRIP=1".into())),
+        );
+        check(r#"{"return":{},"id":"break-w"}"#, Some(Said::Broke('w')));
+        check(r#"{"return":{},"id":"dump"}"#, Some(Said::Dumped(Ok(()))));
+        let full = r#"{"id":"dump","error":{"class":"GenericError","desc":"no space"}}"#;
+        check(full, Some(Said::Dumped(Err("no space".into()))));
+        // A QEMU that cannot answer is none that cannot run a guest.
+        check(r#"{"id":"nmi","error":{"class":"GenericError","desc":"no"}}"#, None);
+        for strange in [r#"{"return":7,"id":"times"}"#, r#"{"return":{},"id":7}"#, r#"{"id":"break-"}"#] {
+            check(strange, None);
+        }
+    }
+
     #[test]
     fn a_path_needs_no_quoting() {
         let commands = String::from_utf8(restore_from(Path::new("/a,offset=1 \"b\""))).unwrap();

@@ -145,7 +145,11 @@ impl<'a> Snapshots<'a> {
             Input::Ended(VmEnd::Clean | VmEnd::Killed) => {
                 Some(Err(SnapshotError::NoBoot("it went away".into())))
             }
-            Input::Console(_) | Input::Agent(_) | Input::Files(_) | Input::Hypervisor(_) => None,
+            Input::Console(_)
+            | Input::Agent(_)
+            | Input::Files(_)
+            | Input::Hypervisor(_)
+            | Input::Answer(_) => None,
         })
         .unwrap_or_else(|| {
             Err(SnapshotError::NoBoot(format!("no answer for {} s", boot_timeout.as_secs())))
@@ -157,7 +161,11 @@ impl<'a> Snapshots<'a> {
                 Some(Err(SnapshotError::Infra(words(error.clone()))))
             }
             Input::Ended(_) => Some(Err(SnapshotError::Infra(words("QEMU ended while saving".into())))),
-            Input::Console(_) | Input::Agent(_) | Input::Files(_) | Input::Hypervisor(_) => None,
+            Input::Console(_)
+            | Input::Agent(_)
+            | Input::Files(_)
+            | Input::Hypervisor(_)
+            | Input::Answer(_) => None,
         })
         .unwrap_or_else(|| {
             let error = format!("saving a guest took longer than {} s", SAVE_TIMEOUT.as_secs());
