@@ -114,11 +114,12 @@ fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
     let (comm, state, sys_ticks) = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let slices = slices(&schedstat);
-    let timed = of_test
-        && state == 'S'
-        && fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| is_timed(&call));
+    let call = (of_test && state == 'S').then(|| fs::read_to_string(format!("/proc/{pid}/syscall")).ok());
+    let call = call.flatten().unwrap_or_default();
+    // dm's ioctls wait for IO in flight in a state that a signal could end.
+    let frames = if is_ioctl(&call) { stack(pid) } else { vec![] };
     let sys_ms = sys_ticks * 1000 / TICKS_PER_S;
-    Some(TaskSample { pid, comm, of_test, state, sys_ms, slices, timed, frames: vec![] })
+    Some(TaskSample { pid, comm, of_test, state, sys_ms, slices, timed: is_timed(&call), frames })
 }
 
 /// How often a task was given a processor, by its `/proc/PID/schedstat`.
@@ -133,6 +134,11 @@ pub(crate) fn parse_stat(stat: &str) -> Option<(String, char, u64)> {
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
     Some((comm, state, fields.nth(11)?.parse().ok()?))
+}
+
+/// True if a task sleeps in this system call (`/proc/PID/syscall`), if that is an ioctl.
+fn is_ioctl(call: &str) -> bool {
+    call.starts_with("16 ")
 }
 
 /// True if a task that sleeps in this system call (`/proc/PID/syscall`) named the time at which it goes on.

@@ -4,7 +4,7 @@
 //! sleep has an end that somebody named. Stuck does not. Windows are counted in samples, not in seconds of
 //! ours: a guest that the host lets starve sends few of them, and so is never called stuck for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::HangKind;
 use protocol::evidence::{STACKS_MAX, TaskStack};
@@ -13,9 +13,9 @@ use protocol::sample::{EVERY_MS, Sample, TaskSample};
 /// Samples in which nothing at all moves, with a task of the test in D state.
 const NOTHING_MOVES: u32 = 7;
 /// The same while other tasks of the test only look on: they poll, and get nothing done.
-const ONLY_POLLS: u32 = 20;
+const ONLY_POLLS: u32 = 15;
 /// Samples in which a sync thread stands in D state, whatever the test does.
-const SYNC_STANDS: u32 = 30;
+const SYNC_STANDS: u32 = 16;
 /// Samples in which a task spends its time in md or dm, and nothing gets done.
 const SPINS: u32 = 12;
 /// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
@@ -24,6 +24,8 @@ const SPIN_PERCENT: u64 = 60;
 const HOST_IO_PATIENCE: u32 = 4;
 /// Samples after which a sleep that a test's task named the end of is a long one.
 const LONG_SLEEP: u32 = 3;
+/// Names of programs that are remembered.
+const PROGRAMS_MAX: usize = 1000;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
 const POLL_MS: u64 = 300;
 
@@ -49,6 +51,8 @@ struct Seen {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     tasks: BTreeMap<u32, Seen>,
+    /// Names of all programs that the test has run so far.
+    programs: BTreeSet<String>,
     last: Option<Sample>,
     /// Samples in a row in which no request completed and no resync advanced.
     nothing_done: u32,
@@ -140,7 +144,7 @@ impl Progress {
             if task.of_test {
                 moved |= !is_still;
                 // A new process, or one that computes.
-                worked |= before.is_none() && !self.knows(&task.comm, &last) || spent_ms > POLL_MS;
+                worked |= before.is_none() && self.is_new_program(&task.comm) || spent_ms > POLL_MS;
                 busy |= spent_ms > POLL_MS;
             }
             seen.slices = task.slices;
@@ -151,6 +155,7 @@ impl Progress {
             tasks.insert(task.pid, seen);
         }
         self.tasks = tasks;
+        self.remember_programs(&sample);
         self.nobody_moves = if moved || done { 0 } else { self.nobody_moves + 1 };
         self.only_polls = if worked || done { 0 } else { self.only_polls + 1 };
         self.only_idles = if busy || done { 0 } else { self.only_idles + 1 };
@@ -164,13 +169,21 @@ impl Progress {
             let seen = Seen { slices: task.slices, sys_ms: task.sys_ms, ..Seen::default() };
             self.tasks.insert(task.pid, seen);
         }
+        self.remember_programs(&sample);
         self.last = Some(sample);
     }
 
-    /// A polling loop starts the same programs again and again.
-    fn knows(&self, comm: &str, last: &Sample) -> bool {
-        last.tasks.iter().any(|task| task.comm == comm)
-            || ["sleep", "bash", "sh", "cat", "grep"].contains(&comm)
+    fn remember_programs(&mut self, sample: &Sample) {
+        for task in sample.tasks.iter().filter(|task| task.of_test) {
+            if self.programs.len() < PROGRAMS_MAX && !self.programs.contains(&task.comm) {
+                self.programs.insert(task.comm.clone());
+            }
+        }
+    }
+
+    /// A polling loop starts the same programs again and again, also those that are seldom seen at work.
+    fn is_new_program(&self, comm: &str) -> bool {
+        !self.programs.contains(comm) && !["sleep", "bash", "sh", "cat", "grep"].contains(&comm)
     }
 
     fn judge(&self) -> Option<Stuck> {
@@ -181,7 +194,7 @@ impl Progress {
         let (nothing_moves, only_polls) = (NOTHING_MOVES * patience, ONLY_POLLS * patience);
         let seen = |task: &TaskSample| self.tasks.get(&task.pid);
         let still = |task: &TaskSample| seen(task).map_or(0, |seen| seen.still);
-        let stands = |task: &TaskSample, window: u32| task.state == 'D' && still(task) >= window;
+        let stands = |task: &TaskSample, window: u32| is_blocked(task) && still(task) >= window;
         let test_stands = |window| tasks.iter().any(|task| task.of_test && stands(task, window));
         let stuck = |kind, window: u32| {
             let still_ms = u64::from(window) * EVERY_MS;
@@ -226,7 +239,7 @@ impl Progress {
     fn a_reported_task_stands(&self) -> bool {
         let tasks = self.last.iter().flat_map(|sample| &sample.tasks);
         let stands = |task: &TaskSample| {
-            matches!(task.state, 'D' | 'R')
+            (is_blocked(task) || task.state == 'R')
                 && self.tasks.get(&task.pid).is_some_and(|seen| seen.still >= ONLY_POLLS)
         };
         self.kernel_reports_hung && tasks.into_iter().any(stands)
@@ -240,11 +253,11 @@ impl Progress {
             .filter_map(|task| {
                 let seen = self.tasks.get(&task.pid)?;
                 let frames = if task.frames.is_empty() { &seen.frames } else { &task.frames };
-                if frames.is_empty() || !matches!(task.state, 'D' | 'R') {
+                if frames.is_empty() || !(is_blocked(task) || task.state == 'R') {
                     return None;
                 }
                 let rank =
-                    (!task.of_test, !is_sync(&task.comm), task.state != 'D', std::cmp::Reverse(seen.still));
+                    (!task.of_test, !is_sync(&task.comm), !is_blocked(task), std::cmp::Reverse(seen.still));
                 let stack = TaskStack {
                     pid: task.pid,
                     comm: task.comm.clone(),
@@ -259,6 +272,15 @@ impl Progress {
         telling.sort_by_key(|(rank, _)| *rank);
         telling.into_iter().map(|(_, stack)| stack).take(STACKS_MAX).collect()
     }
+}
+
+/// It waits for what only md, dm or a disk can give it: in D state, or, as `dm_suspend` waits for IO in flight
+/// (dm.c, `dm_wait_for_completion`), in a state that a signal could end, if only one came.
+fn is_blocked(task: &TaskSample) -> bool {
+    // Who waits for an event of a device waits for as long as it likes (dm-ioctl.c, `dev_wait`).
+    let waits_for_an_event = || task.frames.iter().any(|frame| frame.starts_with("dm_wait_event"));
+    let in_storage = || task.frames.iter().any(|frame| is_storage(frame));
+    task.state == 'D' || task.of_test && task.state == 'S' && in_storage() && !waits_for_an_event()
 }
 
 fn is_sync(comm: &str) -> bool {
@@ -328,7 +350,7 @@ mod tests {
             sleep.timed = true;
             sample(n, vec![task(1, "bash", 'S', 5 + n), task(2, "lvm", 'D', 9), sleep])
         });
-        assert_eq!(found, Some((20, HangKind::NoProgress)));
+        assert_eq!(found, Some((15, HangKind::NoProgress)));
     }
 
     #[test]
@@ -351,8 +373,33 @@ mod tests {
             sample(n, vec![task(1, "bash", 'S', 5)])
         });
         check("the sync thread is scheduled now and then", &|n| {
-            sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', n / 20)])
+            sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', n / 10)])
         });
+    }
+
+    /// `mdadm --detail` twice a second: in some samples it is there, in others not.
+    #[test]
+    fn whoever_polls_by_a_program_that_is_seldom_seen_does_not_hide_it() {
+        let found = play(100, |n| {
+            let mut tasks = vec![task(1, "bash", 'S', 5 + n), task(2, "dd", 'D', 9)];
+            if n % 3 == 0 {
+                tasks.push(task(100 + n as u32, "mdadm", 'S', 1));
+            }
+            sample(n, tasks)
+        });
+        assert_eq!(found, Some((15, HangKind::NoProgress)));
+    }
+
+    #[test]
+    fn a_wait_in_dm_that_a_signal_could_end_is_a_wait() {
+        let suspend = |frame: &str| {
+            let mut dmsetup = task(2, "dmsetup", 'S', 9);
+            dmsetup.frames = vec![frame.to_owned(), "ctl_ioctl+0x1/0x2 [dm_mod]".to_owned()];
+            play(100, |n| sample(n, vec![task(1, "bash", 'S', 5), dmsetup.clone()]))
+        };
+        let found = suspend("dm_wait_for_completion+0x1/0x2 [dm_mod]");
+        assert_eq!(found, Some((7, HangKind::NoProgress)));
+        assert_eq!(suspend("dm_wait_event+0x1/0x2 [dm_mod]"), None);
     }
 
     #[test]
@@ -446,7 +493,7 @@ mod tests {
             let syncs = vec![Sync { array: "vg-lv".into(), position, should_move }];
             Sample { syncs, ..sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', 7)]) }
         };
-        assert_eq!(play(200, |n| stands(n, 5, true)), Some((30, HangKind::SyncStalled)));
+        assert_eq!(play(200, |n| stands(n, 5, true)), Some((16, HangKind::SyncStalled)));
         assert_eq!(play(200, |n| stands(n, 5, false)), None, "frozen, or waiting for another array's");
         assert_eq!(play(200, |n| stands(n, n / 10, true)), None, "it moves");
     }
@@ -454,7 +501,7 @@ mod tests {
     #[test]
     fn a_sync_thread_that_stands_stalls() {
         let found = play(200, |n| sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', 7)]));
-        assert_eq!(found, Some((30, HangKind::SyncStalled)));
+        assert_eq!(found, Some((16, HangKind::SyncStalled)));
     }
 
     #[test]
