@@ -316,14 +316,16 @@ mod tests {
 
     #[test]
     fn kernels_of_one_release_are_told_apart() {
-        let kernel = |kernel_idx: u32| {
-            let text = String::new;
-            let release = "6.12.1".to_owned();
-            let (spec, exact_spec, digest) = (text(), text(), text());
+        let kernel = |kernel_idx: u32, spec: &str| {
+            let (exact_spec, digest) = (String::new(), String::new());
+            let (spec, release) = (spec.to_owned(), "6.12.1".to_owned());
             Event::KernelReady { kernel_idx, spec, exact_spec, release, package_version: None, digest }
         };
-        let record = RunRecord::from_events([testing::at(0, kernel(0)), testing::at(0, kernel(1))]);
-        assert_eq!(record.kernel_label(1), "6.12.1#1");
+        let record = RunRecord::from_events([
+            testing::at(0, kernel(0, "deb:6.12")),
+            testing::at(0, kernel(1, "deb:6.12+md:/x")),
+        ]);
+        assert_eq!(record.kernel_label(1), "deb:6.12+md:/x");
         assert_eq!(record.kernel_label(2), "kernel#2");
     }
 

@@ -68,10 +68,10 @@ impl Version {
     }
 
     /// Which sources a kernel was made from; `None` where that cannot be known: a kernel whose md was
-    /// replaced by another's (`+md:`), and a release like Debian's `6.1.0-56-amd64`, which names an
+    /// replaced by another's (`+md:`, `+plant:`), and a release like Debian's `6.1.0-56-amd64`, which names an
     /// ABI, without the package's version.
     pub fn of(kernel: &Kernel) -> Option<Version> {
-        if kernel.exact_spec.contains("+md:") {
+        if ["+md:", "+plant:"].iter().any(|overlay| kernel.exact_spec.contains(overlay)) {
             return None;
         }
         if let Some(package) = &kernel.package_version {

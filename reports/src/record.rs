@@ -177,14 +177,14 @@ impl RunRecord {
         self.attempts.get(*self.places.get(&number)?)
     }
 
-    /// A short name for a kernel, unique in the run: its release if that is enough, and its index
-    /// beside it if two kernels share a release (an overlay of `drivers/md` does).
+    /// A short name for a kernel, unique in the run: its release if that is enough, and as the user named it if
+    /// two kernels share a release (an overlay of `drivers/md` does).
     pub fn kernel_label(&self, kernel_idx: u32) -> String {
         match self.kernels.get(&kernel_idx) {
             None => format!("kernel#{kernel_idx}"),
             Some(kernel) => {
                 let n_same = self.kernels.values().filter(|other| other.release == kernel.release).count();
-                if n_same > 1 { format!("{}#{kernel_idx}", kernel.release) } else { kernel.release.clone() }
+                if n_same > 1 { kernel.spec.clone() } else { kernel.release.clone() }
             }
         }
     }

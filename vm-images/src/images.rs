@@ -16,9 +16,10 @@ use crate::enclosure::{Enclosure, EnclosureError};
 use crate::guest_root;
 use crate::host::{Host, HostError};
 use crate::kbuild::ModuleError;
-use crate::kernel_spec::{DebianKernel, KernelSpec};
+use crate::kernel_spec::{DebianKernel, DebianSpec, KernelSpec};
 use crate::lock::Lock;
 use crate::modules;
+use crate::overlay::{Overlaid, OverlayError};
 use crate::package::RemoteFile;
 pub use crate::pins::root_packages;
 use crate::pins::{Group, Pins, lines};
@@ -31,7 +32,7 @@ use crate::unpack::{link, unpack};
 const TELLING_PACKAGES: [&str; 6] =
     ["bash", "e2fsprogs", "libc6", "thin-provisioning-tools", "util-linux", "xfsprogs"];
 /// Names of a kernel's modules, in its artifact.
-const MODULES: &str = "modules.txt";
+pub(crate) const MODULES: &str = "modules.txt";
 const LVM2_RECIPE: &str = include_str!("../recipes/lvm2.sh");
 const MDADM_RECIPE: &str = include_str!("../recipes/mdadm.sh");
 
@@ -62,6 +63,9 @@ pub enum ImageError {
     /// Modules that are built here.
     #[error(transparent)]
     Modules(#[from] ModuleError),
+    /// An overlay.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// A step of making an image.
     #[error("failed to {what} `{}`: {source}{}", path.display(), full_hint(source))]
     Io {
@@ -127,6 +131,8 @@ pub struct Kernel {
     pub version: String,
     /// Holds `vmlinuz`, if possible `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
     pub artifact: Artifact,
+    /// What replaces its md, if anything does.
+    pub overlay: Option<Overlaid>,
 }
 
 impl Kernel {
@@ -134,6 +140,12 @@ impl Kernel {
     pub fn image(&self) -> PathBuf {
         let vmlinux = self.artifact.path("vmlinux");
         if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
+    }
+
+    /// Exactly this one again, as a user would name it.
+    pub fn exact_spec(&self) -> String {
+        let overlay = self.overlay.as_ref().map(|overlay| overlay.spec.to_string());
+        format!("deb:{}{}", self.release, overlay.unwrap_or_default())
     }
 
     /// Of `modules`, those that it has neither as modules nor built in.
@@ -154,6 +166,8 @@ pub struct Images<'a> {
     pub(crate) progress: &'a dyn Progress,
     pub(crate) pins: Pins<'a>,
     checkouts: Vec<Checkout>,
+    /// Folder of the plants.
+    pub(crate) plants: PathBuf,
 }
 
 impl<'a> Images<'a> {
@@ -166,7 +180,13 @@ impl<'a> Images<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let pins = Pins::new(apt, store, lock, progress);
-        Images { host, store, apt, progress, pins, checkouts: vec![] }
+        Images { host, store, apt, progress, pins, checkouts: vec![], plants: PathBuf::new() }
+    }
+
+    /// The same, with the plants of a folder: `NAME.toml` for `+plant:NAME`.
+    pub fn with_plants(mut self, folder: PathBuf) -> Self {
+        self.plants = folder;
+        self
     }
 
     /// The same, with what `checkouts` hold instead of the source packages of these projects.
@@ -227,6 +247,14 @@ impl<'a> Images<'a> {
 
     /// A kernel, ready to boot.
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel, ImageError> {
+        let kernel = self.debian_kernel(&spec.base)?;
+        match &spec.overlay {
+            None => Ok(kernel),
+            Some(overlay) => self.overlaid(kernel, spec, overlay),
+        }
+    }
+
+    fn debian_kernel(&self, spec: &DebianSpec) -> Result<Kernel, ImageError> {
         let tools = self.tools()?;
         self.pins.make(&Group::Kernel(spec.clone()), |files| {
             // A kernel without an image package names no release, and fails for want of an image.
@@ -241,6 +269,7 @@ impl<'a> Images<'a> {
                 release: release.to_owned(),
                 version: image.map(|file| file.version.clone()).unwrap_or_default(),
                 artifact,
+                overlay: None,
             })
         })
     }
@@ -276,7 +305,7 @@ impl<'a> Images<'a> {
     }
 
     /// What the newest lock file would hold: all roots, all sources, and the kernels of `branches`.
-    pub fn newest_lock(&self, branches: &[KernelSpec]) -> Result<Lock, ImageError> {
+    pub fn newest_lock(&self, branches: &[DebianSpec]) -> Result<Lock, ImageError> {
         self.pins.newest_lock(branches)
     }
 

@@ -192,7 +192,7 @@ impl Images<'_> {
         let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
         let call = ["sh", "/mnt/recipe.sh", release, &sources.shown_as];
         enclosure.run(&inside, &call, &log).map_err(|error| match error {
-            EnclosureError::Host(error) => blame(error, title, release),
+            EnclosureError::Host(error) => blame(error, sources, release),
             error @ (EnclosureError::Forbidden { .. } | EnclosureError::Io { .. }) => error.into(),
         })?;
         let out = inside.join("out");
@@ -212,14 +212,16 @@ impl Images<'_> {
 }
 
 /// Why a build failed, if that is the sources' doing.
-fn blame(error: HostError, title: &str, release: &str) -> ImageError {
+fn blame(error: HostError, sources: &ModuleSources, release: &str) -> ImageError {
     let HostError::Failed { log, .. } = &error else { return error.into() };
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     if HOST_IS_TO_BLAME.iter().any(|words| text.contains(words)) {
         return error.into();
     }
-    let lines = telling_lines(&text).into_iter().map(|line| format!("  | {line}\n")).collect();
-    let (title, release, log) = (title.to_owned(), release.to_owned(), log.clone());
+    let from = format!("{}/", sources.dir.display());
+    let shown = |line: String| format!("  | {}\n", line.replace("/mnt/src/", &from));
+    let lines = telling_lines(&text).into_iter().map(shown).collect();
+    let (title, release, log) = (sources.title.clone(), release.to_owned(), log.clone());
     ModuleError::Build { title, release, log, lines }.into()
 }

@@ -1,8 +1,9 @@
-//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`. Pure.
+//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`. Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use debversion::Version;
@@ -11,7 +12,25 @@ use crate::package::RemoteFile;
 
 /// A kernel, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KernelSpec {
+pub struct KernelSpec {
+    /// The kernel.
+    pub base: DebianSpec,
+    /// What replaces its md.
+    pub overlay: Option<Overlay>,
+}
+
+/// What replaces a kernel's md, raid levels and dm-raid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overlay {
+    /// `+md:PATH`: those of a kernel tree, or of its drivers/md.
+    Tree(PathBuf),
+    /// `+plant:NAME`: those of the kernel's own source, with a bug planted.
+    Plant(String),
+}
+
+/// A kernel of Debian's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DebianSpec {
     /// `deb:6.12`, `deb:6.12-amd64`: the newest build of a branch.
     Branch {
         /// Upstream's branch, `6.12`.
@@ -26,6 +45,11 @@ pub enum KernelSpec {
     },
 }
 
+/// What separates a kernel from a tree.
+const TREE: &str = "+md:";
+/// What separates a kernel from a plant.
+const PLANT: &str = "+plant:";
+
 /// Debian's flavour of the kernel that is used unless another is named: small, with all of md and dm
 /// but md-linear and dm-dust.
 pub const DEFAULT_FLAVOUR: &str = "cloud-amd64";
@@ -37,13 +61,55 @@ const FLAVOURS: [&str; 3] = ["cloud-amd64", "rt-amd64", "amd64"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` names no kernel: expected `deb:BRANCH` as in deb:6.12, or `deb:RELEASE` as in \
-     deb:6.12.107+deb13-cloud-amd64; `cargo xtask kernel list` shows what there is"
+     deb:6.12.107+deb13-cloud-amd64, and for the md of a kernel tree `+md:PATH` after it, as in \
+     deb:6.12+md:/home/me/linux; `cargo xtask kernel list` shows what there is"
 )]
 pub struct BadKernelSpec {
     text: String,
 }
 
 impl FromStr for KernelSpec {
+    type Err = BadKernelSpec;
+
+    fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
+        // Versions contain `+`, too: the first of our own words ends them. A path may contain anything.
+        let first = [TREE, PLANT].into_iter().filter_map(|word| Some((text.find(word)?, word))).min();
+        let Some((at, word)) = first else { return Ok(KernelSpec::from(text.parse::<DebianSpec>()?)) };
+        let bad = || BadKernelSpec { text: text.to_owned() };
+        let what = &text[at + word.len()..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let overlay = match word {
+            TREE if !what.is_empty() => Overlay::Tree(PathBuf::from(what)),
+            PLANT if !what.is_empty() && what.chars().all(is_name) => Overlay::Plant(what.to_owned()),
+            _ => return Err(bad()),
+        };
+        Ok(KernelSpec { base: text[..at].parse().map_err(|_| bad())?, overlay: Some(overlay) })
+    }
+}
+
+impl From<DebianSpec> for KernelSpec {
+    fn from(base: DebianSpec) -> Self {
+        KernelSpec { base, overlay: None }
+    }
+}
+
+impl fmt::Display for KernelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.base.fmt(f)?;
+        self.overlay.as_ref().map_or(Ok(()), |overlay| overlay.fmt(f))
+    }
+}
+
+impl fmt::Display for Overlay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Overlay::Tree(path) => write!(f, "{TREE}{}", path.display()),
+            Overlay::Plant(name) => write!(f, "{PLANT}{name}"),
+        }
+    }
+}
+
+impl FromStr for DebianSpec {
     type Err = BadKernelSpec;
 
     fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
@@ -55,23 +121,23 @@ impl FromStr for KernelSpec {
         let (version, flavour) = split_flavour(name);
         if is_branch(version) {
             let flavour = flavour.unwrap_or(DEFAULT_FLAVOUR).to_owned();
-            return Ok(KernelSpec::Branch { branch: version.to_owned(), flavour });
+            return Ok(DebianSpec::Branch { branch: version.to_owned(), flavour });
         }
         match flavour {
             Some(_) if version.starts_with(|c: char| c.is_ascii_digit()) => {
-                Ok(KernelSpec::Exact { release: name.to_owned() })
+                Ok(DebianSpec::Exact { release: name.to_owned() })
             }
             _ => Err(bad()),
         }
     }
 }
 
-impl fmt::Display for KernelSpec {
+impl fmt::Display for DebianSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            KernelSpec::Branch { branch, flavour } if flavour == DEFAULT_FLAVOUR => write!(f, "deb:{branch}"),
-            KernelSpec::Branch { branch, flavour } => write!(f, "deb:{branch}-{flavour}"),
-            KernelSpec::Exact { release } => write!(f, "deb:{release}"),
+            DebianSpec::Branch { branch, flavour } if flavour == DEFAULT_FLAVOUR => write!(f, "deb:{branch}"),
+            DebianSpec::Branch { branch, flavour } => write!(f, "deb:{branch}-{flavour}"),
+            DebianSpec::Exact { release } => write!(f, "deb:{release}"),
         }
     }
 }
@@ -145,12 +211,12 @@ pub fn kernels(packages: &[RemoteFile]) -> Vec<DebianKernel> {
 }
 
 /// The kernel that a spec means.
-pub fn choose<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Option<&'a DebianKernel> {
+pub fn choose<'a>(kernels: &'a [DebianKernel], spec: &DebianSpec) -> Option<&'a DebianKernel> {
     match spec {
-        KernelSpec::Branch { branch, flavour } => {
+        DebianSpec::Branch { branch, flavour } => {
             kernels.iter().rfind(|kernel| kernel.branch == *branch && kernel.flavour == *flavour)
         }
-        KernelSpec::Exact { release } => kernels.iter().rfind(|kernel| kernel.release == *release),
+        DebianSpec::Exact { release } => kernels.iter().rfind(|kernel| kernel.release == *release),
     }
 }
 
@@ -180,10 +246,10 @@ pub fn is_build_package(name: &str) -> bool {
 }
 
 /// What is most like a spec that names nothing: for the error message.
-pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &KernelSpec) -> Vec<&'a str> {
+pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &DebianSpec) -> Vec<&'a str> {
     let (wanted, flavour) = match spec {
-        KernelSpec::Branch { branch, flavour } => (branch.as_str(), flavour.as_str()),
-        KernelSpec::Exact { release } => {
+        DebianSpec::Branch { branch, flavour } => (branch.as_str(), flavour.as_str()),
+        DebianSpec::Exact { release } => {
             let (version, flavour) = split_flavour(release);
             (version, flavour.unwrap_or(DEFAULT_FLAVOUR))
         }
@@ -325,11 +391,35 @@ mod tests {
     }
 
     #[test]
+    fn an_overlay_ends_a_version_that_has_a_plus() {
+        let spec: KernelSpec = "deb:6.12.107+deb13-cloud-amd64+md:a+plant:b".parse().unwrap();
+        assert_eq!(spec.base, DebianSpec::Exact { release: "6.12.107+deb13-cloud-amd64".to_owned() });
+        assert_eq!(spec.overlay, Some(Overlay::Tree("a+plant:b".into())));
+    }
+
+    #[test]
     fn specs_round_trip_and_nonsense_is_refused() {
-        for text in ["deb:6.12", "deb:6.12-amd64", "deb:6.12.107+deb13-cloud-amd64"] {
+        for text in [
+            "deb:6.12",
+            "deb:6.12-amd64",
+            "deb:6.12.107+deb13-cloud-amd64",
+            "deb:6.12.107+deb13-cloud-amd64+md:../linux+md:2/drivers/md",
+            "deb:6.12+plant:e3",
+        ] {
             assert_eq!(text.parse::<KernelSpec>().unwrap().to_string(), text);
         }
-        for text in ["6.12", "deb:", "deb:latest", "deb:6.12.107", "deb:../x-amd64", "tree:/x"] {
+        for text in [
+            "6.12",
+            "deb:",
+            "deb:latest",
+            "deb:6.12.107",
+            "deb:../x-amd64",
+            "tree:/x",
+            "deb:6.12+md:",
+            "deb:latest+md:/x",
+            "deb:6.12+plant:../e3",
+            "deb:6.12+other:x",
+        ] {
             assert!(text.parse::<KernelSpec>().is_err(), "{text}");
         }
     }

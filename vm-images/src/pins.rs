@@ -15,7 +15,7 @@ use crate::apt::{Apt, AptError};
 use crate::digest::Digest;
 use crate::images::ImageError;
 use crate::kernel_spec::{
-    DebianKernel, KernelSpec, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
+    DebianKernel, DebianSpec, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
 };
 use crate::lock::{KernelPin, Lock};
 use crate::package::RemoteFile;
@@ -38,7 +38,7 @@ pub(crate) enum Group {
     /// The files of a source package.
     Source(&'static str),
     /// The packages of a kernel.
-    Kernel(KernelSpec),
+    Kernel(DebianSpec),
     /// The packages that modules of a kernel are built against.
     Headers {
         /// `uname -r`.
@@ -143,10 +143,10 @@ impl<'a> Pins<'a> {
         let files = match group {
             Group::Root(name) => self.lock.roots.get(*name).cloned(),
             Group::Source(name) => self.lock.sources.get(*name).cloned(),
-            Group::Kernel(spec @ KernelSpec::Branch { .. }) => {
+            Group::Kernel(spec @ DebianSpec::Branch { .. }) => {
                 self.lock.kernels.get(&pin_name(spec)).map(|pin| pin.files.clone())
             }
-            Group::Kernel(KernelSpec::Exact { release }) => self.pin_of(release).map(|pin| pin.files.clone()),
+            Group::Kernel(DebianSpec::Exact { release }) => self.pin_of(release).map(|pin| pin.files.clone()),
             Group::Headers { release, .. } => self.pin_of(release).map(|pin| pin.headers.clone()),
             Group::KernelSource { release, .. } => self.pin_of(release).map(|pin| pin.source.clone()),
         };
@@ -193,7 +193,7 @@ impl<'a> Pins<'a> {
 
     /// What the newest lock file would hold: all roots and sources, the kernels that are pinned now,
     /// and those of `branches`.
-    pub(crate) fn newest_lock(&self, branches: &[KernelSpec]) -> Result<Lock, ImageError> {
+    pub(crate) fn newest_lock(&self, branches: &[DebianSpec]) -> Result<Lock, ImageError> {
         let mut lock = Lock::default();
         for name in ROOT_NAMES {
             lock.roots.insert(name.to_owned(), self.newest(&Group::Root(name))?);
@@ -218,7 +218,7 @@ impl<'a> Pins<'a> {
         Ok(lock)
     }
 
-    fn no_kernel(&self, spec: &KernelSpec, offered: &[DebianKernel]) -> ImageError {
+    fn no_kernel(&self, spec: &DebianSpec, offered: &[DebianKernel]) -> ImageError {
         ImageError::NoKernel {
             spec: spec.to_string(),
             mirror: self.apt.mirror().debian.clone(),
@@ -275,10 +275,10 @@ pub fn root_packages(name: &str) -> Vec<String> {
     roots.into_iter().find(|(root, _)| root == name).map(|(_, root)| root.packages).unwrap_or_default()
 }
 
-fn pin_name(spec: &KernelSpec) -> String {
+fn pin_name(spec: &DebianSpec) -> String {
     match spec {
-        KernelSpec::Branch { branch, flavour } => format!("{branch}-{flavour}"),
-        KernelSpec::Exact { release } => release.clone(),
+        DebianSpec::Branch { branch, flavour } => format!("{branch}-{flavour}"),
+        DebianSpec::Exact { release } => release.clone(),
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn record_beginning(
         events.append(Event::KernelReady {
             kernel_idx,
             spec: kernel.spec.clone(),
-            exact_spec: format!("deb:{}", kernel.release),
+            exact_spec: kernel.exact_spec(),
             release: kernel.release.clone(),
             package_version: Some(kernel.version.clone()),
             digest: kernel.artifact.digest.to_string(),

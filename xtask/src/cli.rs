@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use regex::Regex;
 use vm_images::checkout::Sources;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::kernel_spec::{DebianSpec, KernelSpec};
 use vm_images::store::STORE_VARIABLE;
 
 use crate::history;
@@ -239,7 +239,7 @@ pub(crate) struct CleanOptions {
 pub(crate) struct UpdateOptions {
     /// Branches to pin beside those that are pinned
     #[arg(long = "kernel", value_name = "SPEC", default_values = ["deb:6.1", "deb:6.12"])]
-    pub(crate) kernels: Vec<KernelSpec>,
+    pub(crate) kernels: Vec<DebianSpec>,
     /// Say what would change, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -257,6 +257,7 @@ Examples:
   cargo xtask test --repeat 40 integrity-caching     how often does it fail?
   cargo xtask test --for 2h --until-fail --tag reshape
   cargo xtask test --lvm2-src ~/src/lvm2 my-new-test your own LVM2, with the tests that it has
+  cargo xtask test --kernel deb:6.12+md:$HOME/linux  the md and dm-raid of your own kernel tree
 
 The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
 test's logs.";
@@ -383,7 +384,8 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
-    /// newest), or deb:RELEASE; may be given several times
+    /// newest), or deb:RELEASE; with +md:PATH after it, with the md and dm-raid of a kernel tree; may be
+    /// given several times
     #[arg(
         long = "kernel",
         value_name = "SPEC",

@@ -113,7 +113,15 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
-            || matches!(cause.downcast_ref(), Some(ImageError::NoKernel { .. } | ImageError::Checkout(_)))
+            || matches!(
+                cause.downcast_ref(),
+                Some(
+                    ImageError::NoKernel { .. }
+                        | ImageError::Checkout(_)
+                        | ImageError::Modules(_)
+                        | ImageError::Overlay(_)
+                )
+            )
     });
     if is_usage { Exit::Usage } else { Exit::Infra }
 }

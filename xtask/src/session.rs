@@ -62,7 +62,8 @@ impl Session {
     /// Images from `apt`, by the lock file of this work tree.
     pub(crate) fn images<'a>(&'a self, apt: &'a Apt<'a>) -> Result<Images<'a>> {
         let lock = Lock::read(&lock_file())?;
-        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal))
+        let plants = workspace().join("suites/planted/plants");
+        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal).with_plants(plants))
     }
 }
 
