@@ -58,11 +58,12 @@ fn sample(members: &str, threads: &[u32]) -> Sample {
         task.frames = stack(task.pid);
     }
     let mdstat = fs::read_to_string("/proc/mdstat").unwrap_or_default();
-    let (io_done, host_io) = io();
+    let (io_done, reads_done, host_io) = io();
     Sample {
         uptime_ms: guest::uptime_ms(),
         tasks,
         io_done,
+        reads_done,
         host_io,
         mdstat: hash_of_what_moves(&mdstat),
         syncs: vec![],
@@ -172,24 +173,25 @@ pub(crate) fn stack(pid: u32) -> Vec<String> {
     frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
 }
 
-/// Requests that all devices have completed, and those that the host's have not.
-fn io() -> (u64, u32) {
+/// Requests that all devices have completed, the reads among them, and those that the host's have not.
+fn io() -> (u64, u64, u32) {
     io_of(&fs::read_to_string("/proc/diskstats").unwrap_or_default())
 }
 
 /// By `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 of each device are reads, writes, discards and
 /// flushes; field 12 what is in flight.
-fn io_of(diskstats: &str) -> (u64, u32) {
-    let (mut done, mut host_io) = (0u64, 0u32);
+fn io_of(diskstats: &str) -> (u64, u64, u32) {
+    let (mut done, mut reads, mut host_io) = (0u64, 0u64, 0u32);
     for line in diskstats.lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
         let field = |idx: usize| fields.get(idx).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
         done = [3, 7, 14, 18].into_iter().map(field).fold(done, u64::wrapping_add);
+        reads = reads.wrapping_add(field(3));
         if fields.get(2).is_some_and(|name| name.starts_with("vd")) {
             host_io = host_io.saturating_add(u32::try_from(field(11)).unwrap_or(u32::MAX));
         }
     }
-    (done, host_io)
+    (done, reads, host_io)
 }
 
 /// Hash of `/proc/mdstat` without what changes as time goes by: `finish=` and `speed=` are derived from the
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn requests_are_counted_and_those_of_the_host_apart() {
         let text = " 253 0 vda 10 0 80 5 3 0 24 1 2 4 6 0 0 0 0 1 0\n 9 0 md0 1 0 8 0 1 0 8 0 7 0 0\n";
-        assert_eq!(io_of(text), (16, 2));
+        assert_eq!(io_of(text), (16, 11, 2));
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub struct Sample {
     pub tasks: Vec<TaskSample>,
     /// Requests that all block devices have completed (`/proc/diskstats`).
     pub io_done: u64,
+    /// Reads among them: who polls an array reads its metadata again and again.
+    #[serde(default)]
+    pub reads_done: u64,
     /// Requests that the host's disks have not answered yet.
     pub host_io: u32,
     /// Hash of `/proc/mdstat`: resync, recovery and reshape advance in it.

@@ -131,6 +131,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         uptime_ms,
         tasks,
         io_done: 0,
+        reads_done: 0,
         host_io: 0,
         syncs: vec![],
         mdstat: 0,

@@ -610,6 +610,7 @@ fn a_stuck_test_is_asked_about_and_its_files_come_back() {
             uptime_ms: second * 1000,
             tasks: vec![task],
             io_done: 0,
+            reads_done: 0,
             host_io: 0,
             mdstat: 0,
             syncs: vec![],

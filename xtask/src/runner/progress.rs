@@ -24,6 +24,9 @@ const SPIN_PERCENT: u64 = 60;
 const HOST_IO_PATIENCE: u32 = 4;
 /// Samples after which a sleep that a test's task named the end of is a long one.
 const LONG_SLEEP: u32 = 3;
+/// Reads between two samples that a poll may come to: `lvs` and `mdadm --detail` read metadata, and nothing gets
+/// done by that.
+const POLL_READS: u64 = 256;
 /// Names of programs that are remembered.
 const PROGRAMS_MAX: usize = 1000;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
@@ -56,6 +59,8 @@ pub(crate) struct Progress {
     last: Option<Sample>,
     /// Samples in a row in which no request completed and no resync advanced.
     nothing_done: u32,
+    /// The same but for the few reads that a poll takes.
+    nothing_but_polls_done: u32,
     /// Samples in a row in which no task of the test did more than poll.
     only_polls: u32,
     /// Samples in a row in which no task of the test was given a processor.
@@ -122,10 +127,14 @@ impl Progress {
             self.last = Some(last);
             return None;
         }
-        let done = sample.io_done != last.io_done
-            || sample.mdstat != last.mdstat
-            || sample.syncs.iter().any(|sync| last.syncs.iter().any(|old| sync.has_moved_since(old)));
+        let syncs_move =
+            sample.syncs.iter().any(|sync| last.syncs.iter().any(|old| sync.has_moved_since(old)));
+        let done = sample.io_done != last.io_done || sample.mdstat != last.mdstat || syncs_move;
         self.nothing_done = if done { 0 } else { self.nothing_done + 1 };
+        let n_reads = sample.reads_done.wrapping_sub(last.reads_done);
+        let only_reads = sample.io_done.wrapping_sub(last.io_done) == n_reads && n_reads <= POLL_READS;
+        let much_done = done && !(only_reads && sample.mdstat == last.mdstat && !syncs_move);
+        self.nothing_but_polls_done = if much_done { 0 } else { self.nothing_but_polls_done + 1 };
         let (mut moved, mut worked, mut busy) = (false, false, false);
         let mut tasks = BTreeMap::new();
         for task in &sample.tasks {
@@ -157,7 +166,7 @@ impl Progress {
         self.tasks = tasks;
         self.remember_programs(&sample);
         self.nobody_moves = if moved || done { 0 } else { self.nobody_moves + 1 };
-        self.only_polls = if worked || done { 0 } else { self.only_polls + 1 };
+        self.only_polls = if worked || much_done { 0 } else { self.only_polls + 1 };
         self.only_idles = if busy || done { 0 } else { self.only_idles + 1 };
         self.says_nothing += 1;
         self.last = Some(sample);
@@ -209,8 +218,9 @@ impl Progress {
         if timed.any(|task| still(task) >= LONG_SLEEP) {
             return None;
         }
-        if self.nothing_done >= only_polls && self.only_polls >= only_polls && test_stands(only_polls) {
-            return stuck(HangKind::NoProgress, self.nothing_done);
+        let nothing_gets_done = self.nothing_but_polls_done >= only_polls && self.only_polls >= only_polls;
+        if nothing_gets_done && test_stands(only_polls) {
+            return stuck(HangKind::NoProgress, self.nothing_but_polls_done);
         }
         let spins = |task: &&TaskSample| seen(task).is_some_and(|seen| seen.spinning >= SPINS);
         if let Some((task, seen)) = tasks.iter().find(spins).and_then(|task| Some((task, seen(task)?))) {
@@ -330,6 +340,7 @@ mod tests {
             uptime_ms: n * EVERY_MS,
             tasks,
             io_done: 0,
+            reads_done: 0,
             host_io: 0,
             mdstat: 0,
             syncs: vec![],
@@ -367,6 +378,18 @@ mod tests {
             sample(n, vec![task(1, "dd", 'D', 5), sleep])
         });
         check("requests complete", &|n| Sample { io_done: n / 5, ..sample(n, vec![task(1, "dd", 'D', 5)]) });
+        check("much is read", &|n| {
+            let io_done = n * 1000;
+            Sample {
+                io_done,
+                reads_done: io_done,
+                ..sample(n, vec![task(1, "cmp", 'S', n), task(2, "dd", 'D', 5)])
+            }
+        });
+        check("writes complete while somebody polls", &|n| {
+            let (reads_done, io_done) = (n * 20, n * 20 + n / 5);
+            Sample { io_done, reads_done, ..sample(n, vec![task(1, "bash", 'S', n), task(2, "dd", 'D', 5)]) }
+        });
         check("a resync advances", &|n| Sample { mdstat: n / 6, ..sample(n, vec![task(1, "dd", 'D', 5)]) });
         check("it computes", &|n| sample(n, vec![task(1, "bash", 'R', 5 + n)]));
         check("it waits for a child that waits for nobody knows what", &|n| {
@@ -385,7 +408,8 @@ mod tests {
             if n % 3 == 0 {
                 tasks.push(task(100 + n as u32, "mdadm", 'S', 1));
             }
-            sample(n, tasks)
+            // It reads metadata.
+            Sample { io_done: n * 20, reads_done: n * 20, ..sample(n, tasks) }
         });
         assert_eq!(found, Some((15, HangKind::NoProgress)));
     }
