@@ -9,6 +9,7 @@ mod exit;
 #[cfg(test)]
 mod fuzz;
 mod history;
+mod own_modules;
 mod plan;
 mod prepare;
 mod report;

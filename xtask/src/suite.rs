@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -91,6 +91,9 @@ pub(crate) struct Machine {
     /// Loaded before a test starts.
     #[serde(default)]
     pub(crate) load_modules: Vec<String>,
+    /// Folder, beside `suite.toml`, of kernel modules of the suite's own.
+    #[serde(default)]
+    own_modules: Option<String>,
     /// Without these no test of the suite makes sense.
     #[serde(default)]
     required_modules: Vec<String>,
@@ -167,6 +170,9 @@ pub(crate) struct Test {
     ram_mib: Option<u32>,
     /// Run instead of the suite's `argv`, which then may be absent.
     argv: Option<Vec<String>>,
+    /// It is given the suite's own kernel modules.
+    #[serde(default)]
+    own_modules: bool,
     vcpus: Option<u32>,
     silence_timeout_s: Option<u64>,
     test_timeout_s: Option<u64>,
@@ -193,6 +199,8 @@ pub(crate) struct Job {
     pub(crate) required_modules: Vec<String>,
     /// Modules without which it skips or tests less.
     pub(crate) wanted_modules: Vec<String>,
+    /// Folder of the sources of kernel modules that it is given, built for its kernel.
+    pub(crate) own_modules: Option<PathBuf>,
     /// Files that it is given, in [`protocol::wire::INBOX`].
     pub(crate) files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
@@ -342,6 +350,12 @@ impl Suite {
             load_modules: self.machine.load_modules.clone(),
             required_modules: self.machine.required_modules.clone(),
             wanted_modules: test.modules(),
+            own_modules: self
+                .machine
+                .own_modules
+                .as_ref()
+                .filter(|_| test.own_modules)
+                .map(|folder| crate::session::workspace().join("suites").join(&self.name).join(folder)),
             files: vec![],
             disks: vec![],
             sampled: true,

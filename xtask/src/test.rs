@@ -16,6 +16,7 @@ use vm_images::progress::Progress;
 use crate::beginning::{create_run, record_beginning};
 use crate::exit::usage;
 use crate::history::{self, Keeper};
+use crate::own_modules;
 use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, plan};
 use crate::prepare::{self, Prepared};
 use crate::report::{self, Known, Ran};
@@ -102,7 +103,8 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let lacking = check_modules(&prepared, &jobs)?;
     let accel = prepared.chosen.accel;
     let durations = durations(session, options, accel)?;
-    let plan = plan(&prepared, &jobs, &options.append, &durations, options.times.n_planned())?;
+    let mut plan = plan(&prepared, &jobs, &options.append, &durations, options.times.n_planned())?;
+    own_modules::give(session, &prepared, &mut plan)?;
     let budget = budget(options.n_vms, accel, &plan);
     let n_vms = runner::n_workers(budget, options.times, plan.len());
     announce(session, &prepared, plan.len(), n_vms, started);

@@ -162,6 +162,7 @@ fn job() -> Job {
         load_modules: vec![],
         required_modules: vec![],
         wanted_modules: vec![],
+        own_modules: None,
         files: vec![],
         disks: vec![],
         sampled: true,

@@ -293,8 +293,15 @@ impl AttemptState {
             return effects;
         };
         if matches!(self.phase, Phase::Testing { .. }) {
-            let stacks = self.progress.stacks();
-            effects.extend(self.diagnose(at, since, outcome, stacks));
+            if is_mute {
+                // Starved or lost, nobody knows: its agent is not there to be asked.
+                self.facts.test_ms = Some(millis(at.saturating_sub(since)));
+                self.conclude(outcome);
+                effects.extend(self.interrogate(at, since, 1));
+            } else {
+                let stacks = self.progress.stacks();
+                effects.extend(self.diagnose(at, since, outcome, stacks));
+            }
         }
         effects
     }

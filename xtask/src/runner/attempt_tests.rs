@@ -36,6 +36,7 @@ pub(super) fn job(id: TestId) -> Job {
         load_modules: vec![],
         required_modules: vec![],
         wanted_modules: vec![],
+        own_modules: None,
         files: vec![],
         disks: vec![],
         sampled: true,
@@ -432,6 +433,15 @@ fn a_guest_that_starves_is_not_silent() {
         play = play.tell(second, Input::Answer(Answer::Times(times)));
     }
     assert!(!play.killed && play.sent.len() == 2, "{:?}", play.sent);
+    // At its limit it is asked from outside, and called what it is known to be.
+    let mut late = Play::testing();
+    for second in 4..130 {
+        let vcpus = vec![ThreadTimes { waited_ms: second * 1000, ..ThreadTimes::default() }];
+        let times = HostTimes { at_ms: second * 1000, devices: ThreadTimes::default(), vcpus };
+        late = late.tell(second, Input::Answer(Answer::Times(times)));
+    }
+    assert!(late.killed && late.asked.contains(&Ask::SysRq('l')));
+    assert_eq!(late.outcome(VmEnd::Killed), Outcome::Timeout { limit_ms: 100_000 });
     let play = play.heartbeats(70);
     assert!(!play.killed, "what it printed meanwhile had no way here");
 }

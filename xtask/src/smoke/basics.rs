@@ -27,6 +27,9 @@ pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
     Ok(())
 }
 
+/// Canaries that pass while the kernel reports something.
+const COMPLAINED_OF: [&str; 3] = ["must-cry-panic", "must-oops", "must-warn-in-kernel"];
+
 pub(super) fn canaries(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let ran = run(session, &out, "canary", &[], AccelChoice::Auto)?;
@@ -34,8 +37,10 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
         // An expectation that is met is a known failure, or a skip or warning that was expected.
         let as_it_must = match &judged.expectation {
             Some(expectation) => expectation.met,
-            // The one that the kernel's log says something of.
-            None if judged.test.name() == "must-cry-panic" => judged.verdict == Verdict::PassedWithComplaints,
+            // Those that the kernel's log says something of.
+            None if COMPLAINED_OF.contains(&judged.test.name()) => {
+                judged.verdict == Verdict::PassedWithComplaints
+            }
             None => judged.verdict == Verdict::Passed,
         };
         ensure!(as_it_must, "{} came out {}: {}", judged.test, judged.verdict, judged.explanation());
@@ -58,11 +63,18 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
     ensure!(flood.len() < 20_000_000, "a flood's log grew to {} bytes", flood.len());
     let facts_of_flood = facts("must-flood")?;
     ensure!(
-        facts_of_flood.output_bytes == 100_000_012,
+        facts_of_flood.output_bytes == 1_000_000_012,
         "a flood was counted as {}",
         facts_of_flood.output_bytes
     );
     ensure!(facts_of_flood.output_dropped > 0, "a flood dropped nothing");
+    for name in ["must-freeze", "must-halt", "must-livelock-alone"] {
+        let evidence = log(name, "host-evidence.txt")?;
+        ensure!(String::from_utf8_lossy(&evidence).contains("RIP="), "{name}: no registers");
+        let told = attempt(name)?.stacks.first().with_context(|| format!("{name} brings no stack"))?;
+        let is_ours = told.frames.iter().any(|frame| frame.contains("[mdr_canary]"));
+        ensure!(is_ours && told.of_test, "{name}: the first stack is {:?} of {}", told.frames, told.comm);
+    }
     let stuck = attempt("must-hang")?;
     let told = stuck.stacks.first().context("a hang brings no stack")?;
     ensure!(told.comm == "dd" && told.state == 'D', "a hang's first stack is that of {}", told.comm);

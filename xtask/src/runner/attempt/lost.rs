@@ -71,7 +71,8 @@ impl AttemptState {
         }
         self.silence.broken();
         // It speaks again before it was made to panic: it was not lost.
-        if self.phase == Phase::Interrogating && !self.is_struck() {
+        let was_lost = matches!(self.outcome, Some(Outcome::Hang { kind: HangKind::HeartbeatLost, .. }));
+        if self.phase == Phase::Interrogating && was_lost && !self.is_struck() {
             return self.found_again(mute);
         }
         vec![]
@@ -104,6 +105,11 @@ impl AttemptState {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         let kind = HangKind::HeartbeatLost;
         self.conclude(Outcome::Hang { kind, silent_ms: millis(mute), seen: Some(seen) });
+        self.interrogate(at, since, slowness)
+    }
+
+    /// Asks a guest without its agent.
+    pub(super) fn interrogate(&mut self, at: Duration, since: Duration, slowness: u32) -> Vec<Effect> {
         self.phase = Phase::Interrogating;
         self.started_at = Some(since);
         let (interrogation, asks) = Interrogation::begin(at, slowness, self.dump.is_wanted());
