@@ -3,11 +3,12 @@
 //! Gives plain lines that may hold guests' words as they came. What makes them fit to show in a
 //! terminal, in XML or in Markdown, each report does for itself.
 
+use protocol::event::Place;
 use protocol::evidence::TaskStack;
 
 use crate::known_issues::Match;
-use crate::record::Attempt;
-use crate::signature::{Signature, is_resting_daemon, telling};
+use crate::record::{Attempt, RunRecord};
+use crate::signature::{ARROW, Signature, is_resting_daemon, telling};
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
@@ -117,7 +118,7 @@ pub(crate) fn file_names(attempt: &Attempt) -> Vec<String> {
 
 /// The stacks that matter, the most telling first: who it is, then its frames, indented, with what
 /// was cut counted. Tasks at one place share a stack.
-pub(crate) fn stack_lines(attempt: &Attempt) -> Vec<String> {
+pub(crate) fn stack_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> {
     let telling: Vec<&TaskStack> = telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect();
     let mut groups: Vec<Vec<&TaskStack>> = Vec::new();
     for stack in telling {
@@ -131,7 +132,7 @@ pub(crate) fn stack_lines(attempt: &Attempt) -> Vec<String> {
             None => groups.push(vec![stack]),
         }
     }
-    let mut lines = Vec::new();
+    let mut lines = fault_lines(record, attempt);
     for group in groups.iter().take(MAX_TASKS) {
         let stack = group[0];
         lines.push(task_line(stack));
@@ -140,10 +141,7 @@ pub(crate) fn stack_lines(attempt: &Attempt) -> Vec<String> {
         {
             lines.push(format!("  (and {})", names(others)));
         }
-        lines.extend(stack.frames.iter().take(MAX_FRAMES).map(|frame| format!("  {frame}")));
-        if stack.frames.len() > MAX_FRAMES {
-            lines.push(format!("  … and {} more", stack.frames.len() - MAX_FRAMES));
-        }
+        lines.extend(frame_lines(record, attempt, &stack.frames));
     }
     if groups.len() > MAX_TASKS {
         lines.push(format!("… and {} more stacks in md or dm", groups.len() - MAX_TASKS));
@@ -154,6 +152,37 @@ pub(crate) fn stack_lines(attempt: &Attempt) -> Vec<String> {
         lines.push(format!("at rest in md_thread: {}", names(&resting)));
     }
     lines
+}
+
+/// Where the kernel faulted, if it did: the log has it as well, but without lines of the source.
+fn fault_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> {
+    let is_located = |frame: &String| record.lines.contains_key(&(attempt.kernel_idx, frame.clone()));
+    let fault = attempt.kernel_reports.iter().find(|report| report.frames.iter().any(is_located));
+    let Some(report) = fault else { return Vec::new() };
+    let lines = frame_lines(record, attempt, &report.frames).into_iter();
+    [format!("{}:", report.title)].into_iter().chain(lines).collect()
+}
+
+/// A line for each frame, indented, with its place in the source where that is known, and what was cut counted.
+pub(crate) fn frame_lines(record: &RunRecord, attempt: &Attempt, frames: &[String]) -> Vec<String> {
+    let line = |frame: &String| match record.lines.get(&(attempt.kernel_idx, frame.clone())) {
+        Some(places) => format!("  {frame} ({})", places_text(places)),
+        None => format!("  {frame}"),
+    };
+    let mut lines: Vec<_> = frames.iter().take(MAX_FRAMES).map(line).collect();
+    let n_more = frames.len() - lines.len();
+    lines.extend((n_more > 0).then(|| format!("  … and {n_more} more")));
+    lines
+}
+
+/// `drivers/md/raid1.c:1711 close_sync ← drivers/md/raid1.c:2650`: what was inlined is named, the function itself is
+/// named by the frame.
+fn places_text(places: &[Place]) -> String {
+    let of_itself = places.len().saturating_sub(1);
+    let place = |(idx, Place { function, file, line }): (usize, &Place)| {
+        if idx < of_itself { format!("{file}:{line} {function}") } else { format!("{file}:{line}") }
+    };
+    places.iter().enumerate().map(place).collect::<Vec<_>>().join(ARROW)
 }
 
 /// `mdX_raid1 (pid 927), mdX_raid5 (pid 930)`.

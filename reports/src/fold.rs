@@ -106,6 +106,7 @@ impl Fold {
                     attempt.kernel_reports.push(report);
                 }
             }
+            Event::FramesLocated { kernel_idx, frames } => self.record.add_lines(kernel_idx, frames),
             Event::Remark { attempt, blame, text } => self.remark(attempt, Remark { blame, text }),
             Event::AttemptFinished { attempt, outcome, facts } => {
                 self.attempt_finished(attempt, outcome, facts);

@@ -77,8 +77,8 @@ fn a_hang_is_named_and_its_stacks_are_there() {
       __x64_sys_ioctl+0x8d/0xd0
       do_syscall_64+0x55/0xb0
     mdX_resync (pid 99), state D, still for 41.0 s:
-      _wait_barrier+0xba/0x190 [raid1]
-      raid1_sync_request+0x187/0xc30 [raid1]
+      _wait_barrier+0xba/0x190 [raid1] (drivers/md/raid1.c:982)
+      raid1_sync_request+0x187/0xc30 [raid1] (drivers/md/raid1.c:1711 close_sync ← drivers/md/raid1.c:2650)
       md_do_sync.cold+0x3e5/0xa02 [md_mod]
       md_thread+0xab/0x190 [md_mod]
       kthread+0xd7/0x100

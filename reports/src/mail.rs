@@ -70,7 +70,8 @@ pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> 
             }
         }
     }
-    out.block("Where tasks stand", &stack_lines(attempt));
+    let stacks: Vec<_> = stack_lines(record, attempt).iter().map(|line| plain_arrows(line)).collect();
+    out.block("Where tasks stand", &stacks);
     out.block("md and dm", &attempt.storage.as_ref().map(storage::lines).unwrap_or_default());
     out.block("Reports in the kernel's log", &report_lines(judged, attempt));
     if let Some((outcome, facts)) = attempt.finished() {

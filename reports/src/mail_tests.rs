@@ -56,8 +56,8 @@ fn a_hang_is_a_mail_to_the_list() {
       __x64_sys_ioctl+0x8d/0xd0
       do_syscall_64+0x55/0xb0
     mdX_resync (pid 99), state D, still for 41.0 s:
-      _wait_barrier+0xba/0x190 [raid1]
-      raid1_sync_request+0x187/0xc30 [raid1]
+      _wait_barrier+0xba/0x190 [raid1] (drivers/md/raid1.c:982)
+      raid1_sync_request+0x187/0xc30 [raid1] (drivers/md/raid1.c:1711 close_sync <- drivers/md/raid1.c:2650)
       md_do_sync.cold+0x3e5/0xa02 [md_mod]
       md_thread+0xab/0x190 [md_mod]
       kthread+0xd7/0x100
@@ -108,13 +108,12 @@ fn a_hang_is_a_mail_to_the_list() {
 fn long_sentences_are_wrapped_and_the_command_is_not() {
     let (record, judged) = testing::hung();
     let text = mail(&record, &judged);
-    // The subject is a line of its own, whatever its width.
+    // The subject is a line of its own, whatever its width; neither stacks nor what md says can be wrapped.
+    let is_whole = |line: &&str| {
+        ["cargo xtask test", "recovery =", "drivers/md/"].iter().any(|mark| line.contains(mark))
+    };
     let wide: Vec<_> = text.lines().skip(1).filter(|line| columns(line) > WIDTH).collect();
-    assert_eq!(wide.len(), 2, "{wide:?}");
-    assert!(
-        wide.iter().all(|line| line.contains("cargo xtask test") || line.contains("recovery =")),
-        "{wide:?}"
-    );
+    assert!(!wide.is_empty() && wide.iter().all(is_whole), "{wide:?}");
 }
 
 #[test]

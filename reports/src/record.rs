@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::event::{AttemptFacts, Blame, Checkout};
+use protocol::event::{AttemptFacts, Blame, Checkout, LocatedFrame, Place};
 use protocol::evidence::{KernelReport, TaskStack};
 use protocol::state::StorageState;
 use protocol::wire::GuestFacts;
@@ -26,6 +26,8 @@ pub struct RunRecord {
     pub attempts: Vec<Attempt>,
     /// Every test that was selected and not planned.
     pub not_planned: Vec<NotPlanned>,
+    /// Where frames are in the source, by kernel and frame.
+    pub lines: BTreeMap<(u32, String), Vec<Place>>,
     /// Remarks that are about no single attempt.
     pub remarks: Vec<Remark>,
     /// How the run ended.
@@ -175,6 +177,13 @@ impl RunRecord {
     /// The attempt with this number.
     pub fn attempt(&self, number: u32) -> Option<&Attempt> {
         self.attempts.get(*self.places.get(&number)?)
+    }
+
+    /// Adds where frames are in a kernel's source; what is known already stands.
+    pub fn add_lines(&mut self, kernel_idx: u32, frames: Vec<LocatedFrame>) {
+        for LocatedFrame { frame, places } in frames {
+            self.lines.entry((kernel_idx, frame)).or_insert(places);
+        }
     }
 
     /// A short name for a kernel, unique in the run: its release if that is enough, and as the user named it if

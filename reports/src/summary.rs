@@ -179,7 +179,7 @@ fn section(record: &RunRecord, judged: &Judged) -> String {
         let spec = code(&kernel.exact_spec);
         out += &format!("Kernel: {}{}, {spec}\n\n", code(&kernel.release), package.unwrap_or_default());
     }
-    out += &findings(judged, attempt);
+    out += &findings(record, judged, attempt);
     if let Some((_, facts)) = attempt.finished() {
         let output = output(facts);
         if judged.signature.is_some() && !output.is_empty() {
@@ -228,7 +228,7 @@ fn kernel_with_version(record: &RunRecord, kernel_idx: u32) -> String {
 }
 
 /// Signature, known issues, the stacks that matter, and the state of md and dm.
-fn findings(judged: &Judged, attempt: &Attempt) -> String {
+fn findings(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
     let mut out = String::new();
     if let Some(signature) = &judged.signature {
         out += &format!("Signature:\n\n{}\n", fence("text", &fit(&signature.lines())));
@@ -241,7 +241,7 @@ fn findings(judged: &Judged, attempt: &Attempt) -> String {
     if judged.signature.is_some() || !judged.known_issues.is_empty() {
         out += "\n";
     }
-    let stacks = stack_lines(attempt);
+    let stacks = stack_lines(record, attempt);
     if !stacks.is_empty() {
         out += &format!("Where they stood:\n\n{}\n", fence("text", &fit(&stacks)));
     }

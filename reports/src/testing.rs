@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, PlannedAttempt};
+use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, LocatedFrame, Place, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
 use protocol::wire::GuestFacts;
@@ -223,6 +223,7 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
         | Event::MachineChosen { .. }
         | Event::ImageReady { .. }
         | Event::Planned { .. }
+        | Event::FramesLocated { .. }
         | Event::Remark { .. } => true,
         Event::RunFinished { .. } => false,
     });
@@ -329,6 +330,25 @@ pub(crate) fn storage() -> StorageState {
     }
 }
 
+/// Two of the frames of [`hung_stacks`], one of them within what was inlined.
+fn located_frames() -> Vec<LocatedFrame> {
+    let place = |function: &str, line| Place {
+        function: function.to_owned(),
+        file: "drivers/md/raid1.c".to_owned(),
+        line,
+    };
+    vec![
+        LocatedFrame {
+            frame: "_wait_barrier+0xba/0x190 [raid1]".to_owned(),
+            places: vec![place("_wait_barrier", 982)],
+        },
+        LocatedFrame {
+            frame: "raid1_sync_request+0x187/0xc30 [raid1]".to_owned(),
+            places: vec![place("close_sync", 1711), place("raid1_sync_request", 2650)],
+        },
+    ]
+}
+
 /// A run of one test that hung on Debian's 6.1.192, judged by what is known.
 pub(crate) fn hung() -> (RunRecord, Vec<Judged>) {
     let hang = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None };
@@ -355,6 +375,7 @@ pub(crate) fn one_attempt(
         at(2, Event::VmStarting { attempt: 1 }),
         at(3, Event::StacksSeen { attempt: 1, stacks }),
         at(4, Event::StateSeen { attempt: 1, state: storage() }),
+        at(5, Event::FramesLocated { kernel_idx: 0, frames: located_frames() }),
         at(90_000, Event::AttemptFinished { attempt: 1, outcome, facts }),
         at(90_000, Event::RunFinished { interrupted: false }),
     ]);
@@ -496,6 +517,13 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 corrupted: false,
                 frames: vec![],
             },
+        }),
+        (0..3_u32, ".{0,8}").prop_map(|(kernel_idx, word)| Event::FramesLocated {
+            kernel_idx,
+            frames: vec![LocatedFrame {
+                frame: word.clone(),
+                places: vec![Place { function: word.clone(), file: word, line: 1 }],
+            }],
         }),
         (proptest::option::of(attempt.clone()), ".{0,8}").prop_map(|(attempt, text)| Event::Remark {
             attempt,

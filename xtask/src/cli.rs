@@ -127,6 +127,10 @@ pub(crate) struct ReplayOptions {
     /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
     #[arg(long)]
     pub(crate) check: bool,
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
+    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's events are left as they are
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
+    pub(crate) debug_info: Vec<PathBuf>,
     /// Folder that runs are looked for in (default: reports/out)
     #[arg(id = "out", long = "runs", value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) runs: Option<PathBuf>,
@@ -416,6 +420,10 @@ pub(crate) struct RunOptions {
     /// Neither read nor keep a history
     #[arg(long)]
     pub(crate) no_history: bool,
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
+    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
+    pub(crate) debug_info: Vec<PathBuf>,
 }
 
 const SHELL_HELP: &str = "\
@@ -501,6 +509,7 @@ impl From<TestOptions> for test::Options {
             out: options.run.out,
             history: (!options.run.no_history)
                 .then(|| options.run.history.unwrap_or_else(history::default_file)),
+            debug_info: options.run.debug_info,
             snapshots: !options.run.guest.no_snapshot,
             dump: options.dump,
             change: None,

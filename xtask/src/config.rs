@@ -46,7 +46,7 @@ enum Kind {
     Texts,
 }
 
-const KEYS: [Key; 13] = [
+const KEYS: [Key; 14] = [
     Key { name: "mirror", id: "mirror", kind: Kind::Text },
     Key { name: "store", id: "store", kind: Kind::Path },
     Key { name: "qemu", id: "qemu", kind: Kind::Program },
@@ -58,6 +58,7 @@ const KEYS: [Key; 13] = [
     Key { name: "jobs", id: "n_vms", kind: Kind::Count },
     Key { name: "out", id: "out", kind: Kind::Path },
     Key { name: "history", id: "history", kind: Kind::Path },
+    Key { name: "debug-info", id: "debug_info", kind: Kind::Path },
     Key { name: "lvm2-src", id: "lvm2_src", kind: Kind::Path },
     Key { name: "mdadm-src", id: "mdadm_src", kind: Kind::Path },
 ];

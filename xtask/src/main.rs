@@ -21,6 +21,7 @@ mod shell;
 mod signals;
 mod smoke;
 mod suite;
+mod symbols;
 mod terminal;
 mod test;
 mod vm;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
+use reports::RunRecord;
 use reports::history::Durations;
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
@@ -18,7 +19,7 @@ use crate::exit::usage;
 use crate::history::{self, Keeper};
 use crate::own_modules;
 use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, plan};
-use crate::prepare::{self, Prepared};
+use crate::prepare::{self, BootKernel, Prepared};
 use crate::report::{self, Known, Ran};
 use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::tries::Times;
@@ -26,6 +27,7 @@ use crate::runner::{self, RunContext};
 use crate::select::Selection;
 use crate::session::{Session, workspace};
 use crate::suite::{Job, Suite};
+use crate::symbols::{self, DebugFiles, Located};
 use crate::vm::Accel;
 use crate::vm::accel::AccelChoice;
 use crate::vm::snapshot::Snapshots;
@@ -57,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// The history that durations are read from, and attempts appended to; none at all without.
     pub(crate) history: Option<PathBuf>,
+    /// Folders with debug information of the kernels.
+    pub(crate) debug_info: Vec<PathBuf>,
     /// Restore VMs from snapshots rather than boot each.
     pub(crate) snapshots: bool,
     /// Write the guest's memory where one hangs or crashes.
@@ -144,12 +148,35 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         after: &|attempt| keeper.take(attempt),
     };
     runner::run(context, plan, options.times, budget)?;
+    record_lines(&events, &report::read_record(&dir)?, &prepared, &options.debug_info)?;
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
     let record = report::read_record(&dir)?;
     let ran = Ran::judge(dir, record, &known);
     ran.write(&ran.dir)?;
     Ok(Some(ran))
+}
+
+/// Finds the lines of the frames that were seen: with what an overlay was built with, and what the user has.
+fn record_lines(
+    events: &EventLog,
+    record: &RunRecord,
+    prepared: &Prepared,
+    folders: &[PathBuf],
+) -> Result<()> {
+    for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
+        let built_with = Some(kernel.artifact.path("debug")).filter(|folder| folder.is_dir());
+        let folders = built_with.into_iter().chain(folders.iter().cloned()).collect();
+        let files = DebugFiles { folders, release: kernel.release.clone() };
+        let Located { frames, remarks } = symbols::locate(record, kernel_idx, &files);
+        for text in remarks {
+            events.append(Event::Remark { attempt: None, blame: Blame::Host, text }).context(FAILED)?;
+        }
+        if !frames.is_empty() {
+            events.append(Event::FramesLocated { kernel_idx, frames }).context(FAILED)?;
+        }
+    }
+    Ok(())
 }
 
 fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {

@@ -147,15 +147,26 @@ impl Question {
 
 // ---- answers --------------------------------------------------------------------------------
 
-/// True if a maintainer wants to see where it stands: a task that is blocked, the test's own that run, and
-/// md's threads whatever they do, for a daemon at rest says who will never reap.
+/// True if a maintainer wants to see where it stands: a task that is blocked, the test's own that run or sleep in
+/// md or dm, and md's threads whatever they do, for a daemon at rest says who will never reap.
 pub(crate) fn is_telling(stack: &TaskStack) -> bool {
     let is_md = || {
         let rest = stack.comm.strip_prefix("md").unwrap_or_default();
         rest.starts_with(|c: char| c == 'X' || c.is_ascii_digit()) && rest.contains('_')
     };
-    !stack.frames.is_empty()
-        && (stack.state == 'D' || stack.of_test && stack.state == 'R' || !stack.of_test && is_md())
+    let is_in_md = || stack.frames.iter().any(|frame| is_storage(frame));
+    match stack.state {
+        'D' => !stack.frames.is_empty(),
+        'R' if stack.of_test => !stack.frames.is_empty(),
+        _ if stack.of_test => is_in_md(),
+        _ => !stack.frames.is_empty() && is_md(),
+    }
+}
+
+/// True for a function of md or dm.
+fn is_storage(frame: &str) -> bool {
+    ["[md_mod]", "[raid", "[dm_"].iter().any(|module| frame.contains(module))
+        || ["md_", "raid", "dm_"].iter().any(|name| frame.starts_with(name))
 }
 
 /// A task for the file.
@@ -445,7 +456,9 @@ something else";
             of_test,
             state,
             still_ms: 0,
-            frames: vec!["md_thread+0x1/0x2 [md_mod]".to_owned()],
+            frames: vec![
+                if comm == "mdadm" { "md_ioctl+0x1/0x2 [md_mod]" } else { "schedule+0x1/0x2" }.to_owned(),
+            ],
         };
         for (comm, of_test, state, expect) in [
             ("mdX_raid1", false, 'S', true),
@@ -454,6 +467,7 @@ something else";
             ("kworker/0:1+md_misc", false, 'D', true),
             ("jbd2/dm-3-8", false, 'S', false),
             ("bash", true, 'S', false),
+            ("mdadm", true, 'S', true),
             ("lvm", true, 'D', true),
             ("dd", true, 'R', true),
         ] {

@@ -138,6 +138,13 @@ pub enum Event {
         /// What it reported.
         report: KernelReport,
     },
+    /// Where frames of backtraces are in the kernel's source, as far as there is debug information.
+    FramesLocated {
+        /// Index of the kernel within the run.
+        kernel_idx: u32,
+        /// The frames that were found.
+        frames: Vec<LocatedFrame>,
+    },
     /// Something that a reader of the report should know, and that is no outcome.
     Remark {
         /// The attempt that it is about, if it is about one.
@@ -173,6 +180,26 @@ pub struct Checkout {
     pub commit: Option<String>,
     /// Digest of the files that count.
     pub digest: String,
+}
+
+/// A frame and where it is in the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocatedFrame {
+    /// As the kernel gives it: `md_stop+0x1b/0x40 [md_mod]`.
+    pub frame: String,
+    /// The innermost of what was inlined there first, the function itself last.
+    pub places: Vec<Place>,
+}
+
+/// A place in the kernel's source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Function that it is in.
+    pub function: String,
+    /// File, from the top of the kernel's tree.
+    pub file: String,
+    /// Line.
+    pub line: u32,
 }
 
 /// One attempt as planned.

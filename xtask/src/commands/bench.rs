@@ -155,6 +155,7 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
         script_needs: None,
         append: String::new(),
         history: None,
+        debug_info: vec![],
         snapshots: true,
         dump: false,
         change: None,

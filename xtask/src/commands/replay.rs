@@ -18,12 +18,13 @@ use crate::cli::ReplayOptions;
 use crate::exit::{Exit, usage};
 use crate::report::{self, Known, Ran, shown_path};
 use crate::script;
+use crate::symbols::{self, DebugFiles, Located};
 use crate::terminal::{Terminal, outln};
 use crate::test::suite_names;
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
     let runs = options.runs.clone().unwrap_or_else(report::default_runs);
-    let Replayed { ran, notes } = judge_again(&find_run(&options.run, &runs)?)?;
+    let Replayed { ran, notes } = judge_again(&find_run(&options.run, &runs)?, &options.debug_info)?;
     for note in notes {
         terminal.note(&note);
     }
@@ -53,11 +54,18 @@ struct Replayed {
     notes: Vec<String>,
 }
 
-fn judge_again(dir: &Path) -> Result<Replayed> {
-    let record = report::read_record(dir).map_err(blame)?;
+fn judge_again(dir: &Path, debug_info: &[PathBuf]) -> Result<Replayed> {
+    let mut record = report::read_record(dir).map_err(blame)?;
     let suites = suite_names()?;
     let mut known = Known { known_issues: report::known_issues()?, ..Known::default() };
     let mut notes = Vec::new();
+    for kernel_idx in record.kernel_idxs() {
+        let release = record.kernels.get(&kernel_idx).map(|kernel| kernel.release.clone());
+        let files = DebugFiles { folders: debug_info.to_vec(), release: release.unwrap_or_default() };
+        let Located { frames, remarks } = symbols::locate(&record, kernel_idx, &files);
+        record.add_lines(kernel_idx, frames);
+        notes.extend(remarks);
+    }
     for suite in suites_of(&record) {
         // A name that comes from a file is looked up, never made a path.
         // A user's own scripts: nobody expects anything of them but a pass.

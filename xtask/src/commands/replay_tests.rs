@@ -35,6 +35,10 @@ fn verdicts(ran: &Ran) -> Vec<&'static str> {
     ran.judged.iter().map(|judged| judged.verdict.name()).collect()
 }
 
+fn judge_again(dir: &Path) -> Result<Replayed> {
+    super::judge_again(dir, &[])
+}
+
 #[test]
 fn a_run_that_is_judged_twice_gets_the_same_reports() {
     let runs = Runs::with(EVENTS);

@@ -76,6 +76,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         script_needs: None,
         append: String::new(),
         history: None,
+        debug_info: vec![],
         snapshots: true,
         dump: false,
         change: None,
