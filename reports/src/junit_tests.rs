@@ -52,13 +52,13 @@ fn values<'a>(pairs: &'a [(String, String)], key: &str) -> Vec<&'a str> {
 fn a_hang_is_named_and_its_stacks_are_there() {
     let (record, judged) = testing::hung();
     let (attributes, texts) = parse(&render(&record, &judged).unwrap());
-    insta::assert_snapshot!(values(&attributes, "failure.message")[0], @"no progress for 41 s; lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr; mdX_resync in _wait_barrier ← raid1_sync_request ← md_do_sync; known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers");
+    insta::assert_snapshot!(values(&attributes, "failure.message")[0], @"no progress for 41 s; lvm in kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr; mdX_resync in _wait_barrier ← raid1_sync_request ← md_do_sync; known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed");
     insta::assert_snapshot!(values(&texts, "failure")[0], @r##"
     hung: no progress for 41 s
     signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
     signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
     signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
-    known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers
+    known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed
     dm-raid-stop-and-barrier: no fix is known
     reproduce: cargo xtask test --kernel deb:6.1.0-56-cloud-amd64 --accel tcg lvm2:shell/integrity-caching.sh
     logs: 6.1/lvm2_shell_integrity-caching.sh/ (output.log, console.log, kernel.log)

@@ -15,7 +15,7 @@
 //! tests = ["lvm2:shell/lvconvert-*"] # globs
 //! # Which kernels have it.
 //! present = [">=6.7, <6.8", "6.1"]   # upstream versions
-//! fixed-in = { "6.12" = "6.12.111" } # branch: first stable release, and so first Debian build, with the fix
+//! fixed-in = { "6.12" = "6.12.110" } # branch: first stable release, and so first Debian build, with the fix
 //! # What is known of it.
 //! fix = "1baae052cccd"               # upstream commit; absent: none is known
 //! unchecked = true                   # the commit's id, or that the signature is this bug's, is from memory
@@ -349,7 +349,7 @@ fn check_fixed_in(branch: &str, first: &Spanned<String>) -> Result<(Version, Ver
     let (Some(of), Some(version)) = (Version::parse(branch), Version::parse(first.get_ref())) else {
         let first = first.get_ref();
         return Err(problem(format!(
-            "`{branch}` = `{first}`: expected a branch and a version, `6.12` = `6.12.111`"
+            "`{branch}` = `{first}`: expected a branch and a version, `6.12` = `6.12.110`"
         )));
     };
     if !version.is_of(&of) {

@@ -209,10 +209,10 @@ fn a_hang_reads_like_a_report_to_the_list() {
     mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
     ```
 
-    - `known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
+    - `known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed`
       - `no fix is known`
-      - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Who holds the barrier is not known.`
-      - `seen here before, see suites/known-issues.toml:102`
+      - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Read in 6.1.192's source: nobody holds the barrier. raid_postsuspend stops writes, then mddev_suspend quiesces the array (array_frozen). md_start_sync registers the sync thread without reconfig_mutex, and md_stop_writes flushes it only while its work is pending: one that is just running starts its thread afterwards. raid_dtr then sets INTR and waits for that thread, whose close_sync waits until the array is no longer frozen.`
+      - `seen here before, see suites/known-issues.toml:103`
 
     Where they stood:
 
@@ -293,7 +293,7 @@ fn a_known_issue_that_did_not_strike_is_remarked() {
     insta::assert_snapshot!(&text[text.find("## Remarks").unwrap()..], @r##"
     ## Remarks
 
-    - `lvm2:shell/integrity-caching.sh` on `6.1.0-56-cloud-amd64`: `known issue dm-raid-stop-and-barrier did not strike this time: the destructor of a raid1 waits for a resync that waits for a barrier nobody lowers`
+    - `lvm2:shell/integrity-caching.sh` on `6.1.0-56-cloud-amd64`: `known issue dm-raid-stop-and-barrier did not strike this time: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed`
     "##);
 }
 

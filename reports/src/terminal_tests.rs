@@ -66,7 +66,7 @@ fn a_hang_shows_both_halves_and_what_is_known() {
         signature: lvm: kthread_stop ← md_unregister_thread ← __md_stop_writes ← md_stop ← raid_dtr
         signature: mdX_resync: _wait_barrier ← raid1_sync_request ← md_do_sync
         signature: mdX_raid1: md_super_wait ← md_update_sb ← md_check_recovery ← raid1d
-        known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a raid1 waits fo…
+        known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid…
         dm-raid-stop-and-barrier: no fix is known
         dmsetup status --noflush: no answer in 2.1 s, it waits too (state D)
         suspended: LVMTEST79vg-LV1
