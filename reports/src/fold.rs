@@ -4,6 +4,7 @@
 //! word stands and the contradiction becomes a remark that blames the harness, because a report
 //! with a remark helps more than no report.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use protocol::event::{AttemptFacts, Blame, PlannedAttempt};
@@ -11,7 +12,7 @@ use protocol::wire::GuestFacts;
 use protocol::{Event, Outcome, Record};
 
 use crate::record::{
-    Attempt, AttemptState, Image, Kernel, Machine, NotPlanned, Remark, RunEnd, RunFacts, RunRecord,
+    Attempt, AttemptState, Image, Kernel, Machine, NotPlanned, Remark, RunEnd, RunFacts, RunRecord, Shard,
 };
 
 impl RunRecord {
@@ -47,18 +48,24 @@ struct Fold {
     record: RunRecord,
     started: bool,
     ended: bool,
+    /// Remarks about an attempt that were made before it began.
+    n_remarks_before: BTreeMap<u32, usize>,
 }
 
 impl Fold {
     fn apply(&mut self, event: Event) {
-        if self.ended {
+        if self.ended && !matches!(event, Event::RunResumed { .. }) {
             self.record.add_oddity("the events go on after the end of the run".to_owned());
             // Once is enough.
             self.ended = false;
         }
         match event {
-            Event::RunStarted { format: _, run, started_at, harness, command, host } => {
-                self.run_started(RunFacts { name: run, started_at, harness, command, host });
+            Event::RunStarted { format: _, run, started_at, harness, command, settings, host } => {
+                self.run_started(RunFacts { name: run, started_at, harness, command, settings, host });
+            }
+            Event::RunResumed { resumed_at, harness } => self.run_resumed(&resumed_at, &harness),
+            Event::Sharded { shard, n_shards, digest } => {
+                self.record.shard = Some(Shard { shard, n_shards, digest });
             }
             Event::MachineChosen { accel, reason, qemu, cpu, time_scale_percent } => {
                 let machine = Machine { accel, reason, qemu, cpu, time_scale_percent };
@@ -124,6 +131,39 @@ impl Fold {
         }
     }
 
+    /// What began and came to nothing is as if it had never begun, but for the word that it did.
+    fn run_resumed(&mut self, resumed_at: &str, harness: &str) {
+        self.ended = false;
+        self.record.end = RunEnd::Cut;
+        let mut n_again = 0;
+        for attempt in &mut self.record.attempts {
+            let is_cut_off = match &attempt.state {
+                AttemptState::NotStarted => false,
+                AttemptState::Running | AttemptState::Finished { outcome: Outcome::Interrupted, .. } => true,
+                AttemptState::Finished { .. } => false,
+            };
+            if is_cut_off {
+                n_again += 1;
+                let n_before = self.n_remarks_before.get(&attempt.number).copied().unwrap_or(0);
+                attempt.remarks.truncate(n_before);
+                let text = "it was cut off when the run was, and began again".to_owned();
+                attempt.remarks.push(Remark { blame: Blame::Host, text });
+                attempt.state = AttemptState::NotStarted;
+                attempt.ready_after_ms = None;
+                attempt.guest = None;
+                attempt.stacks = Vec::new();
+                attempt.kernel_reports = Vec::new();
+                attempt.storage = None;
+            }
+        }
+        let n_left = self.record.attempts.iter().filter(|attempt| attempt.finished().is_none()).count();
+        let text = format!(
+            "the run was cut off and resumed at {resumed_at} by {harness}, with {n_left} attempts left, {n_again} of \
+             them cut off"
+        );
+        self.record.remarks.push(Remark { blame: Blame::Host, text });
+    }
+
     fn kernel_ready(&mut self, kernel_idx: u32, kernel: Kernel) {
         match self.record.kernels.entry(kernel_idx) {
             Entry::Vacant(place) => {
@@ -171,7 +211,11 @@ impl Fold {
     fn vm_starting(&mut self, number: u32) {
         let Some(attempt) = self.attempt(number, "vm-starting") else { return };
         match attempt.state {
-            AttemptState::NotStarted => attempt.state = AttemptState::Running,
+            AttemptState::NotStarted => {
+                attempt.state = AttemptState::Running;
+                let n_remarks = attempt.remarks.len();
+                self.n_remarks_before.insert(number, n_remarks);
+            }
             AttemptState::Running | AttemptState::Finished { .. } => {
                 attempt.add_oddity("its VM was started a second time");
             }
@@ -328,6 +372,33 @@ mod tests {
         ]);
         assert_eq!(record.kernel_label(1), "deb:6.12+md:/x");
         assert_eq!(record.kernel_label(2), "kernel#2");
+    }
+
+    #[test]
+    fn a_run_that_is_resumed_forgets_what_was_cut_off() {
+        let mut events = testing::sample_events();
+        // Attempt 9 was cut off, 10 never began.
+        events
+            .push(testing::at(50_000, Event::RunResumed { resumed_at: "later".into(), harness: "h".into() }));
+        let resumed = RunRecord::from_events(events.clone());
+        assert_eq!(resumed.end, RunEnd::Cut);
+        assert_eq!(resumed.attempt(9).unwrap().state, AttemptState::NotStarted);
+        assert!(resumed.attempt(9).unwrap().remarks[0].text.contains("began again"));
+        let text = &resumed.remarks.last().unwrap().text;
+        assert!(text.contains("with 2 attempts left, 1 of them cut off"), "{text}");
+        assert!(matches!(resumed.attempt(8).unwrap().state, AttemptState::Finished { .. }));
+        for attempt in [9, 10] {
+            events.push(testing::at(51_000, Event::VmStarting { attempt }));
+            let facts = AttemptFacts::default();
+            events
+                .push(testing::at(52_000, Event::AttemptFinished { attempt, outcome: Outcome::Pass, facts }));
+        }
+        events.push(testing::at(53_000, Event::RunFinished { interrupted: false }));
+        let whole = RunRecord::from_events(events);
+        assert_eq!(whole.end, RunEnd::Finished);
+        let is_odd = |remark: &Remark| remark.text.contains("contradict") || remark.text.contains("go on");
+        assert!(!whole.remarks.iter().chain(&whole.attempts[8].remarks).any(is_odd), "{:?}", whole.remarks);
+        assert_eq!(whole.attempt(9).unwrap().finished().unwrap().0, &Outcome::Pass);
     }
 
     proptest! {

@@ -53,6 +53,7 @@ pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> 
     let explanation = judged.explanation();
     let why = if explanation.is_empty() { explanation } else { format!(": {explanation}") };
     out.wrap(&format!("{} {what} on {kernel}{}{why}", judged.test, after.unwrap_or_default()), 0);
+    judged.tries_lines().iter().for_each(|line| out.wrap(line, 0));
     out.line("");
     head(&mut out, record, judged, attempt);
     if let Some(signature) = &judged.signature {

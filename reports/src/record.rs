@@ -22,6 +22,8 @@ pub struct RunRecord {
     pub kernels: BTreeMap<u32, Kernel>,
     /// The guest image; `None` if the run ended before it was ready.
     pub image: Option<Image>,
+    /// Which part of a whole it is, if one.
+    pub shard: Option<Shard>,
     /// Every attempt that was planned, in the order of the plan.
     pub attempts: Vec<Attempt>,
     /// Every test that was selected and not planned.
@@ -49,8 +51,21 @@ pub struct RunFacts {
     pub harness: String,
     /// The command line as given.
     pub command: Vec<String>,
+    /// Words of a command line that mean the same whatever defaults there are; empty in old records.
+    pub settings: Vec<String>,
     /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
     pub host: BTreeMap<String, String>,
+}
+
+/// A part of what was selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which part, from 1.
+    pub shard: u32,
+    /// How many parts there are.
+    pub n_shards: u32,
+    /// Digest of who does what.
+    pub digest: String,
 }
 
 /// What every VM of the run has in common.

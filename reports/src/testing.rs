@@ -120,6 +120,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
             command: ["cargo", "xtask", "test", "--kernel", "deb:6.12", "--kernel", "deb:6.1"]
                 .map(str::to_owned)
                 .to_vec(),
+            settings: vec![],
             host: map(&[("kernel", "6.8.0-1"), ("cpus", "2")]),
         },
         Event::MachineChosen {
@@ -222,6 +223,8 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
         Event::RunStarted { .. }
         | Event::MachineChosen { .. }
         | Event::ImageReady { .. }
+        | Event::RunResumed { .. }
+        | Event::Sharded { .. }
         | Event::Planned { .. }
         | Event::FramesLocated { .. }
         | Event::Remark { .. } => true,
@@ -538,6 +541,12 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             }
         ),
         any::<bool>().prop_map(|interrupted| Event::RunFinished { interrupted }),
+        ".{0,8}".prop_map(|harness| Event::RunResumed { resumed_at: String::new(), harness }),
+        (0..3_u32, 0..3_u32, ".{0,8}").prop_map(|(shard, n_shards, digest)| Event::Sharded {
+            shard,
+            n_shards,
+            digest
+        }),
     ];
     (any::<u64>(), event).prop_map(|(at_ms, event)| at(at_ms, event))
 }

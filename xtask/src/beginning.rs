@@ -7,71 +7,89 @@ use anyhow::{Context, Result, bail};
 use protocol::Event;
 use protocol::event::{Blame, Checkout};
 
+use crate::plan::Part;
 use crate::prepare::{self, Prepared};
 use crate::runner::Planned;
 use crate::runner::event_log::EventLog;
 use crate::select::LeftOut;
+use crate::settings;
+use crate::shard::Shard;
+use crate::test::Options;
 
 /// Everything that is known before the first VM starts.
-pub(crate) fn record_beginning(
-    events: &EventLog,
-    run_dir: &Path,
-    prepared: &Prepared,
-    plan: &[Planned],
-    n_vms: usize,
-    left_out: &[LeftOut],
-) -> std::io::Result<()> {
-    let mut host = prepare::host_facts();
-    host.insert("vms".to_owned(), n_vms.to_string());
-    let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    events.append(Event::RunStarted {
-        format: protocol::event::FORMAT,
-        run,
-        started_at: rfc3339_now(),
-        harness: prepare::harness_version(),
-        command: ["cargo".to_owned(), "xtask".to_owned()]
-            .into_iter()
-            .chain(std::env::args().skip(1))
-            .collect(),
-        host,
-    })?;
-    let accel = prepared.chosen.accel;
-    events.append(Event::MachineChosen {
-        accel: accel.to_string(),
-        reason: prepared.chosen.reason.clone(),
-        qemu: prepared.qemu.version.clone(),
-        cpu: accel.cpu().to_owned(),
-        time_scale_percent: accel.time_scale_percent(),
-    })?;
-    for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
-        let kernel = &kernel.kernel;
-        events.append(Event::KernelReady {
-            kernel_idx,
-            spec: kernel.spec.clone(),
-            exact_spec: kernel.exact_spec(),
-            release: kernel.release.clone(),
-            package_version: Some(kernel.version.clone()),
-            digest: kernel.artifact.digest.to_string(),
+pub(crate) struct Beginning<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) options: &'a Options,
+    /// VMs at a time.
+    pub(crate) n_vms: usize,
+    pub(crate) plan: &'a [Planned],
+    /// Which part of a whole it is.
+    pub(crate) part: Option<Part>,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+impl Beginning<'_> {
+    /// Writes the first events.
+    pub(crate) fn record(&self, events: &EventLog, run_dir: &Path) -> std::io::Result<()> {
+        let Beginning { prepared, options, n_vms, plan, part, left_out } = self;
+        let mut host = prepare::host_facts();
+        host.insert("vms".to_owned(), n_vms.to_string());
+        let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        events.append(Event::RunStarted {
+            format: protocol::event::FORMAT,
+            run,
+            started_at: rfc3339_now(),
+            harness: prepare::harness_version(),
+            command: ["cargo".to_owned(), "xtask".to_owned()]
+                .into_iter()
+                .chain(std::env::args().skip(1))
+                .collect(),
+            settings: settings::words(options, prepared.chosen.accel),
+            host,
         })?;
-    }
-    events.append(Event::ImageReady {
-        digest: prepared.guest.digest.to_string(),
-        versions: prepared.versions.clone(),
-        checkouts: prepared.checkouts.iter().map(checkout_facts).collect(),
-    })?;
-    for change in &prepared.replaced {
-        let text = format!("not as pinned in artifacts.lock: {change}");
-        events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
-    }
-    events
-        .append(Event::Planned { attempts: plan.iter().map(|planned| planned.attempt.clone()).collect() })?;
-    for (kernel_idx, _) in (0u32..).zip(&prepared.kernels) {
-        for (test, reason) in left_out {
-            let (test, reason) = (test.clone(), reason.clone());
-            events.append(Event::NotPlanned { test, kernel_idx, reason })?;
+        let accel = prepared.chosen.accel;
+        events.append(Event::MachineChosen {
+            accel: accel.to_string(),
+            reason: prepared.chosen.reason.clone(),
+            qemu: prepared.qemu.version.clone(),
+            cpu: accel.cpu().to_owned(),
+            time_scale_percent: accel.time_scale_percent(),
+        })?;
+        for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
+            let kernel = &kernel.kernel;
+            events.append(Event::KernelReady {
+                kernel_idx,
+                spec: kernel.spec.clone(),
+                exact_spec: kernel.exact_spec(),
+                release: kernel.release.clone(),
+                package_version: Some(kernel.version.clone()),
+                digest: kernel.artifact.digest.to_string(),
+            })?;
         }
+        events.append(Event::ImageReady {
+            digest: prepared.guest.digest.to_string(),
+            versions: prepared.versions.clone(),
+            checkouts: prepared.checkouts.iter().map(checkout_facts).collect(),
+        })?;
+        for change in &prepared.replaced {
+            let text = format!("not as pinned in artifacts.lock: {change}");
+            events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
+        }
+        if let Some(Part { shard, digest }) = part {
+            let Shard { shard, n_shards } = *shard;
+            events.append(Event::Sharded { shard, n_shards, digest: digest.to_string() })?;
+        }
+        events.append(Event::Planned {
+            attempts: plan.iter().map(|planned| planned.attempt.clone()).collect(),
+        })?;
+        for (kernel_idx, _) in (0u32..).zip(&prepared.kernels) {
+            for (test, reason) in left_out {
+                let (test, reason) = (test.clone(), reason.clone());
+                events.append(Event::NotPlanned { test, kernel_idx, reason })?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn checkout_facts(checkout: &vm_images::checkout::Checkout) -> (String, Checkout) {

@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand};
 use regex::Regex;
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::{DebianSpec, KernelSpec};
 use vm_images::store::STORE_VARIABLE;
 
+use crate::exit::usage;
 use crate::history;
 use crate::runner::tries::Times;
 use crate::script;
 use crate::select::Selection;
+use crate::shard::Shard;
 use crate::shell;
 use crate::test;
 use crate::vm::accel::AccelChoice;
@@ -352,8 +355,39 @@ pub(crate) struct TestOptions {
     /// crash (as large as what the guest uses)
     #[arg(long)]
     dump: bool,
+    /// Run only the I-th of N parts, alike long as far as the history tells; all parts need the same history
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Go on with a run that was killed or interrupted: its folder, or its name (default: the newest). What is over
+    /// stays; what had begun begins again
+    #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "latest")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     run: RunOptions,
+}
+
+/// Refuses options that a run which is resumed cannot have: it goes on as it began.
+pub(crate) fn check_resume(matches: &ArgMatches, options: &TestOptions) -> anyhow::Result<()> {
+    if options.resume.is_none() {
+        return Ok(());
+    }
+    let matches = matches.subcommand().map_or(matches, |(_, below)| below);
+    let command = TestOptions::augment_args(clap::Command::new("test"));
+    let other = command.get_arguments().find(|argument| {
+        let id = argument.get_id().as_str();
+        !["resume", "n_vms", "out"].contains(&id)
+            && matches.try_contains_id(id).is_ok()
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    });
+    match other {
+        None => Ok(()),
+        Some(argument) => {
+            let name = argument.get_long().map_or("the tests".to_owned(), |name| format!("--{name}"));
+            Err(usage(anyhow::anyhow!(
+                "a run that is resumed goes on as it began: leave out {name} (-j may change)"
+            )))
+        }
+    }
 }
 
 /// How many times tests are run.
@@ -505,6 +539,8 @@ impl From<TestOptions> for test::Options {
             append: options.run.guest.append,
             accel: options.run.guest.accel,
             times: options.run.times.into(),
+            shard: options.shard,
+            resume: options.resume,
             n_vms: options.run.n_vms.map(usize::from),
             out: options.run.out,
             history: (!options.run.no_history)

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
 use reports::history::{History, HistoryLine};
-use reports::{Judged, judge_one};
+use reports::{Judged, RunRecord, judge_one};
 use rustix::fs::{FlockOperation, flock};
 use vm_images::progress::Progress;
 
@@ -60,6 +60,17 @@ pub(crate) fn append(path: &Path, lines: &[HistoryLine]) -> Result<()> {
         .with_context(|| {
             format!("failed to append to the history `{}`; what it holds is whole", path.display())
         })
+}
+
+/// Appends what the history lacks of a run: it was killed before it did, or ran elsewhere.
+pub(crate) fn catch_up(file: &Path, record: &RunRecord, known: &Known) -> Result<()> {
+    let Known { expectations, known_issues } = known;
+    let lines = record.attempts.iter().filter_map(|attempt| {
+        let judged = judge_one(record, attempt, expectations, known_issues);
+        // Nobody knows better when it was over.
+        HistoryLine::of(record, &judged, &record.run.started_at)
+    });
+    append(file, &read(file)?.lacks(lines.collect()))
 }
 
 /// Judges each attempt when it is over, and appends it to the history.

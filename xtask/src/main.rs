@@ -13,10 +13,13 @@ mod own_modules;
 mod plan;
 mod prepare;
 mod report;
+mod resume;
 mod runner;
 mod script;
 mod select;
 mod session;
+mod settings;
+mod shard;
 mod shell;
 mod signals;
 mod smoke;
@@ -90,7 +93,10 @@ fn run(
     }
     let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
-        Command::Test(options) => commands::test::run(&session, &options.into()),
+        Command::Test(options) => {
+            cli::check_resume(matches, &options)?;
+            commands::test::run(&session, &options.into())
+        }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),
         Command::Bench(command) => commands::bench::run(&session, &command),
         Command::Selftest(options) => commands::selftest::run(&session, &options),

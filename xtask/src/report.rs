@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use reports::events::ReadError;
 use reports::{Expectations, Judged, KnownIssues, RunRecord, RunResult};
 
@@ -45,7 +46,7 @@ pub(crate) fn expectations_of(suite: &str) -> Result<Expectations> {
     let path = workspace().join("suites").join(suite).join("expectations.toml");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     };
     let shown = path.strip_prefix(workspace()).unwrap_or(&path);
@@ -58,6 +59,51 @@ pub(crate) fn known_issues() -> Result<KnownIssues> {
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
     let shown = path.strip_prefix(workspace()).unwrap_or(&path);
     KnownIssues::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
+}
+
+/// The folder that is meant: a bare name is first of all a run's. Links are followed once, so that
+/// `latest` stays the same run while the next one begins.
+pub(crate) fn find_run(named: &Path, runs: &Path) -> Result<PathBuf> {
+    let mut components = named.components();
+    let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
+    let places = if is_name { vec![runs.join(named), named.to_owned()] } else { vec![named.to_owned()] };
+    for place in &places {
+        match fs::canonicalize(place) {
+            Ok(folder) if folder.is_dir() => return Ok(folder),
+            Ok(file) => {
+                return Err(usage(anyhow!(
+                    "`{}` is no folder; name the folder of a run, the one that holds events.jsonl",
+                    shown_path(&file)
+                )));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to find `{}`", place.display())),
+        }
+    }
+    let named = named.display();
+    Err(usage(if is_name {
+        let newest = newest_runs(runs);
+        let known = match newest.as_slice() {
+            [] => "there are no runs: `cargo xtask test` makes one".to_owned(),
+            names => format!("the newest are {}", names.join(", ")),
+        };
+        anyhow!("no run `{named}` in `{}`, and no such folder; {known}", shown_path(runs))
+    } else {
+        anyhow!("there is no folder `{named}`; name the folder of a run, or a run in `{}`", shown_path(runs))
+    }))
+}
+
+/// Names of a few runs, the newest first: they are named by the time.
+fn newest_runs(runs: &Path) -> Vec<String> {
+    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
+    let is_run = |entry: &fs::DirEntry| {
+        entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.path().join("events.jsonl").is_file()
+    };
+    let mut names: Vec<_> =
+        entries.filter(is_run).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    names.truncate(3);
+    names
 }
 
 impl Ran {

@@ -15,6 +15,7 @@ pub(crate) struct Terminal {
     bars: Option<MultiProgress>,
     step: Mutex<Option<ProgressBar>>,
     colour: bool,
+    silent: bool,
 }
 
 /// One line that moves: a VM, or a step of preparation.
@@ -31,7 +32,14 @@ impl Terminal {
             bars: is_terminal.then(MultiProgress::new),
             step: Mutex::new(None),
             colour,
+            silent: false,
         }
+    }
+
+    /// One that shows nothing.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Terminal { started: Instant::now(), bars: None, step: Mutex::new(None), colour: false, silent: true }
     }
 
     /// True if colours are wanted.
@@ -48,6 +56,7 @@ impl Terminal {
     pub(crate) fn say(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| print(text)),
+            None if self.silent => {}
             None => print(text),
         }
     }

@@ -10,22 +10,25 @@ use protocol::Event;
 use protocol::event::Blame;
 use reports::RunRecord;
 use reports::history::Durations;
+use reports::judge_one;
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
-use crate::beginning::{create_run, record_beginning};
+use crate::beginning::{Beginning, create_run};
 use crate::exit::usage;
 use crate::history::{self, Keeper};
 use crate::own_modules;
-use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, plan};
+use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, part, plan};
 use crate::prepare::{self, BootKernel, Prepared};
 use crate::report::{self, Known, Ran};
+use crate::resume::Resumed;
 use crate::runner::event_log::{EventLog, FAILED};
-use crate::runner::tries::Times;
-use crate::runner::{self, RunContext};
+use crate::runner::tries::{Came, Times};
+use crate::runner::{self, Planned, RunContext};
 use crate::select::Selection;
 use crate::session::{Session, workspace};
+use crate::shard::Shard;
 use crate::suite::{Job, Suite};
 use crate::symbols::{self, DebugFiles, Located};
 use crate::vm::Accel;
@@ -53,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) accel: AccelChoice,
     /// How many times each test is tried.
     pub(crate) times: Times,
+    /// Only this part of it.
+    pub(crate) shard: Option<Shard>,
     /// VMs at a time; by default as many as the processors bear.
     pub(crate) n_vms: Option<usize>,
     /// Folder of the runs; by default `reports/out`.
@@ -61,6 +66,8 @@ pub(crate) struct Options {
     pub(crate) history: Option<PathBuf>,
     /// Folders with debug information of the kernels.
     pub(crate) debug_info: Vec<PathBuf>,
+    /// Go on with this run; of the other options only the number of VMs counts.
+    pub(crate) resume: Option<PathBuf>,
     /// Restore VMs from snapshots rather than boot each.
     pub(crate) snapshots: bool,
     /// Write the guest's memory where one hangs or crashes.
@@ -72,6 +79,11 @@ pub(crate) struct Options {
 /// Runs tests and writes reports of what came of them; nothing if no test is selected.
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let started = Instant::now();
+    let out = options.out.clone().unwrap_or_else(report::default_runs);
+    let resumed = options.resume.as_ref().map(|run| Resumed::take_over(run, &out)).transpose()?;
+    let as_begun = resumed.as_ref().map(|resumed| resumed.options(options)).transpose()?;
+    let options = as_begun.as_ref().unwrap_or(options);
+
     let mut suite = suite_named(&options.suite)?;
     let known = Known {
         expectations: BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]),
@@ -91,6 +103,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let mut kernels = options.kernels.clone();
     kernels.dedup();
     let prepared = prepare::prepare(session, &kernels, &options.sources, options.accel)?;
+    if let Some(resumed) = &resumed {
+        resumed.check_same(&prepared)?;
+    }
     let installed = prepared.installed_tests(&suite.name)?;
     let difference = installed.map(|installed| suite.meet(&installed)).unwrap_or_default();
     let chosen = choose_jobs(&suite, options).map_err(usage)?;
@@ -107,30 +122,44 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let lacking = check_modules(&prepared, &jobs)?;
     let accel = prepared.chosen.accel;
     let durations = durations(session, options, accel)?;
-    let mut plan = plan(&prepared, &jobs, &options.append, &durations, options.times.n_planned())?;
-    own_modules::give(session, &prepared, &mut plan)?;
-    let budget = budget(options.n_vms, accel, &plan);
-    let n_vms = runner::n_workers(budget, options.times, plan.len());
-    announce(session, &prepared, plan.len(), n_vms, started);
+    let mut whole = plan(&prepared, &jobs, &options.append, &durations, options.times.n_planned())?;
+    own_modules::give(session, &prepared, &mut whole)?;
 
-    let out = options.out.clone().unwrap_or_else(report::default_runs);
-    let dir = create_run(&out)?;
-    let events = EventLog::create(&dir.join("events.jsonl"))
-        .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
-    record_beginning(&events, &dir, &prepared, &plan, n_vms, &left_out).context(FAILED)?;
-    for Lacking { kernel_idx, test, text } in lacking {
-        let planned = plan
-            .iter()
-            .find(|planned| planned.attempt.kernel_idx == kernel_idx && planned.attempt.test == test);
-        let attempt = planned.map(|planned| planned.attempt.attempt);
-        let remark = Event::Remark { attempt, blame: Blame::Kernel, text };
-        events.append(remark).context(FAILED)?;
-    }
-    for text in version_mismatch(&suite, &prepared).into_iter().chain(difference.text(&suite.name)) {
-        session.terminal.note(&text);
-        let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
-        events.append(remark).context(FAILED)?;
-    }
+    let (dir, events, plan) = match resumed {
+        Some(resumed) => {
+            let plan = resumed.plan(&whole)?;
+            resumed.go_on(session, options.history.as_deref(), &known)?;
+            (resumed.dir, resumed.events, plan)
+        }
+        None => {
+            let (plan, part) = part(whole, options.shard);
+            let dir = create_run(&out)?;
+            let events = EventLog::create(&dir.join("events.jsonl"))
+                .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
+            let budget = budget(options.n_vms, accel, &plan);
+            let n_vms = runner::n_workers(budget, options.times, plan.len());
+            let beginning = Beginning { prepared: &prepared, options, n_vms, plan: &plan, part, left_out };
+            beginning.record(&events, &dir).context(FAILED)?;
+            for Lacking { kernel_idx, test, text } in lacking {
+                let of = |planned: &&Planned| {
+                    planned.attempt.kernel_idx == kernel_idx && planned.attempt.test == test
+                };
+                let Some(planned) = plan.iter().find(of) else { continue };
+                let attempt = Some(planned.attempt.attempt);
+                events.append(Event::Remark { attempt, blame: Blame::Kernel, text }).context(FAILED)?;
+            }
+            for text in version_mismatch(&suite, &prepared).into_iter().chain(difference.text(&suite.name)) {
+                session.terminal.note(&text);
+                let remark = Event::Remark { attempt: None, blame: Blame::Harness, text };
+                events.append(remark).context(FAILED)?;
+            }
+            (dir, events, plan)
+        }
+    };
+    let done = done(&events, &known);
+    let n_left = plan.len() - done.len();
+    let budget = budget(options.n_vms, accel, &plan);
+    announce(session, &prepared, n_left, runner::n_workers(budget, options.times, n_left), started);
 
     let cancel = session.host.cancel();
     let snapshots =
@@ -147,7 +176,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         cancel,
         after: &|attempt| keeper.take(attempt),
     };
-    runner::run(context, plan, options.times, budget)?;
+    runner::run(context, plan, &done, options.times, budget)?;
     record_lines(&events, &report::read_record(&dir)?, &prepared, &options.debug_info)?;
     events.append(Event::RunFinished { interrupted: cancel.is_cancelled() }).context(FAILED)?;
 
@@ -177,6 +206,18 @@ fn record_lines(
         }
     }
     Ok(())
+}
+
+/// What is over already, because the run was resumed, and what it came to.
+pub(crate) fn done(events: &EventLog, known: &Known) -> Vec<(u32, Came)> {
+    events.look(|record| {
+        let over = record.attempts.iter().filter(|attempt| attempt.finished().is_some());
+        over.map(|attempt| {
+            let judged = judge_one(record, attempt, &known.expectations, &known.known_issues);
+            (attempt.number, Came::of(&judged))
+        })
+        .collect()
+    })
 }
 
 fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {

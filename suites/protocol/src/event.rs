@@ -14,7 +14,7 @@ use crate::test_id::TestId;
 use crate::wire::{GuestFacts, Survivor};
 
 /// Version of the event format; readers refuse a newer one.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +42,29 @@ pub enum Event {
         harness: String,
         /// The command line as given, for the reports.
         command: Vec<String>,
+        /// Words of a command line that mean the same whatever defaults there are: the run goes on by them when it
+        /// is resumed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        settings: Vec<String>,
         /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
         host: BTreeMap<String, String>,
+    },
+    /// The harness was killed or interrupted, and another goes on. Attempts that had begun and came to nothing begin
+    /// again. Since format 2.
+    RunResumed {
+        /// Wall clock, RFC 3339.
+        resumed_at: String,
+        /// Version and commit of md-regress.
+        harness: String,
+    },
+    /// The run is one of several that share what was selected. Since format 2.
+    Sharded {
+        /// Which of them, from 1.
+        shard: u32,
+        /// How many they are.
+        n_shards: u32,
+        /// Digest of who does what: alike in all of them, or something is done twice or never.
+        digest: String,
     },
     /// What every VM of the run has in common was chosen.
     MachineChosen {

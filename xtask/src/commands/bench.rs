@@ -156,6 +156,8 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
         append: String::new(),
         history: None,
         debug_info: vec![],
+        shard: None,
+        resume: None,
         snapshots: true,
         dump: false,
         change: None,

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use reports::RunRecord;
@@ -24,7 +24,7 @@ use crate::test::suite_names;
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
     let runs = options.runs.clone().unwrap_or_else(report::default_runs);
-    let Replayed { ran, notes } = judge_again(&find_run(&options.run, &runs)?, &options.debug_info)?;
+    let Replayed { ran, notes } = judge_again(&report::find_run(&options.run, &runs)?, &options.debug_info)?;
     for note in notes {
         terminal.note(&note);
     }
@@ -119,51 +119,6 @@ fn differences(ran: &Ran) -> Result<Vec<String>> {
     };
     let kept = KeptVerdicts::parse(&text, &path).map_err(|error| usage(error.into()))?;
     Ok(kept.differences(&ran.record, &ran.judged))
-}
-
-/// The folder that is meant: a bare name is first of all a run's. Links are followed once, so that
-/// `latest` stays the same run while the next one begins.
-fn find_run(named: &Path, runs: &Path) -> Result<PathBuf> {
-    let mut components = named.components();
-    let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
-    let places = if is_name { vec![runs.join(named), named.to_owned()] } else { vec![named.to_owned()] };
-    for place in &places {
-        match fs::canonicalize(place) {
-            Ok(folder) if folder.is_dir() => return Ok(folder),
-            Ok(file) => {
-                return Err(usage(anyhow!(
-                    "`{}` is no folder; name the folder of a run, the one that holds events.jsonl",
-                    shown_path(&file)
-                )));
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(error).with_context(|| format!("failed to find `{}`", place.display())),
-        }
-    }
-    let named = named.display();
-    Err(usage(if is_name {
-        let newest = newest_runs(runs);
-        let known = match newest.as_slice() {
-            [] => "there are no runs: `cargo xtask test` makes one".to_owned(),
-            names => format!("the newest are {}", names.join(", ")),
-        };
-        anyhow!("no run `{named}` in `{}`, and no such folder; {known}", shown_path(runs))
-    } else {
-        anyhow!("there is no folder `{named}`; name the folder of a run, or a run in `{}`", shown_path(runs))
-    }))
-}
-
-/// Names of a few runs, the newest first: they are named by the time.
-fn newest_runs(runs: &Path) -> Vec<String> {
-    let entries = fs::read_dir(runs).into_iter().flatten().flatten();
-    let is_run = |entry: &fs::DirEntry| {
-        entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.path().join("events.jsonl").is_file()
-    };
-    let mut names: Vec<_> =
-        entries.filter(is_run).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    names.truncate(3);
-    names
 }
 
 #[cfg(test)]

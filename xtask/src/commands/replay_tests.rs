@@ -1,6 +1,9 @@
 //! Replays of a recorded run: the same again, cut, changed, and everything that is no run.
 
+use std::path::PathBuf;
+
 use super::*;
+use crate::report::find_run;
 
 const EVENTS: &str = include_str!("../../testdata/run/events.jsonl");
 

@@ -26,7 +26,7 @@ pub(crate) const LIMITS: TimeLimits = TimeLimits {
 };
 
 /// A test of which nothing is said.
-pub(super) fn job(id: TestId) -> Job {
+pub(crate) fn job(id: TestId) -> Job {
     Job {
         id,
         argv: vec!["bash".into()],

@@ -2,13 +2,18 @@
 //! to so far.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, anyhow};
 use protocol::{Event, Record};
 use reports::{LiveRecord, RunRecord};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::exit::usage;
 
 /// What goes before the reason why an event could not be appended.
 pub(crate) const FAILED: &str =
@@ -18,6 +23,8 @@ pub(crate) const FAILED: &str =
 #[derive(Debug)]
 pub(crate) struct EventLog {
     started: Instant,
+    /// Time on the log's clock when we began: a log that is resumed goes on where it stopped.
+    before: Duration,
     file: Mutex<Writer>,
     live: Mutex<LiveRecord>,
 }
@@ -33,13 +40,45 @@ impl EventLog {
     /// Creates the log of a new run, which begins now.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        // Held as long as we live: nobody resumes a run that is still at work. A file system without locks will do.
+        let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
         let file = Mutex::new(Writer { file, torn: false });
-        Ok(EventLog { started: Instant::now(), file, live: Mutex::default() })
+        Ok(EventLog { started: Instant::now(), before: Duration::ZERO, file, live: Mutex::default() })
+    }
+
+    /// Goes on with the log of a run that was cut off. A line that was torn goes; what was whole stays.
+    pub(crate) fn resume(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .open(path)
+            .map_err(|error| usage(anyhow!("cannot resume by `{shown}`: {error}")))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(usage(anyhow!("`{shown}` belongs to a run that is still at work; wait for its end")));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(|| format!("failed to read `{shown}`"))?;
+        let log = reports::events::parse_events(&bytes, path).map_err(|error| usage(error.into()))?;
+        let n_torn = log.torn.map_or(0, |torn| torn.n_bytes);
+        file.set_len((bytes.len() - n_torn) as u64).with_context(|| format!("failed to mend `{shown}`"))?;
+        if !bytes[..bytes.len() - n_torn].ends_with(b"\n") {
+            file.write_all(b"\n").with_context(|| format!("failed to mend `{shown}`"))?;
+        }
+        let last_ms = log.records.iter().map(|record| record.at_ms).max().unwrap_or(0);
+        let mut live = LiveRecord::default();
+        log.records.into_iter().for_each(|record| live.add(record));
+        Ok(EventLog {
+            started: Instant::now(),
+            before: Duration::from_millis(last_ms),
+            file: Mutex::new(Writer { file, torn: false }),
+            live: Mutex::new(live),
+        })
     }
 
     /// Time since the run began.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.before + self.started.elapsed()
     }
 
     /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.

@@ -4,6 +4,7 @@ mod bad_input;
 mod basics;
 mod checkouts;
 mod killing;
+mod many;
 mod other;
 mod restoring;
 mod shell;
@@ -25,7 +26,7 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 22] = [
+pub(crate) const CHECKS: [Check; 24] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -37,6 +38,8 @@ pub(crate) const CHECKS: [Check; 22] = [
     ("SIGKILL leaves nothing running and loses nothing", killing::sigkill),
     ("SIGINT ends a run with a report", killing::sigint),
     ("what is shown is recorded, whenever a run is killed", bad_input::shown_is_recorded),
+    ("a run that is killed and resumed comes to the same", many::resume),
+    ("tests are tried many times", many::tries),
     ("KVM that cannot work is said to", basics::kvm),
     ("words that make no sense are named", bad_input::wrong_words),
     ("a kernel that does not boot is the kernel's fault", bad_input::kernel_that_does_not_boot),
@@ -77,6 +80,8 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         append: String::new(),
         history: None,
         debug_info: vec![],
+        shard: None,
+        resume: None,
         snapshots: true,
         dump: false,
         change: None,
