@@ -1,0 +1,489 @@
+//! What one step of a task may do: one bit operation, lock operation, wait, wake or member IO.
+//!
+//! A task runs one kernel function at a time (`kernel/`), each written as numbered steps. [`step`] runs
+//! the next one that touches shared state, and whatever purely local control flow comes before it.
+
+use crate::bits::{recovery, rt, sb};
+use crate::era::{Era, Switch};
+use crate::kernel::{self, F};
+use crate::scenario::Scenario;
+use crate::state::{Frame, MAX_DEPTH, N_TASKS, Queue, Set, State, Task};
+
+/// Invariants that one step broke; those that a state breaks are found by the explorer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Broken(pub(crate) u16);
+
+/// The invariants of domain.md, section 4, that a step can break, by their number.
+pub(crate) mod invariant {
+    /// One reap per registered thread, under `reconfig_mutex`; never two sync threads on one mddev.
+    pub(crate) const I3: u16 = 1 << 3;
+    /// No sync IO while dm has the device suspended.
+    pub(crate) const I5: u16 = 1 << 5;
+    /// Only one raid_set writes the members.
+    pub(crate) const I6: u16 = 1 << 6;
+    /// A read returns the last acknowledged version.
+    pub(crate) const I7: u16 = 1 << 7;
+    /// A restart from the on-disk position reads correctly.
+    pub(crate) const I8: u16 = 1 << 8;
+    /// An IO fails that need not.
+    pub(crate) const I9: u16 = 1 << 9;
+    /// No unlock of a lock that is not held.
+    pub(crate) const I11: u16 = 1 << 11;
+    /// FROZEN persists after message "frozen".
+    pub(crate) const I12: u16 = 1 << 12;
+    /// Nothing freed is referenced.
+    pub(crate) const I13: u16 = 1 << 13;
+    /// As I13, by a work item that is about to return: kept apart, because no kernel waits for it.
+    pub(crate) const I14: u16 = 1 << 14;
+}
+
+/// Where a function goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// To the next step.
+    Next,
+    /// To that step.
+    Goto(u8),
+    /// Into a function, with an argument; then to the next step.
+    Call(F, u8),
+    /// Back to the caller, with a value.
+    Ret(u8),
+    /// Nowhere: it cannot go on in this state.
+    Block,
+    /// To sleep; when woken, this step again.
+    Sleep(Queue),
+    /// The task ends.
+    Exit,
+}
+
+impl Flow {
+    /// Goes on elsewhere than at the next step.
+    pub(crate) fn then(self, at: u8) -> Self {
+        if self == Self::Next { Self::Goto(at) } else { self }
+    }
+
+    /// Returns, when it goes on. What follows a step without an operation belongs to it.
+    pub(crate) fn then_return(self) -> Self {
+        if self == Self::Next { Self::Ret(0) } else { self }
+    }
+}
+
+/// The three mutexes of an mddev.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Reconfig,
+    Suspend,
+    Sync,
+}
+
+impl Lock {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reconfig => "reconfig_mutex",
+            Self::Suspend => "suspend_mutex",
+            Self::Sync => "sync_mutex",
+        }
+    }
+
+    fn of(self, set: &mut Set) -> &mut u8 {
+        match self {
+            Self::Reconfig => &mut set.reconfig,
+            Self::Suspend => &mut set.suspend_mutex,
+            Self::Sync => &mut set.sync_mutex,
+        }
+    }
+}
+
+/// A kind of wait queue; with the raid_set it is a [`Queue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wq {
+    Resync,
+    Sb,
+    Recovery,
+    Reshape,
+    Quiescent,
+    Stripe,
+}
+
+impl Wq {
+    pub(crate) fn queue(self, on: usize) -> Queue {
+        match (self, on) {
+            (Self::Resync, _) => Queue::ResyncWait,
+            (Self::Sb, 0) => Queue::SbWait0,
+            (Self::Sb, _) => Queue::SbWait1,
+            (Self::Recovery, 0) => Queue::RecoveryWait0,
+            (Self::Recovery, _) => Queue::RecoveryWait1,
+            (Self::Reshape, 0) => Queue::WaitForReshape0,
+            (Self::Reshape, _) => Queue::WaitForReshape1,
+            (Self::Quiescent, 0) => Queue::WaitForQuiescent0,
+            (Self::Quiescent, _) => Queue::WaitForQuiescent1,
+            (Self::Stripe, 0) => Queue::WaitForStripe0,
+            (Self::Stripe, _) => Queue::WaitForStripe1,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Resync => "resync_wait",
+            Self::Sb => "sb_wait",
+            Self::Recovery => "recovery_wait",
+            Self::Reshape => "wait_for_reshape",
+            Self::Quiescent => "wait_for_quiescent",
+            Self::Stripe => "wait_for_stripe",
+        }
+    }
+}
+
+/// One task during one step.
+pub(crate) struct Cpu<'a> {
+    pub(crate) s: &'a mut State,
+    pub(crate) era: Era,
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) me: usize,
+    pub(crate) broken: Broken,
+    /// Which of several outcomes this step takes.
+    choice: u8,
+    /// How many there are.
+    pub(crate) choices: u8,
+    acted: bool,
+    /// The step touched what both raid_sets share: the members, `resync_wait`.
+    global: bool,
+    note: Option<&'a mut Note>,
+}
+
+/// What a step did, in words.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Note {
+    /// The call chain when it acted, outermost first.
+    pub(crate) stack: Vec<F>,
+    /// What it did.
+    pub(crate) text: String,
+}
+
+/// What came of a step.
+pub(crate) struct Stepped {
+    pub(crate) broken: Broken,
+    /// In how many ways this step can go.
+    pub(crate) choices: u8,
+    /// It touched what both raid_sets share.
+    pub(crate) global: bool,
+}
+
+/// Runs one step of a task; none if it cannot go on, and then the state is not to be used.
+pub(crate) fn step(
+    s: &mut State,
+    era: Era,
+    scenario: &Scenario,
+    me: usize,
+    choice: u8,
+    note: Option<&mut Note>,
+) -> Option<Stepped> {
+    if s.tasks[me].alive == 0 || s.tasks[me].sleep != Queue::None {
+        return None;
+    }
+    let mut cpu = Cpu {
+        s,
+        era,
+        scenario,
+        me,
+        broken: Broken(0),
+        choice,
+        choices: 1,
+        acted: false,
+        global: false,
+        note,
+    };
+    // Local control flow is bounded: a loop without an operation in it would be a bug of the port.
+    for _ in 0..64 {
+        let frame = cpu.s.tasks[me].top();
+        let flow = kernel::run(&mut cpu, frame);
+        let task = &mut cpu.s.tasks[me];
+        match flow {
+            Flow::Next => task.top_mut().at += 1,
+            Flow::Goto(at) => task.top_mut().at = at,
+            Flow::Call(f, a) => {
+                task.top_mut().at += 1;
+                assert!((task.depth as usize) < MAX_DEPTH, "call chain too deep: {f:?}");
+                task.frames[task.depth as usize] = Frame::new(f, a);
+                task.depth += 1;
+            }
+            Flow::Ret(value) => {
+                task.ret = value;
+                task.depth -= 1;
+                task.frames[task.depth as usize] = Frame::NONE;
+                assert!(task.depth > 0, "returned from the outermost function");
+            }
+            Flow::Block => return None,
+            Flow::Sleep(queue) => {
+                task.sleep = queue;
+                cpu.acted = true;
+            }
+            Flow::Exit => {
+                *task = Task::NONE;
+                cpu.acted = true;
+            }
+        }
+        if cpu.acted {
+            return Some(Stepped { broken: cpu.broken, choices: cpu.choices, global: cpu.global });
+        }
+    }
+    panic!("{:?} loops without an operation", cpu.s.tasks[me].top());
+}
+
+/// What a task waits for that cannot go on: its call chain and the wait, in words.
+pub(crate) fn waits_for(state: &State, era: Era, scenario: &Scenario, me: usize) -> Note {
+    let mut copy = *state;
+    copy.tasks[me].sleep = Queue::None;
+    let mut note = Note::default();
+    let _blocked = step(&mut copy, era, scenario, me, 0, Some(&mut note));
+    note
+}
+
+impl Cpu<'_> {
+    /// The raid_set that the task works on.
+    pub(crate) fn on(&self) -> usize {
+        self.s.tasks[self.me].on as usize
+    }
+
+    pub(crate) fn set(&mut self) -> &mut Set {
+        let on = self.on();
+        &mut self.s.sets[on]
+    }
+
+    pub(crate) fn task(&mut self) -> &mut Task {
+        &mut self.s.tasks[self.me]
+    }
+
+    pub(crate) fn has(&self, switch: Switch) -> bool {
+        self.era.has(switch)
+    }
+
+    /// What the last call returned.
+    pub(crate) fn ret(&self) -> u8 {
+        self.s.tasks[self.me].ret
+    }
+
+    /// The frame's argument or local.
+    pub(crate) fn arg(&self) -> u8 {
+        self.s.tasks[self.me].top().a
+    }
+
+    pub(crate) fn set_arg(&mut self, a: u8) {
+        self.task().top_mut().a = a;
+    }
+
+    pub(crate) fn breaks(&mut self, invariant: u16) {
+        self.broken.0 |= invariant;
+    }
+
+    /// This step touches what both raid_sets share.
+    pub(crate) fn touches_both(&mut self) {
+        self.global = true;
+    }
+
+    /// This step takes one of several outcomes: the explorer tries all.
+    pub(crate) fn choose(&mut self, choices: u8) -> u8 {
+        self.choices = choices;
+        self.choice
+    }
+
+    /// This step touched shared state; says in words how.
+    pub(crate) fn act(&mut self, words: impl FnOnce() -> String) {
+        self.acted = true;
+        self.say(words);
+    }
+
+    fn say(&mut self, words: impl FnOnce() -> String) {
+        if let Some(note) = &mut self.note {
+            let task = &self.s.tasks[self.me];
+            note.stack = task.frames[..task.depth as usize].iter().map(|frame| frame.f()).collect();
+            note.text = words();
+        }
+    }
+
+    /// Cannot go on until something is so.
+    pub(crate) fn block(&mut self, until: impl FnOnce() -> String) -> Flow {
+        self.say(|| format!("waits for {}", until()));
+        Flow::Block
+    }
+
+    // Bits.
+
+    pub(crate) fn test(&mut self, bit: u16) -> bool {
+        let set = self.set().recovery & bit != 0;
+        self.act(|| format!("{} {}", name(bit), if set { "is set" } else { "is clear" }));
+        set
+    }
+
+    pub(crate) fn set_bit(&mut self, bit: u16) -> Flow {
+        self.set().recovery |= bit;
+        self.act(|| format!("sets {}", name(bit)));
+        Flow::Next
+    }
+
+    pub(crate) fn clear_bit(&mut self, bit: u16) -> Flow {
+        self.set().recovery &= !bit;
+        self.act(|| format!("clears {}", name(bit)));
+        Flow::Next
+    }
+
+    pub(crate) fn test_and_clear(&mut self, bit: u16) -> bool {
+        let was = self.set().recovery & bit != 0;
+        self.set().recovery &= !bit;
+        self.act(|| format!("clears {}, which was {}", name(bit), if was { "set" } else { "clear" }));
+        was
+    }
+
+    pub(crate) fn test_sb(&mut self, bits: u8) -> bool {
+        let set = self.set().sb_flags & bits != 0;
+        self.act(|| {
+            let what = crate::bits::names(bits.into(), &sb::NAMES);
+            format!("sb_flags: {what} {}", if set { "set" } else { "clear" })
+        });
+        set
+    }
+
+    pub(crate) fn set_sb(&mut self, bits: u8) -> Flow {
+        self.set().sb_flags |= bits;
+        self.act(|| format!("sets sb_flags {}", crate::bits::names(bits.into(), &sb::NAMES)));
+        Flow::Next
+    }
+
+    pub(crate) fn clear_sb(&mut self, bits: u8) -> Flow {
+        self.set().sb_flags &= !bits;
+        self.act(|| format!("clears sb_flags {}", crate::bits::names(bits.into(), &sb::NAMES)));
+        Flow::Next
+    }
+
+    pub(crate) fn test_rt(&mut self, bit: u8) -> bool {
+        let set = self.set().rt & bit != 0;
+        self.act(|| {
+            format!(
+                "{} {}",
+                crate::bits::names(bit.into(), &rt::NAMES),
+                if set { "is set" } else { "is clear" }
+            )
+        });
+        set
+    }
+
+    pub(crate) fn set_rt(&mut self, bit: u8) -> Flow {
+        self.set().rt |= bit;
+        self.act(|| format!("sets {}", crate::bits::names(bit.into(), &rt::NAMES)));
+        Flow::Next
+    }
+
+    pub(crate) fn clear_rt(&mut self, bit: u8) -> Flow {
+        self.set().rt &= !bit;
+        self.act(|| format!("clears {}", crate::bits::names(bit.into(), &rt::NAMES)));
+        Flow::Next
+    }
+
+    /// `md_is_rdwr` (md.h, v6.9); before P10 the same comparison where it is needed.
+    pub(crate) fn is_rdwr(&mut self) -> bool {
+        let rdwr = if self.has(Switch::P10) { md_is_rdwr(self.set()) } else { self.set().ro == 0 };
+        self.act(|| if rdwr { "the array is read-write" } else { "the array is read-only" }.to_owned());
+        rdwr
+    }
+
+    // Locks.
+
+    pub(crate) fn lock(&mut self, lock: Lock) -> Flow {
+        let me = self.me as u8 + 1;
+        let holder = *lock.of(self.set());
+        if holder != 0 {
+            let scenario = self.scenario;
+            return self.block(|| {
+                let who = crate::story::task_name(holder as usize - 1, scenario);
+                format!("{}, which {who} holds", lock.name())
+            });
+        }
+        *lock.of(self.set()) = me;
+        self.act(|| format!("locks {}", lock.name()));
+        Flow::Next
+    }
+
+    pub(crate) fn trylock(&mut self, lock: Lock) -> bool {
+        let me = self.me as u8 + 1;
+        let free = *lock.of(self.set()) == 0;
+        if free {
+            *lock.of(self.set()) = me;
+        }
+        self.act(|| format!("trylock of {} {}", lock.name(), if free { "succeeds" } else { "fails" }));
+        free
+    }
+
+    pub(crate) fn unlock(&mut self, lock: Lock) -> Flow {
+        if *lock.of(self.set()) != self.me as u8 + 1 {
+            self.breaks(invariant::I11);
+        }
+        *lock.of(self.set()) = 0;
+        self.act(|| format!("unlocks {}", lock.name()));
+        Flow::Next
+    }
+
+    pub(crate) fn holds_reconfig(&mut self) -> bool {
+        self.set().reconfig == self.me as u8 + 1
+    }
+
+    // Waits and wakes.
+
+    /// `wait_event`: goes on if it is so, else sleeps on the queue, and looks again when woken.
+    pub(crate) fn wait_event(&mut self, wq: Wq, is_so: bool, words: &str) -> Flow {
+        self.global |= wq == Wq::Resync;
+        if is_so {
+            self.act(|| format!("{}: {words}: goes on", wq.name()));
+            return Flow::Next;
+        }
+        self.act(|| format!("waits on {} for {words}", wq.name()));
+        Flow::Sleep(wq.queue(self.on()))
+    }
+
+    /// `wake_up`: all who sleep on the queue look again.
+    pub(crate) fn wake_up(&mut self, wq: Wq) -> Flow {
+        self.global |= wq == Wq::Resync;
+        let queue = wq.queue(self.on());
+        for task in &mut self.s.tasks {
+            if task.sleep == queue {
+                task.sleep = Queue::None;
+            }
+            if task.listens == queue {
+                task.woken = 1;
+            }
+        }
+        self.act(|| format!("wakes {}", wq.name()));
+        Flow::Next
+    }
+
+    /// `md_wakeup_thread` (md.c): sets THREAD_WAKEUP and wakes `thread->wqueue`. Both at once: who
+    /// looks between them sees the flag, and the wake that follows only makes it look again.
+    pub(crate) fn md_wakeup_thread(&mut self, task: usize, there: bool) -> Flow {
+        if there && self.s.tasks[task].alive != 0 {
+            self.s.tasks[task].wakeup = 1;
+            if self.s.tasks[task].sleep == Queue::Thread {
+                self.s.tasks[task].sleep = Queue::None;
+            }
+        }
+        let scenario = self.scenario;
+        self.act(|| match there {
+            true => format!("md_wakeup_thread({})", crate::story::task_name(task, scenario)),
+            false => "md_wakeup_thread(NULL)".to_owned(),
+        });
+        Flow::Next
+    }
+
+    /// `wake_up_process`: whatever the task sleeps on, it looks again.
+    pub(crate) fn wake_up_process(&mut self, task: usize) {
+        assert!(task < N_TASKS);
+        self.s.tasks[task].sleep = Queue::None;
+    }
+}
+
+/// `md_is_rdwr` (md.h, v6.9).
+fn md_is_rdwr(set: &Set) -> bool {
+    set.ro == 0
+}
+
+fn name(bit: u16) -> String {
+    crate::bits::names(bit, &recovery::NAMES)
+}

@@ -1,0 +1,202 @@
+//! Patches as switches, kernels as sets of switches. The same code runs every era.
+
+/// One patch that changes the control logic. What it changes is said where the port asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Switch {
+    /// 130443d60b1b (v6.6): idle and frozen set INTR, wake, unlock, and wait on `resync_wait`.
+    C130443,
+    /// 644e2537fdc7: a sync thread that sees WAIT does not work.
+    C644e,
+    /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`.
+    Suspend67,
+    /// db5e653d7c9f (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`.
+    StartSync67,
+    /// f52f5c71f3d4 (v6.7): one `stop_sync_thread` for all; only the daemon reaps.
+    F52f5,
+    /// c467e97f079f (v6.7): `stripe_ahead_of_reshape` compares the right blocks.
+    C467e,
+    /// P1, 1baae052cccd (v6.8): `md_check_recovery` also looks at a suspended array.
+    P1,
+    /// P2, 55a48ad2db64 (v6.8): the sync thread of a read-only array is reaped as well.
+    P2,
+    /// P3, 82ec0ae59d02 (v6.8): `md_do_sync` always sets DONE.
+    P3,
+    /// P4, ad39c08186f8 (v6.8): a reshape's thread is registered by the worker only.
+    P4,
+    /// P5 as in v2: helpers to stop the sync thread that also take `sync_mutex`.
+    P5v2,
+    /// P5 as merged, 7a2347e284d7 (v6.9): helpers that leave `sync_mutex` alone.
+    P5,
+    /// P6 as in v2: presuspend freezes and stops, resume and presuspend_undo unfreeze.
+    P6v2,
+    /// P6 as merged, 16c4770c75b1 (v6.9): `md_stop_writes` freezes and stops.
+    P6,
+    /// 2f03d0c2cd45 (v6.9): `md_run` leaves FROZEN set for dm-raid.
+    RunKeepsFrozen,
+    /// P7, cd32b27a66db (v6.9): `raid_message` uses the helpers under `reconfig_mutex`.
+    P7,
+    /// P8 as in v2, never merged: dm-raid does not suspend the mddev.
+    P8,
+    /// P9, 5625ff8b72b0 (v6.9): the personality may prepare for a suspend. Only a hook.
+    P9,
+    /// P10, 314e9af06551 (v6.9): `md_is_rdwr` moves to md.h. Only moved code.
+    P10,
+    /// P11 as in v2: IO that waits for a reshape that cannot move fails.
+    P11v2,
+    /// P11 as merged, 41425f96d7aa (v6.9): such IO is given back to dm.
+    P11,
+    /// 9e46c70e829b (v6.8): the worker does not suspend the array during an interrupted reshape.
+    C9e46,
+    /// d249e5418884 (v6.11): `md_do_sync` asks `md_sync_action`, so it sees FROZEN.
+    SyncAction,
+    /// cf86bb53b9c9 (6.12.94): `mddev_suspend` wakes the IO that waits for the reshape.
+    Cf86,
+    /// 418b3e64e445 (v7.x): a bio is split at the reshape position before it is mapped.
+    C418b,
+    /// 1d24d4c1ea1d (v7.x): IO is given back to dm only while dm suspends.
+    C1d24,
+    /// What if `__md_stop_writes` reaped directly, under `reconfig_mutex`, as before v6.7?
+    ReapDirectly,
+    /// What if `rs_start_reshape` did not set WAIT?
+    NoWait,
+    /// What if those who stop a sync thread also waited for a work item that already runs
+    /// (`work_busy`, as `action_store` does since v6.11)?
+    WorkBusy,
+}
+
+/// All switches, in the order of their numbers.
+pub const SWITCHES: [Switch; 29] = [
+    Switch::C130443,
+    Switch::C644e,
+    Switch::Suspend67,
+    Switch::StartSync67,
+    Switch::F52f5,
+    Switch::C467e,
+    Switch::P1,
+    Switch::P2,
+    Switch::P3,
+    Switch::P4,
+    Switch::P5v2,
+    Switch::P5,
+    Switch::P6v2,
+    Switch::P6,
+    Switch::RunKeepsFrozen,
+    Switch::P7,
+    Switch::P8,
+    Switch::P9,
+    Switch::P10,
+    Switch::P11v2,
+    Switch::P11,
+    Switch::C9e46,
+    Switch::SyncAction,
+    Switch::Cf86,
+    Switch::C418b,
+    Switch::C1d24,
+    Switch::ReapDirectly,
+    Switch::NoWait,
+    Switch::WorkBusy,
+];
+
+/// A kernel: which patches it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Era {
+    switches: u32,
+}
+
+impl Era {
+    /// A kernel with exactly these patches.
+    pub const fn of(switches: &[Switch]) -> Self {
+        Self { switches: 0 }.with(switches)
+    }
+
+    /// This kernel and these patches.
+    pub const fn with(mut self, switches: &[Switch]) -> Self {
+        let mut idx = 0;
+        while idx < switches.len() {
+            self.switches |= 1 << switches[idx] as u32;
+            idx += 1;
+        }
+        self
+    }
+
+    /// This kernel without one patch.
+    pub const fn without(mut self, switch: Switch) -> Self {
+        self.switches &= !(1 << switch as u32);
+        self
+    }
+
+    /// Whether the kernel has the patch.
+    #[inline]
+    pub const fn has(self, switch: Switch) -> bool {
+        self.switches & (1 << switch as u32) != 0
+    }
+}
+
+/// v6.5: before 130443d60b1b.
+pub const V6_5: Era = Era::of(&[Switch::C644e]);
+/// v6.6.
+pub const V6_6: Era = V6_5.with(&[Switch::C130443]);
+/// v6.7, with the regressions that the series is about.
+pub const V6_7: Era = V6_6.with(&[Switch::Suspend67, Switch::StartSync67, Switch::F52f5, Switch::C467e]);
+/// v6.7 and the first four patches of the series.
+pub const P1_4: Era = V6_7.with(&[Switch::P1, Switch::P2, Switch::P3, Switch::P4]);
+/// v6.7 and the first eight patches of v2 of the series.
+pub const P1_8: Era = P1_4.with(&[Switch::P5v2, Switch::P6v2, Switch::P7, Switch::P8]);
+/// v6.7 and all of v2 of the series.
+pub const V2: Era = P1_8.with(&[Switch::P9, Switch::P10, Switch::P11v2]);
+/// v6.8: what it merged of the series.
+pub const V6_8: Era = P1_4.with(&[Switch::C9e46]);
+/// v6.9: the whole series as merged.
+pub const V6_9: Era = V6_8.with(&[
+    Switch::P5,
+    Switch::P6,
+    Switch::RunKeepsFrozen,
+    Switch::P7,
+    Switch::P9,
+    Switch::P10,
+    Switch::P11,
+]);
+/// 6.12.94 and later of Debian's 6.12.
+pub const V6_12: Era = V6_9.with(&[Switch::SyncAction, Switch::Cf86]);
+/// 7.3.
+pub const V7_3: Era = V6_12.with(&[Switch::C418b, Switch::C1d24]);
+
+/// The kernels of the table, by the names that the command line takes.
+pub const ERAS: [(&str, Era); 18] = [
+    ("6.5", V6_5),
+    ("6.6", V6_6),
+    ("6.7", V6_7),
+    ("P1", V6_7.with(&[Switch::P1])),
+    ("P1-2", V6_7.with(&[Switch::P1, Switch::P2])),
+    ("P1-3", V6_7.with(&[Switch::P1, Switch::P2, Switch::P3])),
+    ("P1-4", P1_4),
+    ("P1-5", P1_4.with(&[Switch::P5v2])),
+    ("P1-6", P1_4.with(&[Switch::P5v2, Switch::P6v2])),
+    ("P1-7", P1_4.with(&[Switch::P5v2, Switch::P6v2, Switch::P7])),
+    ("P1-8", P1_8),
+    ("P1-9", P1_8.with(&[Switch::P9])),
+    ("P1-10", P1_8.with(&[Switch::P9, Switch::P10])),
+    ("v2", V2),
+    ("6.8", V6_8),
+    ("6.9", V6_9),
+    ("6.12", V6_12),
+    ("7.3", V7_3),
+];
+
+/// The era of that name.
+pub fn named(name: &str) -> Option<Era> {
+    ERAS.iter().find(|(known, _)| *known == name).map(|(_, era)| *era)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_has_its_own_bit() {
+        for (idx, switch) in SWITCHES.into_iter().enumerate() {
+            assert_eq!(switch as usize, idx, "{switch:?}");
+        }
+    }
+}

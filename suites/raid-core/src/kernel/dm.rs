@@ -1,0 +1,288 @@
+//! dm.c and dm-ioctl.c: what the user's commands come to, and the way of a bio into the target.
+
+use crate::cpu::{Cpu, Flow, invariant};
+use crate::disk;
+use crate::kernel::F;
+use crate::scenario::Op;
+use crate::state::{Bio, MAX, N_USERS};
+
+/// Runs a user's commands one after the other.
+pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {
+    let script = c.scenario.users[c.me].script;
+    let Some(op) = script.get(at as usize) else {
+        c.act(|| "is done".to_owned());
+        return Flow::Exit;
+    };
+    match *op {
+        Op::Ctr(set) => {
+            c.task().on = set;
+            Flow::Call(F::RaidCtr, 0)
+        }
+        Op::Suspend { noflush } => Flow::Call(F::DmSuspend, u8::from(noflush)),
+        Op::Resume => Flow::Call(F::DoResume, 0),
+        Op::Remove => Flow::Call(F::DevRemove, 0),
+        Op::Clear => Flow::Call(F::TableClear, 0),
+        Op::Message(message) => {
+            c.task().on = c.s.dm.live;
+            Flow::Call(F::RaidMessage, message as u8)
+        }
+        Op::SysIdle => Flow::Call(F::ActionStore, 0),
+        Op::SysFrozen => Flow::Call(F::ActionStore, 1),
+        Op::MdSuspend => Flow::Call(F::MddevSuspend, 0),
+        Op::MdResume => Flow::Call(F::MddevResume, 1),
+        Op::Read(block) => submit(c, block, false),
+        Op::Write(block) => submit(c, block, true),
+    }
+}
+
+fn submit(c: &mut Cpu<'_>, block: u8, write: bool) -> Flow {
+    let idx = bio_of(c.me);
+    c.s.bios[idx] = Bio { block, write: u8::from(write), ..Bio::NONE };
+    Flow::Call(F::DmSubmitBio, idx as u8)
+}
+
+/// The bio of an IO task: the last two users do IO.
+pub(super) fn bio_of(task: usize) -> usize {
+    task - (N_USERS - 2)
+}
+
+/// `dm_suspend` (dm.c, v6.12). Argument 1: noflush.
+pub(super) fn dm_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.s.dm.suspended != 0 || c.s.dm.live == MAX => Flow::Ret(1),
+        0 => {
+            c.task().on = c.s.dm.live;
+            let noflush = c.arg();
+            Flow::Call(F::SubDmSuspend, noflush)
+        }
+        1 => Flow::Call(F::DmTablePostsuspend, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `__dm_suspend` (dm.c, v6.12): presuspend, hold back new IO, wait for what is under way.
+pub(super) fn sub_dm_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            c.s.dm.noflush = c.arg();
+            Flow::Call(F::DmTablePresuspend, 0)
+        }
+        1 => {
+            c.s.dm.block_io = 1;
+            c.act(|| "holds back new IO".to_owned());
+            Flow::Next
+        }
+        2 if c.s.dm.srcu == 0 => {
+            c.act(|| "synchronize_srcu: no IO is being mapped".to_owned());
+            Flow::Next
+        }
+        2 => c.block(|| "IO that is being mapped (synchronize_srcu)".to_owned()),
+        3 if c.s.dm.pending == 0 => {
+            c.act(|| "dm_wait_for_completion: no IO is in flight".to_owned());
+            Flow::Next
+        }
+        3 => c.block(|| "IO in flight (dm_wait_for_completion)".to_owned()),
+        4 => {
+            c.s.dm.suspended = 1;
+            c.s.dm.noflush = 0;
+            c.act(|| "sets DMF_SUSPENDED".to_owned());
+            Flow::Next
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `dm_table_presuspend_targets` (dm-table.c).
+pub(super) fn dm_table_presuspend_targets(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    if at == 0 { Flow::Call(F::RaidPresuspend, 0) } else { Flow::Ret(0) }
+}
+
+/// `dm_table_postsuspend_targets` (dm-table.c).
+pub(super) fn dm_table_postsuspend_targets(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    if at == 0 { Flow::Call(F::RaidPostsuspend, 0) } else { Flow::Ret(0) }
+}
+
+/// `do_resume` (dm-ioctl.c, v6.12): the new table takes over; the old one is destroyed only after the
+/// new one has been resumed. The local is the old table's raid_set + 1.
+pub(super) fn do_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.s.dm.inactive == MAX => Flow::Goto(2),
+        0 if c.s.dm.suspended == 0 && c.s.dm.live != MAX => Flow::Call(F::DmSuspend, 0),
+        0 => Flow::Next,
+        1 => {
+            let old = c.s.dm.live;
+            c.s.dm.live = c.s.dm.inactive;
+            c.s.dm.inactive = MAX;
+            c.s.dm.suspended = 1;
+            c.s.dm.block_io = 1;
+            c.set_arg(if old == MAX { 0 } else { old + 1 });
+            c.act(|| "dm_swap_table: the new table takes over".to_owned());
+            Flow::Next
+        }
+        2 => Flow::Call(F::DmResume, 0),
+        3 => match c.arg() {
+            0 => Flow::Next,
+            old => {
+                c.task().on = old - 1;
+                Flow::Call(F::DmTableDestroy, 0)
+            }
+        },
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `dm_resume` (dm.c, v6.12), with `dm_table_resume_targets`.
+pub(super) fn dm_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            c.task().on = c.s.dm.live;
+            Flow::Call(F::RaidPreresume, 0)
+        }
+        1 if c.ret() != 0 => Flow::Ret(1),
+        1 => Flow::Call(F::RaidResume, 0),
+        2 => {
+            c.s.dm.block_io = 0;
+            c.act(|| "lets IO go on".to_owned());
+            Flow::Next
+        }
+        3 => {
+            c.s.dm.suspended = 0;
+            c.act(|| "clears DMF_SUSPENDED".to_owned());
+            Flow::Next
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `dev_remove` (dm-ioctl.c, v6.12): an inactive table goes first.
+pub(super) fn dev_remove(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.s.dm.inactive == MAX => Flow::Next,
+        0 => {
+            c.task().on = c.s.dm.inactive;
+            c.s.dm.inactive = MAX;
+            Flow::Call(F::DmTableDestroy, 0)
+        }
+        1 => Flow::Call(F::SubDmDestroy, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `__dm_destroy` (dm.c, v6.12): presuspend and postsuspend, without waiting for IO.
+pub(super) fn sub_dm_destroy(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.s.dm.live == MAX => Flow::Goto(4),
+        0 => {
+            c.task().on = c.s.dm.live;
+            if c.s.dm.suspended == 0 { Flow::Call(F::DmTablePresuspend, 0) } else { Flow::Goto(3) }
+        }
+        1 => {
+            c.s.dm.suspended = 1;
+            c.act(|| "sets DMF_SUSPENDED".to_owned());
+            Flow::Next
+        }
+        2 => Flow::Call(F::DmTablePostsuspend, 0),
+        3 => Flow::Call(F::DmTableDestroy, 0),
+        4 => {
+            c.s.dm.removed = 1;
+            c.s.dm.live = MAX;
+            c.act(|| "the device is gone".to_owned());
+            Flow::Next
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `table_clear` (dm-ioctl.c, v6.12): the inactive table is destroyed, never resumed.
+pub(super) fn table_clear(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.s.dm.inactive == MAX => Flow::Ret(0),
+        0 => {
+            c.task().on = c.s.dm.inactive;
+            c.s.dm.inactive = MAX;
+            Flow::Call(F::DmTableDestroy, 0)
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `dm_table_destroy` (dm-table.c).
+pub(super) fn dm_table_destroy(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    if at == 0 { Flow::Call(F::RaidDtr, 0) } else { Flow::Ret(0) }
+}
+
+/// `dm_submit_bio` (dm.c, v6.12) and what follows until the bio is complete. A bio that the target
+/// gives back (DM_MAPIO_REQUEUE) is kept for the resume only during a noflush suspend; else it fails.
+/// On an md array without dm the bio goes to `md_handle_request` at once.
+pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const COMPLETE: u8 = 3;
+    let idx = c.arg() as usize;
+    match at {
+        0 if c.scenario.is_dm && c.s.dm.removed != 0 => Flow::Ret(0),
+        0 if c.scenario.is_dm && c.s.dm.block_io != 0 => c.block(|| "the device to be resumed".to_owned()),
+        0 => {
+            c.s.dm.srcu += 1;
+            c.s.dm.pending += 1;
+            if c.scenario.is_dm {
+                c.task().on = c.s.dm.live;
+            }
+            c.act(|| "takes the bio".to_owned());
+            Flow::Next
+        }
+        1 => Flow::Call(if c.scenario.is_dm { F::RaidMap } else { F::MdHandleRequest }, idx as u8),
+        2 => {
+            c.s.dm.srcu -= 1;
+            match c.ret() {
+                // DM_MAPIO_REQUEUE
+                0 => {
+                    c.s.dm.pending -= 1;
+                    let kept = c.s.dm.noflush != 0;
+                    c.act(|| {
+                        if kept { "keeps the bio for the resume" } else { "EIO: nobody suspends noflush" }
+                            .to_owned()
+                    });
+                    if kept {
+                        return Flow::Goto(0);
+                    }
+                    c.breaks(invariant::I9);
+                    Flow::Goto(4)
+                }
+                2 => {
+                    c.s.dm.pending -= 1;
+                    c.breaks(invariant::I9);
+                    c.act(|| "the bio failed with EIO".to_owned());
+                    Flow::Goto(4)
+                }
+                _ => {
+                    c.act(|| "the bio is on its way".to_owned());
+                    Flow::Goto(COMPLETE)
+                }
+            }
+        }
+        COMPLETE if c.s.bios[idx].phase == 2 => {
+            c.act(|| "the bio is complete".to_owned());
+            Flow::Next
+        }
+        COMPLETE => c.block(|| "its bio to complete".to_owned()),
+        4 => {
+            c.s.bios[idx] = Bio::NONE;
+            Flow::Next
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// A bio is complete: what it read is looked at, what it wrote counts from now on.
+pub(super) fn bio_endio(c: &mut Cpu<'_>, idx: usize) {
+    let bio = c.s.bios[idx];
+    if bio.write == 1 {
+        c.s.acked |= 1 << bio.block;
+    } else if c.scenario.data {
+        let content = c.s.cells[disk::cell(bio.block, bio.previous == 1)];
+        if !disk::is_right(c.s, bio.block, content) {
+            c.breaks(invariant::I7);
+        }
+    }
+    c.s.bios[idx].phase = 2;
+    c.s.dm.pending -= 1;
+}

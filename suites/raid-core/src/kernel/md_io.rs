@@ -1,0 +1,254 @@
+//! md.c: superblocks, suspending the array, and the way of a bio through md.
+
+use crate::bits::sb;
+use crate::cpu::{Cpu, Flow, Lock, Wq};
+use crate::era::Switch;
+use crate::kernel::F;
+use crate::scenario::Level;
+use crate::state::{self, MAX};
+
+/// `md_update_sb` (md.c, v6.12). Argument 1 forces it. The flags are tested and cleared one by one,
+/// then the superblocks are written; if another change came meanwhile, again.
+pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const REPEAT: u8 = 3;
+    match at {
+        0 => {
+            if c.is_rdwr() {
+                Flow::Goto(REPEAT)
+            } else {
+                Flow::Next
+            }
+        }
+        1 if c.arg() == 1 => c.set_sb(sb::CHANGE_DEVS),
+        1 => Flow::Next,
+        2 => Flow::Ret(0),
+        REPEAT => c.clear_sb(sb::CHANGE_DEVS),
+        4 => c.clear_sb(sb::CHANGE_CLEAN),
+        5 => {
+            let set = *c.set();
+            c.s.sb.resync_offset = set.resync_offset;
+            c.s.sb.reshape_position = set.reshape_position;
+            c.s.sb.layout = set.layout;
+            c.touches_both();
+            c.act(|| match set.reshape_position {
+                MAX => "writes the superblocks".to_owned(),
+                position => format!("writes the superblocks: reshape_position {position}"),
+            });
+            Flow::Next
+        }
+        6 => {
+            let set = c.set();
+            let again = set.sb_flags & (sb::CHANGE_DEVS | sb::CHANGE_CLEAN) != 0;
+            if !again {
+                set.sb_flags &= !sb::CHANGE_PENDING;
+            }
+            c.act(|| if again { "has to write again" } else { "clears sb_flags CHANGE_PENDING" }.to_owned());
+            if again { Flow::Goto(REPEAT) } else { Flow::Next }
+        }
+        7 => c.wake_up(Wq::Sb),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `mddev_unlock` (md.c, v6.12): also wakes the daemon, and who waits for the superblocks.
+pub(super) fn mddev_unlock(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => c.unlock(Lock::Reconfig),
+        1 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        2 => c.wake_up(Wq::Sb),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only
+/// when all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the
+/// superblocks meanwhile. cf86bb53b9c9 wakes IO that waits for a reshape that cannot move.
+pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const V6_6: u8 = 20;
+    match at {
+        0 if !c.has(Switch::Suspend67) => Flow::Goto(V6_6),
+        0 => c.lock(Lock::Suspend),
+        1 if c.set().suspended > 0 => Flow::Goto(6),
+        1 => {
+            c.set().killed = 1;
+            c.act(|| "kills active_io".to_owned());
+            Flow::Next
+        }
+        2 if c.has(Switch::Cf86) && c.scenario.level == Level::Raid5 => {
+            if reshape_interrupted(c) {
+                Flow::Next
+            } else {
+                Flow::Goto(4)
+            }
+        }
+        2 => Flow::Goto(4),
+        3 => c.wake_up(Wq::Reshape),
+        4 => {
+            let drained = c.set().active_io == 0;
+            c.wait_event(Wq::Sb, drained, "active_io == 0")
+        }
+        5 => Flow::Next,
+        6 => {
+            c.set().suspended += 1;
+            c.act(|| "counts suspended up".to_owned());
+            Flow::Next
+        }
+        7 => c.unlock(Lock::Suspend),
+        8 => Flow::Ret(0),
+        V6_6 => {
+            let set = c.set();
+            set.suspended += 1;
+            let first = set.suspended == 1;
+            c.act(|| "counts suspended up".to_owned());
+            if first { Flow::Next } else { Flow::Ret(0) }
+        }
+        21 => c.wake_up(Wq::Sb),
+        22 => {
+            let set = c.set();
+            set.allow_sb = 1;
+            set.killed = 1;
+            c.act(|| "kills active_io".to_owned());
+            Flow::Next
+        }
+        23 => {
+            let drained = c.set().active_io == 0;
+            c.wait_event(Wq::Sb, drained, "active_io == 0")
+        }
+        24 if c.scenario.level == Level::Raid1 => Flow::Next,
+        24 => Flow::Call(F::Raid5Quiesce, 1),
+        25 => {
+            c.set().allow_sb = 0;
+            c.act(|| "clears MD_ALLOW_SB_UPDATE".to_owned());
+            Flow::Next
+        }
+        26 => {
+            let is_so = c.set().updating_sb == 0;
+            c.wait_event(Wq::Sb, is_so, "!MD_UPDATING_SB")
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `__mddev_resume` (md.c, v6.12; argument: whether NEEDED is set). Before v6.7 under `reconfig_mutex`.
+pub(super) fn mddev_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if !c.has(Switch::Suspend67) => Flow::Next,
+        0 => c.lock(Lock::Suspend),
+        1 => {
+            let set = c.set();
+            set.suspended -= 1;
+            let last = set.suspended == 0;
+            c.act(|| "counts suspended down".to_owned());
+            if last { Flow::Next } else { Flow::Goto(8) }
+        }
+        2 => {
+            c.set().killed = 0;
+            c.act(|| "resurrects active_io".to_owned());
+            Flow::Next
+        }
+        3 => c.wake_up(Wq::Sb),
+        4 if c.has(Switch::Suspend67) || c.scenario.level == Level::Raid1 => Flow::Next,
+        4 => Flow::Call(F::Raid5Quiesce, 0),
+        5 if c.arg() == 0 => Flow::Next,
+        5 => c.set_bit(crate::bits::recovery::NEEDED),
+        6 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        7 => {
+            let (on, there) = (c.on(), c.set().sync_thread != 0);
+            c.md_wakeup_thread(state::sync(on), there)
+        }
+        8 if c.has(Switch::Suspend67) => c.unlock(Lock::Suspend),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_handle_request` (md.c, v6.12). Returns 0 if the bio is given back to dm (P11 as merged).
+pub(super) fn md_handle_request(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            let live = c.set().killed == 0;
+            c.wait_event(Wq::Sb, live, "the array not to be suspended")
+        }
+        1 => {
+            let live = c.set().killed == 0;
+            if live {
+                c.set().active_io += 1;
+            }
+            c.act(|| if live { "gets active_io" } else { "active_io is killed" }.to_owned());
+            if live { Flow::Next } else { Flow::Goto(0) }
+        }
+        2 => {
+            let bio = c.arg();
+            Flow::Call(
+                match c.scenario.level {
+                    Level::Raid5 => F::Raid5MakeRequest,
+                    Level::Raid1 => F::Raid1WriteRequest,
+                },
+                bio,
+            )
+        }
+        3 => {
+            let made = c.ret();
+            put_active_io(c);
+            c.act(|| "puts active_io".to_owned());
+            match made {
+                0 if c.scenario.is_dm && c.has(Switch::P11) => Flow::Ret(0),
+                0 => Flow::Goto(0),
+                other => Flow::Ret(other),
+            }
+        }
+        _ => unreachable!("md_handle_request"),
+    }
+}
+
+/// `percpu_ref_put(&mddev->active_io)`: the last one of a killed reference wakes who suspends.
+pub(super) fn put_active_io(c: &mut Cpu<'_>) {
+    let set = c.set();
+    set.active_io -= 1;
+    if set.active_io == 0 && set.killed != 0 {
+        c.wake_up(Wq::Sb);
+    }
+}
+
+/// `md_write_start` (md.c, v6.12). Before v6.7 it gives up when the array is being suspended: returns 0.
+pub(super) fn md_write_start(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            let set = c.set();
+            let clean = set.in_sync != 0;
+            if clean {
+                set.in_sync = 0;
+                set.sb_flags |= sb::CHANGE_CLEAN | sb::CHANGE_PENDING;
+            }
+            c.act(|| if clean { "clean to dirty: sets CHANGE_PENDING" } else { "already dirty" }.to_owned());
+            if clean { Flow::Next } else { Flow::Goto(2) }
+        }
+        1 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        2 => {
+            let set = c.set();
+            let written = set.sb_flags & sb::CHANGE_PENDING == 0;
+            let dying = set.killed != 0 && !c.has(Switch::Suspend67);
+            c.set_arg(u8::from(dying));
+            c.wait_event(Wq::Sb, written || dying, "!CHANGE_PENDING")
+        }
+        _ => Flow::Ret(u8::from(c.arg() == 0)),
+    }
+}
+
+/// `reshape_interrupted` (md.h, v6.9, 503f9d43790f).
+pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
+    use crate::bits::recovery::{FROZEN, INTR, RUNNING, WAIT};
+    let set = c.set();
+    let interrupted = set.reshape_position != MAX
+        && (set.recovery & RUNNING == 0 || set.recovery & (WAIT | INTR | FROZEN) != 0);
+    c.act(|| if interrupted { "the reshape is interrupted" } else { "no reshape is interrupted" }.to_owned());
+    interrupted
+}

@@ -1,0 +1,426 @@
+//! md.c: how a sync thread is decided upon, started and reaped.
+
+use crate::bits::{recovery::*, sb};
+use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::era::Switch;
+use crate::kernel::F;
+use crate::state::{self, MAX, Task};
+
+/// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it
+/// also chose the action; P1 and P2 change the gates at its top.
+pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const GATE: u8 = 4;
+    const LOCKED: u8 = 7;
+    const RDWR: u8 = 20;
+    const START: u8 = 26;
+    const NOT_RUNNING: u8 = 40;
+    const UNLOCK: u8 = 45;
+    const SUSPENDED: u8 = 54;
+    match at {
+        0 if c.has(Switch::Suspend67) => Flow::Goto(SUSPENDED),
+        0 => Flow::Goto(50),
+        1 => {
+            if c.is_rdwr() {
+                Flow::Goto(GATE)
+            } else {
+                Flow::Next
+            }
+        }
+        2 => {
+            if c.test(NEEDED) {
+                Flow::Goto(GATE)
+            } else {
+                Flow::Next
+            }
+        }
+        // P2 lets DONE pass.
+        3 if !c.has(Switch::P2) => Flow::Ret(0),
+        3 => {
+            if c.test(DONE) {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        GATE => {
+            if c.test_sb(!sb::CHANGE_PENDING) {
+                Flow::Goto(LOCKED)
+            } else {
+                Flow::Next
+            }
+        }
+        5 => {
+            if c.test(NEEDED) {
+                Flow::Goto(LOCKED)
+            } else {
+                Flow::Next
+            }
+        }
+        6 => {
+            if c.test(DONE) {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        LOCKED => {
+            if c.trylock(Lock::Reconfig) {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        8 => {
+            if c.is_rdwr() {
+                Flow::Goto(RDWR)
+            } else {
+                Flow::Next
+            }
+        }
+        9 if !c.has(Switch::StartSync67) => Flow::Goto(12),
+        9 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Goto(12)
+            }
+        }
+        10 if c.has(Switch::P2) => Flow::Call(F::UnregisterSyncThread, 0),
+        10 => c.clear_bit(NEEDED),
+        11 => Flow::Goto(UNLOCK),
+        12 => c.set_bit(INTR),
+        13 => Flow::Call(F::MdReapSyncThread, 0),
+        14 => c.clear_bit(RECOVER),
+        15 => c.clear_bit(NEEDED),
+        16 => c.clear_sb(sb::CHANGE_PENDING),
+        17 => Flow::Goto(UNLOCK),
+        RDWR => {
+            if c.test_sb(0xff) {
+                Flow::Call(F::MdUpdateSb, 0)
+            } else {
+                Flow::Next
+            }
+        }
+        21 if c.has(Switch::StartSync67) => {
+            if c.test(RUNNING) {
+                Flow::Call(F::UnregisterSyncThread, 0)
+            } else {
+                Flow::Goto(START)
+            }
+        }
+        21 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Goto(24)
+            }
+        }
+        22 if c.has(Switch::StartSync67) => Flow::Goto(UNLOCK),
+        22 => {
+            if c.test(DONE) {
+                Flow::Goto(24)
+            } else {
+                Flow::Next
+            }
+        }
+        23 => c.clear_bit(NEEDED).then(UNLOCK),
+        // Before v6.7 it is the thread that says whether there is something to reap.
+        24 => {
+            let there = c.set().sync_thread != 0;
+            c.act(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
+            if there { Flow::Call(F::MdReapSyncThread, 0) } else { Flow::Goto(START) }
+        }
+        25 => Flow::Goto(UNLOCK),
+        START => c.set_bit(RUNNING),
+        27 => c.clear_bit(INTR),
+        28 => c.clear_bit(DONE),
+        29 => {
+            if c.test_and_clear(NEEDED) {
+                Flow::Next
+            } else {
+                Flow::Goto(NOT_RUNNING)
+            }
+        }
+        30 => {
+            if c.test(FROZEN) {
+                Flow::Goto(NOT_RUNNING)
+            } else {
+                Flow::Next
+            }
+        }
+        31 if c.has(Switch::StartSync67) => Flow::Goto(33),
+        31 => Flow::Call(F::MdChooseSyncAction, 0),
+        32 => {
+            if c.ret() == 0 {
+                Flow::Goto(NOT_RUNNING)
+            } else {
+                Flow::Next
+            }
+        }
+        33 => queue_work(c),
+        34 => Flow::Goto(UNLOCK),
+        NOT_RUNNING if c.has(Switch::StartSync67) => Flow::Next,
+        NOT_RUNNING => {
+            let there = c.set().sync_thread != 0;
+            c.act(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
+            if there { Flow::Goto(UNLOCK) } else { Flow::Next }
+        }
+        41 => c.clear_bit(RUNNING),
+        42 => c.wake_up(Wq::Resync),
+        43 if c.has(Switch::StartSync67) => Flow::Goto(UNLOCK),
+        43 => c.clear_bit(RECOVER),
+        44 => Flow::Next,
+        UNLOCK => c.wake_up(Wq::Sb),
+        46 => Flow::Call(F::MddevUnlock, 0),
+        47 => Flow::Ret(0),
+        // Before v6.7 who suspends holds reconfig_mutex, and lets the daemon write the superblocks.
+        50 => {
+            let set = c.set();
+            let allowed = set.allow_sb != 0 && set.sb_flags != 0;
+            if allowed {
+                set.updating_sb = 1;
+            }
+            c.act(|| {
+                if allowed { "may write the superblocks" } else { "nothing to write for a suspend" }.into()
+            });
+            if allowed { Flow::Next } else { Flow::Goto(SUSPENDED) }
+        }
+        51 if c.set().allow_sb != 0 => Flow::Call(F::MdUpdateSb, 0),
+        51 => Flow::Next,
+        52 => {
+            c.set().updating_sb = 0;
+            c.act(|| "is done with the superblocks".to_owned());
+            Flow::Next
+        }
+        53 => c.wake_up(Wq::Sb),
+        // P1 removes this return.
+        SUSPENDED if c.has(Switch::P1) => Flow::Goto(1),
+        SUSPENDED => {
+            let suspended = c.set().suspended > 0;
+            c.act(|| if suspended { "the array is suspended: returns" } else { "not suspended" }.into());
+            if suspended { Flow::Ret(0) } else { Flow::Goto(1) }
+        }
+        other => unreachable!("md_check_recovery has no step {other}"),
+    }
+}
+
+/// `queue_work(md_misc_wq, &mddev->sync_work)`.
+fn queue_work(c: &mut Cpu<'_>) -> Flow {
+    let set = c.set();
+    match set.work {
+        0 => set.work = 1,
+        2 => set.work_again = 1,
+        _ => {}
+    }
+    c.act(|| "queues sync_work".to_owned());
+    Flow::Next
+}
+
+/// `unregister_sync_thread` (md.c, v6.8; inline before).
+pub(super) fn unregister_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            if c.test(DONE) {
+                Flow::Goto(3)
+            } else {
+                Flow::Next
+            }
+        }
+        1 => c.clear_bit(NEEDED),
+        2 => Flow::Ret(0),
+        // WARN_ON_ONCE and nothing to reap.
+        3 if c.set().sync_thread == 0 => Flow::Ret(0),
+        3 => Flow::Call(F::MdReapSyncThread, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_reap_sync_thread` (md.c, v6.12; in v6.5 `resync_wait` was woken before NEEDED was set).
+pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            if !c.holds_reconfig() {
+                c.breaks(invariant::I3);
+            }
+            Flow::Call(F::MdUnregisterThread, 1)
+        }
+        1 if !c.has(Switch::C130443) => Flow::Next,
+        1 => {
+            let set = c.set();
+            set.sync_seq = (set.sync_seq + 1) % 4;
+            c.act(|| "counts sync_seq up".to_owned());
+            Flow::Next
+        }
+        // finish_reshape (raid5.c): only if the reshape was not interrupted.
+        2 => {
+            if c.test(RESHAPE) {
+                Flow::Next
+            } else {
+                Flow::Goto(4)
+            }
+        }
+        3 => {
+            if !c.test(INTR) {
+                c.set().reshape_position = MAX;
+            }
+            Flow::Next
+        }
+        4 => Flow::Call(F::MdUpdateSb, 1),
+        5 => c.clear_bit(RUNNING),
+        6 => c.clear_bit(DONE),
+        7 => c.clear_bit(SYNC),
+        8 => c.clear_bit(RESHAPE),
+        9 => c.clear_bit(REQUESTED),
+        10 => c.clear_bit(CHECK),
+        11 if c.has(Switch::C130443) => Flow::Next,
+        11 => c.wake_up(Wq::Resync),
+        12 => c.set_bit(NEEDED),
+        13 if c.has(Switch::C130443) => c.wake_up(Wq::Resync),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_unregister_thread` (md.c, v6.12): argument 0 for `mddev->thread`, 1 for `mddev->sync_thread`.
+pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    let on = c.on();
+    let sync = c.arg() == 1;
+    let task = if sync { state::sync(on) } else { state::daemon(on) };
+    match at {
+        0 => {
+            let there = if sync { c.set().sync_thread } else { c.set().thread } != 0;
+            c.act(|| if there { "there is a thread" } else { "there is no thread" }.to_owned());
+            if there { Flow::Next } else { Flow::Ret(0) }
+        }
+        1 => {
+            if sync {
+                c.set().sync_thread = 0
+            } else {
+                c.set().thread = 0
+            }
+            c.act(|| "sets the thread's pointer to NULL".to_owned());
+            Flow::Next
+        }
+        2 => {
+            if c.s.tasks[task].alive == 0 {
+                // Two have read the same pointer, and the other was faster.
+                c.breaks(invariant::I3 | invariant::I13);
+            } else {
+                c.s.tasks[task].should_stop = 1;
+                c.wake_up_process(task);
+            }
+            c.act(|| "kthread_stop: tells the thread to stop".to_owned());
+            Flow::Next
+        }
+        3 if c.s.tasks[task].alive == 0 => {
+            c.act(|| "kthread_stop: the thread has ended".to_owned());
+            Flow::Next
+        }
+        3 => {
+            let scenario = c.scenario;
+            c.block(|| format!("{} to end (kthread_stop)", crate::story::task_name(task, scenario)))
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_choose_sync_action` (md.c, v6.12; inline in `md_check_recovery` before v6.7). Returns whether
+/// there is something to do. What it reads is protected by `reconfig_mutex`.
+pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.set().reshape_position != MAX => Flow::Next,
+        0 if c.set().resync_offset != MAX && c.has(Switch::StartSync67) => Flow::Goto(3),
+        0 if c.set().spare != 0 => Flow::Goto(5),
+        0 if c.set().resync_offset != MAX => Flow::Goto(3),
+        0 => Flow::Goto(8),
+        1 => c.set_bit(RESHAPE),
+        2 => c.clear_bit(RECOVER).then(9),
+        3 => c.set_bit(SYNC),
+        4 => c.clear_bit(RECOVER).then(9),
+        // remove_and_add_spares has added one.
+        5 => c.clear_bit(SYNC),
+        6 => c.clear_bit(CHECK),
+        7 => c.set_bit(RECOVER).then(9),
+        8 => {
+            if c.test(SYNC) {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        _ => Flow::Ret(1),
+    }
+}
+
+/// `md_start_sync` (md.c, v6.12), the work item. Before v6.7 (StartSync67) it registered the thread and
+/// did nothing else, without a lock. Since v6.7 it suspends the array if spares have to be added;
+/// 9e46c70e829b leaves that out while a reshape is not finished.
+pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const NOT_RUNNING: u8 = 20;
+    match at {
+        0 if !c.has(Switch::StartSync67) => Flow::Goto(8),
+        0 => {
+            let spares = c.set().spare != 0;
+            let reshaping = c.set().reshape_position != MAX && c.has(Switch::C9e46);
+            if !spares || (reshaping && c.set().ro == 0) {
+                return Flow::Next;
+            }
+            c.set_arg(1);
+            Flow::Call(F::MddevSuspend, 0)
+        }
+        1 => c.lock(Lock::Reconfig),
+        2 => {
+            if c.is_rdwr() {
+                Flow::Next
+            } else {
+                Flow::Goto(NOT_RUNNING)
+            }
+        }
+        3 => Flow::Call(F::MdChooseSyncAction, 0),
+        4 => {
+            if c.ret() == 0 {
+                Flow::Goto(NOT_RUNNING)
+            } else {
+                Flow::Next
+            }
+        }
+        5 => register_sync_thread(c),
+        6 => Flow::Call(F::MddevUnlock, 0),
+        7 => match c.arg() {
+            1 => Flow::Call(F::MddevResume, u8::from(!c.has(Switch::C9e46))),
+            _ => Flow::Next,
+        },
+        8 if c.has(Switch::StartSync67) => Flow::Next,
+        8 => register_sync_thread(c),
+        9 => {
+            let (on, there) = (c.on(), c.set().sync_thread != 0);
+            c.md_wakeup_thread(state::sync(on), there).then_return()
+        }
+        NOT_RUNNING => c.clear_bit(SYNC),
+        21 => c.clear_bit(RESHAPE),
+        22 => c.clear_bit(REQUESTED),
+        23 => c.clear_bit(CHECK),
+        24 => c.clear_bit(RUNNING),
+        25 => Flow::Call(F::MddevUnlock, 0),
+        26 => match c.arg() {
+            1 => Flow::Call(F::MddevResume, u8::from(!c.has(Switch::C9e46))),
+            _ => Flow::Next,
+        },
+        27 => c.wake_up(Wq::Resync),
+        _ => c.clear_bit(RECOVER).then_return(),
+    }
+}
+
+/// `md_register_thread(md_do_sync, mddev, …)`: the thread exists, and sleeps until it is woken.
+pub(super) fn register_sync_thread(c: &mut Cpu<'_>) -> Flow {
+    let on = c.on();
+    let task = state::sync(on);
+    if c.s.tasks[task].alive != 0 {
+        // The pointer to a living sync thread is lost.
+        c.breaks(invariant::I3);
+    }
+    c.s.tasks[task] = Task::starting(F::MdThread, on as u8);
+    c.s.tasks[task].frames[0].a = 1;
+    c.set().sync_thread = 1;
+    c.act(|| "registers the sync thread".to_owned());
+    Flow::Next
+}

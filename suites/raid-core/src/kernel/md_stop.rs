@@ -1,0 +1,344 @@
+//! md.c: how a sync thread is stopped, and an array with it.
+
+use crate::bits::recovery::*;
+use crate::cpu::{Cpu, Flow, Lock, Wq};
+use crate::era::Switch;
+use crate::kernel::F;
+use crate::scenario::Level;
+use crate::state;
+
+/// Argument of [`stop_sync_thread`]: `reconfig_mutex` is to be held again afterwards.
+pub(super) const LOCKED: u8 = 1;
+/// Argument of [`stop_sync_thread`]: a new sync thread is as good as none.
+pub(super) const CHECK_SEQ: u8 = 2;
+
+/// `stop_sync_thread` (md.c). v6.7 (f52f5c71f3d4): called under `reconfig_mutex`, gives it up, asks
+/// the sync thread to stop and waits until the daemon has reaped it. v6.11 looks at FROZEN instead of
+/// taking `check_seq`. v6.6 (130443d60b1b): only asks; the callers wait. The local keeps `sync_seq`.
+pub(super) fn stop_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    if !c.has(Switch::F52f5) {
+        return stop_sync_thread_v6_6(c, at);
+    }
+    let arg = c.arg();
+    match at {
+        0 => {
+            let seq = c.set().sync_seq;
+            c.set_arg((arg & 3) | (seq << 2));
+            if c.test(RUNNING) {
+                return Flow::Goto(2);
+            }
+            if arg & LOCKED == 0 { Flow::Call(F::MddevUnlock, 0) } else { Flow::Next }
+        }
+        1 => Flow::Ret(0),
+        2 => Flow::Call(F::MddevUnlock, 0),
+        3 => c.set_bit(INTR),
+        4 => md_wakeup_thread_directly(c),
+        5 => work_pending(c),
+        6 => flush_work(c),
+        7 => {
+            let set = c.set();
+            let changed = set.sync_seq != arg >> 2;
+            let frozen = set.recovery & FROZEN != 0;
+            let stopped = set.recovery & RUNNING == 0;
+            if c.has(Switch::SyncAction) {
+                let is_so = stopped || (!frozen && changed);
+                c.wait_event(Wq::Resync, is_so, "!RUNNING, or not frozen and reaped once")
+            } else if arg & CHECK_SEQ != 0 {
+                c.wait_event(Wq::Resync, stopped || changed, "!RUNNING, or reaped once")
+            } else {
+                c.wait_event(Wq::Resync, stopped, "!RUNNING")
+            }
+        }
+        8 if arg & LOCKED == 0 => Flow::Ret(0),
+        8 => c.lock(Lock::Reconfig),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `stop_sync_thread` (md.c, v6.6).
+fn stop_sync_thread_v6_6(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        1 => c.lock(Lock::Reconfig),
+        2 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Goto(7)
+            }
+        }
+        3 => work_pending(c),
+        4 => flush_work(c),
+        5 => c.set_bit(INTR),
+        6 => md_wakeup_thread_directly(c),
+        7 => Flow::Call(F::MddevUnlock, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_wakeup_thread_directly` (md.c): the sync thread looks again at what it waits for, but one that
+/// is parked in `md_thread` has no THREAD_WAKEUP and sleeps on.
+fn md_wakeup_thread_directly(c: &mut Cpu<'_>) -> Flow {
+    let on = c.on();
+    let there = c.set().sync_thread != 0;
+    if there {
+        c.wake_up_process(state::sync(on));
+    }
+    c.act(|| {
+        if there { "md_wakeup_thread_directly(sync thread)" } else { "md_wakeup_thread_directly(NULL)" }
+            .to_owned()
+    });
+    Flow::Next
+}
+
+/// `work_pending(&mddev->sync_work)`; skips the flush that follows if not. It says no as soon as a
+/// worker has taken the item, long before `md_start_sync` has registered the thread.
+fn work_pending(c: &mut Cpu<'_>) -> Flow {
+    let busy = c.has(Switch::WorkBusy) && c.set().work == 2;
+    let set = c.set();
+    let pending = busy || set.work == 1 || set.work_again == 1;
+    c.act(|| if pending { "sync_work is pending" } else { "sync_work is not pending" }.to_owned());
+    let at = c.task().top().at;
+    if pending { Flow::Next } else { Flow::Goto(at + 2) }
+}
+
+/// `flush_work(&mddev->sync_work)`: waits until it has run.
+fn flush_work(c: &mut Cpu<'_>) -> Flow {
+    if c.set().work == 0 {
+        c.act(|| "flush_work: sync_work has run".to_owned());
+        Flow::Next
+    } else {
+        c.block(|| "sync_work to have run (flush_work)".to_owned())
+    }
+}
+
+/// `md_idle_sync_thread` (md.c, v6.9; v2 of the series takes `sync_mutex` as well).
+pub(super) fn md_idle_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if !c.has(Switch::P5v2) => Flow::Next,
+        0 => c.lock(Lock::Sync),
+        1 => c.clear_bit(FROZEN),
+        2 => Flow::Call(F::StopSyncThread, LOCKED | CHECK_SEQ),
+        3 if c.has(Switch::P5v2) => c.unlock(Lock::Sync),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_frozen_sync_thread` (md.c, v6.9; v2 of the series takes `sync_mutex` as well).
+pub(super) fn md_frozen_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if !c.has(Switch::P5v2) => Flow::Next,
+        0 => c.lock(Lock::Sync),
+        1 => c.set_bit(FROZEN),
+        2 => Flow::Call(F::StopSyncThread, LOCKED),
+        3 if c.has(Switch::P5v2) => c.unlock(Lock::Sync),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_unfrozen_sync_thread` (md.c, v6.9; v2 of the series takes `sync_mutex` as well).
+pub(super) fn md_unfrozen_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if !c.has(Switch::P5v2) => Flow::Next,
+        0 => c.lock(Lock::Sync),
+        1 => c.clear_bit(FROZEN),
+        2 => c.set_bit(NEEDED),
+        3 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        4 if c.has(Switch::P5v2) => c.unlock(Lock::Sync),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and
+/// `frozen_sync_thread` (1). v6.5 reaps under `reconfig_mutex`; v6.6 (130443d60b1b) asks, unlocks and
+/// waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the other order; v6.11 (d249e5418884) uses the
+/// helpers, and does not ask for a sync after freezing.
+pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const V6_6: u8 = 20;
+    const V6_7: u8 = 30;
+    const V2: u8 = 40;
+    const TAIL: u8 = 50;
+    const V6_11: u8 = 60;
+    let frozen = c.arg() & 1 == 1;
+    let freeze = |c: &mut Cpu<'_>| if frozen { c.set_bit(FROZEN) } else { c.clear_bit(FROZEN) };
+    let check_seq = if frozen { 0 } else { CHECK_SEQ };
+    match at {
+        0 if c.has(Switch::SyncAction) => Flow::Goto(V6_11),
+        0 if c.has(Switch::P5v2) => Flow::Goto(V2),
+        0 if c.has(Switch::F52f5) => Flow::Goto(V6_7),
+        0 if c.has(Switch::C130443) => Flow::Goto(V6_6),
+        0 => freeze(c),
+        1 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Goto(TAIL)
+            }
+        }
+        2 => c.lock(Lock::Reconfig),
+        3 => work_pending(c),
+        4 => flush_work(c),
+        5 if c.set().sync_thread == 0 => Flow::Goto(7),
+        5 => c.set_bit(INTR),
+        6 => Flow::Call(F::MdReapSyncThread, 0),
+        7 => Flow::Call(F::MddevUnlock, 0),
+        8 => Flow::Goto(TAIL),
+        V6_6 => {
+            let seq = c.set().sync_seq;
+            c.set_arg(u8::from(frozen) | (seq << 1));
+            c.lock(Lock::Sync)
+        }
+        21 => freeze(c),
+        22 => Flow::Call(F::StopSyncThread, 0),
+        23 => {
+            let seq = c.arg() >> 1;
+            let set = c.set();
+            let stopped = set.recovery & RUNNING == 0;
+            if frozen {
+                let is_so = stopped && set.sync_thread == 0;
+                c.wait_event(Wq::Resync, is_so, "no sync thread and !RUNNING")
+            } else {
+                let is_so = stopped || set.sync_seq != seq;
+                c.wait_event(Wq::Resync, is_so, "!RUNNING, or reaped once")
+            }
+        }
+        24 => c.unlock(Lock::Sync),
+        25 => Flow::Goto(TAIL),
+        V6_7 => c.lock(Lock::Sync),
+        31 if c.has(Switch::P5) => Flow::Next,
+        31 => freeze(c),
+        32 => c.lock(Lock::Reconfig),
+        33 if !c.has(Switch::P5) => Flow::Next,
+        33 => freeze(c),
+        34 => Flow::Call(F::StopSyncThread, check_seq),
+        35 => c.unlock(Lock::Sync),
+        36 => Flow::Goto(TAIL),
+        V2 => c.lock(Lock::Reconfig),
+        41 => c.lock(Lock::Sync),
+        42 => freeze(c),
+        43 => Flow::Call(F::StopSyncThread, check_seq),
+        44 => c.unlock(Lock::Sync),
+        45 => Flow::Goto(TAIL),
+        // work_busy, looked at again under the lock.
+        V6_11 if c.set().work != 0 => flush_work(c),
+        V6_11 => c.lock(Lock::Reconfig),
+        61 if c.set().reconfig != c.me as u8 + 1 => Flow::Goto(V6_11),
+        61 if c.set().work != 0 => Flow::Call(F::MddevUnlock, 0),
+        61 => {
+            if c.test(RUNNING) {
+                Flow::Next
+            } else {
+                Flow::Goto(64)
+            }
+        }
+        62 if c.set().reconfig != c.me as u8 + 1 => Flow::Goto(V6_11),
+        62 if frozen => Flow::Call(F::MdFrozenSyncThread, 0),
+        62 => Flow::Call(F::MdIdleSyncThread, 0),
+        63 => Flow::Goto(65),
+        64 => freeze(c),
+        65 => Flow::Call(F::MddevUnlock, 0),
+        66 if frozen => Flow::Ret(0),
+        66 => Flow::Goto(TAIL),
+        TAIL => c.set_bit(NEEDED),
+        51 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_stop_writes` (md.c): P6 as merged (v6.9) freezes and stops the sync thread here.
+pub(super) fn md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => c.lock(Lock::Reconfig),
+        1 if !c.has(Switch::P6) => Flow::Goto(3),
+        1 => c.set_bit(FROZEN),
+        2 => Flow::Call(F::StopSyncThread, LOCKED),
+        3 => Flow::Call(F::SubMdStopWrites, 0),
+        4 => Flow::Call(F::MddevUnlock, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `__md_stop_writes` (md.c). Before v6.7: FROZEN, and the sync thread is reaped here and now, under
+/// `reconfig_mutex`. v6.7 (f52f5c71f3d4): `stop_sync_thread`, without FROZEN. v6.9 (P6): neither.
+pub(super) fn sub_md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const STOPPED: u8 = 10;
+    let directly = !c.has(Switch::F52f5) || c.has(Switch::ReapDirectly);
+    match at {
+        0 if directly => c.set_bit(FROZEN),
+        0 if c.has(Switch::P6) => Flow::Goto(STOPPED),
+        0 => {
+            // Nothing of the direct way follows.
+            c.set_arg(1);
+            Flow::Call(F::StopSyncThread, LOCKED)
+        }
+        1 if c.arg() == 1 => Flow::Goto(STOPPED),
+        1 => work_pending(c),
+        2 => flush_work(c),
+        3 if c.set().sync_thread == 0 => Flow::Goto(STOPPED),
+        3 => c.set_bit(INTR),
+        4 => Flow::Call(F::MdReapSyncThread, 0),
+        5 => Flow::Goto(STOPPED),
+        // The personality's quiesce; v6.9 leaves it out for a read-only dm array.
+        STOPPED if c.scenario.level == Level::Raid1 => Flow::Goto(12),
+        STOPPED if c.has(Switch::P6) && c.set().ro != 0 => Flow::Goto(12),
+        STOPPED => Flow::Call(F::Raid5Quiesce, 1),
+        11 => Flow::Call(F::Raid5Quiesce, 0),
+        12 => {
+            if c.is_rdwr() {
+                Flow::Next
+            } else {
+                Flow::Ret(0)
+            }
+        }
+        13 => {
+            let set = c.set();
+            if set.in_sync != 0 && set.sb_flags == 0 {
+                return Flow::Ret(0);
+            }
+            set.in_sync = 1;
+            Flow::Call(F::MdUpdateSb, 1)
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `md_stop` (md.c).
+pub(super) fn md_stop(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => Flow::Call(F::SubMdStopWrites, 0),
+        1 => Flow::Call(F::SubMdStop, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `__md_stop` (md.c).
+pub(super) fn sub_md_stop(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => Flow::Call(F::MddevDetach, 0),
+        1 => c.clear_bit(FROZEN),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `mddev_detach` (md.c): the daemon ends here.
+pub(super) fn mddev_detach(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.scenario.level == Level::Raid1 || c.set().killed != 0 => Flow::Goto(2),
+        0 => Flow::Call(F::Raid5Quiesce, 1),
+        1 => Flow::Call(F::Raid5Quiesce, 0),
+        2 => Flow::Call(F::MdUnregisterThread, 0),
+        _ => Flow::Ret(0),
+    }
+}

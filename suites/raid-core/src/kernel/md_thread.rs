@@ -1,0 +1,233 @@
+//! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
+
+use crate::bits::{recovery::*, sb};
+use crate::cpu::{Cpu, Flow, Wq};
+use crate::era::Switch;
+use crate::kernel::F;
+use crate::scenario::Level;
+use crate::state::{self, MAX, Queue};
+
+/// `md_thread` (md.c, v6.12), for the daemon (argument 0) and the sync thread (1). There is no timeout:
+/// the bitmap's timer would hide lost wake-ups.
+pub(super) fn md_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            let task = c.task();
+            if task.wakeup != 0 || task.should_stop != 0 {
+                c.act(|| "is woken".to_owned());
+                return Flow::Next;
+            }
+            c.act(|| "sleeps until THREAD_WAKEUP".to_owned());
+            Flow::Sleep(Queue::Thread)
+        }
+        1 => {
+            c.task().wakeup = 0;
+            c.act(|| "clears THREAD_WAKEUP".to_owned());
+            Flow::Next
+        }
+        2 if c.task().should_stop != 0 => {
+            c.act(|| "ends: kthread_should_stop".to_owned());
+            Flow::Exit
+        }
+        2 if c.arg() == 1 => Flow::Call(F::MdDoSync, 0),
+        2 => Flow::Call(
+            match c.scenario.level {
+                Level::Raid5 => F::Raid5d,
+                Level::Raid1 => F::Raid1d,
+            },
+            0,
+        ),
+        _ => Flow::Goto(0),
+    }
+}
+
+/// `worker_thread` (workqueue.c), for one raid_set's `sync_work`.
+pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.set().work == 1 => {
+            c.set().work = 2;
+            c.act(|| "takes sync_work".to_owned());
+            Flow::Next
+        }
+        0 => c.block(|| "sync_work".to_owned()),
+        1 => Flow::Call(F::MdStartSync, 0),
+        2 => {
+            let set = c.set();
+            set.work = set.work_again;
+            set.work_again = 0;
+            c.act(|| "is done with sync_work".to_owned());
+            Flow::Next
+        }
+        _ => Flow::Goto(0),
+    }
+}
+
+/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT (644e2537fdc7) and a
+/// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
+/// for other arrays on the same devices, speed limits, the periodic checkpoint.
+pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const SET_INTR: u8 = 6;
+    const BEGIN: u8 = 8;
+    const LOOP: u8 = 12;
+    const REQUESTED_IT: u8 = 14;
+    const BREAK_INTR: u8 = 18;
+    const OUT: u8 = 20;
+    const SKIP: u8 = 30;
+    let end = c.scenario.chunks();
+    match at {
+        0 => {
+            if c.test(DONE) {
+                Flow::Ret(0)
+            } else {
+                Flow::Next
+            }
+        }
+        1 if !c.has(Switch::P3) => Flow::Next,
+        1 => {
+            if c.test(INTR) {
+                Flow::Goto(SKIP)
+            } else {
+                Flow::Next
+            }
+        }
+        2 if !c.has(Switch::C644e) => Flow::Next,
+        2 => match (c.test(WAIT), c.has(Switch::P3)) {
+            (false, _) => Flow::Next,
+            (true, true) => Flow::Goto(SET_INTR),
+            (true, false) => Flow::Ret(0),
+        },
+        3 => {
+            if c.is_rdwr() {
+                Flow::Next
+            } else {
+                Flow::Goto(SET_INTR)
+            }
+        }
+        4 if !c.has(Switch::SyncAction) => Flow::Goto(BEGIN),
+        4 => {
+            if c.test(FROZEN) {
+                Flow::Next
+            } else {
+                Flow::Goto(BEGIN)
+            }
+        }
+        5 => Flow::Next,
+        SET_INTR => c.set_bit(INTR),
+        7 if c.has(Switch::P3) => Flow::Goto(SKIP),
+        7 => Flow::Ret(0),
+        // curr_resync is set; v6.5 to v6.12 alike.
+        BEGIN => {
+            if c.test(INTR) {
+                Flow::Goto(SKIP)
+            } else {
+                Flow::Next
+            }
+        }
+        9 => {
+            let reshape = c.test(RESHAPE);
+            let start = match c.set().resync_offset {
+                _ if reshape => 0,
+                MAX => 0,
+                offset => offset,
+            };
+            c.set_arg(start);
+            c.set().recovery_active = 0;
+            Flow::Goto(LOOP)
+        }
+        LOOP if c.arg() >= end => Flow::Goto(OUT),
+        LOOP => {
+            if c.test(INTR) {
+                Flow::Goto(OUT)
+            } else {
+                Flow::Next
+            }
+        }
+        13 => {
+            let position = c.arg();
+            Flow::Call(
+                match c.scenario.level {
+                    Level::Raid5 => F::Raid5SyncRequest,
+                    Level::Raid1 => F::Raid1SyncRequest,
+                },
+                position,
+            )
+        }
+        REQUESTED_IT => match c.ret() {
+            0 => Flow::Goto(BREAK_INTR),
+            // Skipped: no IO was asked for.
+            skipped if skipped >= 0x80 => {
+                let position = c.arg() + (skipped & 0x7f);
+                c.set_arg(position);
+                Flow::Goto(16)
+            }
+            _ => Flow::Next,
+        },
+        15 => {
+            let set = c.set();
+            set.recovery_active = set.recovery_active.wrapping_add(1);
+            c.act(|| "counts recovery_active up".to_owned());
+            let position = c.arg() + 1;
+            c.set_arg(position);
+            Flow::Next
+        }
+        // The position moves only if INTR is still clear; the chunk that was asked for is done again.
+        16 => {
+            if c.test(INTR) {
+                Flow::Next
+            } else {
+                Flow::Goto(LOOP)
+            }
+        }
+        17 => {
+            let position = c.arg().saturating_sub(1);
+            c.set_arg(position);
+            Flow::Goto(OUT)
+        }
+        BREAK_INTR => c.set_bit(INTR),
+        19 => Flow::Next,
+        OUT => {
+            let idle = c.set().recovery_active == 0;
+            c.wait_event(Wq::Recovery, idle, "recovery_active == 0")
+        }
+        21 => {
+            if c.test(RESHAPE) {
+                Flow::Call(F::EndReshape, 0)
+            } else {
+                Flow::Next
+            }
+        }
+        22 => {
+            if c.test(SYNC) {
+                Flow::Next
+            } else {
+                Flow::Goto(SKIP)
+            }
+        }
+        23 => {
+            if c.test(CHECK) {
+                Flow::Goto(SKIP)
+            } else {
+                Flow::Next
+            }
+        }
+        24 => {
+            let position = c.arg();
+            if c.test(INTR) {
+                if position > 0 && c.set().resync_offset != MAX {
+                    c.set().resync_offset = position;
+                }
+            } else {
+                c.set().resync_offset = MAX;
+            }
+            Flow::Goto(SKIP)
+        }
+        SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
+        31 => c.set_bit(DONE),
+        32 => c.wake_up(Wq::Resync),
+        33 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        _ => Flow::Ret(0),
+    }
+}

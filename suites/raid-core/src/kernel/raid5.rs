@@ -1,0 +1,443 @@
+//! raid5.c: the daemon, the sync thread's requests, the reshape.
+
+use crate::bits::{recovery::*, sb};
+use crate::cpu::{Cpu, Flow, Wq, invariant};
+use crate::disk::{self, EMPTY, NEW_DISKS, OLD_DISKS};
+use crate::era::Switch;
+use crate::kernel::F;
+use crate::kernel::dm_raid::{end_io, register_directly};
+use crate::state::{self, MAX};
+
+/// `raid5d` (raid5.c, v6.12).
+pub(super) fn raid5d(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => Flow::Call(F::MdCheckRecovery, 0),
+        1 => {
+            if c.is_rdwr() {
+                Flow::Next
+            } else {
+                Flow::Goto(3)
+            }
+        }
+        2 => {
+            if c.test_sb(sb::CHANGE_PENDING) {
+                Flow::Ret(0)
+            } else {
+                Flow::Next
+            }
+        }
+        3 => Flow::Call(F::HandleActiveStripes, 0),
+        4 if c.ret() == 0 => Flow::Ret(0),
+        4 => {
+            if c.test_sb(!sb::CHANGE_PENDING) {
+                Flow::Call(F::MdCheckRecovery, 0)
+            } else {
+                Flow::Next
+            }
+        }
+        _ => Flow::Goto(1),
+    }
+}
+
+/// What raid5d can do next.
+#[derive(Clone, Copy)]
+enum Work {
+    Sync,
+    ExpandRead,
+    ExpandWrite,
+    Bio(usize),
+}
+
+/// `handle_active_stripes` (raid5.c), one stripe a call: which one comes first is open. Returns 0 if
+/// there was none. Stripes are handled in a step; what completes with them, in further ones.
+pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const MD_DONE_SYNC: u8 = 5;
+    const EXPANDED: u8 = 7;
+    match at {
+        0 => {
+            let (works, n) = works(c);
+            if n == 0 {
+                c.act(|| "no stripe to handle".to_owned());
+                return Flow::Ret(0);
+            }
+            let work = works[c.choose(n) as usize];
+            handle_stripe(c, work)
+        }
+        // The stripe becomes inactive (release_inactive_stripe_list).
+        1 => {
+            c.set().active_stripes -= 1;
+            c.wake_up(Wq::Stripe)
+        }
+        2 if c.set().active_stripes != 0 => Flow::Next,
+        2 => c.wake_up(Wq::Quiescent),
+        3 => match c.arg() {
+            0 => Flow::Goto(MD_DONE_SYNC),
+            1 => Flow::Goto(EXPANDED),
+            _ => Flow::Ret(1),
+        },
+        MD_DONE_SYNC => {
+            let set = c.set();
+            set.recovery_active = set.recovery_active.wrapping_sub(1);
+            c.act(|| "md_done_sync: counts recovery_active down".to_owned());
+            Flow::Next
+        }
+        6 => match c.wake_up(Wq::Recovery) {
+            Flow::Next => Flow::Ret(1),
+            other => other,
+        },
+        EXPANDED => {
+            c.set().reshape_stripes -= 1;
+            c.act(|| "counts reshape_stripes down".to_owned());
+            Flow::Next
+        }
+        8 => c.wake_up(Wq::Reshape).then(MD_DONE_SYNC),
+        _ => unreachable!("handle_active_stripes"),
+    }
+}
+
+fn works(c: &mut Cpu<'_>) -> ([Work; 5], u8) {
+    let on = c.on();
+    let mut works = [Work::Sync; 5];
+    let mut n = 0;
+    let mut add = |work| {
+        works[n as usize] = work;
+        n += 1;
+    };
+    let bios = c.s.bios;
+    let mine = |bio: &state::Bio| bio.phase == 1 && bio.set as usize == on;
+    let set = &c.s.sets[on];
+    if set.sync_stripes > 0 {
+        add(Work::Sync);
+    }
+    // A stripe that is both read for the reshape and written by a bio is written first (handle_stripe).
+    let row = set.expand.wrapping_sub(1);
+    let source = |block: u8| {
+        block / OLD_DISKS >= row * NEW_DISKS / OLD_DISKS
+            && block / OLD_DISKS <= (row * NEW_DISKS + NEW_DISKS - 1) / OLD_DISKS
+    };
+    if set.expand_phase == 1 && !bios.iter().any(|bio| mine(bio) && bio.previous == 1 && source(bio.block)) {
+        add(Work::ExpandRead);
+    }
+    if set.expand_phase == 2 {
+        add(Work::ExpandWrite);
+    }
+    for (idx, bio) in bios.iter().enumerate() {
+        if mine(bio) {
+            add(Work::Bio(idx));
+        }
+    }
+    (works, n)
+}
+
+/// `handle_stripe` (raid5.c): the members' IO of one stripe.
+fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
+    let on = c.on();
+    match work {
+        Work::Sync => {
+            sync_io(c);
+            c.set().sync_stripes -= 1;
+            c.set_arg(0);
+            c.act(|| "handle_stripe: reads and compares a stripe".to_owned());
+            Flow::Next
+        }
+        Work::ExpandRead => {
+            sync_io(c);
+            let first = (c.set().expand - 1) * NEW_DISKS;
+            for idx in 0..NEW_DISKS {
+                let block = first + idx;
+                let content = if block < disk::BLOCKS { c.s.cells[disk::cell(block, true)] } else { EMPTY };
+                c.set().pages[idx as usize] = content;
+            }
+            c.set().expand_phase = 2;
+            c.act(|| format!("handle_stripe: reads blocks {first} to {}", first + NEW_DISKS - 1));
+            Flow::Ret(1)
+        }
+        Work::ExpandWrite => {
+            sync_io(c);
+            let row = c.set().expand - 1;
+            let pages = c.set().pages;
+            for idx in 0..NEW_DISKS {
+                let block = row * NEW_DISKS + idx;
+                if block < disk::BLOCKS {
+                    c.s.cells[disk::cell(block, false)] = pages[idx as usize];
+                }
+            }
+            let set = c.set();
+            set.expand = 0;
+            set.expand_phase = 0;
+            set.pages = [0; 3];
+            c.set_arg(1);
+            c.act(|| format!("handle_stripe: writes the new stripe {row}"));
+            Flow::Next
+        }
+        Work::Bio(idx) => {
+            let bio = c.s.bios[idx];
+            c.touches_both();
+            if bio.write == 1 {
+                c.s.cells[disk::cell(bio.block, bio.previous == 1)] = bio.block | disk::NEW_VERSION;
+                other_writer(c, on);
+            }
+            end_io(c, idx);
+            c.set_arg(2);
+            c.act(|| {
+                let layout = if bio.previous == 1 { "old" } else { "new" };
+                let verb = if bio.write == 1 { "writes" } else { "reads" };
+                format!("handle_stripe: {verb} block {} in the {layout} layout; bio_endio", bio.block)
+            });
+            Flow::Next
+        }
+    }
+}
+
+/// Sync IO to the members: is it allowed now (I5), and is this the raid_set to do it (I6)?
+fn sync_io(c: &mut Cpu<'_>) {
+    let on = c.on();
+    if c.set().quiet != 0 {
+        c.breaks(invariant::I5);
+    }
+    other_writer(c, on);
+}
+
+fn other_writer(c: &mut Cpu<'_>, on: usize) {
+    c.touches_both();
+    if c.scenario.is_dm && c.s.dm.live != on as u8 && c.s.dm.live != MAX {
+        c.breaks(invariant::I6);
+    }
+}
+
+/// `raid5_quiesce` (raid5.c, v6.12): argument 1 stops, 0 lets go on.
+pub(super) fn raid5_quiesce(c: &mut Cpu<'_>, at: u8) -> Flow {
+    let stop = c.arg() == 1;
+    match at {
+        0 if stop => {
+            c.set().quiesce = 2;
+            c.act(|| "quiesce = 2".to_owned());
+            Flow::Next
+        }
+        0 => {
+            c.set().quiesce = 0;
+            c.act(|| "quiesce = 0".to_owned());
+            Flow::Goto(3)
+        }
+        1 => {
+            let idle = c.set().active_stripes == 0;
+            c.wait_event(Wq::Quiescent, idle, "active_stripes == 0")
+        }
+        2 => {
+            c.set().quiesce = 1;
+            c.act(|| "quiesce = 1".to_owned());
+            Flow::Goto(4)
+        }
+        3 => c.wake_up(Wq::Quiescent),
+        4 => c.wake_up(Wq::Reshape),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `raid5_run` (raid5.c): an interrupted reshape is to go on. Before P4 its thread was registered here.
+pub(super) fn raid5_run(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 if c.set().reshape_position == MAX => Flow::Ret(0),
+        0 => {
+            let set = c.set();
+            set.progress = set.reshape_position;
+            set.safe = set.reshape_position;
+            c.clear_bit(SYNC)
+        }
+        1 => c.clear_bit(CHECK),
+        2 => c.set_bit(RESHAPE),
+        3 if c.has(Switch::P4) => c.set_bit(NEEDED),
+        3 => c.set_bit(RUNNING),
+        4 if c.has(Switch::P4) => Flow::Ret(0),
+        4 => register_directly(c),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `raid5_start_reshape` (raid5.c): from two data disks to three, forward. Before P4 it registered the
+/// thread and woke it.
+pub(super) fn raid5_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            if c.test(RUNNING) {
+                Flow::Ret(1)
+            } else {
+                Flow::Next
+            }
+        }
+        1 => {
+            let set = c.set();
+            set.progress = 0;
+            set.safe = 0;
+            c.act(|| "reshape_progress = 0".to_owned());
+            Flow::Next
+        }
+        2 => Flow::Call(F::Raid5Quiesce, 1),
+        3 => Flow::Call(F::Raid5Quiesce, 0),
+        4 => {
+            c.set().reshape_position = 0;
+            c.set_sb(sb::CHANGE_DEVS)
+        }
+        5 => c.clear_bit(SYNC),
+        6 => c.clear_bit(CHECK),
+        7 => c.clear_bit(DONE),
+        8 => c.set_bit(RESHAPE),
+        9 if c.has(Switch::P4) => c.set_bit(NEEDED),
+        9 => c.set_bit(RUNNING),
+        10 if c.has(Switch::P4) => Flow::Ret(0),
+        10 => register_directly(c),
+        11 => {
+            let on = c.on();
+            c.md_wakeup_thread(state::sync(on), true)
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `raid5_sync_request` (raid5.c, v6.12). Argument: the position, in chunks. Returns the chunks asked
+/// for, with 0x80 if they were skipped.
+pub(super) fn raid5_sync_request(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            let is_so = c.set().quiesce != 2;
+            c.wait_event(Wq::Reshape, is_so, "quiesce != 2")
+        }
+        1 => {
+            let position = c.arg();
+            if c.test(RESHAPE) { Flow::Call(F::ReshapeRequest, position) } else { Flow::Goto(3) }
+        }
+        2 => Flow::Ret(c.ret()),
+        // raid5_get_active_stripe
+        3 => {
+            let set = c.set();
+            let is_so = set.quiesce == 0;
+            if is_so {
+                set.active_stripes += 1;
+            }
+            c.wait_event(Wq::Quiescent, is_so, "!quiesce")
+        }
+        4 => {
+            c.set().sync_stripes += 1;
+            c.act(|| "releases the stripe to raid5d".to_owned());
+            Flow::Next
+        }
+        5 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        _ => Flow::Ret(1),
+    }
+}
+
+/// `reshape_request` (raid5.c, v6.12). Argument: the position, in chunks. The superblocks are written
+/// first if the stripe would overwrite what a restart from the recorded position still has to read.
+pub(super) fn reshape_request(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const COPY: u8 = 11;
+    match at {
+        0 => {
+            let set = *c.set();
+            if c.arg() == 0 && set.progress > 0 && set.progress != MAX {
+                return Flow::Ret(0x80 | (set.progress / NEW_DISKS));
+            }
+            if must_record(set.progress, set.safe) { Flow::Next } else { Flow::Goto(COPY) }
+        }
+        1 => {
+            let set = c.set();
+            let is_so = set.reshape_stripes == 0 || set.recovery & INTR != 0;
+            c.wait_event(Wq::Reshape, is_so, "reshape_stripes == 0, or INTR")
+        }
+        2 if c.set().reshape_stripes != 0 => Flow::Ret(0),
+        2 => {
+            let set = c.set();
+            set.reshape_position = set.progress;
+            c.act(|| "reshape_position = reshape_progress".to_owned());
+            Flow::Next
+        }
+        3 => c.set_sb(sb::CHANGE_DEVS),
+        4 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        5 => {
+            let set = c.set();
+            let is_so = set.sb_flags == 0 || set.recovery & INTR != 0;
+            c.wait_event(Wq::Sb, is_so, "sb_flags == 0, or INTR")
+        }
+        6 => {
+            if c.test(INTR) {
+                Flow::Ret(0)
+            } else {
+                Flow::Next
+            }
+        }
+        7 => {
+            let set = c.set();
+            set.safe = set.reshape_position;
+            c.act(|| "reshape_safe = reshape_position".to_owned());
+            Flow::Next
+        }
+        8 => c.wake_up(Wq::Reshape),
+        9 | 10 => Flow::Goto(COPY),
+        // raid5_get_active_stripe, which does not look at INTR: the pool has room for one expansion.
+        COPY => {
+            let row = c.set().progress / NEW_DISKS;
+            let set = c.set();
+            let is_so = set.expand == 0;
+            if is_so {
+                set.expand = row + 1;
+                set.active_stripes += 1;
+                set.reshape_stripes += 1;
+            }
+            c.wait_event(Wq::Stripe, is_so, "a free stripe")
+        }
+        12 => {
+            let set = c.set();
+            set.progress += NEW_DISKS;
+            let progress = set.progress;
+            c.act(|| format!("reshape_progress = {progress}"));
+            Flow::Next
+        }
+        13 => {
+            c.set().expand_phase = 1;
+            c.act(|| "marks the source stripes, releases all to raid5d".to_owned());
+            Flow::Next
+        }
+        14 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        _ => Flow::Ret(1),
+    }
+}
+
+/// The condition of `reshape_request` for writing the superblocks, for a forward reshape out of place.
+fn must_record(progress: u8, safe: u8) -> bool {
+    let writepos = progress / NEW_DISKS + 1;
+    let readpos = (progress / OLD_DISKS).saturating_sub(1) + disk::OFFSET;
+    let safepos = (safe / OLD_DISKS).saturating_sub(1) + disk::OFFSET;
+    safepos < writepos && readpos > writepos
+}
+
+/// `end_reshape` (raid5.c, v6.12).
+pub(super) fn end_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            if c.test(INTR) {
+                Flow::Ret(0)
+            } else {
+                Flow::Next
+            }
+        }
+        1 => {
+            let set = c.set();
+            set.progress = MAX;
+            set.safe = MAX;
+            set.reshape_position = MAX;
+            set.layout = 1;
+            c.act(|| "the reshape is complete: reshape_progress = MaxSector".to_owned());
+            Flow::Next
+        }
+        2 => c.wake_up(Wq::Reshape),
+        _ => Flow::Ret(0),
+    }
+}

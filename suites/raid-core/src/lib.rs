@@ -1,0 +1,40 @@
+//! The control logic of md and dm-raid, ported to Rust step by step, and explored exhaustively: which
+//! interleavings of daemon, worker, sync thread, ioctls and IO hang, corrupt data or break a rule, in
+//! which kernel, and which patch ends it.
+//!
+//! # The life of a sync thread
+//!
+//! 1. Somebody wants a sync: sets `MD_RECOVERY_NEEDED` and wakes the array's daemon (raid5d).
+//! 2. The daemon sees NEEDED in `md_check_recovery`, sets RUNNING and queues `sync_work`; since v6.7 the
+//!    worker chooses in `md_start_sync`, under `reconfig_mutex`, what is to be done, and registers the
+//!    sync thread; before, the daemon chose and the worker only registered.
+//! 3. The sync thread works in `md_do_sync`. Done or interrupted (INTR), it sets DONE and wakes the daemon.
+//! 4. The daemon sees DONE, reaps the thread in `md_reap_sync_thread`, clears RUNNING, sets NEEDED once
+//!    more "to double check", and wakes `resync_wait`.
+//!
+//! Who wants to stop a sync thread sets INTR, wakes it, and waits until RUNNING is clear. Each hang of the
+//! series "dm-raid: fix v6.7 regressions" is one of these steps that never comes: the thread returns
+//! without DONE, the daemon does not look because the array is suspended or read-only, or the thread was
+//! never woken in a way that it heeds. [`kernel`] has the functions, [`era`] the patches that changed
+//! them, [`scenario`] who does what; [`explore`] tries everything, [`story`] tells what it found.
+//!
+//! # What is modelled
+//!
+//! One step is one bit operation, lock operation, wait, wake, member IO or superblock write. `wait_event`
+//! goes on if its condition holds, and else sleeps until a wake; a wake makes all sleepers look again.
+//! Three wakes are kept apart: `md_wakeup_thread` (a flag and a wake), `wake_up_process` (only a second
+//! look) and `kthread_stop`. There is no memory model and there are no timers.
+//!
+//! It depends on no other crate of this project, and it does no I/O.
+
+pub mod bits;
+mod cpu;
+mod cycles;
+pub mod disk;
+pub mod era;
+pub mod explore;
+pub mod kernel;
+pub mod scenario;
+pub mod state;
+pub mod story;
+pub mod table;

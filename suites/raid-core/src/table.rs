@@ -1,0 +1,142 @@
+//! The table of scenario and kernel: what domain.md expects, what reading the source has settled
+//! since (ANSWERS.md), and whether what is found is that.
+
+use crate::explore::{Kind, Outcome};
+
+/// The columns of the expected table.
+pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
+
+/// domain.md, section 4, "What we expect per era", in the order of [`COLUMNS`].
+const EXPECTED: [(&str, [&str; 6]); 9] = [
+    ("S1", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
+    ("S2", ["ok", "ok", "ok", "ok", "ok", "ok"]),
+    ("S3", ["ok", "DL", "churn", "churn", "churn", "churn"]),
+    ("S4", ["ok", "DL", "ok", "ok", "ok", "ok"]),
+    ("S5b", ["ok", "ok", "V", "V", "V", "ok"]),
+    ("S6", ["V I3", "V", "V", "ok", "ok", "ok"]),
+    ("S6f", ["V I3", "V", "V", "ok", "ok", "V I12"]),
+    ("S7", ["DC", "DL", "DL", "DL", "EIO", "EIO"]),
+    ("S10", ["ok", "ok", "ok", "DL", "DL", "ok"]),
+];
+
+/// Columns that domain.md describes by their difference to one of its table.
+const LIKE: [(&str, &str); 3] = [("6.8", "P1-4"), ("6.12", "6.9"), ("7.3", "6.9")];
+
+/// Cells where the source says otherwise than the expectation; the number is the note in ANSWERS.md.
+const SETTLED: [(&str, &str, &str, u8); 12] = [
+    ("S1", "6.6", "DL", 1),
+    ("S1", "6.5", "DL", 1),
+    ("S2", "P1", "DL", 0),
+    ("S2", "P1-4", "V I5", 2),
+    ("S2", "P1-8", "V I5", 2),
+    ("S2", "v2", "V I5", 2),
+    ("S2", "6.8", "V I5", 2),
+    ("S3", "P1-4", "V I13", 5),
+    ("S3", "6.8", "V I13", 5),
+    ("S6f", "P1-8", "V I12", 3),
+    ("S6f", "v2", "V I12", 3),
+    ("S7", "6.6", "DL", 4),
+];
+
+/// Further cells, which the text around the table gives.
+const TOLD: [(&str, &str, &str); 1] = [("S7", "7.3", "ok")];
+
+/// What is expected of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// A verdict, as [`verdict`] writes it; `V` alone stands for any broken invariant.
+    pub verdict: &'static str,
+    /// The note in ANSWERS.md that says why it is not what domain.md says.
+    pub note: Option<u8>,
+}
+
+/// What is expected of a scenario in an era; none if nothing was said.
+pub fn expected(scenario: &str, era: &str) -> Option<Expected> {
+    let settled = SETTLED.iter().find(|cell| (cell.0, cell.1) == (scenario, era));
+    if let Some((_, _, verdict, note)) = settled {
+        return Some(Expected { verdict, note: (*note != 0).then_some(*note) });
+    }
+    if let Some((_, _, verdict)) = TOLD.iter().find(|cell| (cell.0, cell.1) == (scenario, era)) {
+        return Some(Expected { verdict, note: None });
+    }
+    let column = LIKE.iter().find(|(like, _)| *like == era).map_or(era, |(_, column)| column);
+    let idx = COLUMNS.iter().position(|known| *known == column)?;
+    let (_, row) = EXPECTED.iter().find(|(known, _)| *known == scenario)?;
+    Some(Expected { verdict: row[idx], note: None })
+}
+
+/// I14 is ours, and holds in no kernel since v6.7: it is shown, but not part of a verdict.
+fn counts(kind: Kind) -> bool {
+    kind != Kind::Broken(14)
+}
+
+/// The verdict in the table's words: the worst of what was found.
+pub fn verdict(outcome: &Outcome) -> String {
+    let kinds: Vec<Kind> =
+        outcome.findings.iter().map(|finding| finding.kind).filter(|kind| counts(*kind)).collect();
+    let worst = kinds.iter().max();
+    let text = match worst {
+        None => "ok".to_owned(),
+        Some(Kind::Corruption) => "DC".to_owned(),
+        Some(Kind::Deadlock) => "DL".to_owned(),
+        Some(Kind::Livelock) => "livelock".to_owned(),
+        Some(Kind::Churn) => "churn".to_owned(),
+        Some(Kind::Eio) => "EIO".to_owned(),
+        Some(Kind::Broken(_)) => {
+            let mut broken: Vec<u8> = kinds
+                .iter()
+                .filter_map(|kind| match kind {
+                    Kind::Broken(invariant) => Some(*invariant),
+                    Kind::Eio | Kind::Churn | Kind::Livelock | Kind::Deadlock | Kind::Corruption => None,
+                })
+                .collect();
+            broken.sort_unstable();
+            let names: Vec<String> = broken.iter().map(|invariant| format!("I{invariant}")).collect();
+            format!("V {}", names.join(","))
+        }
+    };
+    if outcome.complete { text } else { format!("{text}?") }
+}
+
+/// Whether a verdict is the expected one. An incomplete exploration is what it has found at least.
+pub fn is_as_expected(expected: &Expected, verdict: &str) -> bool {
+    let verdict = verdict.trim_end_matches('?');
+    match expected.verdict.split_once(' ') {
+        _ if expected.verdict == verdict => true,
+        None => expected.verdict == "V" && verdict.starts_with("V "),
+        Some(("V", wanted)) => {
+            verdict.strip_prefix("V ").is_some_and(|found| found.split(',').any(|found| found == wanted))
+        }
+        Some(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(expected: &'static str, verdict: &str) -> bool {
+        is_as_expected(&Expected { verdict: expected, note: None }, verdict)
+    }
+
+    #[test]
+    fn a_verdict_is_held_against_what_is_expected() {
+        assert!(check("ok", "ok"));
+        assert!(check("V", "V I3"));
+        assert!(check("V I5", "V I5,I13"));
+        assert!(!check("V I5", "V I13"));
+        assert!(!check("V", "DL"));
+        assert!(!check("ok", "V I5"));
+        assert!(!check("V I1", "V I12"));
+    }
+
+    #[test]
+    fn every_row_is_a_scenario() {
+        for (name, _) in EXPECTED {
+            assert!(crate::scenario::named(name).is_some(), "{name}");
+        }
+        for (scenario, era, _, _) in SETTLED {
+            assert!(crate::scenario::named(scenario).is_some() && crate::era::named(era).is_some());
+        }
+    }
+}
