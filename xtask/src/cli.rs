@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Open a shell in the guest that a test gets: same kernel, image, machine, modules, environment
     #[command(after_help = SHELL_HELP)]
     Shell(ShellOptions),
+    /// Explore the port of md's and dm-raid's control logic, kernel by kernel; no VM is needed
+    #[command(after_help = MODEL_HELP)]
+    Model(ModelOptions),
     /// Show a suite's tests: name, and tags
     #[command(
         after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'"
@@ -137,6 +140,65 @@ pub(crate) struct ReplayOptions {
     /// Folder that runs are looked for in (default: reports/out)
     #[arg(id = "out", long = "runs", value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) runs: Option<PathBuf>,
+}
+
+const MODEL_HELP: &str = "\
+Examples:
+  cargo xtask model                           the table, beside what is expected
+  cargo xtask model --scenario S1,S3 --all    in all kernels, and after each patch of the series
+  cargo xtask model show S3 --era 6.7         the shortest way into the hang, step by step
+  cargo xtask model show S1 --era 6.6 --mermaid
+
+Kernels: 6.5, 6.6, 6.7, P1, P1-2 … P1-10 (6.7 with the first patches of the series), v2 (all of it),
+6.8, 6.9, 6.12, 7.3. The exit code is 1 if a cell is not as expected.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ModelOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<ModelCommand>,
+    /// Only these scenarios
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// These kernels
+    #[arg(long = "era", value_name = "KERNEL", value_delimiter = ',')]
+    pub(crate) eras: Vec<String>,
+    /// All kernels
+    #[arg(long, conflicts_with = "eras")]
+    pub(crate) all: bool,
+    /// Stop a cell after so many states; it is then marked with a question mark
+    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    pub(crate) max_states: usize,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Tell the worst of what a scenario comes to, step by step, and who waits for what at the end
+    Show(ShowOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowOptions {
+    /// Scenario
+    pub(crate) scenario: String,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "6.7")]
+    pub(crate) era: String,
+    /// Not the worst, but what has this in its name: deadlock, corruption, churn, I5
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) finding: Option<String>,
+    /// Stop after so many states
+    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    pub(crate) max_states: usize,
+    /// For programs
+    #[arg(long, conflicts_with = "mermaid")]
+    pub(crate) json: bool,
+    /// As a sequence diagram
+    #[arg(long)]
+    pub(crate) mermaid: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -91,6 +91,9 @@ fn run(
     if let Command::Replay(options) = &cli.command {
         return commands::replay::run(terminal, options);
     }
+    if let Command::Model(options) = &cli.command {
+        return commands::model::run(terminal, options);
+    }
     let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
         Command::Test(options) => {
@@ -110,7 +113,7 @@ fn run(
         Command::Image(sources) => commands::image::make(&session, &sources.into()),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),
-        Command::Janitor { .. } | Command::Completions { .. } | Command::Replay(_) => {
+        Command::Janitor { .. } | Command::Completions { .. } | Command::Replay(_) | Command::Model(_) => {
             unreachable!("needs no session")
         }
     }

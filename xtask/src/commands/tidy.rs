@@ -10,12 +10,13 @@ use crate::session::workspace;
 use crate::terminal::outln;
 
 /// Who may depend on whom within the workspace: the folders show the pipeline.
-const MAY_DEPEND_ON: [(&str, &[&str]); 5] = [
-    ("xtask", &["protocol", "reports", "vm-images"]),
+const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
+    ("xtask", &["protocol", "raid-core", "reports", "vm-images"]),
     ("reports", &["protocol"]),
     ("vm-images", &[]),
     ("suites/guest-agent", &["protocol"]),
     ("suites/protocol", &[]),
+    ("suites/raid-core", &[]),
 ];
 
 pub(crate) fn run() -> Result<Exit> {
@@ -40,7 +41,7 @@ fn check(top: &Path) -> Result<Vec<String>> {
 
 fn dependencies(package: &str, manifest: &str, allowed: &[&str]) -> Result<Vec<String>> {
     let manifest: toml::Table = toml::from_str(manifest)?;
-    let ours = ["protocol", "reports", "vm-images", "guest-agent", "xtask"];
+    let ours = ["protocol", "raid-core", "reports", "vm-images", "guest-agent", "xtask"];
     let mut complaints = Vec::new();
     for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
         let names =
