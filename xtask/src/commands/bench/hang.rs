@@ -19,13 +19,12 @@ use crate::test::{self, Options};
 /// Stops in the way that its variable `how` names.
 const STOPS: &str = include_str!("stops.sh");
 /// Ways to stop, as `stops.sh` knows them.
-const WAYS: [&str; 7] = [
+const WAYS: [&str; 6] = [
     "a-read-of-a-suspended-device",
     "a-write-to-raid1",
     "a-write-while-the-test-polls",
     "a-resync-while-the-test-polls",
     "mdadm-stop",
-    "dm-raid-removed-during-its-resync",
     "dm-raid-suspended-with-io-in-flight",
 ];
 

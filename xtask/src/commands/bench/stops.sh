@@ -33,10 +33,6 @@ case $how in
     mdadm-stop)
         raid1; dm suspend --noflush b; stops
         mdadm --stop /dev/md0 ;;
-    dm-raid-removed-during-its-resync)
-        dm create r --table "0 1228800 raid raid5_ls 3 64 region_size 1024 3$legs"
-        dmsetup mknodes r; sleep 2; dm suspend --noflush b; stops
-        dm remove r ;;
     dm-raid-suspended-with-io-in-flight)
         dm create r --table "0 1228800 raid raid5_ls 3 64 region_size 1024 3$legs"
         dmsetup mknodes r; sleep 2; dm suspend --noflush b
