@@ -7,7 +7,10 @@
 //! outcome = "fail"       # fail | skip | warn | timeout | hang | kernel-crash | data-corruption
 //! match = "regex"        # optional: searched in the detail and in each of the last lines
 //! reason = "why, in a sentence"
+//! signature = "regex"    # optional: searched in each line of the signature
+//! known-issue = "id"     # optional: of known-issues.toml; it must look like this one
 //! flaky = true           # optional: the test may also pass
+//! must = true            # optional: a pass fails the run, as in suites that hold the harness to account
 //! ```
 //!
 //! What the kernel reports in its log while a test passes is a complaint, unless the test causes it on
@@ -70,10 +73,27 @@ pub struct Expectation {
     pub outcome: ExpectedOutcome,
     /// Why, in a sentence.
     pub reason: String,
+    /// Searched in each line of the signature.
+    signature: Option<Regex>,
+    /// Which known issue it must look like.
+    known_issue: Option<String>,
     /// True if they may also pass.
     pub flaky: bool,
+    /// True if a pass is no good news: what was put there to be found was not found.
+    pub must: bool,
     /// File and line of the entry, for those who want to change it.
     pub place: String,
+}
+
+/// What an attempt that came to something shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    /// The last lines that it printed.
+    pub last_lines: &'a [String],
+    /// Lines of its signature.
+    pub signature: &'a [String],
+    /// Ids of the known issues that it looks like.
+    pub known_issues: &'a [&'a str],
 }
 
 /// An outcome that can be expected. A pass is what is expected without an entry, and nobody can
@@ -124,16 +144,20 @@ struct AllowEntry {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Entry {
     tests: Spanned<Vec<String>>,
     kernels: Option<Spanned<OneOrMore>>,
     outcome: ExpectedOutcome,
     #[serde(rename = "match")]
     pattern: Option<Spanned<String>>,
+    signature: Option<Spanned<String>>,
+    known_issue: Option<String>,
     reason: Spanned<String>,
     #[serde(default)]
     flaky: bool,
+    #[serde(default)]
+    must: bool,
 }
 
 #[derive(Deserialize)]
@@ -257,9 +281,13 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault>
 fn check_entry(entry: Entry, place: String) -> Result<Expectation, Fault> {
     let about = check_about(entry.tests, entry.kernels)?;
     let pattern = entry.pattern.as_ref().map(|pattern| check_regex("match", pattern)).transpose()?;
+    let signature = entry.signature.as_ref().map(|text| check_regex("signature", text)).transpose()?;
     Ok(Expectation {
         about,
         pattern,
+        signature,
+        known_issue: entry.known_issue,
+        must: entry.must,
         outcome: entry.outcome,
         reason: check_reason(entry.reason, "expected")?,
         flaky: entry.flaky,
@@ -309,17 +337,14 @@ impl Allowance {
 }
 
 impl Expectation {
-    /// True if an attempt with this outcome is what was expected.
-    pub fn is_met_by(&self, outcome: &Outcome, last_lines: &[String]) -> bool {
-        if ExpectedOutcome::of(outcome) != Some(self.outcome) {
-            return false;
-        }
-        match &self.pattern {
-            None => true,
-            Some(regex) => {
-                regex.is_match(&outcome.detail()) || last_lines.iter().any(|line| regex.is_match(line))
-            }
-        }
+    /// True if an attempt with this outcome, which shows this, is what was expected.
+    pub fn is_met_by(&self, outcome: &Outcome, shown: Shown<'_>) -> bool {
+        let found = |regex: &Regex, lines: &[String]| lines.iter().any(|line| regex.is_match(line));
+        let matches = |regex: &Regex| regex.is_match(&outcome.detail()) || found(regex, shown.last_lines);
+        ExpectedOutcome::of(outcome) == Some(self.outcome)
+            && self.pattern.as_ref().is_none_or(matches)
+            && self.signature.as_ref().is_none_or(|regex| found(regex, shown.signature))
+            && self.known_issue.as_ref().is_none_or(|id| shown.known_issues.contains(&id.as_str()))
     }
 }
 

@@ -43,16 +43,36 @@ fn entries_are_about_tests_and_kernels() {
     check_about("shell/other.sh", None, &[]);
 }
 
+fn printed(last_lines: &[String]) -> Shown<'_> {
+    Shown { last_lines, ..Shown::default() }
+}
+
+#[test]
+fn an_entry_may_want_a_signature_and_a_known_issue() {
+    let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nsignature = \"^lvm: stop_sync_thread\"\n\
+                known-issue = \"sync-without-done\"\nreason = \"planted\"\nmust = true\n";
+    let expectations = Expectations::parse(text, "expectations.toml").unwrap();
+    let hang = Outcome::Hang { kind: protocol::HangKind::NoProgress, silent_ms: 1, seen: None };
+    let met = |line: &str, issue: &str| {
+        let signature = [line.to_owned()];
+        let shown = Shown { signature: &signature, known_issues: &[issue], ..Shown::default() };
+        expectations.entries()[0].is_met_by(&hang, shown)
+    };
+    assert!(met("lvm: stop_sync_thread ← md_stop", "sync-without-done"));
+    assert!(!met("lvm: stop_sync_thread ← md_stop", "another"));
+    assert!(!met("lvm: kthread_stop ← md_stop", "sync-without-done"));
+}
+
 #[test]
 fn an_entry_is_met_by_kind_and_words() {
     let expectations = Expectations::parse(GOOD, "expectations.toml").unwrap();
     let entry = &expectations.entries()[0];
     let fail = |how: &str| Outcome::Fail { how: how.to_owned() };
-    assert!(entry.is_met_by(&fail("mismatch_cnt 128"), &[]));
-    assert!(entry.is_met_by(&fail("exit status 1"), &["x: mismatch_cnt 5".to_owned()]));
-    assert!(!entry.is_met_by(&fail("exit status 1"), &["mismatch_cnt none".to_owned()]));
-    assert!(!entry.is_met_by(&Outcome::KernelCrash { title: "mismatch_cnt 1".to_owned() }, &[]));
-    assert!(!entry.is_met_by(&Outcome::Pass, &[]));
+    assert!(entry.is_met_by(&fail("mismatch_cnt 128"), printed(&[])));
+    assert!(entry.is_met_by(&fail("exit status 1"), printed(&["x: mismatch_cnt 5".to_owned()])));
+    assert!(!entry.is_met_by(&fail("exit status 1"), printed(&["mismatch_cnt none".to_owned()])));
+    assert!(!entry.is_met_by(&Outcome::KernelCrash { title: "mismatch_cnt 1".to_owned() }, printed(&[])));
+    assert!(!entry.is_met_by(&Outcome::Pass, printed(&[])));
 }
 
 #[test]
@@ -70,7 +90,7 @@ fn errors_name_file_and_line() {
     check_error(
         "[[expect]]\ntests = [\"a\"]\noutcome = \"fail\"\nreasn = \"r\"\n",
         "x/expectations.toml:4: unknown field `reasn`, expected one of `tests`, `kernels`, `outcome`, \
-         `match`, `reason`, `flaky`",
+         `match`, `signature`, `known-issue`, `reason`, `flaky`, `must`",
     );
     check_error(
         "[[expect]]\ntests = [\"a\"]\noutcome = \"fail\"\n",

@@ -10,7 +10,7 @@ use protocol::event::{AttemptFacts, Blame};
 use protocol::evidence::{KernelReport, ReportKind};
 use protocol::{Outcome, TestId};
 
-use crate::expectations::{Expectation, Expectations};
+use crate::expectations::{Expectation, Expectations, Shown};
 use crate::kernel_version::Version;
 use crate::known_issues::{About, Evidence, KnownIssues, Match};
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
@@ -243,10 +243,10 @@ pub fn judge_one(
         suite.allowing(&attempt.test, release, title)
     };
     let allowed = |title: &str| allowing(title).is_some();
-    let (verdict, detail, expectation) = judge_attempt(attempt, &about, &allowed, record.end);
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
-    let Recognised { signature, known_issues, not_struck } =
-        recognise(attempt, version.as_ref(), known_issues);
+    let recognised = recognise(attempt, version.as_ref(), known_issues);
+    let (verdict, detail, expectation) = judge_attempt(attempt, &recognised, &about, &allowed, record.end);
+    let Recognised { signature, known_issues, not_struck } = recognised;
     Judged {
         attempt: Some(attempt.number),
         test: attempt.test.clone(),
@@ -302,6 +302,7 @@ type Judging = (Verdict, String, Option<Judgement>);
 
 fn judge_attempt(
     attempt: &Attempt,
+    recognised: &Recognised,
     about: &[&Expectation],
     allowed: &dyn Fn(&str) -> bool,
     end: RunEnd,
@@ -333,7 +334,8 @@ fn judge_attempt(
             (verdict, detail, None)
         }
         AttemptState::Finished { outcome, facts } => {
-            let seen = Seen { remarks: &attempt.remarks, reports: &attempt.kernel_reports, allowed };
+            let seen =
+                Seen { recognised, remarks: &attempt.remarks, reports: &attempt.kernel_reports, allowed };
             judge_outcome(outcome, facts, &seen, about)
         }
     }
@@ -341,6 +343,7 @@ fn judge_attempt(
 
 /// What was seen beside the outcome.
 struct Seen<'a> {
+    recognised: &'a Recognised,
     remarks: &'a [Remark],
     reports: &'a [KernelReport],
     /// True for the title of a report that the test causes on purpose.
@@ -378,7 +381,11 @@ fn judge_outcome(
     about: &[&Expectation],
 ) -> Judging {
     let detail = outcome.detail();
-    let met = about.iter().copied().find(|entry| entry.is_met_by(outcome, &facts.last_lines));
+    let signature = seen.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
+    let known_issues: Vec<_> =
+        seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
+    let shown = Shown { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
+    let met = about.iter().copied().find(|entry| entry.is_met_by(outcome, shown));
     let went_wrong = |verdict| {
         let verdict = match met {
             Some(entry) if entry.flaky => Verdict::Flaky,
@@ -432,6 +439,11 @@ fn judge_pass(
 ) -> Judging {
     match (met, about.first()) {
         (Some(entry), _) => (verdict, detail, Some(Judgement::of(entry, true))),
+        (None, Some(entry)) if entry.must && !entry.flaky => {
+            let detail =
+                if detail.is_empty() { "it passed".to_owned() } else { format!("it passed; {detail}") };
+            (Verdict::Failed, detail, Some(Judgement::of(entry, false)))
+        }
         (None, Some(entry)) if about.iter().all(|entry| !entry.flaky) => {
             (Verdict::UnexpectedPass, detail, Some(Judgement::of(entry, false)))
         }

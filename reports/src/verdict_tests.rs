@@ -21,7 +21,7 @@ fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judgin
         .collect();
     let expectations = Expectations::parse(&text, "e.toml").unwrap();
     let about: Vec<&Expectation> = expectations.entries().iter().collect();
-    let seen = Seen { remarks, reports: &[], allowed: &|_| false };
+    let seen = Seen { recognised: &Recognised::default(), remarks, reports: &[], allowed: &|_| false };
     judge_outcome(&outcome, &AttemptFacts::default(), &seen, &about)
 }
 
@@ -45,6 +45,20 @@ fn warn() -> Outcome {
 
 fn hang() -> Outcome {
     Outcome::Hang { kind: HangKind::HungTask, silent_ms: 30_000, seen: None }
+}
+
+/// What was planted to be found, and was not, is no good news.
+#[test]
+fn a_pass_of_what_must_go_wrong_fails() {
+    let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nreason = \"planted\"\nmust = true\n";
+    let expectations = Expectations::parse(text, "e.toml").unwrap();
+    let about: Vec<&Expectation> = expectations.entries().iter().collect();
+    let recognised = Recognised::default();
+    let seen = Seen { recognised: &recognised, remarks: &[], reports: &[], allowed: &|_| false };
+    let judge = |outcome| judge_outcome(&outcome, &AttemptFacts::default(), &seen, &about);
+    let (verdict, detail, _) = judge(Outcome::Pass);
+    assert_eq!((verdict, detail.as_str()), (Verdict::Failed, "it passed"));
+    assert_eq!(judge(hang()).0, Verdict::KnownFailure);
 }
 
 #[test]
@@ -113,7 +127,12 @@ fn with_reports(outcome: Outcome, kinds: &[(ReportKind, &str)]) -> (Verdict, Str
         frames: vec![],
     };
     let reports: Vec<_> = kinds.iter().map(report).collect();
-    let seen = Seen { remarks: &[], reports: &reports, allowed: &|title| title.starts_with("allowed") };
+    let seen = Seen {
+        recognised: &Recognised::default(),
+        remarks: &[],
+        reports: &reports,
+        allowed: &|title| title.starts_with("allowed"),
+    };
     let (verdict, detail, _) = judge_outcome(&outcome, &AttemptFacts::default(), &seen, &[]);
     (verdict, detail)
 }

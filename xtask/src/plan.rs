@@ -10,6 +10,8 @@ use protocol::TestId;
 use protocol::event::PlannedAttempt;
 use reports::history::Durations;
 use vm_images::digest::Digest;
+use vm_images::images::Kernel;
+use vm_images::kernel_spec::KernelSpec;
 use vm_images::modules::config_of;
 
 use crate::exit::usage;
@@ -20,7 +22,7 @@ use crate::runner::schedule::{Budget, Item, Length};
 use crate::script;
 use crate::select::{LeftOut, check_flavour, in_flavours, select};
 use crate::shard::{Shard, deal};
-use crate::suite::{Job, Suite};
+use crate::suite::{Job, Runs, Suite};
 use crate::test::{DEFAULT_SUITE, Options, suite_named};
 use crate::vm::{Accel, VmSpec};
 
@@ -35,6 +37,31 @@ pub(crate) struct ChosenJob {
     pub(crate) job: Job,
     /// Words of a command line that try it again.
     pub(crate) again: Vec<String>,
+    /// The only kernels that it runs on; none if it runs on those of the command line.
+    pub(crate) kernels: Vec<KernelSpec>,
+    /// How many times it is tried at least.
+    pub(crate) n_tries: u32,
+}
+
+impl ChosenJob {
+    /// True if it runs on this kernel of a run.
+    fn runs_on(&self, kernel: &Kernel) -> bool {
+        self.kernels.is_empty() || self.kernels.iter().any(|spec| spec.to_string() == kernel.spec)
+    }
+}
+
+/// The kernels that `jobs` run on: those that they name themselves, and for the others those of the command line.
+pub(crate) fn kernels_of(jobs: &[ChosenJob], named: &[KernelSpec]) -> Vec<KernelSpec> {
+    let mut kernels: Vec<KernelSpec> = Vec::new();
+    for job in jobs {
+        let wanted = if job.kernels.is_empty() { named } else { &job.kernels };
+        for spec in wanted {
+            if !kernels.contains(spec) {
+                kernels.push(spec.clone());
+            }
+        }
+    }
+    kernels
 }
 
 /// What the options mean.
@@ -81,7 +108,7 @@ pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
                 if jobs.iter().any(|other: &ChosenJob| other.job.id == job.id) {
                     bail!("two scripts have the name `{}`; give one another name", job.id.name());
                 }
-                jobs.push(ChosenJob { job, again });
+                jobs.push(ChosenJob { job, again, kernels: vec![], n_tries: 1 });
             }
         }
         if options.selection.is_empty() {
@@ -96,7 +123,13 @@ pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
             again.extend(["--suite".to_owned(), suite.name.clone()]);
         }
         again.push(test.to_string());
-        jobs.push(ChosenJob { job: suite.job(&test)?, again });
+        let job = match suite.runs(&test) {
+            Runs::Own => suite.job(&test)?,
+            Runs::Test(other) => suite_named(other.suite())?.job(&other)?,
+            Runs::Script(path) => script::job(&path, None, &suite_named(script::RUN_AS)?, None)?,
+        };
+        let (kernels, n_tries) = suite.own_kernels(&test);
+        jobs.push(ChosenJob { job: Job { id: test, ..job }, again, kernels, n_tries });
     }
     Ok(Chosen { jobs, left_out })
 }
@@ -116,7 +149,7 @@ pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<V
     };
     let mut lacking = Vec::new();
     for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
-        for ChosenJob { job, .. } in jobs {
+        for ChosenJob { job, .. } in jobs.iter().filter(|chosen| chosen.runs_on(kernel)) {
             let required = kernel.lacks(&job.required_modules)?;
             if !required.is_empty() {
                 return Err(usage(anyhow::anyhow!(
@@ -147,8 +180,11 @@ pub(crate) fn plan(
 ) -> Result<Vec<Planned>> {
     let accel = prepared.chosen.accel;
     let mut plan: Vec<Planned> = Vec::new();
+    let mut wanted = Vec::new();
     for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
-        for ChosenJob { job, again } in jobs {
+        for ChosenJob { job, again, n_tries: own, .. } in
+            jobs.iter().filter(|chosen| chosen.runs_on(&kernel.kernel))
+        {
             let release = &kernel.kernel.release;
             let limits = limits(accel, job);
             let name = match prepared.kernels.len() {
@@ -163,6 +199,7 @@ pub(crate) fn plan(
                 again: again.clone(),
                 retry_of: None,
             };
+            wanted.push(*own);
             plan.push(Planned {
                 attempt,
                 vm: VmSpec {
@@ -177,8 +214,12 @@ pub(crate) fn plan(
         }
     }
     let first_tries = plan.clone();
-    for try_idx in 2..=n_tries {
-        for planned in &first_tries {
+    let most = wanted.iter().copied().max().unwrap_or(1);
+    for try_idx in 2..=most.max(n_tries) {
+        for (planned, wanted) in first_tries.iter().zip(&wanted) {
+            if try_idx > n_tries.max(*wanted) {
+                continue;
+            }
             let number = u32::try_from(plan.len()).context("too many attempts")? + 1;
             plan.push(planned.again(number, try_idx, None));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use protocol::TestId;
 use serde::Deserialize;
+use vm_images::kernel_spec::KernelSpec;
 
 /// What `suite.toml` says. The file itself explains each part.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,6 +35,20 @@ pub(crate) struct Suite {
     #[serde(default)]
     pub(crate) need_docs: BTreeMap<String, String>,
     pub(crate) tests: BTreeMap<String, Test>,
+    /// Its folder.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// What a test of a suite really runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// What the suite says.
+    Own,
+    /// Another suite's test.
+    Test(TestId),
+    /// A script in the suite's folder, which says itself what it needs.
+    Script(PathBuf),
 }
 
 /// How a test is started in the guest. `{test}` and `{flavour}` are filled in.
@@ -176,6 +191,15 @@ pub(crate) struct Test {
     vcpus: Option<u32>,
     silence_timeout_s: Option<u64>,
     test_timeout_s: Option<u64>,
+    /// Run on these, whatever the command line names.
+    #[serde(default)]
+    kernels: Vec<String>,
+    /// Another suite's test, which it runs as that suite does.
+    runs: Option<TestId>,
+    /// A script beside `suite.toml`, run as a user's.
+    script: Option<String>,
+    /// How many times it is tried, if the command line does not want more.
+    tries: Option<u32>,
 }
 
 impl Test {
@@ -281,13 +305,18 @@ impl Suite {
         let path = folder.join("suite.toml");
         let text = fs::read_to_string(&path)
             .with_context(|| format!("failed to read suite `{}`", path.display()))?;
-        Self::parse(&text).with_context(|| format!("suite `{}` makes no sense", path.display()))
+        let suite =
+            Self::parse(&text).with_context(|| format!("suite `{}` makes no sense", path.display()))?;
+        Ok(Suite { folder: folder.to_owned(), ..suite })
     }
 
     fn parse(text: &str) -> Result<Self> {
         let suite: Suite = toml::from_str(text)?;
         for (name, test) in &suite.tests {
             TestId::new(&suite.name, name)?;
+            for kernel in &test.kernels {
+                kernel.parse::<KernelSpec>().with_context(|| format!("kernel of `{name}`"))?;
+            }
             for tag in &test.tags {
                 ensure!(suite.tag_docs.contains_key(tag), "tag `{tag}` of `{name}` is not in [tag_docs]");
             }
@@ -326,6 +355,23 @@ impl Suite {
     /// Memory (MiB) and processors of this suite's machine, where no test says otherwise.
     pub(crate) fn machine_size(&self) -> (u32, u32) {
         (self.machine.ram_mib, self.machine.vcpus)
+    }
+
+    /// What a test really runs.
+    pub(crate) fn runs(&self, id: &TestId) -> Runs {
+        let Some(test) = self.tests.get(id.name()) else { return Runs::Own };
+        match (&test.runs, &test.script) {
+            (Some(other), _) => Runs::Test(other.clone()),
+            (None, Some(script)) => Runs::Script(self.folder.join(script)),
+            (None, None) => Runs::Own,
+        }
+    }
+
+    /// The kernels that a test names itself, and how many times it is to be tried.
+    pub(crate) fn own_kernels(&self, id: &TestId) -> (Vec<KernelSpec>, u32) {
+        let Some(test) = self.tests.get(id.name()) else { return (vec![], 1) };
+        let kernels = test.kernels.iter().filter_map(|kernel| kernel.parse().ok()).collect();
+        (kernels, test.tries.unwrap_or(1))
     }
 
     /// Everything it takes to run one test.
@@ -373,6 +419,7 @@ impl Suite {
 mod tests {
     use super::*;
     use crate::session::workspace;
+    use vm_images::kernel_spec::Overlay;
 
     #[test]
     fn lvm2s_data_makes_sense_and_is_whole() {
@@ -383,6 +430,28 @@ mod tests {
         assert_eq!(seed.len(), 2);
         for name in suite.tests.keys() {
             suite.job(&TestId::new("lvm2", name).unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_planted_suites_data_is_whole() {
+        let folder = workspace().join("suites/planted");
+        let suite = Suite::read(&folder).unwrap();
+        crate::report::expectations_of("planted").unwrap();
+        for name in suite.tests.keys() {
+            let id = TestId::new("planted", name).unwrap();
+            match suite.runs(&id) {
+                Runs::Own => panic!("{name} runs nothing"),
+                Runs::Test(other) => assert!(TestId::new("lvm2", other.name()).is_ok_and(|id| id == other)),
+                Runs::Script(path) => assert!(path.is_file(), "{}", path.display()),
+            }
+            let (kernels, _) = suite.own_kernels(&id);
+            assert!(!kernels.is_empty(), "{name} names no kernel");
+            for overlay in kernels.iter().filter_map(|kernel| kernel.overlay.as_ref()) {
+                let Overlay::Plant(plant) = overlay else { panic!("{overlay} is nobody else's") };
+                let text = fs::read_to_string(folder.join(format!("plants/{plant}.toml"))).unwrap();
+                vm_images::plant::Plant::parse(&text).unwrap();
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::beginning::{Beginning, create_run};
 use crate::exit::usage;
 use crate::history::{self, Keeper};
 use crate::own_modules;
-use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, part, plan};
+use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, kernels_of, part, plan};
 use crate::prepare::{self, BootKernel, Prepared};
 use crate::report::{self, Known, Ran};
 use crate::resume::Resumed;
@@ -89,6 +89,8 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
         expectations: BTreeMap::from([(suite.name.clone(), report::expectations_of(&options.suite)?)]),
         known_issues: report::known_issues()?,
     };
+    let mut kernels = options.kernels.clone();
+    kernels.dedup();
     // A mistyped name is told before anything is prepared, unless only a checkout knows what there is.
     if !options.sources.has(&suite.name) {
         let Chosen { jobs, left_out } = choose_jobs(&suite, options).map_err(usage)?;
@@ -98,10 +100,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
             }
             return Ok(None);
         }
+        kernels = kernels_of(&jobs, &kernels);
     }
 
-    let mut kernels = options.kernels.clone();
-    kernels.dedup();
     let prepared = prepare::prepare(session, &kernels, &options.sources, options.accel)?;
     if let Some(resumed) = &resumed {
         resumed.check_same(&prepared)?;
