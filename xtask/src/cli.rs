@@ -485,7 +485,7 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 pub(crate) struct RunOptions {
     /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
     /// newest), or deb:RELEASE; with +md:PATH after it, with the md and dm-raid of a kernel tree; may be
-    /// given several times
+    /// given several times; has no say in suites whose tests name their kernels (planted)
     #[arg(
         long = "kernel",
         value_name = "SPEC",
