@@ -641,7 +641,8 @@ impl Agent {
             match change {
                 Change::Started => {
                     let attempt = test.process.attempt();
-                    self.control.push_back(Message::Started { attempt });
+                    let pid = test.process.pid().as_raw_nonzero().get().unsigned_abs();
+                    self.control.push_back(Message::Started { attempt, pid });
                 }
                 Change::Over => {
                     test.drain_pipe(&mut self.buffer, now);

@@ -14,7 +14,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -146,6 +146,9 @@ pub enum Message {
     Started {
         /// Which attempt.
         attempt: u32,
+        /// Its process, the first of the test's: whatever is started later than that, and is neither a kernel
+        /// thread nor the agent's, is the test's as well.
+        pid: u32,
     },
     /// A piece of the test's standard output and error, in order.
     Output {

@@ -141,7 +141,7 @@ fn well_behaved(n_words: usize) -> Script {
     };
     let words = [
         Word::Agent(Message::Hello { version: VERSION, session: SESSION, guest }),
-        Word::Agent(Message::Started { attempt }),
+        Word::Agent(Message::Started { attempt, pid: 50 }),
         Word::Agent(Message::Output { attempt, offset: 0, data: b"ok\n".to_vec() }),
         Word::Agent(Message::Finished(finished)),
         Word::Files(Message::FileStart { attempt, file_idx, path: "/run/x".into(), size: 1 }),

@@ -147,7 +147,7 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         3 => (version, session, guest())
             .prop_map(|(version, session, guest)| Message::Hello { version, session, guest }),
-        3 => attempt().prop_map(|attempt| Message::Started { attempt }),
+        3 => (attempt(), any::<u32>()).prop_map(|(attempt, pid)| Message::Started { attempt, pid }),
         8 => (attempt(), number(), bytes())
             .prop_map(|(attempt, offset, data)| Message::Output { attempt, offset, data }),
         2 => finished(),

@@ -98,7 +98,8 @@ pub(crate) struct AttemptState {
     n_notes: u32,
     /// When something of a file last came.
     last_file: Duration,
-    started: bool,
+    /// The test's own process, once it exists.
+    test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
     started_at: Option<Duration>,
     ready: bool,
@@ -138,7 +139,7 @@ impl AttemptState {
             files: FileList::new(number),
             n_notes: 0,
             last_file: Duration::ZERO,
-            started: false,
+            test_pid: None,
             started_at: None,
             ready: false,
             killed: false,
@@ -444,11 +445,12 @@ impl AttemptState {
                 | Phase::Ended => self.garbage(),
             },
             Message::Hello { version, session, guest } => self.hello(at, version, session, guest),
-            Message::Started { attempt }
+            Message::Started { attempt, pid }
                 if attempt == self.number
                     && matches!(self.phase, Phase::Testing { .. })
-                    && !std::mem::replace(&mut self.started, true) =>
+                    && self.test_pid.is_none() =>
             {
+                self.test_pid = Some(pid);
                 self.last_output = at;
                 vec![Effect::Record(Event::TestStarted { attempt })]
             }

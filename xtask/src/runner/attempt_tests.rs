@@ -85,7 +85,7 @@ impl Play {
 
     /// Booted, test started.
     fn testing() -> Self {
-        Play::new().tell(2, Self::hello(SESSION)).agent(3, Message::Started { attempt: 1 })
+        Play::new().tell(2, Self::hello(SESSION)).agent(3, Message::Started { attempt: 1, pid: 50 })
     }
 
     fn hello(session: u64) -> Input {
@@ -294,7 +294,7 @@ fn a_crash_is_named_by_the_function_that_faulted() {
 fn a_guest_cannot_fill_the_record() {
     let mut play = Play::testing();
     for _ in 0..1000 {
-        play = play.agent(4, Message::Started { attempt: 1 });
+        play = play.agent(4, Message::Started { attempt: 1, pid: 50 });
         play = play.agent(4, Message::Note { text: "x".repeat(60_000) });
     }
     let bytes: usize = play.events.iter().map(|event| format!("{event:?}").len()).sum();
@@ -414,6 +414,29 @@ fn a_spin_in_md_that_starves_the_agent_is_a_livelock() {
 }
 
 #[test]
+fn whoever_came_after_the_test_is_of_the_test() {
+    let of_test = |pid: u32, comm: &str, entry: &str| {
+        let trace = format!(
+            "[   40.0] CPU: 0 PID: {pid} Comm: {comm} Not tainted 6.1.0 #1\n\
+             [   40.0]  <TASK>\n\
+             [   40.0] RIP: 0010:md_handle_request+0x1/0x20 [md_mod]\n\
+             [   40.0]  {entry}+0x1/0x20\n\
+             [   40.0]  </TASK>"
+        );
+        let play = mute(Play::testing(), 40, Some(Ask::SysRq('l')), &trace);
+        play.events.iter().find_map(|event| match event {
+            Event::StacksSeen { stacks, .. } => Some(stacks[0].of_test),
+            _ => None,
+        })
+    };
+    // The test's own process is 50; nobody was sampled.
+    assert_eq!(of_test(99, "dd", "entry_SYSCALL_64_after_hwframe"), Some(true));
+    assert_eq!(of_test(49, "dd", "entry_SYSCALL_64_after_hwframe"), Some(false));
+    assert_eq!(of_test(99, "md0_raid5", "ret_from_fork_asm"), Some(false));
+    assert_eq!(of_test(99, "exe", "entry_SYSCALL_64_after_hwframe"), Some(false));
+}
+
+#[test]
 fn a_guest_that_speaks_again_was_not_lost() {
     let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0 };
     let play = mute(Play::testing(), 20, Some(Ask::SysRq('l')), "[   40.0] sysrq: Show Memory");
@@ -466,7 +489,7 @@ fn memory_is_written_before_a_guest_goes() {
     let testing = || {
         let play = Play::of(state()).tell(2, Play::hello(SESSION));
         assert!(play.asked.contains(&Ask::StopOnPanic));
-        play.agent(3, Message::Started { attempt: 1 })
+        play.agent(3, Message::Started { attempt: 1, pid: 50 })
     };
     let written = |play: Play| {
         assert!(play.dumped && !play.killed);
@@ -563,7 +586,7 @@ fn an_interrupted_attempt_says_so() {
 fn a_stale_or_foreign_message_is_garbage() {
     let play = Play::new()
         .tell(1, Play::hello(SESSION + 1))
-        .agent(1, Message::Started { attempt: 9 })
+        .agent(1, Message::Started { attempt: 9, pid: 50 })
         .tell(1, Play::hello(SESSION))
         .agent(2, Message::Output { attempt: 1, offset: u64::MAX, data: vec![1, 2] });
     let play = play.tell(3, Input::Ended(VmEnd::Killed));

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use protocol::event::{Blame, Event};
+use protocol::evidence::TaskStack;
 use protocol::{HangKind, Outcome};
 
 use super::{AttemptState, Effect, Phase, millis};
@@ -143,12 +144,11 @@ impl AttemptState {
         let Some(interrogation) = self.interrogation.take() else { return vec![] };
         let Confession { mut stacks, text } = interrogation.end();
         for stack in &mut stacks {
-            stack.of_test = self.progress.is_of_test(stack.pid);
+            stack.of_test = self.is_of_test(stack);
         }
         // With one processor, a spin in md or dm starves the agent, too.
-        let spins = |stack: &&protocol::evidence::TaskStack| {
-            stack.state == 'R' && stack.frames.iter().any(|frame| is_storage(frame))
-        };
+        let spins =
+            |stack: &&TaskStack| stack.state == 'R' && stack.frames.iter().any(|frame| is_storage(frame));
         if let Some(spinning) = stacks.iter().find(spins)
             && let Some(Outcome::Hang { kind: kind @ HangKind::HeartbeatLost, seen, .. }) = &mut self.outcome
         {
@@ -199,12 +199,22 @@ impl AttemptState {
             return vec![];
         }
         for stack in &mut found {
-            stack.of_test = self.progress.is_of_test(stack.pid);
+            stack.of_test = self.is_of_test(stack);
             stack.still_ms = still_ms;
         }
         found.extend(self.progress.stacks().into_iter().filter(|stack| stack.pid != pid));
         let outcome = Outcome::Hang { kind: HangKind::Livelock, silent_ms: still_ms, seen: None };
         self.diagnose(at, since, outcome, found)
+    }
+
+    /// True for a task of the test's: one that was seen in its cgroup, or one that was started after it, in the
+    /// moments before the guest fell silent. A guest serves one test at a time.
+    fn is_of_test(&self, stack: &TaskStack) -> bool {
+        let is_kernel_thread = || stack.frames.iter().any(|frame| frame.starts_with("ret_from_fork"));
+        // `exe` is the agent, which the kernel names by `/proc/self/exe`.
+        let is_of_agent = || stack.comm == "exe";
+        let is_later = self.test_pid.is_some_and(|first| stack.pid >= first);
+        self.progress.is_of_test(stack.pid) || is_later && !is_kernel_thread() && !is_of_agent()
     }
 
     // ---- a dump of the memory ----------------------------------------------------------------
