@@ -204,7 +204,7 @@ impl Asked {
         }
         self.answered();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = sample::parse_stat(&stat).map_or('?', |(_, state, _)| state);
+        let state = sample::parse_stat(&stat).map_or('?', |stat| stat.state);
         let what = self.question.waits_at(&String::from_utf8_lossy(&self.answer));
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         let unanswered = Unanswered { what, waited_ms, state, frames: sample::stack(pid) };

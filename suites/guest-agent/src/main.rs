@@ -25,6 +25,7 @@ mod sample;
 mod sampler;
 mod serve;
 mod shell;
+mod sleeps;
 mod supervised;
 mod syncs;
 mod test_run;

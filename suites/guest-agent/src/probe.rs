@@ -16,7 +16,7 @@ use protocol::state::{ArrayState, InFlight, TargetState, Unanswered};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
 use crate::kmsg;
-use crate::sample;
+use crate::sample::{self, Stat};
 
 /// First argument of the stage.
 pub(crate) const PROBE: &str = "probe";
@@ -301,7 +301,7 @@ fn print_stacks(cgroup: &str) {
     for pid in processes {
         for task in sample::tasks_of(pid) {
             let stat = fs::read_to_string(format!("/proc/{task}/stat")).unwrap_or_default();
-            let Some((comm, state, _)) = sample::parse_stat(&stat) else { continue };
+            let Some(Stat { comm, state, .. }) = sample::parse_stat(&stat) else { continue };
             let of_test = of_test.contains(&pid);
             tasks.push(TaskStack { pid: task, comm, of_test, state, still_ms: 0, frames: vec![] });
         }

@@ -9,12 +9,18 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
 use protocol::sample::{EVERY_MS, FRAME_MAX, FRAMES_MAX, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
 
+use rustix::process::Pid;
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::guest;
+use crate::sleeps::Call;
 use crate::syncs::Syncs;
 
 /// First argument of the stage.
@@ -31,12 +37,13 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let members = format!("{cgroup}/cgroup.procs");
     let mut threads = Vec::new();
     let syncs = Syncs::watch();
+    let mdstat = watch_mdstat();
     for round in 0u32.. {
         let begun = Instant::now();
         if round % FIND_THREADS_EVERY == 0 {
             threads = storage_threads();
         }
-        let mut sample = sample(&members, &threads);
+        let mut sample = sample(&members, &threads, mdstat.load(Ordering::Relaxed));
         sample.syncs = syncs.newest(&sample);
         let line = encode(&sample);
         if std::io::stdout().write_all(&line).is_err() {
@@ -47,17 +54,34 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn sample(members: &str, threads: &[u32]) -> Sample {
+/// Reads `/proc/mdstat` once a second in a thread of its own: it takes locks of each array, which a hang may hold,
+/// and then the other samples go on without.
+fn watch_mdstat() -> Arc<AtomicU64> {
+    let newest = Arc::new(AtomicU64::new(0));
+    let of_thread = Arc::clone(&newest);
+    // Without it, samples are poorer.
+    let _ = std::thread::Builder::new().name("mdstat".into()).spawn(move || {
+        loop {
+            let text = fs::read_to_string("/proc/mdstat").unwrap_or_default();
+            of_thread.store(hash_of_what_moves(&text), Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(EVERY_MS));
+        }
+    });
+    newest
+}
+
+fn sample(members: &str, threads: &[u32], mdstat: u64) -> Sample {
     let text = fs::read_to_string(members).unwrap_or_default();
     let of_test = text.lines().filter_map(|line| line.parse().ok()).flat_map(tasks_of);
     let all = of_test.map(|pid| (pid, true)).chain(threads.iter().map(|&pid| (pid, false)));
     let mut tasks: Vec<_> = all.filter_map(|(pid, of_test)| look(pid, of_test)).take(TASKS_MAX).collect();
-    // Stacks of those that may stand still: in the kernel without a say, or running.
-    let telling = tasks.iter_mut().filter(|task| matches!(task.state, 'D' | 'R'));
-    for task in telling.take(STACKS_MAX) {
+    // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
+    // in a state that a signal could end.
+    let mut telling: Vec<&mut TaskSample> = tasks.iter_mut().filter(|task| may_stand(task)).collect();
+    telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
+    for task in telling.into_iter().take(STACKS_MAX) {
         task.frames = stack(task.pid);
     }
-    let mdstat = fs::read_to_string("/proc/mdstat").unwrap_or_default();
     let (io_done, reads_done, host_io) = io();
     Sample {
         uptime_ms: guest::uptime_ms(),
@@ -65,16 +89,16 @@ fn sample(members: &str, threads: &[u32]) -> Sample {
         io_done,
         reads_done,
         host_io,
-        mdstat: hash_of_what_moves(&mdstat),
+        mdstat,
         syncs: vec![],
         cost_us: own_time_us(),
     }
 }
 
-/// Processor time of this process: the first field of `/proc/PID/schedstat`, nanoseconds (sched-stats.rst).
+/// Processor time of this process, all of its threads.
 fn own_time_us() -> u64 {
-    let text = fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    text.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).map_or(0, |ns| ns / 1000)
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1000).unwrap_or(0)
 }
 
 /// A process's threads; it is one of them.
@@ -96,10 +120,10 @@ fn storage_threads() -> Vec<u32> {
         }
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let comm = comm.trim();
-        let begins = ["md", "raid", "dm", "kdmflush", "kcopyd", "jbd2", "xfsaild"];
+        let begins = ["md", "raid", "dm", "kdmflush", "kcopyd", "jbd2", "xfsaild", "kdelayd"];
         let holds = ["_raid", "_resync", "_reshape", "_recover", "_reclaim"];
         let is_worker = comm.starts_with("kworker/")
-            && ["md", "dm", "raid", "kcopyd"].iter().any(|name| comm.contains(name));
+            && ["md", "dm", "raid", "kcopyd", "kdelayd"].iter().any(|name| comm.contains(name));
         if is_worker
             || begins.iter().any(|name| comm.starts_with(name))
             || holds.iter().any(|name| comm.contains(name))
@@ -112,15 +136,22 @@ fn storage_threads() -> Vec<u32> {
 
 fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (comm, state, sys_ticks) = parse_stat(&stat)?;
+    let Stat { comm, state, user_ms, sys_ms } = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let slices = slices(&schedstat);
-    let call = (of_test && state == 'S').then(|| fs::read_to_string(format!("/proc/{pid}/syscall")).ok());
-    let call = call.flatten().unwrap_or_default();
-    // dm's ioctls wait for IO in flight in a state that a signal could end.
-    let frames = if is_ioctl(&call) { stack(pid) } else { vec![] };
-    let sys_ms = sys_ticks * 1000 / TICKS_PER_S;
-    Some(TaskSample { pid, comm, of_test, state, sys_ms, slices, timed: is_timed(&call), frames })
+    let sleeps_ms = (of_test && state == 'S').then(|| call_of(pid).sleeps_ms(pid)).flatten();
+    Some(TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames: vec![] })
+}
+
+fn call_of(pid: u32) -> Call {
+    Call::parse(&fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default())
+}
+
+/// True if its stack may say why it stands still. Who stores into sysfs, or calls an ioctl, may wait for a lock or
+/// for IO in a state that a signal could end.
+fn may_stand(task: &TaskSample) -> bool {
+    let waits = || task.of_test && task.state == 'S' && task.sleeps_ms.is_none();
+    matches!(task.state, 'D' | 'R') || waits() && call_of(task.pid).may_wait_for_storage()
 }
 
 /// How often a task was given a processor, by its `/proc/PID/schedstat`.
@@ -128,42 +159,31 @@ pub(crate) fn slices(schedstat: &str) -> u64 {
     schedstat.split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
-/// Name, state, and ticks in the kernel: fields 2, 3 and 15 (proc(5)). The name may hold anything.
-pub(crate) fn parse_stat(stat: &str) -> Option<(String, char, u64)> {
+/// A process's state letter.
+pub(crate) fn state_of(pid: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    Some(parse_stat(&stat)?.state)
+}
+
+/// What of `/proc/PID/stat` counts here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) comm: String,
+    pub(crate) state: char,
+    pub(crate) user_ms: u64,
+    pub(crate) sys_ms: u64,
+}
+
+/// Name, state, and ticks outside and in the kernel: fields 2, 3, 14 and 15 (proc(5)). The name may hold anything.
+pub(crate) fn parse_stat(stat: &str) -> Option<Stat> {
     let (head, rest) = stat.rsplit_once(')')?;
     let comm = head.split_once('(')?.1.chars().take(32).collect();
     let mut fields = rest.split_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some((comm, state, fields.nth(11)?.parse().ok()?))
-}
-
-/// True if a task sleeps in this system call (`/proc/PID/syscall`), if that is an ioctl.
-fn is_ioctl(call: &str) -> bool {
-    call.starts_with("16 ")
-}
-
-/// True if a task that sleeps in this system call (`/proc/PID/syscall`) named the time at which it goes on.
-/// Numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
-fn is_timed(call: &str) -> bool {
-    let mut words = call.split_whitespace();
-    let Some(number) = words.next().and_then(|word| word.parse::<u32>().ok()) else { return false };
-    let args: Vec<_> =
-        words.filter_map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok()).collect();
-    let arg = |idx: usize| args.get(idx).copied().unwrap_or(0);
-    match number {
-        // nanosleep, clock_nanosleep
-        35 | 230 => true,
-        // poll, epoll_wait, epoll_pwait: milliseconds, negative for ever
-        7 => arg(2) as u32 as i32 >= 0,
-        232 | 281 => arg(3) as u32 as i32 >= 0,
-        // ppoll, rt_sigtimedwait: a pointer
-        271 | 128 => arg(2) != 0,
-        // select, pselect6: a pointer
-        23 | 270 => arg(4) != 0,
-        // futex, semtimedop: a pointer
-        202 | 220 => arg(3) != 0,
-        _ => false,
-    }
+    let user_ticks: u64 = fields.nth(10)?.parse().ok()?;
+    let sys_ticks: u64 = fields.next()?.parse().ok()?;
+    let ms = |ticks: u64| ticks.saturating_mul(1000) / TICKS_PER_S;
+    Some(Stat { comm, state, user_ms: ms(user_ticks), sys_ms: ms(sys_ticks) })
 }
 
 /// A kernel stack without addresses: `[<0>] md_stop+0x1c/0x60 [md_mod]` → `md_stop+0x1c/0x60 [md_mod]`.
@@ -210,7 +230,8 @@ mod tests {
     #[test]
     fn a_name_may_hold_anything() {
         let stat = "77 (a) b (c) D 1 77 77 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 100";
-        assert_eq!(parse_stat(stat), Some(("a) b (c".to_owned(), 'D', 60)));
+        let expect = Stat { comm: "a) b (c".to_owned(), state: 'D', user_ms: 500, sys_ms: 600 };
+        assert_eq!(parse_stat(stat), Some(expect));
         assert_eq!(parse_stat("77 (x"), None);
     }
 
@@ -218,21 +239,5 @@ mod tests {
     fn requests_are_counted_and_those_of_the_host_apart() {
         let text = " 253 0 vda 10 0 80 5 3 0 24 1 2 4 6 0 0 0 0 1 0\n 9 0 md0 1 0 8 0 1 0 8 0 7 0 0\n";
         assert_eq!(io_of(text), (16, 11, 2));
-    }
-
-    #[test]
-    fn timers_are_told_from_waits() {
-        let calls = [
-            ("230 0x0 0x0 0x7ffe 0x0 0x0 0x0 0x7ffe 0x7f", true),
-            ("7 0x5581 0x1 0xffffffff 0x8 0x0 0x0 0x7ffe 0x7f", false),
-            ("7 0x5581 0x1 0x3e8 0x8 0x0 0x0 0x7ffe 0x7f", true),
-            ("61 0xffffffffffffffff 0x7ffe 0x0 0x0 0x0 0x0 0x7ffe 0x7f", false),
-            ("202 0x7f 0x80 0x2 0x0 0x0 0x0 0x7ffe 0x7f", false),
-            ("running", false),
-            ("", false),
-        ];
-        for (call, expect) in calls {
-            assert_eq!(is_timed(call), expect, "{call}");
-        }
     }
 }

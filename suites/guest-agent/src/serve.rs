@@ -391,6 +391,7 @@ impl Agent {
             uptime_ms: guest::uptime_ms(),
             mem_available_kib: guest::mem_available_kib(),
             output_bytes: self.test.as_ref().map_or(0, |test| test.output.total()),
+            sampler: self.sampler.as_ref().and_then(|sampler| crate::sample::state_of(sampler.pid())),
         });
     }
 

@@ -29,7 +29,7 @@ pub struct Sample {
     pub reads_done: u64,
     /// Requests that the host's disks have not answered yet.
     pub host_io: u32,
-    /// Hash of `/proc/mdstat`: resync, recovery and reshape advance in it.
+    /// Hash of `/proc/mdstat`, as it was last answered: resync, recovery and reshape advance in it.
     pub mdstat: u64,
     /// What each array that has a sync thread says of it; nothing where that cannot be found out.
     pub syncs: Vec<Sync>,
@@ -69,10 +69,13 @@ pub struct TaskSample {
     pub state: char,
     /// Time in the kernel, milliseconds.
     pub sys_ms: u64,
+    /// Time outside of it, milliseconds.
+    pub user_ms: u64,
     /// How often it was given a processor (`/proc/PID/schedstat`): one that stands still is given none.
     pub slices: u64,
-    /// It sleeps until a time that it named: that is future progress.
-    pub timed: bool,
+    /// It sleeps for so many milliseconds, by its own word, which is future progress; 0 if it named an end, and
+    /// nobody knows how far that is.
+    pub sleeps_ms: Option<u64>,
     /// Its kernel stack, innermost first; only of those that may stand still.
     pub frames: Vec<String>,
 }

@@ -181,6 +181,9 @@ pub enum Message {
         mem_available_kib: u64,
         /// Bytes of output that the running test has produced so far.
         output_bytes: u64,
+        /// State of the process that takes the samples, as in `/proc/PID/stat`, if there is one.
+        #[serde(default)]
+        sampler: Option<char>,
     },
     /// A file begins (files port).
     FileStart {

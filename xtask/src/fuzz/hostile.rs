@@ -122,8 +122,9 @@ fn sample() -> impl Strategy<Value = Sample> {
             of_test,
             state,
             sys_ms: 0,
+            user_ms: 0,
             slices: 1,
-            timed: false,
+            sleeps_ms: None,
             frames: vec![frame],
         },
     );
@@ -153,7 +154,7 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
         2 => finished(),
         4 => kmsg.prop_map(|(seq, at_us, level, text)| Message::Kmsg { seq, at_us, level, text }),
         4 => (number(), number(), number()).prop_map(|(uptime_ms, mem_available_kib, output_bytes)| {
-            Message::Heartbeat { uptime_ms, mem_available_kib, output_bytes }
+            Message::Heartbeat { uptime_ms, mem_available_kib, output_bytes, sampler: Some('D') }
         }),
         1 => words().prop_map(|reason| Message::Refused { reason }),
         3 => words().prop_map(|text| Message::Note { text }),

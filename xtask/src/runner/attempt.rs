@@ -8,11 +8,13 @@ mod lost;
 use std::time::Duration;
 
 use lost::{Dump, Suspicion};
-use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::sample::Sample;
-use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Program, Request, StartTest, VERSION};
+use protocol::wire::{
+    Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Program, Request, StartTest, VERSION,
+};
+use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
@@ -20,7 +22,7 @@ pub(crate) use crate::runner::effect::{Effect, Opening, TimeLimits, kernel_log_l
 use crate::runner::effect::{disk_serial, put_file};
 use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
-use crate::runner::heartbeat::Silence;
+use crate::runner::heartbeat::{OwnTime, Silence};
 use crate::runner::interrogation::Interrogation;
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
@@ -41,6 +43,9 @@ const COLLECTING_GRACE_PERIODS: u32 = 12;
 /// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
+
+/// Signs of life from an agent whose sampler waits in the kernel, after which the test hangs.
+const BLIND_BEATS_MAX: u32 = 12;
 
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
@@ -90,6 +95,7 @@ pub(crate) struct AttemptState {
     last_output: Duration,
     last_word: Duration,
     silence: Silence,
+    own_time: OwnTime,
     interrogation: Option<Interrogation>,
     suspicion: Option<Suspicion>,
     dump: Dump,
@@ -98,6 +104,8 @@ pub(crate) struct AttemptState {
     n_notes: u32,
     /// When something of a file last came.
     last_file: Duration,
+    /// Signs of life in a row from an agent whose sampler waits in the kernel.
+    blind_beats: u32,
     /// The test's own process, once it exists.
     test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
@@ -117,7 +125,7 @@ impl AttemptState {
             number,
             opening,
             output: OutputScan::new(job.contract.clone()),
-            progress: Progress::default(),
+            progress: Progress::of_test_silent_for(limits.silence_timeout),
             job,
             limits,
             phase: Phase::Booting,
@@ -132,6 +140,7 @@ impl AttemptState {
             last_output: Duration::ZERO,
             last_word: Duration::ZERO,
             silence: Silence::default(),
+            own_time: OwnTime::default(),
             interrogation: None,
             suspicion: None,
             dump: Dump::default(),
@@ -139,6 +148,7 @@ impl AttemptState {
             files: FileList::new(number),
             n_notes: 0,
             last_file: Duration::ZERO,
+            blind_beats: 0,
             test_pid: None,
             started_at: None,
             ready: false,
@@ -332,13 +342,30 @@ impl AttemptState {
     fn sample(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
         let Phase::Testing { since } = self.phase else { return vec![] };
         self.facts.sampling_ms = Some(sample.cost_us / 1000);
-        match self.progress.take(sample) {
+        self.blind_beats = 0;
+        let mut effects = match self.progress.take(sample) {
             Some(Stuck { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
             Some(Stuck { kind, still_ms, stacks, unseen: None }) => {
                 self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms, seen: None }, stacks)
             }
             None => vec![],
+        };
+        // How much of the time until the next one is the guest's own.
+        effects.push(Effect::Ask(Ask::Times));
+        effects
+    }
+
+    /// The agent lives: does its sampler? One that waits in the kernel waits for a lock that a hang holds.
+    fn beat(&mut self, at: Duration, sampler: Option<char>) -> Vec<Effect> {
+        let Phase::Testing { since } = self.phase else { return vec![] };
+        self.blind_beats = if sampler == Some('D') { self.blind_beats + 1 } else { 0 };
+        if self.blind_beats < BLIND_BEATS_MAX {
+            return vec![];
         }
+        let silent_ms = u64::from(self.blind_beats) * HEARTBEAT_MS;
+        let seen = Some("who looks at the test's tasks waits in the kernel itself".to_owned());
+        let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen };
+        self.diagnose(at, since, outcome, self.progress.stacks())
     }
 
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
@@ -464,12 +491,12 @@ impl AttemptState {
                 self.next_kmsg = Some(seq.saturating_add(1));
                 vec![Effect::KernelLog(kernel_log_line(at_us, &text))]
             }
-            Message::Heartbeat { output_bytes, .. } => {
+            Message::Heartbeat { output_bytes, sampler, .. } => {
                 if output_bytes > self.output_counted {
                     self.output_counted = output_bytes;
                     self.last_output = at;
                 }
-                vec![]
+                self.beat(at, sampler)
             }
             Message::Sample(sample) => self.sample(at, sample),
             Message::Evidence { attempt, evidence }

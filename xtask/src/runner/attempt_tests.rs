@@ -144,7 +144,8 @@ impl Play {
 
     fn heartbeats(mut self, to: u64) -> Self {
         for second in self.now.as_secs()..to {
-            let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0 };
+            let beat =
+                Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0, sampler: None };
             self = self.agent(second, beat);
         }
         self
@@ -438,7 +439,7 @@ fn whoever_came_after_the_test_is_of_the_test() {
 
 #[test]
 fn a_guest_that_speaks_again_was_not_lost() {
-    let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0 };
+    let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0, sampler: None };
     let play = mute(Play::testing(), 20, Some(Ask::SysRq('l')), "[   40.0] sysrq: Show Memory");
     assert!(play.asked.contains(&Ask::SysRq('w')), "{:?}", play.asked);
     let play = play.agent(20, beat).finished(21, Exit::Code(0));
@@ -526,7 +527,8 @@ fn memory_is_written_before_a_guest_goes() {
 fn output_that_was_only_counted_is_a_sign_of_life() {
     let mut play = Play::testing();
     for second in 4..60 {
-        let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: second };
+        let beat =
+            Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: second, sampler: None };
         play = play.agent(second, beat);
     }
     assert!(!play.killed);
@@ -612,8 +614,14 @@ fn lost_kernel_log_records_are_counted() {
 
 #[test]
 fn a_test_that_cries_panic_is_no_panic() {
-    let heartbeat =
-        || Input::Agent(Ok(Message::Heartbeat { uptime_ms: 1, mem_available_kib: 1, output_bytes: 0 }));
+    let heartbeat = || {
+        Input::Agent(Ok(Message::Heartbeat {
+            uptime_ms: 1,
+            mem_available_kib: 1,
+            output_bytes: 0,
+            sampler: None,
+        }))
+    };
     let cry = || Input::Console(b"[    9.0] Kernel panic - not syncing: says a test\n".to_vec());
     let play = Play::testing().tell(5, cry()).tell(6, heartbeat()).tell(9, heartbeat()).wait(12);
     assert!(!play.killed, "the guest goes on");
@@ -633,12 +641,40 @@ fn a_record_of_several_lines_is_several_lines() {
 }
 
 #[test]
+fn who_cannot_look_because_of_the_hang_tells_of_it() {
+    let beat = |sampler| Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0, sampler };
+    let mut play = Play::testing();
+    for second in 4..30 {
+        play = play.agent(second, beat(Some(if second % 10 == 0 { 'S' } else { 'D' })));
+    }
+    assert!(!play.sent.contains(&Request::Diagnose { attempt: 1 }), "it goes on now and then");
+    for second in 30..43 {
+        play = play.agent(second, beat(Some('D')));
+    }
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let outcome = play.agent(43, Message::Diagnosed { attempt: 1 }).outcome(VmEnd::Clean);
+    let Outcome::Hang { kind: HangKind::NoProgress, seen: Some(seen), .. } = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(seen.contains("waits in the kernel itself"), "{seen}");
+}
+
+#[test]
 fn a_stuck_test_is_asked_about_and_its_files_come_back() {
     let sample = |second: u64| {
         let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
         let (comm, state) = ("lvm".to_owned(), 'D');
-        let task =
-            TaskSample { pid: 2, comm, of_test: true, state, sys_ms: 0, slices: 9, timed: false, frames };
+        let task = TaskSample {
+            pid: 2,
+            comm,
+            of_test: true,
+            state,
+            sys_ms: 0,
+            user_ms: 0,
+            slices: 9,
+            sleeps_ms: None,
+            frames,
+        };
         Message::Sample(Sample {
             uptime_ms: second * 1000,
             tasks: vec![task],

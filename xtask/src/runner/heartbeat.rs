@@ -105,21 +105,9 @@ impl Silence {
 
     fn look(&mut self, now: &HostTimes) {
         let Some(last) = self.last.replace(now.clone()) else { return };
-        let elapsed_ms = now.at_ms.saturating_sub(last.at_ms);
-        let threads = |times: &HostTimes| [&[times.devices][..], &times.vcpus].concat();
-        // Who waits for the host's disk or memory is kept waiting as well.
-        if elapsed_ms == 0 || threads(now).iter().any(|thread| thread.is_blocked) {
-            return;
-        }
-        let waited = |now: &ThreadTimes, last: &ThreadTimes| now.waited_ms.saturating_sub(last.waited_ms);
-        let ran = |now: &ThreadTimes, last: &ThreadTimes| now.ran_ms.saturating_sub(last.ran_ms);
-        // The agent's word takes a processor of the guest's, and then the devices' thread.
-        let of_vcpus = now.vcpus.iter().zip(&last.vcpus).map(|(now, last)| waited(now, last)).max();
-        let waited_ms = of_vcpus.unwrap_or_default() + waited(&now.devices, &last.devices);
-        let own_ms = elapsed_ms.saturating_sub(waited_ms).min(LOOK_MS_MAX);
-        let busiest = now.vcpus.iter().zip(&last.vcpus).map(|(now, last)| ran(now, last)).max();
+        let Some(Between { own_ms, ran_ms, waited_ms }) = Between::of(&last, now) else { return };
         self.own_ms += own_ms;
-        self.ran_ms += busiest.unwrap_or_default().min(own_ms);
+        self.ran_ms += ran_ms;
         self.waited_ms += waited_ms;
     }
 
@@ -144,6 +132,48 @@ impl Silence {
             0..1000 => what,
             waited => format!("{what} (the host kept it waiting for {} more)", seconds(waited)),
         }
+    }
+}
+
+/// What the host gave a guest between two looks at its threads, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Between {
+    own_ms: u64,
+    ran_ms: u64,
+    waited_ms: u64,
+}
+
+impl Between {
+    /// Nothing if that cannot be said, or is nothing at all.
+    fn of(last: &HostTimes, now: &HostTimes) -> Option<Self> {
+        let elapsed_ms = now.at_ms.saturating_sub(last.at_ms);
+        let threads = |times: &HostTimes| [&[times.devices][..], &times.vcpus].concat();
+        // Who waits for the host's disk or memory is kept waiting as well.
+        if elapsed_ms == 0 || threads(now).iter().any(|thread| thread.is_blocked) {
+            return None;
+        }
+        let waited = |now: &ThreadTimes, last: &ThreadTimes| now.waited_ms.saturating_sub(last.waited_ms);
+        let ran = |now: &ThreadTimes, last: &ThreadTimes| now.ran_ms.saturating_sub(last.ran_ms);
+        // The agent's word takes a processor of the guest's, and then the devices' thread.
+        let of_vcpus = now.vcpus.iter().zip(&last.vcpus).map(|(now, last)| waited(now, last)).max();
+        let waited_ms = of_vcpus.unwrap_or_default() + waited(&now.devices, &last.devices);
+        let own_ms = elapsed_ms.saturating_sub(waited_ms).min(LOOK_MS_MAX);
+        let busiest = now.vcpus.iter().zip(&last.vcpus).map(|(now, last)| ran(now, last)).max();
+        Some(Between { own_ms, ran_ms: busiest.unwrap_or_default().min(own_ms), waited_ms })
+    }
+}
+
+/// How much of the time is the guest's own, look by look, while its agent speaks.
+#[derive(Debug, Default)]
+pub(crate) struct OwnTime {
+    last: Option<HostTimes>,
+}
+
+impl OwnTime {
+    /// The guest's own time since the last look, milliseconds; nothing at the first.
+    pub(crate) fn look(&mut self, now: &HostTimes) -> Option<u64> {
+        let last = self.last.replace(now.clone())?;
+        Some(Between::of(&last, now).map_or(0, |between| between.own_ms))
     }
 }
 

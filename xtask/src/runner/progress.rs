@@ -2,9 +2,11 @@
 //!
 //! Slow moves: a task is given a processor now and then, a request completes, a resync advances, or a
 //! sleep has an end that somebody named. Stuck does not. Windows are counted in samples, not in seconds of
-//! ours: a guest that the host lets starve sends few of them, and so is never called stuck for it.
+//! ours, and a sample counts for as much as the host let the guest run since the one before: a guest that starves
+//! is never called stuck for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use protocol::HangKind;
 use protocol::evidence::{STACKS_MAX, TaskStack};
@@ -14,6 +16,9 @@ use protocol::sample::{EVERY_MS, Sample, TaskSample};
 const NOTHING_MOVES: u32 = 7;
 /// The same while other tasks of the test only look on: they poll, and get nothing done.
 const ONLY_POLLS: u32 = 15;
+/// The same if nobody waits inside of md or dm: who sleeps again and again may be about to resume what a task of the
+/// test waits for.
+const ONLY_POLLS_OUTSIDE: u32 = 40;
 /// Samples in which a sync thread stands in D state, whatever the test does.
 const SYNC_STANDS: u32 = 16;
 /// Samples in which a task spends its time in md or dm, and nothing gets done.
@@ -22,15 +27,28 @@ const SPINS: u32 = 12;
 const SPIN_PERCENT: u64 = 60;
 /// A request that the host's disk has not answered makes the windows so many times as long.
 const HOST_IO_PATIENCE: u32 = 4;
+/// Requests that dm-delay holds back make the windows so many times as long.
+const DELAY_PATIENCE: u32 = 2;
+/// A task for which the kernel runs a program (`modprobe`, say) makes the windows so many times as long: nobody sees
+/// that program, which is none of the test's.
+const HELPER_PATIENCE: u32 = 6;
 /// Samples after which a sleep that a test's task named the end of is a long one.
 const LONG_SLEEP: u32 = 3;
+/// The longest sleep that is future progress, unless somebody says otherwise, milliseconds.
+const SLEEP_MS_MAX: u64 = 180_000;
+/// Of the time between two samples, the part that must have been the guest's own for the second to count, percent.
+const OWN_PERCENT: u64 = 75;
 /// Reads between two samples that a poll may come to: `lvs` and `mdadm --detail` read metadata, and nothing gets
 /// done by that.
 const POLL_READS: u64 = 256;
 /// Names of programs that are remembered.
 const PROGRAMS_MAX: usize = 1000;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
-const POLL_MS: u64 = 300;
+const POLL_MS: u64 = 400;
+
+/// Functions that wait for a program that the kernel has started (kmod.c, umh.c, crypto/api.c).
+const WAITS_FOR_A_HELPER: [&str; 4] =
+    ["call_usermodehelper", "__request_module", "crypto_larval_wait", "crypto_wait_for_test"];
 
 /// Beginnings of functions, and modules, of md and dm.
 const STORAGE: [&str; 9] =
@@ -41,6 +59,7 @@ const STORAGE: [&str; 9] =
 struct Seen {
     slices: u64,
     sys_ms: u64,
+    user_ms: u64,
     frames: Vec<String>,
     /// Samples in a row without being given a processor.
     still: u32,
@@ -51,8 +70,13 @@ struct Seen {
 }
 
 /// What has been seen of a test.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Progress {
+    /// Who sleeps for longer is nobody that the test could be waiting for.
+    sleep_ms_max: u64,
+    /// The guest's own time that no sample has been counted for yet, milliseconds; nothing as long as the host has
+    /// not said.
+    own_ms: Option<u64>,
     tasks: BTreeMap<u32, Seen>,
     /// Names of all programs that the test has run so far.
     programs: BTreeSet<String>,
@@ -84,7 +108,47 @@ pub(crate) struct Stuck {
     pub(crate) unseen: Option<u32>,
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            sleep_ms_max: SLEEP_MS_MAX,
+            own_ms: None,
+            tasks: BTreeMap::new(),
+            programs: BTreeSet::new(),
+            last: None,
+            nothing_done: 0,
+            nothing_but_polls_done: 0,
+            only_polls: 0,
+            nobody_moves: 0,
+            says_nothing: 0,
+            only_idles: 0,
+            kernel_reports_hung: false,
+        }
+    }
+}
+
 impl Progress {
+    /// Of a test that is ended when it has been silent for so long.
+    pub(crate) fn of_test_silent_for(timeout: Duration) -> Self {
+        let sleep_ms_max = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        Progress { sleep_ms_max, ..Progress::default() }
+    }
+
+    /// The host let the guest run for so long, or left it idle, since it was last asked.
+    pub(crate) fn had_time(&mut self, own_ms: u64) {
+        self.own_ms = Some((self.own_ms.unwrap_or(0) + own_ms).min(2 * EVERY_MS));
+    }
+
+    /// What the next sample counts for: nothing if the host kept the guest waiting most of the time.
+    fn spend(&mut self) -> u32 {
+        let Some(own_ms) = &mut self.own_ms else { return 1 };
+        if *own_ms * 100 < EVERY_MS * OWN_PERCENT {
+            return 0;
+        }
+        *own_ms = own_ms.saturating_sub(EVERY_MS);
+        1
+    }
+
     /// The test said something: it moves.
     pub(crate) fn spoke(&mut self) {
         self.only_polls = 0;
@@ -127,37 +191,42 @@ impl Progress {
             self.last = Some(last);
             return None;
         }
+        let step = self.spend();
+        let count = |is_still: bool, n: u32| if is_still { n + step } else { 0 };
         let syncs_move =
             sample.syncs.iter().any(|sync| last.syncs.iter().any(|old| sync.has_moved_since(old)));
         let done = sample.io_done != last.io_done || sample.mdstat != last.mdstat || syncs_move;
-        self.nothing_done = if done { 0 } else { self.nothing_done + 1 };
+        self.nothing_done = count(!done, self.nothing_done);
         let n_reads = sample.reads_done.wrapping_sub(last.reads_done);
         let only_reads = sample.io_done.wrapping_sub(last.io_done) == n_reads && n_reads <= POLL_READS;
         let much_done = done && !(only_reads && sample.mdstat == last.mdstat && !syncs_move);
-        self.nothing_but_polls_done = if much_done { 0 } else { self.nothing_but_polls_done + 1 };
+        self.nothing_but_polls_done = count(!much_done, self.nothing_but_polls_done);
         let (mut moved, mut worked, mut busy) = (false, false, false);
         let mut tasks = BTreeMap::new();
         for task in &sample.tasks {
             let before = self.tasks.get(&task.pid);
             let mut seen = before.cloned().unwrap_or_default();
             let is_still = before.is_some_and(|seen| seen.slices == task.slices);
-            let spent_ms = before.map_or(0, |seen| task.sys_ms.saturating_sub(seen.sys_ms));
-            seen.still = if is_still { seen.still + 1 } else { 0 };
+            let sys_ms = before.map_or(0, |seen| task.sys_ms.saturating_sub(seen.sys_ms));
+            let spent_ms = before.map_or(0, |seen| sys_ms + task.user_ms.saturating_sub(seen.user_ms));
+            seen.still = count(is_still, seen.still);
             let in_storage = task.frames.iter().any(|frame| is_storage(frame));
             let spins = task.state == 'R'
-                && spent_ms.saturating_mul(100) >= elapsed_ms.saturating_mul(SPIN_PERCENT)
+                && sys_ms.saturating_mul(100) >= elapsed_ms.saturating_mul(SPIN_PERCENT)
                 && (in_storage || task.frames.is_empty())
-                && !done;
+                && !much_done;
             seen.in_storage = spins && (in_storage || seen.in_storage);
-            seen.spinning = if spins { seen.spinning + 1 } else { 0 };
+            seen.spinning = count(spins, seen.spinning);
             if task.of_test {
-                moved |= !is_still;
+                // One that computes may keep its processor from one sample to the next.
+                moved |= !is_still || spent_ms > 0;
                 // A new process, or one that computes.
                 worked |= before.is_none() && self.is_new_program(&task.comm) || spent_ms > POLL_MS;
                 busy |= spent_ms > POLL_MS;
             }
             seen.slices = task.slices;
             seen.sys_ms = task.sys_ms;
+            seen.user_ms = task.user_ms;
             if !task.frames.is_empty() {
                 seen.frames.clone_from(&task.frames);
             }
@@ -165,17 +234,18 @@ impl Progress {
         }
         self.tasks = tasks;
         self.remember_programs(&sample);
-        self.nobody_moves = if moved || done { 0 } else { self.nobody_moves + 1 };
-        self.only_polls = if worked || much_done { 0 } else { self.only_polls + 1 };
-        self.only_idles = if busy || done { 0 } else { self.only_idles + 1 };
-        self.says_nothing += 1;
+        self.nobody_moves = count(!(moved || done), self.nobody_moves);
+        self.only_polls = count(!(worked || much_done), self.only_polls);
+        self.only_idles = count(!(busy || done), self.only_idles);
+        self.says_nothing += step;
         self.last = Some(sample);
         self.judge()
     }
 
     fn remember(&mut self, sample: Sample) {
         for task in &sample.tasks {
-            let seen = Seen { slices: task.slices, sys_ms: task.sys_ms, ..Seen::default() };
+            let TaskSample { slices, sys_ms, user_ms, .. } = *task;
+            let seen = Seen { slices, sys_ms, user_ms, ..Seen::default() };
             self.tasks.insert(task.pid, seen);
         }
         self.remember_programs(&sample);
@@ -198,28 +268,30 @@ impl Progress {
     fn judge(&self) -> Option<Stuck> {
         let newest = self.last.as_ref()?;
         let tasks = &newest.tasks;
-        // The host's disk is slow, or stands still: not of the guest's doing, for a while.
-        let patience = if newest.host_io > 0 { HOST_IO_PATIENCE } else { 1 };
-        let (nothing_moves, only_polls) = (NOTHING_MOVES * patience, ONLY_POLLS * patience);
+        let patience = patience(newest);
+        let waits_inside =
+            |task: &TaskSample| !task.of_test || task.frames.iter().any(|frame| is_storage(frame));
         let seen = |task: &TaskSample| self.tasks.get(&task.pid);
         let still = |task: &TaskSample| seen(task).map_or(0, |seen| seen.still);
         let stands = |task: &TaskSample, window: u32| is_blocked(task) && still(task) >= window;
+        let is_inside = tasks.iter().any(|task| stands(task, ONLY_POLLS) && waits_inside(task));
+        let polls = if is_inside { ONLY_POLLS } else { ONLY_POLLS_OUTSIDE };
+        let (nothing_moves, only_polls) = (NOTHING_MOVES * patience, polls * patience);
         let test_stands = |window| tasks.iter().any(|task| task.of_test && stands(task, window));
         let stuck = |kind, window: u32| {
             let still_ms = u64::from(window) * EVERY_MS;
             Some(Stuck { kind, still_ms, stacks: self.stacks(), unseen: None })
         };
-        let mut timed = tasks.iter().filter(|task| task.of_test && task.timed);
+        let is_future = |task: &TaskSample| task.sleeps_ms.is_some_and(|ms| ms <= self.sleep_ms_max);
+        let mut timed = tasks.iter().filter(|task| task.of_test && is_future(task));
         if timed.clone().next().is_none() && self.nobody_moves >= nothing_moves && test_stands(nothing_moves)
         {
             return stuck(HangKind::NoProgress, self.nobody_moves);
         }
-        // A sleep whose end was named long ago is still to come.
-        if timed.any(|task| still(task) >= LONG_SLEEP) {
-            return None;
-        }
+        // A sleep whose end was named long ago is still to come: what waits may wait for that.
+        let is_to_come = timed.any(|task| still(task) >= LONG_SLEEP);
         let nothing_gets_done = self.nothing_but_polls_done >= only_polls && self.only_polls >= only_polls;
-        if nothing_gets_done && test_stands(only_polls) {
+        if !is_to_come && nothing_gets_done && test_stands(only_polls) {
             return stuck(HangKind::NoProgress, self.nothing_but_polls_done);
         }
         let spins = |task: &&TaskSample| seen(task).is_some_and(|seen| seen.spinning >= SPINS);
@@ -231,6 +303,7 @@ impl Progress {
             && self.only_idles >= ONLY_POLLS
             && self.says_nothing >= ONLY_POLLS
             && self.a_reported_task_stands()
+            && !is_to_come
         {
             return stuck(HangKind::HungTask, self.nothing_done);
         }
@@ -284,6 +357,18 @@ impl Progress {
     }
 }
 
+/// How many times as long as usual the windows are, by what else may be under way.
+fn patience(sample: &Sample) -> u32 {
+    // The host's disk is slow, or stands still: not of the guest's doing, for a while.
+    let of_host = if sample.host_io > 0 { HOST_IO_PATIENCE } else { 1 };
+    let has_delays = sample.tasks.iter().any(|task| task.comm.contains("kdelayd"));
+    let of_delays = if has_delays { DELAY_PATIENCE } else { 1 };
+    let waits = |frame: &String| WAITS_FOR_A_HELPER.iter().any(|function| frame.starts_with(function));
+    let has_helper = sample.tasks.iter().any(|task| task.frames.iter().any(waits));
+    let of_helper = if has_helper { HELPER_PATIENCE } else { 1 };
+    of_host.max(of_delays).max(of_helper)
+}
+
 /// It waits for what only md, dm or a disk can give it: in D state, or, as `dm_suspend` waits for IO in flight
 /// (dm.c, `dm_wait_for_completion`), in a state that a signal could end, if only one came.
 fn is_blocked(task: &TaskSample) -> bool {
@@ -319,8 +404,9 @@ mod tests {
             of_test: !comm.starts_with("md"),
             state,
             sys_ms: 0,
+            user_ms: 0,
             slices,
-            timed: false,
+            sleeps_ms: None,
             frames,
         }
     }
@@ -358,7 +444,7 @@ mod tests {
     fn whoever_polls_does_not_hide_it() {
         let found = play(100, |n| {
             let mut sleep = task(100 + n as u32, "sleep", 'S', 1);
-            sleep.timed = true;
+            sleep.sleeps_ms = Some(1000);
             sample(n, vec![task(1, "bash", 'S', 5 + n), task(2, "lvm", 'D', 9), sleep])
         });
         assert_eq!(found, Some((15, HangKind::NoProgress)));
@@ -369,12 +455,12 @@ mod tests {
         let check = |what: &str, make: &dyn Fn(u64) -> Sample| assert_eq!(play(600, make), None, "{what}");
         check("it sleeps", &|n| {
             let mut sleep = task(2, "sleep", 'S', 1);
-            sleep.timed = true;
+            sleep.sleeps_ms = Some(1000);
             sample(n, vec![task(1, "bash", 'S', 5), sleep])
         });
         check("a blocked read waits for a resume that will come", &|n| {
             let mut sleep = task(2, "sleep", 'S', 1);
-            sleep.timed = true;
+            sleep.sleeps_ms = Some(1000);
             sample(n, vec![task(1, "dd", 'D', 5), sleep])
         });
         check("requests complete", &|n| Sample { io_done: n / 5, ..sample(n, vec![task(1, "dd", 'D', 5)]) });
@@ -424,6 +510,109 @@ mod tests {
         let found = suspend("dm_wait_for_completion+0x1/0x2 [dm_mod]");
         assert_eq!(found, Some((7, HangKind::NoProgress)));
         assert_eq!(suspend("dm_wait_event+0x1/0x2 [dm_mod]"), None);
+    }
+
+    #[test]
+    fn who_computes_is_not_stuck_beside_one_that_waits() {
+        // A shell that counts up to the resume that a read waits for; and a program that never leaves its processor.
+        let beside = |comm: &'static str, slices: u64| {
+            play(600, move |n| {
+                let mut busy = task(1, comm, 'R', 5 + n * slices);
+                (busy.user_ms, busy.frames) = (n * 450, vec![]);
+                let mut dd = task(2, "dd", 'D', 9);
+                dd.frames = vec!["io_schedule+0x1/0x2".to_owned()];
+                sample(n, vec![busy, dd])
+            })
+        };
+        assert_eq!(beside("bash", 1), None);
+        assert_eq!(beside("xz", 0), None);
+    }
+
+    #[test]
+    fn steps_towards_a_resume_are_waited_for() {
+        let found = |frame: &'static str, n_steps: u64| {
+            play(n_steps, move |n| {
+                let mut sleep = task(100 + n as u32, "sleep", 'S', 1);
+                sleep.sleeps_ms = Some(1000);
+                let mut dd = task(2, "dd", 'D', 9);
+                dd.frames = vec![frame.to_owned()];
+                sample(n, vec![task(1, "bash", 'S', 5 + n), dd, sleep])
+            })
+        };
+        assert_eq!(found("io_schedule+0x1/0x2", 40), None, "a device that is suspended will be resumed");
+        assert_eq!(found("io_schedule+0x1/0x2", 100), Some((40, HangKind::NoProgress)));
+        assert_eq!(found("raid5_make_request+0x1/0x2 [raid456]", 100), Some((15, HangKind::NoProgress)));
+    }
+
+    #[test]
+    fn a_sleep_that_outlasts_the_test_hides_nothing() {
+        let beside = |sleeps_ms| {
+            play(600, |n| {
+                let mut sleep = task(3, "sleep", 'S', 1);
+                sleep.sleeps_ms = Some(sleeps_ms);
+                sample(n, vec![task(1, "bash", 'S', 5), task(2, "lvm", 'D', 9), sleep])
+            })
+        };
+        assert_eq!(beside(1_000_000), Some((7, HangKind::NoProgress)));
+        assert_eq!(beside(100_000), None);
+        assert_eq!(beside(0), None, "nobody knows how long");
+        // Whatever sleeps, a spin in md is none of its doing.
+        let spin = play(100, |n| {
+            let mut sleep = task(3, "sleep", 'S', 1);
+            sleep.sleeps_ms = Some(100_000);
+            let mut lvm = task(2, "lvm", 'R', n);
+            lvm.sys_ms = n * 900;
+            sample(n, vec![lvm, sleep])
+        });
+        assert_eq!(spin, Some((12, HangKind::Livelock)));
+    }
+
+    #[test]
+    fn a_poll_does_not_hide_a_spin() {
+        let found = play(100, |n| {
+            let mut lvm = task(2, "lvm", 'R', n);
+            lvm.sys_ms = n * 900;
+            Sample { io_done: n * 8, reads_done: n * 8, ..sample(n, vec![task(1, "bash", 'S', n), lvm]) }
+        });
+        assert_eq!(found, Some((12, HangKind::Livelock)));
+    }
+
+    #[test]
+    fn a_wait_for_a_program_of_the_kernels_and_for_a_delay_is_longer() {
+        let waits = |frame: &str, thread: &str| {
+            let mut lvm = task(2, "lvm", 'D', 9);
+            lvm.frames = vec![frame.to_owned(), "ctl_ioctl+0x1/0x2 [dm_mod]".to_owned()];
+            let mut other = task(9, thread, 'I', 1);
+            (other.of_test, other.frames) = (false, vec![]);
+            play(100, |n| sample(n, vec![task(1, "bash", 'S', 5), lvm.clone(), other.clone()]))
+        };
+        let stuck = |n| Some((n, HangKind::NoProgress));
+        assert_eq!(waits("dm_suspend+0x1/0x2 [dm_mod]", "kworker/0:0"), stuck(7));
+        assert_eq!(waits("call_usermodehelper_exec+0x1/0x2", "kworker/0:0"), stuck(42));
+        assert_eq!(waits("dm_suspend+0x1/0x2 [dm_mod]", "kworker/R-kdelayd"), stuck(14));
+    }
+
+    #[test]
+    fn time_that_the_host_kept_from_the_guest_does_not_count() {
+        // A sample each second, all the same.
+        let run_share = |percent: u64| {
+            let mut progress = Progress::default();
+            (0..100).find_map(|n| {
+                progress.had_time(EVERY_MS * percent / 100);
+                let stuck =
+                    progress.take(sample(n, vec![task(1, "bash", 'S', 5), task(2, "lvm", 'D', 9)]))?;
+                Some((n, stuck.still_ms))
+            })
+        };
+        assert_eq!(run_share(100), Some((7, 7000)));
+        let after = |percent| run_share(percent).map(|(n, _)| n).unwrap();
+        assert!(
+            (13..=14).contains(&after(50)) && (50..=70).contains(&after(10)),
+            "{} {}",
+            after(50),
+            after(10)
+        );
+        assert_eq!(run_share(0), None);
     }
 
     #[test]

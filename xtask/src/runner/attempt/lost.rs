@@ -169,6 +169,11 @@ impl AttemptState {
         if let Answer::Dumped(result) = answer {
             return self.dumped(at, result);
         }
+        if let Answer::Times(times) = answer
+            && let Some(own_ms) = self.own_time.look(times)
+        {
+            self.progress.had_time(own_ms);
+        }
         match self.silence.take(at, answer) {
             Finding::HostsFault { error } if matches!(self.phase, Phase::Testing { .. }) => self.fail(error),
             Finding::HostsFault { .. } | Finding::Wait | Finding::Ask(_) | Finding::Lost { .. } => vec![],
