@@ -8,11 +8,11 @@ mod lost;
 use std::time::Duration;
 
 use lost::{Dump, Suspicion};
-use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::sample::Sample;
 use protocol::wire::{Finished, GuestFacts, Message, OutputBudget, Program, Request, StartTest, VERSION};
+use protocol::{HangKind, Outcome};
 
 use crate::console::{Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
@@ -102,6 +102,8 @@ pub(crate) struct AttemptState {
     test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
     started_at: Option<Duration>,
+    /// When the test was given up while its guest still spoke.
+    stopped_at: Option<Duration>,
     ready: bool,
     killed: bool,
     /// The guest was made to panic, to say where it was.
@@ -141,6 +143,7 @@ impl AttemptState {
             last_file: Duration::ZERO,
             test_pid: None,
             started_at: None,
+            stopped_at: None,
             ready: false,
             killed: false,
             struck: false,
@@ -318,6 +321,7 @@ impl AttemptState {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         self.conclude(outcome);
         self.phase = Phase::Diagnosing { since: at };
+        self.stopped_at = Some(at);
         let mut effects: Vec<_> = self.witnessed.stacks(stacks).into_iter().map(Effect::Record).collect();
         effects.push(Effect::Send(Request::Diagnose { attempt: self.number }));
         effects
@@ -477,8 +481,6 @@ impl AttemptState {
             {
                 self.witnessed.take(evidence).into_iter().map(Effect::Record).collect()
             }
-            // It moved on after all, too late: or it was killed.
-            Message::Finished(_) if matches!(self.phase, Phase::Diagnosing { .. }) => vec![],
             Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
             Message::Note { text } if self.n_notes < NOTES_MAX => {
                 self.n_notes += 1;
@@ -554,6 +556,11 @@ impl AttemptState {
     }
 
     fn finished(&mut self, at: Duration, finished: Finished) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Diagnosing { .. } | Phase::Collecting { .. })
+            && let Some(since) = self.stopped_at.take()
+        {
+            return self.ended_after_all(at.saturating_sub(since), &finished);
+        }
         if !matches!(self.phase, Phase::Testing { .. }) {
             self.facts.garbage_messages += 1;
             return vec![];
@@ -574,6 +581,42 @@ impl AttemptState {
         self.phase = Phase::Collecting { since: at };
         effects.extend(self.collect(at));
         effects
+    }
+
+    /// It ended by itself after it had been given up: nobody kills it before the guest is powered off. If it was
+    /// called stuck, that was wrong, and no kernel is to be blamed; that a limit was exceeded stays true.
+    fn ended_after_all(&mut self, after: Duration, finished: &Finished) -> Vec<Effect> {
+        let detail = match self.output.outcome(finished.exit) {
+            Outcome::Pass => "passed".to_owned(),
+            other => other.detail(),
+        };
+        let after_s = after.as_secs_f64();
+        let Some(called) = &self.outcome else { return self.garbage() };
+        let words = match called {
+            Outcome::Hang { kind: HangKind::NoOutput | HangKind::HungTask, .. } | Outcome::Timeout { .. } => {
+                format!(
+                    "the test ended by itself ({detail}) {after_s:.1} s after its limit: it was slow, not stuck"
+                )
+            }
+            Outcome::Hang { .. } => {
+                let words = format!(
+                    "the test ended by itself ({detail}) {after_s:.1} s after it was called hung ({}): \
+                     it was slow, not stuck",
+                    called.detail()
+                );
+                self.outcome = Some(Outcome::Infra { error: words.clone() });
+                words
+            }
+            Outcome::Pass
+            | Outcome::Fail { .. }
+            | Outcome::Skip { .. }
+            | Outcome::Warn { .. }
+            | Outcome::KernelCrash { .. }
+            | Outcome::DataCorruption { .. }
+            | Outcome::Interrupted
+            | Outcome::Infra { .. } => return self.garbage(),
+        };
+        vec![self.remark(Blame::Harness, words)]
     }
 
     fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {

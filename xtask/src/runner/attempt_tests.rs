@@ -349,6 +349,62 @@ fn silence_is_a_hang_while_the_guest_lives() {
     );
 }
 
+/// At this second a task of the test's stands in md.
+fn standing(second: u64) -> Message {
+    let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
+    let (comm, state) = ("lvm".to_owned(), 'D');
+    let task = TaskSample { pid: 2, comm, of_test: true, state, sys_ms: 0, slices: 9, timed: false, frames };
+    Message::Sample(Sample {
+        uptime_ms: second * 1000,
+        tasks: vec![task],
+        io_done: 0,
+        reads_done: 0,
+        host_io: 0,
+        mdstat: 0,
+        syncs: vec![],
+        cost_us: 0,
+    })
+}
+
+fn hung() -> Play {
+    let mut play = Play::testing();
+    for second in 4..13 {
+        play = play.agent(second, standing(second));
+    }
+    play
+}
+
+#[test]
+fn a_test_that_ends_after_it_was_called_hung_was_not_stuck() {
+    let remarks = |play: &Play| {
+        let is_ours =
+            |event: &&Event| matches!(event, Event::Remark { text, .. } if text.contains("slow, not stuck"));
+        play.events.iter().filter(is_ours).count()
+    };
+    let asked = hung();
+    assert!(asked.sent.contains(&Request::Diagnose { attempt: 1 }), "{:?}", asked.sent);
+    assert!(matches!(asked.outcome(VmEnd::Killed), Outcome::Hang { kind: HangKind::NoProgress, .. }));
+    let play = hung().finished(14, Exit::Code(0)).agent(15, Message::Diagnosed { attempt: 1 });
+    assert_eq!(remarks(&play), 1, "{:?}", play.events);
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(
+        matches!(&outcome, Outcome::Infra { error } if error.contains("(passed)") && error.contains("no progress")),
+        "{outcome:?}"
+    );
+    // Also while its files come back; and once only.
+    let play = hung().agent(14, Message::Diagnosed { attempt: 1 });
+    let play = play.finished(15, Exit::Code(1)).finished(15, Exit::Code(1));
+    assert_eq!(remarks(&play), 1);
+    let play = play.tell(16, Input::Ended(VmEnd::Clean));
+    let (outcome, facts) = play.state.finish(play.now, 0);
+    assert!(matches!(outcome, Outcome::Infra { .. }));
+    assert_eq!(facts.garbage_messages, 1);
+    // A limit was exceeded all the same.
+    let play = Play::testing().heartbeats(36).finished(36, Exit::Code(0));
+    assert_eq!(remarks(&play), 1);
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Hang { kind: HangKind::NoOutput, .. }));
+}
+
 /// The host says, each second from 4 on, that it gave the guest all of its time; the console speaks when it is
 /// asked for `key`.
 fn mute(mut play: Play, to: u64, key: Option<Ask>, words: &str) -> Play {
@@ -634,26 +690,7 @@ fn a_record_of_several_lines_is_several_lines() {
 
 #[test]
 fn a_stuck_test_is_asked_about_and_its_files_come_back() {
-    let sample = |second: u64| {
-        let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
-        let (comm, state) = ("lvm".to_owned(), 'D');
-        let task =
-            TaskSample { pid: 2, comm, of_test: true, state, sys_ms: 0, slices: 9, timed: false, frames };
-        Message::Sample(Sample {
-            uptime_ms: second * 1000,
-            tasks: vec![task],
-            io_done: 0,
-            reads_done: 0,
-            host_io: 0,
-            mdstat: 0,
-            syncs: vec![],
-            cost_us: 0,
-        })
-    };
-    let mut play = Play::testing();
-    for second in 4..13 {
-        play = play.agent(second, sample(second));
-    }
+    let play = hung();
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
     let seen = play.events.iter().find_map(|event| match event {
         Event::StacksSeen { stacks, .. } => Some(stacks.clone()),
