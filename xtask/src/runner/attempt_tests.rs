@@ -489,7 +489,36 @@ fn whoever_came_after_the_test_is_of_the_test() {
     assert_eq!(of_test(99, "dd", "entry_SYSCALL_64_after_hwframe"), Some(true));
     assert_eq!(of_test(49, "dd", "entry_SYSCALL_64_after_hwframe"), Some(false));
     assert_eq!(of_test(99, "md0_raid5", "ret_from_fork_asm"), Some(false));
-    assert_eq!(of_test(99, "exe", "entry_SYSCALL_64_after_hwframe"), Some(false));
+    for helper in ["exe", "dmsetup", "modprobe", "(udev-worker)", "systemd-udevd"] {
+        assert_eq!(of_test(99, helper, "entry_SYSCALL_64_after_hwframe"), Some(false), "{helper}");
+    }
+}
+
+#[test]
+fn a_helper_that_the_test_started_is_of_the_test() {
+    let blocked = |pid: u32, parent: u32| {
+        format!(
+            "[   40.0] task:dmsetup state:D stack:0 pid:{pid} tgid:{pid} ppid:{parent} flags:0x4002\n\
+             [   40.0]  <TASK>\n\
+             [   40.0]  dm_suspend+0x1/0x20 [dm_mod]\n\
+             [   40.0]  </TASK>"
+        )
+    };
+    let trace = format!(
+        "[   40.0] sysrq: Show Blocked State\n{}\n{}\n\
+         [   40.0] task:bash state:S stack:0 pid:60 tgid:60 ppid:50 flags:0x4002\n\
+         [   40.0]  do_wait+0x1/0x2",
+        blocked(99, 60),
+        blocked(98, 1)
+    );
+    let play = mute(Play::testing(), 40, Some(Ask::SysRq('l')), &trace);
+    let seen = play.events.iter().find_map(|event| match event {
+        Event::StacksSeen { stacks, .. } => {
+            Some(stacks.iter().map(|stack| (stack.pid, stack.of_test)).collect::<Vec<_>>())
+        }
+        _ => None,
+    });
+    assert_eq!(seen, Some(vec![(99, true), (98, false)]));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! does not answer that has them off: an interrupt that cannot be masked makes it say where it is, and ends
 //! it, so a dump of its memory is made before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::evidence::TaskStack;
@@ -60,6 +61,8 @@ pub(crate) struct Interrogation {
 pub(crate) struct Confession {
     /// Where tasks stood, those on a processor first.
     pub(crate) stacks: Vec<TaskStack>,
+    /// Who started whom.
+    pub(crate) parents: BTreeMap<u32, u32>,
     /// For people: what the host saw.
     pub(crate) text: String,
 }
@@ -154,7 +157,8 @@ impl Interrogation {
 
     /// The guest is gone, or nothing more is wanted.
     pub(crate) fn end(self) -> Confession {
-        Confession { stacks: self.traces.stacks(), text: self.notes.join("\n\n") + "\n" }
+        let parents = self.traces.parents().clone();
+        Confession { stacks: self.traces.stacks(), parents, text: self.notes.join("\n\n") + "\n" }
     }
 
     fn strike(&mut self, at: Duration) -> Vec<Ask> {

@@ -4,6 +4,7 @@
 //! Deliberately not here: whether a silence means anything ([`super::Silence`]), and what a guest is asked
 //! ([`super::Interrogation`]).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::event::{Blame, Event};
@@ -21,6 +22,9 @@ use crate::vm::{Answer, Ask, HypervisorEvent};
 const WHEREABOUTS: Duration = Duration::from_secs(2);
 /// A panic's last words come before the machine stands still.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Generations of processes that are followed.
+const GENERATIONS_MAX: usize = 64;
 
 /// A task that spins where its stack cannot be read: on another processor than who looks.
 #[derive(Debug)]
@@ -142,9 +146,9 @@ impl AttemptState {
     pub(super) fn confess(&mut self) -> Vec<Effect> {
         self.struck = self.is_struck();
         let Some(interrogation) = self.interrogation.take() else { return vec![] };
-        let Confession { mut stacks, text } = interrogation.end();
+        let Confession { mut stacks, parents, text } = interrogation.end();
         for stack in &mut stacks {
-            stack.of_test = self.is_of_test(stack);
+            stack.of_test = self.is_of_test(stack, &parents);
         }
         // With one processor, a spin in md or dm starves the agent, too.
         let spins =
@@ -192,6 +196,7 @@ impl AttemptState {
         else {
             return vec![];
         };
+        let parents = traces.parents().clone();
         let mut found = traces.stacks();
         found.retain(|stack| stack.pid == pid && stack.frames.iter().any(|frame| is_storage(frame)));
         if found.is_empty() || !matches!(self.phase, Phase::Testing { .. }) {
@@ -199,7 +204,7 @@ impl AttemptState {
             return vec![];
         }
         for stack in &mut found {
-            stack.of_test = self.is_of_test(stack);
+            stack.of_test = self.is_of_test(stack, &parents);
             stack.still_ms = still_ms;
         }
         found.extend(self.progress.stacks().into_iter().filter(|stack| stack.pid != pid));
@@ -207,14 +212,13 @@ impl AttemptState {
         self.diagnose(at, since, outcome, found)
     }
 
-    /// True for a task of the test's: one that was seen in its cgroup, or one that was started after it, in the
-    /// moments before the guest fell silent. A guest serves one test at a time.
-    fn is_of_test(&self, stack: &TaskStack) -> bool {
+    /// True for a task of the test's: one that was seen in its cgroup, one that descends from it, or one that was
+    /// started after it, in the moments before the guest fell silent. A guest serves one test at a time.
+    fn is_of_test(&self, stack: &TaskStack, parents: &BTreeMap<u32, u32>) -> bool {
+        let Some(first) = self.test_pid else { return self.progress.is_of_test(stack.pid) };
         let is_kernel_thread = || stack.frames.iter().any(|frame| frame.starts_with("ret_from_fork"));
-        // `exe` is the agent, which the kernel names by `/proc/self/exe`.
-        let is_of_agent = || stack.comm == "exe";
-        let is_later = self.test_pid.is_some_and(|first| stack.pid >= first);
-        self.progress.is_of_test(stack.pid) || is_later && !is_kernel_thread() && !is_of_agent()
+        let is_later = stack.pid >= first && !is_kernel_thread() && !is_helper(&stack.comm);
+        self.progress.is_of_test(stack.pid) || descends_from(first, stack.pid, parents) || is_later
     }
 
     // ---- a dump of the memory ----------------------------------------------------------------
@@ -274,4 +278,16 @@ impl AttemptState {
             || self.interrogation.as_ref().is_some_and(Interrogation::is_dumping);
         is_dumping && *event == HypervisorEvent::Stopped
     }
+}
+
+/// True for programs that a guest runs beside its test: `exe` is the agent, which the kernel names by
+/// `/proc/self/exe`, `dmsetup` may be one of its questions, `modprobe` the kernel's, and udev looks at every device.
+fn is_helper(comm: &str) -> bool {
+    ["exe", "dmsetup", "modprobe", "kmod"].contains(&comm) || comm.contains("udev")
+}
+
+fn descends_from(ancestor: u32, pid: u32, parents: &BTreeMap<u32, u32>) -> bool {
+    let chain = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
+    // What a guest says may go in circles.
+    chain.take(GENERATIONS_MAX).any(|pid| pid == ancestor)
 }
