@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use protocol::codec::encode;
 use protocol::evidence::TaskStack;
+use protocol::frames::is_storage_frame;
 use protocol::state::{ArrayState, InFlight, TargetState, Unanswered};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
@@ -154,7 +155,7 @@ pub(crate) fn is_telling(stack: &TaskStack) -> bool {
         let rest = stack.comm.strip_prefix("md").unwrap_or_default();
         rest.starts_with(|c: char| c == 'X' || c.is_ascii_digit()) && rest.contains('_')
     };
-    let is_in_md = || stack.frames.iter().any(|frame| is_storage(frame));
+    let is_in_md = || stack.frames.iter().any(|frame| is_storage_frame(frame));
     match stack.state {
         'D' => !stack.frames.is_empty(),
         'R' if stack.of_test => !stack.frames.is_empty(),
@@ -180,10 +181,10 @@ fn ours(processes: &[Process], asking: u32) -> BTreeSet<u32> {
     let mut of_asking = BTreeSet::from([asking]);
     // Parents need not come first: until nothing is added.
     loop {
+        let started = processes.iter().filter(|process| of_asking.contains(&process.parent));
+        let started: Vec<u32> = started.map(|process| process.pid).collect();
         let n_before = of_asking.len();
-        of_asking.extend(
-            processes.iter().filter(|process| of_asking.contains(&process.parent)).map(|process| process.pid),
-        );
+        of_asking.extend(started);
         if of_asking.len() == n_before {
             break;
         }
@@ -195,12 +196,6 @@ fn ours(processes: &[Process], asking: u32) -> BTreeSet<u32> {
 /// The parent in a line of `/proc/PID/stat`: two fields after the name, which may hold anything.
 fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// True for a function of md or dm.
-fn is_storage(frame: &str) -> bool {
-    ["[md_mod]", "[raid", "[dm_"].iter().any(|module| frame.contains(module))
-        || ["md_", "raid", "dm_"].iter().any(|name| frame.starts_with(name))
 }
 
 /// A task for the file.
