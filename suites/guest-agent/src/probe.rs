@@ -215,8 +215,8 @@ pub(crate) fn unanswered_text(unanswered: &Unanswered) -> String {
 
 /// The attributes of an array: lines `NAME VALUE`, each after a line `? NAME`.
 pub(crate) fn array(name: &str, answer: &str) -> ArrayState {
-    let read = answer.lines().take_while(|line| !line.contains(": no answer in "));
-    let attributes: BTreeMap<_, _> = read
+    let attributes: BTreeMap<_, _> = answer
+        .lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(attribute, value)| *attribute != "?" && !value.is_empty())
         .map(|(attribute, value)| (attribute.to_owned(), value.to_owned()))
@@ -260,8 +260,7 @@ pub(crate) fn targets(table: &str, status: &str, suspended: &[String]) -> Vec<Ta
 
 /// Lines `NAME: REST`. A name holds no space: dmsetup writes one as `\x20`.
 fn dm_lines(text: &str) -> impl Iterator<Item = (String, String)> {
-    let lines = text.lines().take_while(|line| !line.contains(": no answer in "));
-    lines
+    text.lines()
         .filter_map(|line| line.split_once(": "))
         .filter(|(name, rest)| !name.contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit()))
         .map(|(name, rest)| (name.to_owned(), rest.trim().to_owned()))

@@ -38,6 +38,10 @@ const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_
 /// sends a byte now and then would never end.
 const COLLECTING_GRACE_PERIODS: u32 = 12;
 
+/// How long a guest that still speaks may take to write down how it hangs, in grace periods: one that starves takes
+/// a while, and gives up questions by itself.
+const DIAGNOSING_GRACE_PERIODS: u32 = 4;
+
 /// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
 const TEXT_MAX: usize = 1000;
@@ -243,7 +247,10 @@ impl AttemptState {
             Phase::Dumping { since } if at > since + DUMP_MAX => {
                 self.dumped(at, &Err("it took too long".to_owned()))
             }
-            Phase::Diagnosing { since } if at > since + self.limits.grace_period => {
+            Phase::Diagnosing { since }
+                if at > since.max(self.last_word) + self.limits.grace_period
+                    || at > since + self.limits.grace_period * DIAGNOSING_GRACE_PERIODS =>
+            {
                 let words = "the guest did not write down how it hangs".to_owned();
                 let mut effects = vec![self.remark(Blame::Harness, words)];
                 effects.extend(self.collect(at));

@@ -340,8 +340,11 @@ fn silence_is_a_hang_while_the_guest_lives() {
     let play = Play::testing().heartbeats(36);
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }), "asked before it goes");
     assert!(!play.killed);
+    // It speaks, so it may be slow.
+    let play = play.heartbeats(50);
+    assert!(!play.sent.iter().any(|request| matches!(request, Request::Collect { .. })), "{:?}", play.sent);
     // Nor does it answer, bring its files, or power off.
-    let play = play.heartbeats(56);
+    let play = play.heartbeats(80);
     assert!(play.killed);
     let outcome = play.outcome(VmEnd::Killed);
     assert!(
@@ -624,7 +627,7 @@ fn a_test_that_goes_on_and_on_times_out() {
         play = play.agent(second, Message::Output { attempt: 1, offset: second - 4, data: b"x".to_vec() });
     }
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
-    let play = play.heartbeats(130);
+    let play = play.heartbeats(150);
     assert!(play.killed);
     assert_eq!(play.outcome(VmEnd::Killed), Outcome::Timeout { limit_ms: 100_000 });
 }
