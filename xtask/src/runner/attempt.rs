@@ -21,14 +21,11 @@ use crate::runner::effect::{disk_serial, put_file};
 use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::heartbeat::Silence;
-use crate::runner::interrogation::Interrogation;
+use crate::runner::interrogation::{DUMP_MAX, Interrogation};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
 use crate::suite::Job;
 use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
-
-/// How long writing a guest's memory may take.
-const DUMP_MAX: Duration = Duration::from_secs(600);
 
 /// How much of a test's output is sent: all of what tests usually print, a bounded rate of what
 /// they print beyond that.

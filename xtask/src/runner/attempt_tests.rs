@@ -459,7 +459,8 @@ fn the_panic_that_we_caused_is_no_crash() {
 
 #[test]
 fn a_spin_in_md_that_starves_the_agent_is_a_livelock() {
-    let trace = "[   40.0] CPU: 0 PID: 99 Comm: dd Not tainted 6.1.0 #1\n\
+    let trace = "[   40.0] sysrq: Show backtrace of all active CPUs\n\
+        [   40.0] CPU: 0 PID: 99 Comm: dd Not tainted 6.1.0 #1\n\
         [   40.0]  <TASK>\n\
         [   40.0] RIP: 0010:md_handle_request+0x1/0x20 [md_mod]\n\
         [   40.0]  </TASK>";
@@ -476,7 +477,8 @@ fn a_spin_in_md_that_starves_the_agent_is_a_livelock() {
 fn whoever_came_after_the_test_is_of_the_test() {
     let of_test = |pid: u32, comm: &str, entry: &str| {
         let trace = format!(
-            "[   40.0] CPU: 0 PID: {pid} Comm: {comm} Not tainted 6.1.0 #1\n\
+            "[   40.0] sysrq: Show backtrace of all active CPUs\n\
+             [   40.0] CPU: 0 PID: {pid} Comm: {comm} Not tainted 6.1.0 #1\n\
              [   40.0]  <TASK>\n\
              [   40.0] RIP: 0010:md_handle_request+0x1/0x20 [md_mod]\n\
              [   40.0]  {entry}+0x1/0x20\n\
