@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use protocol::codec::{LineDecoder, encode};
-use protocol::evidence::{Evidence, TaskStack};
+use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
 use protocol::frames::is_storage_frame;
 use protocol::state::{StorageState, Unanswered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -188,6 +188,8 @@ impl Asked {
         LineDecoder::new().push(&self.answer, |line| stacks.extend(line.ok()));
         let text = stacks.iter().map(probe::stack_text).collect();
         let telling: Vec<_> = stacks.into_iter().filter(probe::is_telling).collect();
+        // More are not kept; the file has them all.
+        let telling = &telling[..telling.len().min(STACKS_MAX)];
         for some in telling.chunks(STACKS_AT_ONCE) {
             say(&Evidence::Stacks(some.iter().cloned().map(TaskStack::bounded).collect()));
         }
