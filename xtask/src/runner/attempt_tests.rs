@@ -527,6 +527,20 @@ fn a_helper_that_the_test_started_is_of_the_test() {
 }
 
 #[test]
+fn what_was_sampled_before_a_guest_fell_silent_is_told() {
+    let play = Play::testing().agent(4, standing(4)).agent(5, standing(5));
+    let play = mute(play, 40, None, "");
+    let stacks = play.events.iter().find_map(|event| match event {
+        Event::StacksSeen { stacks, .. } => Some(stacks.clone()),
+        _ => None,
+    });
+    let stacks = stacks.expect("a stack");
+    assert_eq!((stacks[0].comm.as_str(), stacks[0].pid), ("lvm", 2));
+    let told = |event: &Event| matches!(event, Event::Remark { text, .. } if text.starts_with("seen before the guest") && text.contains("lvm (pid 2)"));
+    assert!(play.events.iter().any(told), "{:?}", play.events);
+}
+
+#[test]
 fn a_guest_that_speaks_again_was_not_lost() {
     let beat = Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0 };
     let play = mute(Play::testing(), 20, Some(Ask::SysRq('l')), "[   40.0] sysrq: Show Memory");

@@ -161,9 +161,25 @@ impl AttemptState {
             *seen = Some(seen.take().map_or(what.clone(), |seen| format!("{what}; {seen}")));
         }
         let mut effects = vec![Effect::HostEvidence(text)];
-        if !stacks.is_empty() {
-            effects.push(Effect::Record(Event::StacksSeen { attempt: self.number, stacks }));
+        // Of those of whom nothing is known now, where the sampler last saw them, and when that was.
+        let mut before = self.progress.stacks();
+        before.retain(|stack| stacks.iter().all(|told| told.pid != stack.pid));
+        let silent_ms = match &self.outcome {
+            Some(Outcome::Hang { silent_ms, .. }) => Some(*silent_ms),
+            _ => None,
+        };
+        if let Some(silent_ms) = silent_ms.filter(|_| !before.is_empty()) {
+            let names: Vec<_> =
+                before.iter().map(|stack| format!("{} (pid {})", stack.comm, stack.pid)).collect();
+            let words = format!(
+                "seen before the guest fell silent for {} s, not since: {}",
+                silent_ms / 1000,
+                names.join(", ")
+            );
+            effects.push(self.remark(Blame::Harness, words));
         }
+        stacks.extend(before);
+        effects.extend(self.witnessed.stacks(stacks).map(Effect::Record));
         effects
     }
 
