@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::event::{Blame, Event};
+use protocol::event::Blame;
 use protocol::evidence::TaskStack;
 use protocol::{HangKind, Outcome};
 
