@@ -307,7 +307,7 @@ pub(crate) fn probe_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let (what, about) = (args.next(), args.next().unwrap_or_default());
     match what.as_deref() {
         Some("stacks") => print_stacks(&about),
-        Some("mdstat") => print(&fs::read("/proc/mdstat").unwrap_or_default()),
+        Some("mdstat") => print(&mdstat(Path::new("/proc/mdstat"))),
         Some("array") => print_array(&about),
         Some("in-flight") => print_in_flight(),
         Some("locks") => print_locks(),
@@ -319,6 +319,12 @@ pub(crate) fn probe_main(mut args: impl Iterator<Item = String>) -> ExitCode {
 
 fn print(bytes: &[u8]) {
     let _ = std::io::stdout().write_all(bytes);
+}
+
+/// What it says; that it is not there is an answer as well, and otherwise looks like none.
+fn mdstat(path: &Path) -> Vec<u8> {
+    fs::read(path)
+        .unwrap_or_else(|error| format!("{} cannot be read: {error}\n", path.display()).into_bytes())
 }
 
 fn names_in(dir: &str) -> Vec<String> {
@@ -489,6 +495,12 @@ something else";
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], "2 locks held by lvm/812:");
         assert_eq!(held_locks("sysrq: HELP : loglevel(0-9)".lines()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_kernel_without_md_is_no_missing_answer() {
+        let text = String::from_utf8(mdstat(Path::new("/no/such/mdstat"))).unwrap();
+        assert!(text.starts_with("/no/such/mdstat cannot be read: ") && text.ends_with('\n'), "{text}");
     }
 
     #[test]
