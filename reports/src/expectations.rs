@@ -7,8 +7,8 @@
 //! outcome = "fail"       # fail | skip | warn | timeout | hang | kernel-crash | data-corruption
 //! match = "regex"        # optional: searched in the detail and in each of the last lines
 //! reason = "why, in a sentence"
-//! signature = "regex"    # optional: searched in each line of the signature
-//! known-issue = "id"     # optional: of known-issues.toml; it must look like this one
+//! signature = "regex"    # optional: searched in each line of the signature; of a list, all must be found
+//! known-issue = "id"     # optional: of known-issues.toml; it must look like this one, or like one of a list
 //! flaky = true           # optional: the test may also pass
 //! must = true            # optional: a pass fails the run, as in suites that hold the harness to account
 //! ```
@@ -73,10 +73,10 @@ pub struct Expectation {
     pub outcome: ExpectedOutcome,
     /// Why, in a sentence.
     pub reason: String,
-    /// Searched in each line of the signature.
-    signature: Option<Regex>,
-    /// Which known issue it must look like.
-    known_issue: Option<String>,
+    /// Each is searched in each line of the signature: a deadlock has two halves.
+    signature: Vec<Regex>,
+    /// Which known issues it must look like one of; if none is named, any or none.
+    known_issues: Vec<String>,
     /// True if they may also pass.
     pub flaky: bool,
     /// True if a pass is no good news: what was put there to be found was not found.
@@ -151,8 +151,8 @@ struct Entry {
     outcome: ExpectedOutcome,
     #[serde(rename = "match")]
     pattern: Option<Spanned<String>>,
-    signature: Option<Spanned<String>>,
-    known_issue: Option<String>,
+    signature: Option<Spanned<Texts>>,
+    known_issue: Option<Spanned<Texts>>,
     reason: Spanned<String>,
     #[serde(default)]
     flaky: bool,
@@ -163,6 +163,13 @@ struct Entry {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a kernel branch like \"6.12\", or a list of them")]
 enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, or a list of them")]
+enum Texts {
     One(String),
     More(Vec<String>),
 }
@@ -242,11 +249,26 @@ fn check_about(tests: Spanned<Vec<String>>, kernels: Option<Spanned<OneOrMore>>)
     Ok(About { tests, kernels: Some(kernels) })
 }
 
-fn check_regex(key: &str, pattern: &Spanned<String>) -> Result<Regex, Fault> {
-    Regex::new(pattern.get_ref()).map_err(|error| {
-        let problem = format!("`{key}` is no regular expression: {}", one_line(&error));
-        (pattern.span().start, problem)
-    })
+fn check_regex(key: &str, pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|error| format!("`{key}` is no regular expression: {}", one_line(&error)))
+}
+
+fn check_regex_at(key: &str, pattern: &Spanned<String>) -> Result<Regex, Fault> {
+    check_regex(key, pattern.get_ref()).map_err(|problem| (pattern.span().start, problem))
+}
+
+/// A text or some, and where they are; none if the key is not there.
+fn check_texts(key: &str, texts: Option<Spanned<Texts>>) -> Result<(usize, Vec<String>), Fault> {
+    let Some(texts) = texts else { return Ok((0, Vec::new())) };
+    let start = texts.span().start;
+    let texts = match texts.into_inner() {
+        Texts::One(text) => vec![text],
+        Texts::More(texts) => texts,
+    };
+    if texts.is_empty() {
+        return Err((start, format!("`{key}` is empty; leave it out if it does not matter")));
+    }
+    Ok((start, texts))
 }
 
 fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, Fault> {
@@ -273,20 +295,25 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault>
         let problem = format!("`reports` would allow anything by `{}`; name the titles", all.get_ref());
         return Err((all.span().start, problem));
     }
-    let reports = reports.iter().map(|report| check_regex("reports", report)).collect::<Result<_, _>>()?;
+    let reports = reports.iter().map(|report| check_regex_at("reports", report)).collect::<Result<_, _>>()?;
     Ok(Allowance { about, reports, reason: check_reason(entry.reason, "allowed")?, place })
 }
 
 /// Checks what serde cannot; an error has the offset of the value that is at fault.
 fn check_entry(entry: Entry, place: String) -> Result<Expectation, Fault> {
     let about = check_about(entry.tests, entry.kernels)?;
-    let pattern = entry.pattern.as_ref().map(|pattern| check_regex("match", pattern)).transpose()?;
-    let signature = entry.signature.as_ref().map(|text| check_regex("signature", text)).transpose()?;
+    let pattern = entry.pattern.as_ref().map(|pattern| check_regex_at("match", pattern)).transpose()?;
+    let (signature_at, signature) = check_texts("signature", entry.signature)?;
+    let signature = signature
+        .iter()
+        .map(|text| check_regex("signature", text).map_err(|problem| (signature_at, problem)))
+        .collect::<Result<_, _>>()?;
+    let (_, known_issues) = check_texts("known-issue", entry.known_issue)?;
     Ok(Expectation {
         about,
         pattern,
         signature,
-        known_issue: entry.known_issue,
+        known_issues,
         must: entry.must,
         outcome: entry.outcome,
         reason: check_reason(entry.reason, "expected")?,
@@ -343,8 +370,9 @@ impl Expectation {
         let matches = |regex: &Regex| regex.is_match(&outcome.detail()) || found(regex, shown.last_lines);
         ExpectedOutcome::of(outcome) == Some(self.outcome)
             && self.pattern.as_ref().is_none_or(matches)
-            && self.signature.as_ref().is_none_or(|regex| found(regex, shown.signature))
-            && self.known_issue.as_ref().is_none_or(|id| shown.known_issues.contains(&id.as_str()))
+            && self.signature.iter().all(|regex| found(regex, shown.signature))
+            && (self.known_issues.is_empty()
+                || self.known_issues.iter().any(|id| shown.known_issues.contains(&id.as_str())))
     }
 }
 

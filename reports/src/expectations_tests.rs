@@ -48,6 +48,30 @@ fn printed(last_lines: &[String]) -> Shown<'_> {
 }
 
 #[test]
+fn of_a_list_all_signatures_must_be_found_and_one_issue() {
+    let text = "[[expect]]\ntests = [\"a\"]\noutcome = \"timeout\"\nsignature = [\"^lvm: \", \"^mdX_resync: \"]\n\
+                known-issue = [\"one\", \"other\"]\nreason = \"both halves\"\n";
+    let expectations = Expectations::parse(text, "e.toml").unwrap();
+    let is_met = |signature: &[&str], issue| {
+        let signature: Vec<String> = signature.iter().map(|line| (*line).to_owned()).collect();
+        let shown = Shown { signature: &signature, known_issues: &[issue], ..Shown::default() };
+        expectations.entries()[0].is_met_by(&Outcome::Timeout { limit_ms: 1 }, shown)
+    };
+    let both = ["lvm: kthread_stop", "mdX_resync: raise_barrier"];
+    assert!(is_met(&both, "one") && is_met(&both, "other"));
+    assert!(!is_met(&both, "third"));
+    assert!(!is_met(&both[..1], "one") && !is_met(&both[1..], "one"));
+    check_error(
+        &text.replace("\"^lvm: \"", "\"(\""),
+        "x/expectations.toml:4: `signature` is no regular expression: unclosed group",
+    );
+    check_error(
+        &text.replace("[\"one\", \"other\"]", "[]"),
+        "x/expectations.toml:5: `known-issue` is empty; leave it out if it does not matter",
+    );
+}
+
+#[test]
 fn an_entry_may_want_a_signature_and_a_known_issue() {
     let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nsignature = \"^lvm: stop_sync_thread\"\n\
                 known-issue = \"sync-without-done\"\nreason = \"planted\"\nmust = true\n";

@@ -3,8 +3,9 @@
 //! Gives plain lines that may hold guests' words as they came. What makes them fit to show in a
 //! terminal, in XML or in Markdown, each report does for itself.
 
+use protocol::Outcome;
 use protocol::event::Place;
-use protocol::evidence::TaskStack;
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 
 use crate::known_issues::Match;
 use crate::record::{Attempt, RunRecord};
@@ -118,7 +119,7 @@ pub(crate) fn file_names(attempt: &Attempt) -> Vec<String> {
 
 /// The stacks that matter, the most telling first: who it is, then its frames, indented, with what
 /// was cut counted. Tasks at one place share a stack.
-pub(crate) fn stack_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> {
+pub(crate) fn stack_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let telling: Vec<&TaskStack> = telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect();
     let mut groups: Vec<Vec<&TaskStack>> = Vec::new();
     for stack in telling {
@@ -132,7 +133,9 @@ pub(crate) fn stack_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> 
             None => groups.push(vec![stack]),
         }
     }
-    let mut lines = fault_lines(record, attempt);
+    let fault = fault_lines(record, judged, attempt);
+    let hangs = matches!(attempt.finished(), Some((Outcome::Hang { .. }, _)));
+    let (mut lines, after) = if hangs { (vec![], fault) } else { (fault, vec![]) };
     for group in groups.iter().take(MAX_TASKS) {
         let stack = group[0];
         lines.push(task_line(stack));
@@ -151,13 +154,23 @@ pub(crate) fn stack_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> 
     if !resting.is_empty() && !groups.is_empty() {
         lines.push(format!("at rest in md_thread: {}", names(&resting)));
     }
+    // A fault before a hang may be why, but who hangs is what was asked.
+    lines.extend(after);
     lines
 }
 
-/// Where the kernel faulted, if it did: the log has it as well, but without lines of the source.
-fn fault_lines(record: &RunRecord, attempt: &Attempt) -> Vec<String> {
+/// Where the kernel faulted, if it did: the log has it as well, but without lines of the source. What the test
+/// causes on purpose, and what the kernel only warns of, is no place where anything stands.
+fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let is_located = |frame: &String| record.lines.contains_key(&(attempt.kernel_idx, frame.clone()));
-    let fault = attempt.kernel_reports.iter().find(|report| report.frames.iter().any(is_located));
+    let is_fault = |report: &&KernelReport| {
+        matches!(
+            report.kind,
+            ReportKind::Oops | ReportKind::Bug | ReportKind::MemoryError | ReportKind::Panic
+        ) && !judged.allowed.contains_key(&report.title)
+            && report.frames.iter().any(is_located)
+    };
+    let fault = attempt.kernel_reports.iter().find(is_fault);
     let Some(report) = fault else { return Vec::new() };
     let lines = frame_lines(record, attempt, &report.frames).into_iter();
     [format!("{}:", report.title)].into_iter().chain(lines).collect()

@@ -120,7 +120,7 @@ fn result(record: &RunRecord, judged: &Judged, attempt: Option<&Attempt>) -> Tes
                 .map(|command| format!("reproduce: {command}")),
         );
         lines.extend(attempt.map(log_line));
-        lines.extend(attempt.map(|attempt| stacks(record, attempt)).unwrap_or_default());
+        lines.extend(attempt.map(|attempt| stacks(record, judged, attempt)).unwrap_or_default());
         lines
             .extend(attempt.and_then(|attempt| attempt.storage.as_ref()).into_iter().flat_map(storage_lines));
         let reports = attempt.map(|attempt| report_lines(judged, attempt)).unwrap_or_default();
@@ -186,8 +186,8 @@ fn findings(judged: &Judged) -> Vec<String> {
 }
 
 /// The stacks that matter.
-fn stacks(record: &RunRecord, attempt: &Attempt) -> Vec<String> {
-    let lines = stack_lines(record, attempt);
+fn stacks(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
+    let lines = stack_lines(record, judged, attempt);
     if lines.is_empty() {
         return lines;
     }

@@ -97,7 +97,7 @@ fn a_hang_is_named_and_its_stacks_are_there() {
         table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
         status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
       suspended: LVMTEST79vg-LV1
-      IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+      IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
       md0: level raid5, array_state active, sync_action frozen
         sync_completed 10240 / 129024, degraded 1, suspend_hi 0
       /proc/mdstat:

@@ -16,6 +16,8 @@
 //! # Which kernels have it.
 //! present = [">=6.7, <6.8", "6.1"]   # upstream versions
 //! fixed-in = { "6.12" = "6.12.110" } # branch: first stable release, and so first Debian build, with the fix
+//! absent = ["6.1"]                   # upstream versions without it, where the first with it is not known
+//! debian = { "6.12" = "6.12.111" }   # branch: first package of Debian's with the fix, where known
 //! # What is known of it.
 //! fix = "1baae052cccd"               # upstream commit; absent: none is known
 //! unchecked = true                   # the commit's id, or that the signature is this bug's, is from memory
@@ -40,6 +42,9 @@ use crate::signature::{ARROW, Role, is_same_function, telling, telling_frames};
 /// Issues that one failure is said to look like, at most.
 const MAX_MATCHES: usize = 3;
 
+/// Frames of a stack that other bugs may share as well.
+const WIDE_FRAMES: usize = 2;
+
 /// Commits of the kernel's tree, by id.
 const COMMITS: &str = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/commit/?id=";
 
@@ -62,8 +67,11 @@ pub struct KnownIssue {
     tests: Vec<String>,
     strikes: Vec<String>,
     present: Vec<Range>,
+    absent: Vec<Range>,
     /// Branch, and the first version of it with the fix.
     fixed_in: Vec<(Version, Version)>,
+    /// The same of Debian's packages.
+    debian: Vec<(Version, Version)>,
 }
 
 /// What is told of a known issue. All of it is this project's text, not a guest's.
@@ -97,6 +105,10 @@ pub struct Match {
     /// The first version with the fix: of this kernel's branch if that is known, else of each branch
     /// that is.
     pub fixed_in: Vec<String>,
+    /// The same of Debian's packages, as far as they are known.
+    pub debian: Vec<String>,
+    /// It was recognised by a stack so short that other bugs may share it.
+    pub is_wide: bool,
 }
 
 /// What a kernel's version says of an issue.
@@ -166,7 +178,11 @@ struct Entry {
     #[serde(default)]
     present: Vec<Spanned<String>>,
     #[serde(default)]
+    absent: Vec<Spanned<String>>,
+    #[serde(default)]
     fixed_in: std::collections::BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    debian: std::collections::BTreeMap<String, Spanned<String>>,
     fix: Option<Spanned<String>>,
     #[serde(default)]
     unchecked: bool,
@@ -204,7 +220,7 @@ impl KnownIssues {
     }
 
     /// The issues that this looks like, the likeliest first. If the kernel is known to have one of
-    /// them, only such.
+    /// them, only such; one that little was asked for never stands against a more exact one.
     pub fn matching(&self, evidence: &Evidence<'_>) -> Vec<Match> {
         let mut matches: Vec<(usize, Match)> = self
             .issues
@@ -212,9 +228,14 @@ impl KnownIssues {
             .filter(|issue| issue.looks_like(evidence))
             .map(|issue| (issue.n_details(), issue.matched(evidence.version)))
             .collect();
-        matches.sort_by_key(|(n_details, matched)| (matched.standing, std::cmp::Reverse(*n_details)));
-        if matches.first().is_some_and(|(_, matched)| matched.standing == Standing::Present) {
-            matches.retain(|(_, matched)| matched.standing == Standing::Present);
+        matches.sort_by_key(|(n_details, matched)| {
+            (matched.standing, matched.is_wide, std::cmp::Reverse(*n_details))
+        });
+        // What is surely meant leaves no room for what may be.
+        if let Some((_, Match { standing: Standing::Present, is_wide, .. })) = matches.first()
+            && !is_wide
+        {
+            matches.retain(|(_, matched)| matched.standing == Standing::Present && !matched.is_wide);
         }
         matches.truncate(MAX_MATCHES);
         matches.into_iter().map(|(_, matched)| matched).collect()
@@ -261,11 +282,11 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         })?),
     };
     let present = entry.present.iter().map(check_range).collect::<Result<_, _>>()?;
-    let fixed_in = entry
-        .fixed_in
-        .iter()
-        .map(|(branch, version)| check_fixed_in(branch, version))
-        .collect::<Result<_, _>>()?;
+    let absent = entry.absent.iter().map(check_range).collect::<Result<_, _>>()?;
+    let firsts = |of: &std::collections::BTreeMap<String, Spanned<String>>| {
+        of.iter().map(|(branch, version)| check_fixed_in(branch, version)).collect::<Result<Vec<_>, _>>()
+    };
+    let (fixed_in, debian) = (firsts(&entry.fixed_in)?, firsts(&entry.debian)?);
     for strike in &entry.strikes {
         if entry.present.is_empty() && entry.fixed_in.is_empty() {
             let problem = "`strikes` says nothing without `present` or `fixed-in`".to_owned();
@@ -313,7 +334,9 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         tests: entry.tests,
         strikes,
         present,
+        absent,
         fixed_in,
+        debian,
     })
 }
 
@@ -407,14 +430,23 @@ impl KnownIssue {
         n_frames + 2 * usize::from(self.report.is_some()) + usize::from(self.sync_at_rest)
     }
 
+    /// True if one short stack is all that is asked for.
+    fn is_wide(&self) -> bool {
+        self.stacks.len() == 1
+            && self.stacks[0].frames.len() <= WIDE_FRAMES
+            && self.report.is_none()
+            && self.tests.is_empty()
+            && !self.sync_at_rest
+    }
+
     fn matched(&self, version: Option<&Version>) -> Match {
-        let of_branch =
-            self.fixed_in.iter().filter(|(branch, _)| version.is_some_and(|version| version.is_of(branch)));
-        let mut fixed_in: Vec<String> = of_branch.map(|(_, first)| first.to_string()).collect();
-        if fixed_in.is_empty() {
-            fixed_in = self.fixed_in.iter().map(|(_, first)| first.to_string()).collect();
+        Match {
+            about: self.about.clone(),
+            standing: self.standing(version),
+            fixed_in: firsts(&self.fixed_in, version),
+            debian: firsts(&self.debian, version),
+            is_wide: self.is_wide(),
         }
-        Match { about: self.about.clone(), standing: self.standing(version), fixed_in }
     }
 
     /// What the kernel's version says. A stable branch with a fix of its own is judged by that, the
@@ -422,6 +454,9 @@ impl KnownIssue {
     fn standing(&self, version: Option<&Version>) -> Standing {
         let Some(version) = version else { return Standing::Unknown };
         let in_range = self.present.iter().any(|range| range.contains(version));
+        if self.absent.iter().any(|range| range.contains(version)) {
+            return Standing::Older;
+        }
         let is_older = !in_range
             && !self.present.is_empty()
             && self.present.iter().all(|range| range.start().is_some_and(|start| version < start));
@@ -438,6 +473,13 @@ impl KnownIssue {
             None => Standing::Unknown,
         }
     }
+}
+
+/// The first versions of this version's branch, else those of all branches.
+fn firsts(all: &[(Version, Version)], version: Option<&Version>) -> Vec<String> {
+    let of_branch = all.iter().filter(|(branch, _)| version.is_some_and(|version| version.is_of(branch)));
+    let firsts: Vec<String> = of_branch.map(|(_, first)| first.to_string()).collect();
+    if firsts.is_empty() { all.iter().map(|(_, first)| first.to_string()).collect() } else { firsts }
 }
 
 fn matches_report(regex: &Regex, reports: &[KernelReport]) -> bool {
@@ -483,6 +525,9 @@ impl Match {
     pub fn sentence(&self) -> String {
         let About { id, title, .. } = &self.about;
         match self.standing {
+            Standing::Present if self.is_wide => format!(
+                "looks like {id}, which this kernel has, by a stack that other bugs may share: {title}"
+            ),
             Standing::Present => format!("known issue {id}, which this kernel has: {title}"),
             Standing::Unknown => {
                 format!("looks like {id}: {title}; whether this kernel has it is not known")
@@ -505,7 +550,11 @@ impl Match {
             [] => "; no stable release with it is known".to_owned(),
             versions => format!("; first in {}", versions.join(", ")),
         };
-        format!("fixed by {fix}{unchecked}{place}")
+        let debian = match self.debian.as_slice() {
+            [] => String::new(),
+            versions => format!("; in Debian since {}", versions.join(", ")),
+        };
+        format!("fixed by {fix}{unchecked}{place}{debian}")
     }
 }
 

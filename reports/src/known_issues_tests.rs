@@ -71,8 +71,88 @@ fn a_stable_branch_is_judged_by_its_own_fix() {
         let issue = issues.issues.iter().find(|issue| issue.about.id == "takeover-leaves-array-frozen");
         issue.unwrap().matched(Version::parse(version).as_ref())
     };
-    assert_eq!(matched("6.12.107").fix_sentence(), "fixed by dc386aa0ac0a; first in 6.12.110");
+    assert_eq!(
+        matched("6.12.107").fix_sentence(),
+        "fixed by dc386aa0ac0a; first in 6.12.110; in Debian since 6.12.111"
+    );
     assert!(matched("6.12.115").sentence().contains("which this kernel should have fixed"));
+}
+
+#[test]
+fn versions_between_the_bug_and_its_fix_have_it() {
+    let standing = |id: &str, version: &str| {
+        let issue = testing::known_issues().issues.iter().find(|issue| issue.about.id == id);
+        issue.unwrap().standing(Version::parse(version).as_ref())
+    };
+    for id in ["raid5-bio-after-free", "reshape-position-eio"] {
+        let standings = ["6.1.192", "6.9", "6.12.117", "7.2.4", "7.3"].map(|version| standing(id, version));
+        let expect =
+            [Standing::Older, Standing::Present, Standing::Present, Standing::Present, Standing::Fixed];
+        assert_eq!(standings, expect, "{id}");
+    }
+    assert_eq!(standing("takeover-leaves-array-frozen", "6.1.192"), Standing::Older);
+}
+
+#[test]
+fn a_short_stack_only_looks_like_an_issue_and_gives_way_to_a_longer_one() {
+    let text = r#"
+[[issue]]
+id = "wide"
+title = "any write waits"
+stacks = ["md_write_start"]
+present = ["6.1"]
+
+[[issue]]
+id = "exact"
+title = "this write waits for that reader"
+stacks = ["md_write_start", "raid1_read_request"]
+present = ["6.1"]
+"#;
+    let issues = KnownIssues::parse(text, "x").unwrap();
+    let test: TestId = "lvm2:a".parse().unwrap();
+    let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 1, seen: None };
+    let version = Version::parse("6.1.192");
+    let sentences = |stacks: &[TaskStack]| {
+        let evidence =
+            Evidence { test: &test, outcome: &outcome, stacks, reports: &[], version: version.as_ref() };
+        issues.matching(&evidence).iter().map(Match::sentence).collect::<Vec<_>>()
+    };
+    let write = stack(1, "dd", true, "md_write_start ← raid1_make_request");
+    assert_eq!(
+        sentences(std::slice::from_ref(&write)),
+        ["looks like wide, which this kernel has, by a stack that other bugs may share: any write waits"]
+    );
+    assert_eq!(
+        sentences(&[write, stack(2, "cat", true, "raid1_read_request ← raid1_make_request")]),
+        ["known issue exact, which this kernel has: this write waits for that reader"]
+    );
+}
+
+#[test]
+fn a_livelock_is_known_before_the_kernel_reports_it() {
+    let spin = |comm: &str, frames: &str| {
+        let test: TestId = "lvm2:a".parse().unwrap();
+        let outcome = Outcome::Hang { kind: HangKind::Livelock, silent_ms: 12_000, seen: None };
+        let version = Version::parse("6.1.90");
+        let stacks = [TaskStack { state: 'R', ..stack(9, comm, false, frames) }];
+        let evidence = Evidence {
+            test: &test,
+            outcome: &outcome,
+            stacks: &stacks,
+            reports: &[],
+            version: version.as_ref(),
+        };
+        let found = testing::known_issues().matching(&evidence);
+        found.iter().map(|matched| matched.about.id.clone()).collect::<Vec<_>>()
+    };
+    assert!(
+        spin("md0_raid5", "raid5_get_active_stripe ← retry_aligned_read ← raid5d ← md_thread")
+            .contains(&"aligned-read-livelock".to_owned())
+    );
+    assert!(
+        spin("md0_resync", "md_bitmap_start_sync ← raid1_sync_request ← md_do_sync ← md_thread")
+            .contains(&"short-bitmap-livelock".to_owned())
+    );
 }
 
 #[test]
@@ -139,7 +219,8 @@ fn errors_name_file_and_line() {
     check_error(
         &entry("stack = [\"a\"]"),
         "known-issues.toml:4: unknown field `stack`, expected one of `id`, `title`, `stacks`, `sync-at-rest`, \
-         `report`, `outcome`, `hang-kind`, `tests`, `present`, `fixed-in`, `fix`, `unchecked`, `seen`, `bug`, \
+         `report`, `outcome`, `hang-kind`, `tests`, `present`, `absent`, `fixed-in`, \
+         `debian`, `fix`, `unchecked`, `seen`, `bug`, \
          `link`, `strikes`",
     );
     for (lines, expect) in [

@@ -4,7 +4,7 @@
 use protocol::Outcome;
 
 use crate::findings::{file_names, issue_details, report_lines, stack_lines};
-use crate::kernel_version::Version;
+use crate::kernel_version;
 use crate::record::{Attempt, RunRecord};
 use crate::reproduce;
 use crate::signature::ARROW;
@@ -71,7 +71,7 @@ pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> 
             }
         }
     }
-    let stacks: Vec<_> = stack_lines(record, attempt).iter().map(|line| plain_arrows(line)).collect();
+    let stacks: Vec<_> = stack_lines(record, judged, attempt).iter().map(|line| plain_arrows(line)).collect();
     out.block("Where tasks stand", &stacks);
     out.block("md and dm", &attempt.storage.as_ref().map(storage::lines).unwrap_or_default());
     out.block("Reports in the kernel's log", &report_lines(judged, attempt));
@@ -129,8 +129,8 @@ fn head(out: &mut Text, record: &RunRecord, judged: &Judged, attempt: &Attempt) 
 
 /// `6.1.192`, or else the release.
 fn kernel_name(record: &RunRecord, kernel_idx: u32) -> String {
-    let version = record.kernels.get(&kernel_idx).and_then(Version::of);
-    version.map_or_else(|| record.kernel_label(kernel_idx), |version| version.to_string())
+    let words = record.kernels.get(&kernel_idx).and_then(kernel_version::in_words);
+    words.unwrap_or_else(|| record.kernel_label(kernel_idx))
 }
 
 /// `hung`, as part of a sentence: what happened, not what it means to whoever expected it.

@@ -1,6 +1,7 @@
 //! Tests of `report.txt`: how it reads, and that guests' words stay one line of text.
 
 use proptest::prelude::*;
+use protocol::evidence::{KernelReport, ReportKind};
 
 use super::*;
 use crate::testing;
@@ -44,7 +45,7 @@ fn a_hang_is_a_mail_to_the_list() {
       pending: one that is just running starts its thread afterwards. raid_dtr
       then sets INTR and waits for that thread, whose close_sync waits until the
       array is no longer frozen.
-      seen here before, see suites/known-issues.toml:103
+      seen here before, see suites/known-issues.toml:128
 
     Where tasks stand
     -----------------
@@ -84,7 +85,7 @@ fn a_hang_is_a_mail_to_the_list() {
       table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
       status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
     suspended: LVMTEST79vg-LV1
-    IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+    IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
     md0: level raid5, array_state active, sync_action frozen
       sync_completed 10240 / 129024, degraded 1, suspend_hi 0
     /proc/mdstat:
@@ -120,6 +121,51 @@ fn long_sentences_are_wrapped_and_the_command_is_not() {
     };
     let wide: Vec<_> = text.lines().skip(1).filter(|line| columns(line) > WIDTH).collect();
     assert!(!wide.is_empty() && wide.iter().all(is_whole), "{wide:?}");
+}
+
+#[test]
+fn an_overlay_is_not_taken_for_the_kernel_under_it() {
+    for (spec, name) in [
+        ("deb:6.12+md:~/linux", "6.12.117 with md of ~/linux"),
+        ("deb:6.12+plant:e3", "6.12.117 with md of plant e3"),
+        ("deb:6.12", "6.12.117"),
+    ] {
+        let (mut record, judged) = testing::hung();
+        let kernel = record.kernels.get_mut(&0).unwrap();
+        (kernel.spec, kernel.exact_spec) = (spec.to_owned(), spec.to_owned());
+        kernel.release = "6.12.117+deb13-cloud-amd64".to_owned();
+        kernel.package_version = Some("6.12.117-1".to_owned());
+        let text = mail(&record, &judged);
+        let subject = format!("Subject: lvm2:shell/integrity-caching.sh hung on {name}: lvm in");
+        assert!(text.starts_with(&subject), "{text}");
+        let label = if spec == "deb:6.12" { "6.12.117+deb13-cloud-amd64" } else { spec };
+        assert_eq!(record.kernel_label(0), label);
+    }
+}
+
+#[test]
+fn only_a_fault_says_where_it_struck_and_a_hang_says_first_who_hangs() {
+    let (mut record, mut judged) = testing::hung();
+    // A frame whose line is known.
+    let frames = vec!["_wait_barrier+0xba/0x190 [raid1]".to_owned()];
+    let report = |kind, title: &str| KernelReport {
+        kind,
+        title: title.to_owned(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: frames.clone(),
+    };
+    let attempt = &mut record.attempts[0];
+    attempt.kernel_reports = vec![
+        report(ReportKind::Warning, "WARNING in md_run"),
+        report(ReportKind::Oops, "BUG: on purpose"),
+        report(ReportKind::Oops, "BUG: page fault in md_run"),
+    ];
+    judged[0].allowed.insert("BUG: on purpose".to_owned(), "the test does that".to_owned());
+    let lines = stack_lines(&record, &judged[0], &record.attempts[0]);
+    let place = |title: &str| lines.iter().position(|line| line.starts_with(title));
+    assert_eq!((place("WARNING"), place("BUG: on purpose"), place("lvm (pid 812")), (None, None, Some(0)));
+    assert!(place("BUG: page fault in md_run:").is_some(), "{lines:?}");
 }
 
 #[test]

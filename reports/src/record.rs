@@ -11,6 +11,8 @@ use protocol::state::StorageState;
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
+use crate::kernel_version::is_overlaid;
+
 /// All that is known of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunRecord {
@@ -202,13 +204,13 @@ impl RunRecord {
     }
 
     /// A short name for a kernel, unique in the run: its release if that is enough, and as the user named it if
-    /// two kernels share a release (an overlay of `drivers/md` does).
+    /// two kernels share a release, or if its md is not its own: then the release says what it is not.
     pub fn kernel_label(&self, kernel_idx: u32) -> String {
         match self.kernels.get(&kernel_idx) {
             None => format!("kernel#{kernel_idx}"),
             Some(kernel) => {
                 let n_same = self.kernels.values().filter(|other| other.release == kernel.release).count();
-                if n_same > 1 { kernel.spec.clone() } else { kernel.release.clone() }
+                if n_same > 1 || is_overlaid(kernel) { kernel.spec.clone() } else { kernel.release.clone() }
             }
         }
     }

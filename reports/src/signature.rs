@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 
 use protocol::Outcome;
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::frames::is_storage_function;
 
 /// Frames of one task that a signature shows at most.
 const MAX_SHOWN_FRAMES: usize = 6;
@@ -212,11 +213,11 @@ pub(crate) fn is_resting_daemon(stack: &TaskStack) -> bool {
 /// in, unless every wait is.
 pub fn telling_frames(frames: &[String]) -> Vec<String> {
     let names: Vec<&str> = frames.iter().filter_map(|frame| function(frame)).collect();
-    let Some(first) = names.iter().position(|name| is_of_md_or_dm(name) && !is_at_rest(name)) else {
+    let Some(first) = names.iter().position(|name| is_storage_function(name) && !is_at_rest(name)) else {
         return Vec::new();
     };
     let waits_in = names[..first].last().copied().filter(|name| !is_generic(name) && !is_at_rest(name));
-    let ours = names[first..].iter().copied().filter(|name| is_of_md_or_dm(name) && !is_at_rest(name));
+    let ours = names[first..].iter().copied().filter(|name| is_storage_function(name) && !is_at_rest(name));
     without_twins(waits_in.into_iter().map(plain_wait).chain(ours))
 }
 
@@ -323,139 +324,6 @@ fn is_at_rest(name: &str) -> bool {
     ["md_thread", "dm_wait_event", "dev_wait", "ctl_ioctl", "dm_ctl_ioctl", "md_seq_poll", "dm_poll"]
         .contains(&name)
 }
-
-/// True for functions of md, its personalities, dm's core, dm-raid and dm-integrity.
-fn is_of_md_or_dm(name: &str) -> bool {
-    let bare = name.trim_start_matches('_');
-    OUR_PREFIXES.iter().any(|prefix| bare.starts_with(prefix)) || OUR_NAMES.contains(&bare)
-}
-
-const OUR_PREFIXES: [&str; 31] = [
-    "md_",
-    "mddev_",
-    "mdstat_",
-    "rdev_",
-    "raid_",
-    "raid0_",
-    "raid1_",
-    "raid4_",
-    "raid45_",
-    "raid5_",
-    "raid6_",
-    "raid10_",
-    "raid456_",
-    "rs_",
-    "r1bio_",
-    "r10bio_",
-    "r1buf_",
-    "r5l_",
-    "r5c_",
-    "ppl_",
-    "stripe_",
-    "handle_stripe",
-    "bitmap_",
-    "llbitmap_",
-    "super_1_",
-    "super_90_",
-    "end_sync_",
-    "raid1d",
-    "raid5d",
-    "raid10d",
-    "dm_",
-];
-
-const OUR_NAMES: [&str; 84] = [
-    // md.c
-    "stop_sync_thread",
-    "prepare_to_stop_sync_thread",
-    "idle_sync_thread",
-    "frozen_sync_thread",
-    "reap_sync_thread",
-    "action_store",
-    "array_state_store",
-    "level_store",
-    "layout_store",
-    "chunk_size_store",
-    "raid_disks_store",
-    "suspend_lo_store",
-    "suspend_hi_store",
-    "new_dev_store",
-    "resync_start_store",
-    "reshape_position_store",
-    "consistency_policy_store",
-    "metadata_store",
-    "sync_min_store",
-    "sync_max_store",
-    "do_md_run",
-    "do_md_stop",
-    "restart_array",
-    "update_size",
-    "update_raid_disks",
-    "hot_add_disk",
-    "hot_remove_disk",
-    "remove_and_add_spares",
-    "super_written",
-    "sync_page_io",
-    "submit_flushes",
-    "export_array",
-    "autorun_devices",
-    "analyze_sbs",
-    // md-bitmap.c
-    "write_page",
-    "read_page",
-    "write_sb_page",
-    "read_sb_page",
-    "write_file_page",
-    "read_file_page",
-    "filemap_write_page",
-    // raid1.c, raid10.c
-    "wait_barrier",
-    "wait_read_barrier",
-    "wait_barrier_nolock",
-    "raise_barrier",
-    "lower_barrier",
-    "freeze_array",
-    "unfreeze_array",
-    "wait_blocked_dev",
-    "handle_read_error",
-    "fix_read_error",
-    "fix_sync_read_error",
-    "sync_request_write",
-    "recovery_request_write",
-    "reshape_request_write",
-    "process_checks",
-    "narrow_write_error",
-    "flush_pending_writes",
-    "flush_bio_list",
-    // raid5.c
-    "reshape_request",
-    "retry_aligned_read",
-    "make_stripe_request",
-    "add_all_stripe_bios",
-    "add_stripe_bio",
-    "break_stripe_batch_list",
-    "ops_run_io",
-    "analyse_stripe",
-    "resize_stripes",
-    "resize_chunks",
-    "check_reshape",
-    "clear_batch_ready",
-    // dm.c, dm-ioctl.c, dm-table.c
-    "dev_create",
-    "dev_remove",
-    "dev_rename",
-    "dev_suspend",
-    "dev_status",
-    "do_suspend",
-    "do_resume",
-    "table_load",
-    "table_clear",
-    "table_status",
-    "target_message",
-    // dm-integrity.c
-    "integrity_metadata",
-    "integrity_bio_wait",
-];
 
 /// Weights of reports: the lower, the more they say about what went wrong.
 const FAULT: u8 = 0;

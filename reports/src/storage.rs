@@ -51,7 +51,7 @@ pub(crate) fn lines(state: &StorageState) -> Vec<String> {
     if state.mdstat.iter().any(|line| line.contains(" : ") && !line.starts_with("Personalities")) {
         lines.push("/proc/mdstat:".to_owned());
         lines.extend(state.mdstat.iter().map(|line| format!("  {line}")));
-    } else {
+    } else if state.unanswered.iter().all(|unanswered| unanswered.what != "/proc/mdstat") {
         lines.push("/proc/mdstat lists no array (those of dm-raid never are)".to_owned());
     }
     if !state.held_locks.is_empty() {
@@ -93,10 +93,14 @@ fn list(what: &str, all: &[String]) -> Option<String> {
 }
 
 fn in_flight(devices: &[InFlight]) -> Vec<String> {
-    let line = |InFlight { device, n_reads, n_writes }: &InFlight| match (n_reads, n_writes) {
-        (0, n_writes) => format!("{device} ({n_writes} written)"),
-        (n_reads, 0) => format!("{device} ({n_reads} read)"),
-        (n_reads, n_writes) => format!("{device} ({n_reads} read, {n_writes} written)"),
+    let count = |n: u64, what: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        n => Some(format!("{n} {what}s")),
+    };
+    let line = |InFlight { device, n_reads, n_writes }: &InFlight| {
+        let counts = [count(*n_reads, "read"), count(*n_writes, "write")];
+        format!("{device} ({})", counts.into_iter().flatten().collect::<Vec<_>>().join(", "))
     };
     devices.iter().map(line).collect()
 }
@@ -132,7 +136,7 @@ mod tests {
           table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
           status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
         suspended: LVMTEST79vg-LV1
-        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
         md0: level raid5, array_state active, sync_action frozen
           sync_completed 10240 / 129024, degraded 1, suspend_hi 0
         /proc/mdstat:
@@ -150,7 +154,7 @@ mod tests {
         insta::assert_snapshot!(text, @r##"
         dmsetup status --noflush: no answer in 2.1 s, it waits too (state D)
         suspended: LVMTEST79vg-LV1
-        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
         LVMTEST79vg-LV1: 0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
         "##);
     }
@@ -163,5 +167,18 @@ mod tests {
         /proc/mdstat lists no array (those of dm-raid never are)
         "##);
         assert_eq!(in_short(&StorageState::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_not_answered_is_not_said_to_be_nothing() {
+        let unanswered =
+            Unanswered { what: "/proc/mdstat".to_owned(), waited_ms: 2000, state: 'D', frames: vec![] };
+        let device = |n_reads, n_writes| InFlight { device: "vdb".to_owned(), n_reads, n_writes };
+        let in_flight = vec![device(1, 0), device(2, 1)];
+        let state = StorageState { unanswered: vec![unanswered], in_flight, ..StorageState::default() };
+        insta::assert_snapshot!(lines(&state).join("\n"), @r##"
+        /proc/mdstat: no answer in 2.0 s, it waits too (state D):
+        IO in flight: vdb (1 read), vdb (2 reads, 1 write)
+        "##);
     }
 }

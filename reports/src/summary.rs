@@ -241,7 +241,7 @@ fn findings(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
     if judged.signature.is_some() || !judged.known_issues.is_empty() {
         out += "\n";
     }
-    let stacks = stack_lines(record, attempt);
+    let stacks = stack_lines(record, judged, attempt);
     if !stacks.is_empty() {
         out += &format!("Where they stood:\n\n{}\n", fence("text", &fit(&stacks)));
     }

@@ -212,7 +212,7 @@ fn a_hang_reads_like_a_report_to_the_list() {
     - `known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed`
       - `no fix is known`
       - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Read in 6.1.192's source: nobody holds the barrier. raid_postsuspend stops writes, then mddev_suspend quiesces the array (array_frozen). md_start_sync registers the sync thread without reconfig_mutex, and md_stop_writes flushes it only while its work is pending: one that is just running starts its thread afterwards. raid_dtr then sets INTR and waits for that thread, whose close_sync waits until the array is no longer frozen.`
-      - `seen here before, see suites/known-issues.toml:103`
+      - `seen here before, see suites/known-issues.toml:128`
 
     Where they stood:
 
@@ -255,7 +255,7 @@ fn a_hang_reads_like_a_report_to_the_list() {
       table   0 65536 raid raid1 3 0 region_size 4096 2 253:9 253:10 253:11 253:12
       status  0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
     suspended: LVMTEST79vg-LV1
-    IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+    IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
     md0: level raid5, array_state active, sync_action frozen
       sync_completed 10240 / 129024, degraded 1, suspend_hi 0
     /proc/mdstat:

@@ -70,7 +70,7 @@ fn a_hang_shows_both_halves_and_what_is_known() {
         dm-raid-stop-and-barrier: no fix is known
         dmsetup status --noflush: no answer in 2.1 s, it waits too (state D)
         suspended: LVMTEST79vg-LV1
-        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 written)
+        IO in flight: dm-10 LVMTEST79vg-LV1_rimage_0 (3 writes)
         LVMTEST79vg-LV1: 0 65536 raid raid1 2 aa 0/65536 resync 0 0 -
         | #integrity-caching.sh:407+ lvremove -ff LVMTEST79vg
         logs: out/x/6.1/lvm2_shell_integrity-caching.sh/

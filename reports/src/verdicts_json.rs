@@ -124,6 +124,10 @@ struct IssueLine<'a> {
     standing: &'static str,
     fix: Option<&'a str>,
     fixed_in: &'a [String],
+    /// Debian's packages, likewise.
+    debian: &'a [String],
+    /// Other bugs may share what it was recognised by.
+    is_wide: bool,
     link: Option<&'a str>,
     unchecked: bool,
     seen: bool,
@@ -224,7 +228,7 @@ fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
 }
 
 fn issue_line(matched: &Match) -> IssueLine<'_> {
-    let Match { about, standing, fixed_in } = matched;
+    let Match { about, standing, fixed_in, debian, is_wide } = matched;
     let About { id, title, bug: _, fix, unchecked, seen, link, place } = about;
     IssueLine {
         id,
@@ -232,6 +236,8 @@ fn issue_line(matched: &Match) -> IssueLine<'_> {
         standing: standing.name(),
         fix: fix.as_deref(),
         fixed_in,
+        debian,
+        is_wide: *is_wide,
         link: link.as_deref(),
         unchecked: *unchecked,
         seen: *seen,

@@ -19,9 +19,12 @@ use crate::store::Artifact;
 /// The folder of a kernel tree that is built.
 const FOLDER: &str = "drivers/md";
 
-/// Beside the tree's own `Makefile`, which says what each module is made of: of what it builds, only these.
+/// Beside the tree's own `Makefile`, which says what each module is made of: of what it builds, only those that share
+/// md.h. Left as they are, the kernel's own would take another md's structures for theirs. Which of them there are, is the
+/// kernel's configuration's business.
 const KBUILD: &str = "include $(src)/Makefile\n\
-    obj-m := $(filter md-mod.o raid0.o raid1.o raid10.o raid456.o dm-raid.o,$(obj-m))\n\
+    obj-m := $(filter md-mod.o raid0.o raid1.o raid10.o raid456.o dm-raid.o \
+    linear.o md-linear.o faulty.o md-faulty.o multipath.o md-multipath.o md-cluster.o,$(obj-m))\n\
     obj-y :=\n";
 
 /// What is not built without these makes no overlay.

@@ -12,7 +12,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use protocol::codec::{LineDecoder, encode};
-use protocol::evidence::{Evidence, TaskStack};
+use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
+use protocol::frames::is_storage_frame;
 use protocol::state::{StorageState, Unanswered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -26,15 +27,18 @@ use crate::sample;
 /// First argument of the stage.
 pub(crate) const DIAGNOSE: &str = "diagnose";
 
-/// After this long a question whose process stands still is given up.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// After this long every question is given up: the machine is slow.
-const PATIENCE_AT_MOST: Duration = Duration::from_secs(4);
 /// How often those are looked at that have not come back.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Looks in a row at which a process that stands still has not been given a processor. Not a time: a guest
-/// that the host lets starve sees few of them.
+/// Looks after which a question whose process stands still is given up. Not a time: a guest that the host lets
+/// starve sees few of them.
+const PATIENCE_LOOKS: u32 = 10;
+/// Looks in a row at which a process that stands still has not moved.
 const STILL_LOOKS: u32 = 5;
+/// Looks after which every question is given up, also one that runs, waits for a processor or for the host's disk:
+/// that is slow, but evidence must come to an end.
+const PATIENCE_LOOKS_AT_MOST: u32 = 60;
+/// The same for the kernel's own lists, which come last, and are in its log by then.
+const LOG_LOOKS_AT_MOST: u32 = 10;
 /// The kernel logs its tasks when everything else is known, or after this: it may keep the processor long.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of an answer at most.
@@ -50,8 +54,7 @@ struct Asked {
     pipe: Option<OwnedFd>,
     answer: Vec<u8>,
     since: Instant,
-    slices: u64,
-    still_looks: u32,
+    patience: Patience,
     given_up: Option<Unanswered>,
 }
 
@@ -62,15 +65,12 @@ pub(crate) fn diagnose_main(mut args: impl Iterator<Item = String>) -> ExitCode 
     let mut asked: Vec<Asked> = Question::first(&cgroup).into_iter().filter_map(Asked::ask).collect();
     // Listing them may take a lock as well: after all others.
     asked.extend(Question::arrays().into_iter().filter_map(Asked::ask));
-    wait_for(&mut asked, begun + LOG_AFTER);
+    wait_for(&mut asked, Some(begun + LOG_AFTER));
     let mut log = Asked::ask(Question::Log);
-    wait_for(&mut asked, begun + PATIENCE_AT_MOST + 2 * LOOK_EVERY);
-    for asked in &asked {
-        asked.keep();
-    }
+    wait_for(&mut asked, None);
     say(&Evidence::State(Box::new(state_of(&asked))));
     let waiting = log.as_mut().map(std::slice::from_mut).unwrap_or_default();
-    wait_for(waiting, Instant::now() + PATIENCE);
+    wait_for(waiting, None);
     ExitCode::SUCCESS
 }
 
@@ -106,16 +106,16 @@ fn state_of(asked: &[Asked]) -> StorageState {
     state.bounded()
 }
 
-/// Takes answers until all are there, or it is time to go on.
-fn wait_for(asked: &mut [Asked], until: Instant) {
+/// Takes answers until all are there or given up, or it is time to go on.
+fn wait_for(asked: &mut [Asked], until: Option<Instant>) {
     let mut next_look = Instant::now() + LOOK_EVERY;
     loop {
         let now = Instant::now();
         let waiting: Vec<usize> = (0..asked.len()).filter(|&idx| asked[idx].pipe.is_some()).collect();
-        if waiting.is_empty() || now >= until {
+        if waiting.is_empty() || until.is_some_and(|until| now >= until) {
             return;
         }
-        let timeout = until.min(next_look).saturating_duration_since(now);
+        let timeout = until.map_or(next_look, |until| until.min(next_look)).saturating_duration_since(now);
         for idx in readable(asked, &waiting, timeout) {
             asked[idx].read();
         }
@@ -150,8 +150,7 @@ impl Asked {
             pipe: Some(pipe),
             answer,
             since,
-            slices: 0,
-            still_looks: 0,
+            patience: Patience::default(),
             given_up: None,
         })
     }
@@ -172,19 +171,29 @@ impl Asked {
         }
     }
 
+    /// Nothing more comes: what is there is kept at once, for the host may lose its patience with the rest.
     fn answered(&mut self) {
         self.pipe = None;
-        if matches!(self.question, Question::Stacks { .. }) {
-            // At once: they matter most, and what comes after them may take long.
-            let mut stacks: Vec<TaskStack> = Vec::new();
-            LineDecoder::new().push(&self.answer, |line| stacks.extend(line.ok()));
-            let text: String = stacks.iter().map(probe::stack_text).collect();
-            let telling: Vec<_> = stacks.into_iter().filter(probe::is_telling).collect();
-            for some in telling.chunks(STACKS_AT_ONCE) {
-                say(&Evidence::Stacks(some.iter().cloned().map(TaskStack::bounded).collect()));
-            }
-            self.answer = text.into_bytes();
+        let text = match &self.question {
+            Question::Stacks { .. } => self.tell_stacks(),
+            _ => String::from_utf8_lossy(&self.answer).into_owned(),
+        };
+        let unanswered = self.given_up.as_ref().map(probe::unanswered_text).unwrap_or_default();
+        self.keep(&(text + &unanswered));
+    }
+
+    /// Tells the host of tasks at once: they matter most, and what comes after them may take long.
+    fn tell_stacks(&self) -> String {
+        let mut stacks: Vec<TaskStack> = Vec::new();
+        LineDecoder::new().push(&self.answer, |line| stacks.extend(line.ok()));
+        let text = stacks.iter().map(probe::stack_text).collect();
+        let telling: Vec<_> = stacks.into_iter().filter(probe::is_telling).collect();
+        // More are not kept; the file has them all.
+        let telling = &telling[..telling.len().min(STACKS_MAX)];
+        for some in telling.chunks(STACKS_AT_ONCE) {
+            say(&Evidence::Stacks(some.iter().cloned().map(TaskStack::bounded).collect()));
         }
+        text
     }
 
     /// Looks at one that has not come back, and gives it up if it waits for something.
@@ -194,32 +203,84 @@ impl Asked {
         }
         let pid = self.pid.as_raw_nonzero().get().cast_unsigned();
         let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let slices = sample::slices(&schedstat);
-        self.still_looks = if slices == self.slices { self.still_looks + 1 } else { 0 };
-        self.slices = slices;
-        let waited = self.since.elapsed();
-        let stands = waited >= PATIENCE && self.still_looks >= STILL_LOOKS;
-        if !stands && waited < PATIENCE_AT_MOST {
-            return;
-        }
-        self.answered();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let state = sample::parse_stat(&stat).map_or('?', |stat| stat.state);
+        let frames = sample::stack(pid);
+        let at_most = match self.question {
+            Question::Log => LOG_LOOKS_AT_MOST,
+            _ => PATIENCE_LOOKS_AT_MOST,
+        };
+        if !self.patience.ends(sample::slices(&schedstat), state, &frames, at_most) {
+            return;
+        }
         let what = self.question.waits_at(&String::from_utf8_lossy(&self.answer));
-        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-        let unanswered = Unanswered { what, waited_ms, state, frames: sample::stack(pid) };
-        self.answer.extend_from_slice(probe::unanswered_text(&unanswered).as_bytes());
-        self.given_up = Some(unanswered);
+        let waited_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.given_up = Some(Unanswered { what, waited_ms, state, frames });
+        self.answered();
     }
 
     /// Puts the answer where the host collects it.
-    fn keep(&self) {
+    fn keep(&self, text: &str) {
         if let Some(name) = self.question.file()
-            && !self.answer.is_empty()
+            && !text.is_empty()
         {
             // Several arrays share one file.
             let file = fs::OpenOptions::new().append(true).create(true).open(Path::new(FILES_DIR).join(name));
-            let _ = file.and_then(|mut file| file.write_all(&self.answer));
+            let _ = file.and_then(|mut file| file.write_all(text.as_bytes()));
         }
+    }
+}
+
+/// How long a question is waited for: slow is not stuck here either.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    n_looks: u32,
+    still_looks: u32,
+    slices: u64,
+}
+
+impl Patience {
+    /// Takes a look; true once the question is to be given up.
+    fn ends(&mut self, slices: u64, state: char, frames: &[String], at_most: u32) -> bool {
+        self.n_looks += 1;
+        // Ready to run, it waits for a processor; paging in, for the host's disk.
+        let is_slow = state == 'R' || slices != self.slices || waits_for_a_page(frames);
+        self.still_looks = if is_slow { 0 } else { self.still_looks + 1 };
+        self.slices = slices;
+        self.n_looks >= PATIENCE_LOOKS && self.still_looks >= STILL_LOOKS || self.n_looks >= at_most
+    }
+}
+
+/// True while a program or its library is read, which no array has part in.
+fn waits_for_a_page(frames: &[String]) -> bool {
+    let pages = ["filemap_", "folio_wait_bit", "folio_lock", "wait_on_page_bit", "page_cache_ra"];
+    let reads =
+        frames.iter().any(|frame| pages.iter().any(|name| frame.trim_start_matches('_').starts_with(name)));
+    reads && !frames.iter().any(|frame| is_storage_frame(frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many looks it is given up that shows itself so, look by look.
+    fn looks(show: impl Fn(u32) -> (u64, char, &'static str)) -> u32 {
+        let mut patience = Patience::default();
+        let ends = |n: &u32| {
+            let (slices, state, frame) = show(*n);
+            patience.ends(slices, state, &[frame.to_owned()], PATIENCE_LOOKS_AT_MOST)
+        };
+        (1..1000).find(ends).unwrap()
+    }
+
+    #[test]
+    fn a_question_that_waits_is_given_up_and_a_slow_one_is_waited_for() {
+        assert_eq!(looks(|_| (3, 'D', "md_seq_show+0x1/0x2 [md_mod]")), PATIENCE_LOOKS);
+        assert_eq!(looks(|_| (3, 'S', "do_wait+0x1/0x2")), PATIENCE_LOOKS);
+        // It starves, it works, it is loaded from a disk.
+        assert_eq!(looks(|_| (0, 'R', "")), PATIENCE_LOOKS_AT_MOST);
+        assert_eq!(looks(|n| (n.into(), 'S', "")), PATIENCE_LOOKS_AT_MOST);
+        assert_eq!(looks(|_| (3, 'D', "__filemap_get_folio+0x1/0x2")), PATIENCE_LOOKS_AT_MOST);
+        assert_eq!(looks(|n| if n < 20 { (0, 'R', "") } else { (1, 'D', "dm_hash_lock+0x1/0x2") }), 25);
     }
 }

@@ -3,7 +3,7 @@
 //! Reading answers is pure. The `*_main` part runs in processes that may never end; who waits for them, and how
 //! long, is [`crate::diagnose`]'s business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use protocol::codec::encode;
 use protocol::evidence::TaskStack;
+use protocol::frames::is_storage_frame;
 use protocol::state::{ArrayState, InFlight, TargetState, Unanswered};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 
@@ -154,7 +155,7 @@ pub(crate) fn is_telling(stack: &TaskStack) -> bool {
         let rest = stack.comm.strip_prefix("md").unwrap_or_default();
         rest.starts_with(|c: char| c == 'X' || c.is_ascii_digit()) && rest.contains('_')
     };
-    let is_in_md = || stack.frames.iter().any(|frame| is_storage(frame));
+    let is_in_md = || stack.frames.iter().any(|frame| is_storage_frame(frame));
     match stack.state {
         'D' => !stack.frames.is_empty(),
         'R' if stack.of_test => !stack.frames.is_empty(),
@@ -163,10 +164,38 @@ pub(crate) fn is_telling(stack: &TaskStack) -> bool {
     }
 }
 
-/// True for a function of md or dm.
-fn is_storage(frame: &str) -> bool {
-    ["[md_mod]", "[raid", "[dm_"].iter().any(|module| frame.contains(module))
-        || ["md_", "raid", "dm_"].iter().any(|name| frame.starts_with(name))
+/// A process, and where it comes from.
+#[derive(Clone, Copy, Debug)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    /// It runs the agent's program: the agent itself, its sampler, its questions.
+    is_agent: bool,
+}
+
+/// Processes that are there because of us: the agent's, and whatever `asking` has started. A `dmsetup` that waits
+/// for the lock that the hang holds is our own doing, and no part of the hang.
+fn ours(processes: &[Process], asking: u32) -> BTreeSet<u32> {
+    let mut ours: BTreeSet<u32> =
+        processes.iter().filter(|process| process.is_agent).map(|process| process.pid).collect();
+    let mut of_asking = BTreeSet::from([asking]);
+    // Parents need not come first: until nothing is added.
+    loop {
+        let started = processes.iter().filter(|process| of_asking.contains(&process.parent));
+        let started: Vec<u32> = started.map(|process| process.pid).collect();
+        let n_before = of_asking.len();
+        of_asking.extend(started);
+        if of_asking.len() == n_before {
+            break;
+        }
+    }
+    ours.extend(of_asking);
+    ours
+}
+
+/// The parent in a line of `/proc/PID/stat`: two fields after the name, which may hold anything.
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A task for the file.
@@ -186,8 +215,8 @@ pub(crate) fn unanswered_text(unanswered: &Unanswered) -> String {
 
 /// The attributes of an array: lines `NAME VALUE`, each after a line `? NAME`.
 pub(crate) fn array(name: &str, answer: &str) -> ArrayState {
-    let read = answer.lines().take_while(|line| !line.contains(": no answer in "));
-    let attributes: BTreeMap<_, _> = read
+    let attributes: BTreeMap<_, _> = answer
+        .lines()
         .filter_map(|line| line.split_once(' '))
         .filter(|(attribute, value)| *attribute != "?" && !value.is_empty())
         .map(|(attribute, value)| (attribute.to_owned(), value.to_owned()))
@@ -231,8 +260,7 @@ pub(crate) fn targets(table: &str, status: &str, suspended: &[String]) -> Vec<Ta
 
 /// Lines `NAME: REST`. A name holds no space: dmsetup writes one as `\x20`.
 fn dm_lines(text: &str) -> impl Iterator<Item = (String, String)> {
-    let lines = text.lines().take_while(|line| !line.contains(": no answer in "));
-    lines
+    text.lines()
         .filter_map(|line| line.split_once(": "))
         .filter(|(name, rest)| !name.contains(' ') && rest.starts_with(|c: char| c.is_ascii_digit()))
         .map(|(name, rest)| (name.to_owned(), rest.trim().to_owned()))
@@ -263,6 +291,15 @@ fn held_locks<'a>(log: impl Iterator<Item = &'a str>) -> Vec<String> {
         .collect()
 }
 
+impl Process {
+    fn look(pid: u32) -> Process {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let program = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let is_agent = program("self").is_some_and(|own| program(&pid.to_string()) == Some(own));
+        Process { pid, parent: parent(&stat).unwrap_or_default(), is_agent }
+    }
+}
+
 // ---- asking ---------------------------------------------------------------------------------
 
 /// Asks one question and prints the answer.
@@ -270,7 +307,7 @@ pub(crate) fn probe_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let (what, about) = (args.next(), args.next().unwrap_or_default());
     match what.as_deref() {
         Some("stacks") => print_stacks(&about),
-        Some("mdstat") => print(&fs::read("/proc/mdstat").unwrap_or_default()),
+        Some("mdstat") => print(&mdstat(Path::new("/proc/mdstat"))),
         Some("array") => print_array(&about),
         Some("in-flight") => print_in_flight(),
         Some("locks") => print_locks(),
@@ -282,6 +319,12 @@ pub(crate) fn probe_main(mut args: impl Iterator<Item = String>) -> ExitCode {
 
 fn print(bytes: &[u8]) {
     let _ = std::io::stdout().write_all(bytes);
+}
+
+/// What it says; that it is not there is an answer as well, and otherwise looks like none.
+fn mdstat(path: &Path) -> Vec<u8> {
+    fs::read(path)
+        .unwrap_or_else(|error| format!("{} cannot be read: {error}\n", path.display()).into_bytes())
 }
 
 fn names_in(dir: &str) -> Vec<String> {
@@ -296,9 +339,15 @@ fn names_in(dir: &str) -> Vec<String> {
 fn print_stacks(cgroup: &str) {
     let members = fs::read_to_string(format!("{cgroup}/cgroup.procs")).unwrap_or_default();
     let of_test: Vec<u32> = members.lines().filter_map(|line| line.parse().ok()).collect();
-    let processes = names_in("/proc").into_iter().filter_map(|name| name.parse::<u32>().ok());
+    let pids = names_in("/proc").into_iter().filter_map(|name| name.parse::<u32>().ok());
+    let processes: Vec<Process> = pids.map(Process::look).collect();
+    let asking = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    let ours = ours(&processes, asking);
     let mut tasks: Vec<TaskStack> = Vec::new();
-    for pid in processes {
+    for pid in processes.iter().map(|process| process.pid) {
+        if ours.contains(&pid) && !of_test.contains(&pid) {
+            continue;
+        }
         for task in sample::tasks_of(pid) {
             let stat = fs::read_to_string(format!("/proc/{task}/stat")).unwrap_or_default();
             let Some(Stat { comm, state, .. }) = sample::parse_stat(&stat) else { continue };
@@ -446,6 +495,31 @@ something else";
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], "2 locks held by lvm/812:");
         assert_eq!(held_locks("sysrq: HELP : loglevel(0-9)".lines()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_kernel_without_md_is_no_missing_answer() {
+        let text = String::from_utf8(mdstat(Path::new("/no/such/mdstat"))).unwrap();
+        assert!(text.starts_with("/no/such/mdstat cannot be read: ") && text.ends_with('\n'), "{text}");
+    }
+
+    #[test]
+    fn what_asks_is_no_part_of_the_hang() {
+        let process = |pid, parent, is_agent| Process { pid, parent, is_agent };
+        // 1 is the agent, 30 its diagnosis with two questions, 20 the test.
+        let processes = [
+            process(1, 0, true),
+            process(2, 0, false),
+            process(20, 1, false),
+            process(21, 20, false),
+            process(31, 30, false),
+            process(30, 1, true),
+            process(32, 31, false),
+            process(40, 1, false),
+        ];
+        assert_eq!(ours(&processes, 30).into_iter().collect::<Vec<_>>(), [1, 30, 31, 32]);
+        assert_eq!(parent("7 (a) b (c) D 30 7 7 0"), Some(30));
+        assert_eq!(parent("7 (a"), None);
     }
 
     #[test]

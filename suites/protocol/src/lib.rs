@@ -5,13 +5,15 @@
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
 //!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
 //!   [`sample`] what the guest's sampler sees;
-//! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it.
+//! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it; [`frames`] which
+//!   of a stack are md's or dm's.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
 
 pub mod codec;
 pub mod event;
 pub mod evidence;
+pub mod frames;
 pub mod outcome;
 pub mod sample;
 pub mod shell;

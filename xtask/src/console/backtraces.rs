@@ -3,6 +3,7 @@
 //!
 //! Deliberately not here: reports that the kernel makes of its own accord (`reports.rs`).
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use protocol::evidence::{FRAMES_MAX, STACKS_MAX, TaskStack};
@@ -12,12 +13,15 @@ use super::stack::{frame, instruction_pointer};
 
 /// Longest frame that is kept, characters.
 const FRAME_MAX: usize = 200;
+/// Tasks whose parents are remembered.
+const PARENTS_MAX: usize = 4096;
 
 /// What the kernel has printed since it was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Backtraces {
     done: Vec<TaskStack>,
     open: Option<Open>,
+    parents: BTreeMap<u32, u32>,
 }
 
 /// A backtrace that is still being printed.
@@ -33,7 +37,9 @@ static ON_CPU: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a regular expression of our own")
 });
 static TASK: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^task:(?<comm>.+?)\s+state:(?<state>[A-Z])\s+stack:\s*\d+\s+pid:\s*(?<pid>\d+)")
+    Regex::new(
+        r"^task:(?<comm>.+?)\s+state:(?<state>[A-Z])\s+stack:\s*\d+\s+pid:\s*(?<pid>\d+)(?:\s+tgid:\s*\d+)?(?:\s+ppid:\s*(?<ppid>\d+))?",
+    )
         .expect("a regular expression of our own")
 });
 
@@ -46,6 +52,11 @@ impl Backtraces {
         if let Some((state, found)) = found.or_else(task) {
             self.close();
             let Ok(pid) = found["pid"].parse() else { return };
+            if let Some(parent) = found.name("ppid").and_then(|parent| parent.as_str().parse().ok())
+                && self.parents.len() < PARENTS_MAX
+            {
+                self.parents.insert(pid, parent);
+            }
             let comm = found["comm"].chars().take(32).collect();
             let stack = TaskStack { pid, comm, of_test: false, state, still_ms: 0, frames: vec![] };
             self.open = Some(Open { stack, in_interrupt: false });
@@ -68,6 +79,11 @@ impl Backtraces {
                 }
             }
         }
+    }
+
+    /// Who started whom, as far as it was printed.
+    pub(crate) fn parents(&self) -> &BTreeMap<u32, u32> {
+        &self.parents
     }
 
     /// What was printed: tasks on a processor first, then those that wait without a say. Idle ones are left
@@ -151,6 +167,19 @@ mod tests {
                 ("md0_raid5".to_owned(), 'D', frames(&["__schedule", "md_super_wait"])),
             ]
         );
+    }
+
+    #[test]
+    fn who_started_whom_is_known_where_it_is_printed() {
+        let mut traces = Backtraces::default();
+        for line in [
+            "task:md0_raid5       state:D stack:0     pid:126   tgid:126   ppid:2      flags:0x00004002",
+            "[  1.0] task:dmsetup state:D stack:    0 pid:   55 ppid:    50 flags:0x00004002",
+            "task:lvm  state:D stack:0 pid:56",
+        ] {
+            traces.look(line);
+        }
+        assert_eq!(traces.parents(), &BTreeMap::from([(126, 2), (55, 50)]));
     }
 
     #[test]

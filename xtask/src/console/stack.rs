@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use protocol::frames::is_storage_frame;
 use regex::Regex;
 
 /// One function of a backtrace.
@@ -13,14 +14,12 @@ pub(super) struct Frame<'a> {
     pub(super) text: &'a str,
     /// `stop_sync_thread`, without what the compiler appended.
     pub(super) function: &'a str,
-    /// `md_mod`; nothing if it is built in.
-    pub(super) module: Option<&'a str>,
 }
 
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
     // An older kernel puts `[<ffffffff81234567>]` before it; `[md_mod be1…]` carries a build id.
     Regex::new(
-        r"^(?:\[<[0-9a-f]+>\] )?(?<text>(?<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(?<module>\w+)(?: [0-9a-f]+)?\])?)",
+        r"^(?:\[<[0-9a-f]+>\] )?(?<text>(?<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+(?: [0-9a-f]+)?\])?)",
     )
     .expect("a regular expression of our own")
 });
@@ -31,8 +30,7 @@ pub(super) fn frame(line: &str) -> Option<Frame<'_>> {
     let found = FRAME.captures(line.trim_start())?;
     let text = found.name("text").expect("a group of the expression").as_str();
     let function = found.name("function").expect("a group of the expression").as_str();
-    let module = found.name("module").map(|module| module.as_str());
-    Some(Frame { text, function: plain(function), module })
+    Some(Frame { text, function: plain(function) })
 }
 
 /// True for an address that was only found on the stack.
@@ -54,22 +52,9 @@ fn plain(function: &str) -> &str {
 /// is no part of reporting, waiting, locking or entering the kernel.
 pub(super) fn guilty(frames: &[String], wants_md: bool) -> Option<&str> {
     let parsed = || frames.iter().filter_map(|text| frame(text)).filter(|frame| !is_generic(frame.function));
-    let of_md = || parsed().find(|frame| is_md(frame)).map(|frame| frame.function);
+    let of_md = || parsed().find(|frame| is_storage_frame(frame.text)).map(|frame| frame.function);
     let innermost = || parsed().next().map(|frame| frame.function);
     wants_md.then(of_md).flatten().or_else(innermost)
-}
-
-/// Modules of md and of dm. Where they are built in, names have to do.
-fn is_md(frame: &Frame<'_>) -> bool {
-    match frame.module {
-        Some(module) => {
-            matches!(module, "md_mod" | "raid0" | "raid1" | "raid10" | "raid456" | "linear" | "faulty")
-                || module.starts_with("dm_")
-        }
-        None => ["md_", "raid", "mddev_", "dm_", "__md_", "__dm_"]
-            .iter()
-            .any(|prefix| frame.function.starts_with(prefix)),
-    }
 }
 
 /// Functions that tell nothing about a bug because any bug may come through them.
@@ -252,7 +237,7 @@ mod tests {
         let whole = "stop_sync_thread+0x1b2/0x230 [md_mod]";
         let line = format!("  {whole}");
         let found = frame(&line).unwrap();
-        assert_eq!((found.text, found.function, found.module), (whole, "stop_sync_thread", Some("md_mod")));
+        assert_eq!((found.text, found.function), (whole, "stop_sync_thread"));
         assert_eq!(frame(" raid5_run.cold+0x1/0x2").unwrap().function, "raid5_run");
         assert_eq!(frame(" [<ffffffff81234567>] vfs_write+0x1/0x2").unwrap().function, "vfs_write");
         assert_eq!(frame(" ? vfs_write+0x1/0x2"), None);

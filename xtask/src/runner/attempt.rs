@@ -23,14 +23,11 @@ use crate::runner::effect::{disk_serial, put_file};
 use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::heartbeat::{OwnTime, Silence};
-use crate::runner::interrogation::Interrogation;
+use crate::runner::interrogation::{DUMP_MAX, Interrogation};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
 use crate::suite::Job;
 use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
-
-/// How long writing a guest's memory may take.
-const DUMP_MAX: Duration = Duration::from_secs(600);
 
 /// How much of a test's output is sent: all of what tests usually print, a bounded rate of what
 /// they print beyond that.
@@ -39,6 +36,10 @@ const OUTPUT_BUDGET: OutputBudget = OutputBudget { burst_bytes: 16 << 20, bytes_
 /// How long all files together may take, in grace periods. What may come takes seconds; a guest that
 /// sends a byte now and then would never end.
 const COLLECTING_GRACE_PERIODS: u32 = 12;
+
+/// How long a guest that still speaks may take to write down how it hangs, in grace periods: one that starves takes
+/// a while, and gives up questions by itself.
+const DIAGNOSING_GRACE_PERIODS: u32 = 4;
 
 /// The agent's own remarks that are kept, and the length of each, characters.
 const NOTES_MAX: u32 = 50;
@@ -110,6 +111,8 @@ pub(crate) struct AttemptState {
     test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
     started_at: Option<Duration>,
+    /// When the test was given up while its guest still spoke.
+    stopped_at: Option<Duration>,
     ready: bool,
     killed: bool,
     /// The guest was made to panic, to say where it was.
@@ -151,6 +154,7 @@ impl AttemptState {
             blind_beats: 0,
             test_pid: None,
             started_at: None,
+            stopped_at: None,
             ready: false,
             killed: false,
             struck: false,
@@ -250,7 +254,10 @@ impl AttemptState {
             Phase::Dumping { since } if at > since + DUMP_MAX => {
                 self.dumped(at, &Err("it took too long".to_owned()))
             }
-            Phase::Diagnosing { since } if at > since + self.limits.grace_period => {
+            Phase::Diagnosing { since }
+                if at > since.max(self.last_word) + self.limits.grace_period
+                    || at > since + self.limits.grace_period * DIAGNOSING_GRACE_PERIODS =>
+            {
                 let words = "the guest did not write down how it hangs".to_owned();
                 let mut effects = vec![self.remark(Blame::Harness, words)];
                 effects.extend(self.collect(at));
@@ -328,6 +335,7 @@ impl AttemptState {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         self.conclude(outcome);
         self.phase = Phase::Diagnosing { since: at };
+        self.stopped_at = Some(at);
         let mut effects: Vec<_> = self.witnessed.stacks(stacks).into_iter().map(Effect::Record).collect();
         effects.push(Effect::Send(Request::Diagnose { attempt: self.number }));
         effects
@@ -504,8 +512,6 @@ impl AttemptState {
             {
                 self.witnessed.take(evidence).into_iter().map(Effect::Record).collect()
             }
-            // It moved on after all, too late: or it was killed.
-            Message::Finished(_) if matches!(self.phase, Phase::Diagnosing { .. }) => vec![],
             Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
             Message::Note { text } if self.n_notes < NOTES_MAX => {
                 self.n_notes += 1;
@@ -581,6 +587,11 @@ impl AttemptState {
     }
 
     fn finished(&mut self, at: Duration, finished: Finished) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Diagnosing { .. } | Phase::Collecting { .. })
+            && let Some(since) = self.stopped_at.take()
+        {
+            return self.ended_after_all(at.saturating_sub(since), &finished);
+        }
         if !matches!(self.phase, Phase::Testing { .. }) {
             self.facts.garbage_messages += 1;
             return vec![];
@@ -601,6 +612,42 @@ impl AttemptState {
         self.phase = Phase::Collecting { since: at };
         effects.extend(self.collect(at));
         effects
+    }
+
+    /// It ended by itself after it had been given up: nobody kills it before the guest is powered off. If it was
+    /// called stuck, that was wrong, and no kernel is to be blamed; that a limit was exceeded stays true.
+    fn ended_after_all(&mut self, after: Duration, finished: &Finished) -> Vec<Effect> {
+        let detail = match self.output.outcome(finished.exit) {
+            Outcome::Pass => "passed".to_owned(),
+            other => other.detail(),
+        };
+        let after_s = after.as_secs_f64();
+        let Some(called) = &self.outcome else { return self.garbage() };
+        let words = match called {
+            Outcome::Hang { kind: HangKind::NoOutput | HangKind::HungTask, .. } | Outcome::Timeout { .. } => {
+                format!(
+                    "the test ended by itself ({detail}) {after_s:.1} s after its limit: it was slow, not stuck"
+                )
+            }
+            Outcome::Hang { .. } => {
+                let words = format!(
+                    "the test ended by itself ({detail}) {after_s:.1} s after it was called hung ({}): \
+                     it was slow, not stuck",
+                    called.detail()
+                );
+                self.outcome = Some(Outcome::Infra { error: words.clone() });
+                words
+            }
+            Outcome::Pass
+            | Outcome::Fail { .. }
+            | Outcome::Skip { .. }
+            | Outcome::Warn { .. }
+            | Outcome::KernelCrash { .. }
+            | Outcome::DataCorruption { .. }
+            | Outcome::Interrupted
+            | Outcome::Infra { .. } => return self.garbage(),
+        };
+        vec![self.remark(Blame::Harness, words)]
     }
 
     fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {

@@ -341,13 +341,82 @@ fn silence_is_a_hang_while_the_guest_lives() {
     let play = Play::testing().heartbeats(36);
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }), "asked before it goes");
     assert!(!play.killed);
+    // It speaks, so it may be slow.
+    let play = play.heartbeats(50);
+    assert!(!play.sent.iter().any(|request| matches!(request, Request::Collect { .. })), "{:?}", play.sent);
     // Nor does it answer, bring its files, or power off.
-    let play = play.heartbeats(56);
+    let play = play.heartbeats(80);
     assert!(play.killed);
     let outcome = play.outcome(VmEnd::Killed);
     assert!(
         matches!(outcome, Outcome::Hang { kind: HangKind::NoOutput, silent_ms, .. } if silent_ms >= 30_000)
     );
+}
+
+/// At this second a task of the test's stands in md.
+fn standing(second: u64) -> Message {
+    let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
+    let (comm, state) = ("lvm".to_owned(), 'D');
+    let task = TaskSample {
+        pid: 2,
+        comm,
+        of_test: true,
+        state,
+        sys_ms: 0,
+        user_ms: 0,
+        slices: 9,
+        sleeps_ms: None,
+        frames,
+    };
+    Message::Sample(Sample {
+        uptime_ms: second * 1000,
+        tasks: vec![task],
+        io_done: 0,
+        reads_done: 0,
+        host_io: 0,
+        mdstat: 0,
+        syncs: vec![],
+        cost_us: 0,
+    })
+}
+
+fn hung() -> Play {
+    let mut play = Play::testing();
+    for second in 4..13 {
+        play = play.agent(second, standing(second));
+    }
+    play
+}
+
+#[test]
+fn a_test_that_ends_after_it_was_called_hung_was_not_stuck() {
+    let remarks = |play: &Play| {
+        let is_ours =
+            |event: &&Event| matches!(event, Event::Remark { text, .. } if text.contains("slow, not stuck"));
+        play.events.iter().filter(is_ours).count()
+    };
+    let asked = hung();
+    assert!(asked.sent.contains(&Request::Diagnose { attempt: 1 }), "{:?}", asked.sent);
+    assert!(matches!(asked.outcome(VmEnd::Killed), Outcome::Hang { kind: HangKind::NoProgress, .. }));
+    let play = hung().finished(14, Exit::Code(0)).agent(15, Message::Diagnosed { attempt: 1 });
+    assert_eq!(remarks(&play), 1, "{:?}", play.events);
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(
+        matches!(&outcome, Outcome::Infra { error } if error.contains("(passed)") && error.contains("no progress")),
+        "{outcome:?}"
+    );
+    // Also while its files come back; and once only.
+    let play = hung().agent(14, Message::Diagnosed { attempt: 1 });
+    let play = play.finished(15, Exit::Code(1)).finished(15, Exit::Code(1));
+    assert_eq!(remarks(&play), 1);
+    let play = play.tell(16, Input::Ended(VmEnd::Clean));
+    let (outcome, facts) = play.state.finish(play.now, 0);
+    assert!(matches!(outcome, Outcome::Infra { .. }));
+    assert_eq!(facts.garbage_messages, 1);
+    // A limit was exceeded all the same.
+    let play = Play::testing().heartbeats(36).finished(36, Exit::Code(0));
+    assert_eq!(remarks(&play), 1);
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Hang { kind: HangKind::NoOutput, .. }));
 }
 
 /// The host says, each second from 4 on, that it gave the guest all of its time; the console speaks when it is
@@ -401,7 +470,8 @@ fn the_panic_that_we_caused_is_no_crash() {
 
 #[test]
 fn a_spin_in_md_that_starves_the_agent_is_a_livelock() {
-    let trace = "[   40.0] CPU: 0 PID: 99 Comm: dd Not tainted 6.1.0 #1\n\
+    let trace = "[   40.0] sysrq: Show backtrace of all active CPUs\n\
+        [   40.0] CPU: 0 PID: 99 Comm: dd Not tainted 6.1.0 #1\n\
         [   40.0]  <TASK>\n\
         [   40.0] RIP: 0010:md_handle_request+0x1/0x20 [md_mod]\n\
         [   40.0]  </TASK>";
@@ -418,7 +488,8 @@ fn a_spin_in_md_that_starves_the_agent_is_a_livelock() {
 fn whoever_came_after_the_test_is_of_the_test() {
     let of_test = |pid: u32, comm: &str, entry: &str| {
         let trace = format!(
-            "[   40.0] CPU: 0 PID: {pid} Comm: {comm} Not tainted 6.1.0 #1\n\
+            "[   40.0] sysrq: Show backtrace of all active CPUs\n\
+             [   40.0] CPU: 0 PID: {pid} Comm: {comm} Not tainted 6.1.0 #1\n\
              [   40.0]  <TASK>\n\
              [   40.0] RIP: 0010:md_handle_request+0x1/0x20 [md_mod]\n\
              [   40.0]  {entry}+0x1/0x20\n\
@@ -434,7 +505,50 @@ fn whoever_came_after_the_test_is_of_the_test() {
     assert_eq!(of_test(99, "dd", "entry_SYSCALL_64_after_hwframe"), Some(true));
     assert_eq!(of_test(49, "dd", "entry_SYSCALL_64_after_hwframe"), Some(false));
     assert_eq!(of_test(99, "md0_raid5", "ret_from_fork_asm"), Some(false));
-    assert_eq!(of_test(99, "exe", "entry_SYSCALL_64_after_hwframe"), Some(false));
+    for helper in ["exe", "dmsetup", "modprobe", "(udev-worker)", "systemd-udevd"] {
+        assert_eq!(of_test(99, helper, "entry_SYSCALL_64_after_hwframe"), Some(false), "{helper}");
+    }
+}
+
+#[test]
+fn a_helper_that_the_test_started_is_of_the_test() {
+    let blocked = |pid: u32, parent: u32| {
+        format!(
+            "[   40.0] task:dmsetup state:D stack:0 pid:{pid} tgid:{pid} ppid:{parent} flags:0x4002\n\
+             [   40.0]  <TASK>\n\
+             [   40.0]  dm_suspend+0x1/0x20 [dm_mod]\n\
+             [   40.0]  </TASK>"
+        )
+    };
+    let trace = format!(
+        "[   40.0] sysrq: Show Blocked State\n{}\n{}\n\
+         [   40.0] task:bash state:S stack:0 pid:60 tgid:60 ppid:50 flags:0x4002\n\
+         [   40.0]  do_wait+0x1/0x2",
+        blocked(99, 60),
+        blocked(98, 1)
+    );
+    let play = mute(Play::testing(), 40, Some(Ask::SysRq('l')), &trace);
+    let seen = play.events.iter().find_map(|event| match event {
+        Event::StacksSeen { stacks, .. } => {
+            Some(stacks.iter().map(|stack| (stack.pid, stack.of_test)).collect::<Vec<_>>())
+        }
+        _ => None,
+    });
+    assert_eq!(seen, Some(vec![(99, true), (98, false)]));
+}
+
+#[test]
+fn what_was_sampled_before_a_guest_fell_silent_is_told() {
+    let play = Play::testing().agent(4, standing(4)).agent(5, standing(5));
+    let play = mute(play, 40, None, "");
+    let stacks = play.events.iter().find_map(|event| match event {
+        Event::StacksSeen { stacks, .. } => Some(stacks.clone()),
+        _ => None,
+    });
+    let stacks = stacks.expect("a stack");
+    assert_eq!((stacks[0].comm.as_str(), stacks[0].pid), ("lvm", 2));
+    let told = |event: &Event| matches!(event, Event::Remark { text, .. } if text.starts_with("seen before the guest") && text.contains("lvm (pid 2)"));
+    assert!(play.events.iter().any(told), "{:?}", play.events);
 }
 
 #[test]
@@ -541,7 +655,7 @@ fn a_test_that_goes_on_and_on_times_out() {
         play = play.agent(second, Message::Output { attempt: 1, offset: second - 4, data: b"x".to_vec() });
     }
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
-    let play = play.heartbeats(130);
+    let play = play.heartbeats(150);
     assert!(play.killed);
     assert_eq!(play.outcome(VmEnd::Killed), Outcome::Timeout { limit_ms: 100_000 });
 }
@@ -661,35 +775,7 @@ fn who_cannot_look_because_of_the_hang_tells_of_it() {
 
 #[test]
 fn a_stuck_test_is_asked_about_and_its_files_come_back() {
-    let sample = |second: u64| {
-        let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
-        let (comm, state) = ("lvm".to_owned(), 'D');
-        let task = TaskSample {
-            pid: 2,
-            comm,
-            of_test: true,
-            state,
-            sys_ms: 0,
-            user_ms: 0,
-            slices: 9,
-            sleeps_ms: None,
-            frames,
-        };
-        Message::Sample(Sample {
-            uptime_ms: second * 1000,
-            tasks: vec![task],
-            io_done: 0,
-            reads_done: 0,
-            host_io: 0,
-            mdstat: 0,
-            syncs: vec![],
-            cost_us: 0,
-        })
-    };
-    let mut play = Play::testing();
-    for second in 4..13 {
-        play = play.agent(second, sample(second));
-    }
+    let play = hung();
     assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
     let seen = play.events.iter().find_map(|event| match event {
         Event::StacksSeen { stacks, .. } => Some(stacks.clone()),

@@ -3,8 +3,9 @@
 use protocol::event::Event;
 use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
 
-/// Pieces that are taken of a guest.
+/// Pieces of stacks, and of states, that are taken of a guest.
 const PIECES_MAX: u32 = 8;
+const STATES_MAX: u32 = 2;
 
 /// What has been seen of an attempt.
 #[derive(Debug)]
@@ -12,12 +13,13 @@ pub(crate) struct Witnessed {
     attempt: u32,
     stacks: Vec<TaskStack>,
     n_pieces: u32,
+    n_states: u32,
 }
 
 impl Witnessed {
     /// Nothing so far.
     pub(crate) fn new(attempt: u32) -> Self {
-        Witnessed { attempt, stacks: vec![], n_pieces: 0 }
+        Witnessed { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
     }
 
     /// Adds tasks to those that were seen. Who was seen first keeps its stack: that is where it stood when the
@@ -35,15 +37,40 @@ impl Witnessed {
 
     /// Takes a piece; `None` if it says nothing new, or there were too many.
     pub(crate) fn take(&mut self, evidence: Evidence) -> Option<Event> {
-        self.n_pieces += 1;
-        if self.n_pieces > PIECES_MAX {
-            return None;
-        }
         match evidence {
-            Evidence::Stacks(stacks) => self.stacks(stacks),
+            // Many blocked tasks come in many pieces; how md stands must not be lost for that.
+            Evidence::Stacks(stacks) => {
+                self.n_pieces += 1;
+                if self.n_pieces > PIECES_MAX { None } else { self.stacks(stacks) }
+            }
             Evidence::State(state) => {
-                Some(Event::StateSeen { attempt: self.attempt, state: state.bounded() })
+                self.n_states += 1;
+                (self.n_states <= STATES_MAX)
+                    .then(|| Event::StateSeen { attempt: self.attempt, state: state.bounded() })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_md_stands_comes_through_however_many_tasks_are_blocked() {
+        let stack = |pid| TaskStack {
+            pid,
+            comm: "dd".to_owned(),
+            of_test: true,
+            state: 'D',
+            still_ms: 0,
+            frames: vec!["md_write_start+0x1/0x2".to_owned()],
+        };
+        let mut witnessed = Witnessed::new(1);
+        let n_told = (0..20).filter_map(|pid| witnessed.take(Evidence::Stacks(vec![stack(pid)]))).count();
+        assert_eq!(n_told, 8);
+        let state = || Evidence::State(Box::default());
+        assert!(matches!(witnessed.take(state()), Some(Event::StateSeen { .. })));
+        assert_eq!((0..20).filter_map(|_| witnessed.take(state())).count(), 1);
     }
 }

@@ -148,8 +148,11 @@ impl Between {
     fn of(last: &HostTimes, now: &HostTimes) -> Option<Self> {
         let elapsed_ms = now.at_ms.saturating_sub(last.at_ms);
         let threads = |times: &HostTimes| [&[times.devices][..], &times.vcpus].concat();
-        // Who waits for the host's disk or memory is kept waiting as well.
-        if elapsed_ms == 0 || threads(now).iter().any(|thread| thread.is_blocked) {
+        // Who waits for the host's disk or memory is kept waiting as well. A thread that pages in all the time is rarely
+        // seen at it.
+        let pages_in =
+            threads(now).iter().zip(threads(last)).any(|(now, last)| now.major_faults > last.major_faults);
+        if elapsed_ms == 0 || pages_in || threads(now).iter().any(|thread| thread.is_blocked) {
             return None;
         }
         let waited = |now: &ThreadTimes, last: &ThreadTimes| now.waited_ms.saturating_sub(last.waited_ms);
@@ -212,7 +215,7 @@ mod tests {
         let thread = |&(ran_ms, waited_ms): &(u64, u64)| ThreadTimes {
             ran_ms: ran_ms * second,
             waited_ms: waited_ms * second,
-            is_blocked: false,
+            ..ThreadTimes::default()
         };
         HostTimes {
             at_ms: second * 1000,
@@ -255,6 +258,12 @@ mod tests {
             times
         };
         assert_eq!(play(600, blocked), None, "it waits for the host's disk");
+        let paging = |second: u64| {
+            let mut times = times(second, &[(10, 0)]);
+            times.devices.major_faults = 40 * second;
+            times
+        };
+        assert_eq!(play(600, paging), None, "the host reads its memory from a disk");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! does not answer that has them off: an interrupt that cannot be masked makes it say where it is, and ends
 //! it, so a dump of its memory is made before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use protocol::evidence::TaskStack;
@@ -15,6 +16,8 @@ use crate::vm::{Answer, Ask, HostTimes};
 /// Keys, in the order of what they are worth: backtraces of the processors, blocked tasks, locks, all
 /// tasks, memory.
 const KEYS: [char; 5] = ['l', 'w', 'd', 't', 'm'];
+/// What each of the kernel's answers begins with.
+const ANSWER: &str = "sysrq: ";
 /// How long a kernel may take to begin its first answer.
 const FIRST_ANSWER: Duration = Duration::from_millis(1500);
 /// A console that is quiet for this long has said all.
@@ -23,6 +26,9 @@ const QUIET: Duration = Duration::from_millis(400);
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// How long the last answer, that to an NMI, may take.
 const LAST_ANSWER: Duration = Duration::from_secs(3);
+
+/// How long writing a guest's memory may take.
+pub(crate) const DUMP_MAX: Duration = Duration::from_secs(600);
 
 /// Where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(crate) struct Interrogation {
 pub(crate) struct Confession {
     /// Where tasks stood, those on a processor first.
     pub(crate) stacks: Vec<TaskStack>,
+    /// Who started whom.
+    pub(crate) parents: BTreeMap<u32, u32>,
     /// For people: what the host saw.
     pub(crate) text: String,
 }
@@ -118,6 +126,10 @@ impl Interrogation {
                     }
                 }
             }
+            Step::Dumping { since } if at >= since + DUMP_MAX => {
+                self.notes.push(NOT_WRITTEN.to_owned());
+                self.strike(at)
+            }
             Step::Struck { at: struck } if quiet(struck) || at >= struck + slow(LAST_ANSWER) => {
                 self.step = Step::Done;
                 vec![]
@@ -136,9 +148,13 @@ impl Interrogation {
         if self.is_dumping() { self.strike(at) } else { vec![] }
     }
 
-    /// The console said this.
+    /// The console said this. The first answer begins with the key's name (sysrq.c, `__handle_sysrq`); until then, it
+    /// is somebody else's word.
     pub(crate) fn heard(&mut self, at: Duration, line: &str) {
-        self.heard = Some(at);
+        let has_begun = self.heard.is_some() || matches!(self.step, Step::Struck { .. } | Step::Done);
+        if has_begun || line.contains(ANSWER) {
+            self.heard = Some(at);
+        }
         self.traces.look(line);
     }
 
@@ -154,7 +170,8 @@ impl Interrogation {
 
     /// The guest is gone, or nothing more is wanted.
     pub(crate) fn end(self) -> Confession {
-        Confession { stacks: self.traces.stacks(), text: self.notes.join("\n\n") + "\n" }
+        let parents = self.traces.parents().clone();
+        Confession { stacks: self.traces.stacks(), parents, text: self.notes.join("\n\n") + "\n" }
     }
 
     fn strike(&mut self, at: Duration) -> Vec<Ask> {
@@ -163,6 +180,8 @@ impl Interrogation {
         vec![Ask::Nmi]
     }
 }
+
+const NOT_WRITTEN: &str = "Writing the guest's memory took too long and was given up.";
 
 const STRUCK: &str = "The kernel did not answer a break on its console (sysrq l): interrupts are off, or its first processor is lost.\n\
     It was sent an NMI, which it answers on the console, with a panic that is not its own.";
@@ -191,7 +210,7 @@ mod tests {
         let (mut asking, mut asked) = Interrogation::begin(MS(0), 1, wants_dump);
         for at in (100..60_000).step_by(100) {
             if speaks(at, &asked) {
-                asking.heard(MS(at), "[  1.0] a word");
+                asking.heard(MS(at), "[  1.0] sysrq: a word");
             }
             asked.extend(asking.tick(MS(at)));
             if asking.is_dumping() && at % 2000 == 0 {
@@ -227,6 +246,26 @@ mod tests {
         let (asked, at) = play(false, |_, _| false);
         assert_eq!(asked.last(), Some(&Ask::Nmi), "not even then");
         assert!(at <= 5000, "{at}");
+    }
+
+    #[test]
+    fn another_word_on_the_console_is_no_answer() {
+        let (mut asking, _) = Interrogation::begin(MS(0), 1, false);
+        asking.heard(MS(100), "[  1.0] EXT4-fs (vda): a last word of before");
+        assert!(asking.tick(MS(1600)).contains(&Ask::Nmi));
+        asking.heard(MS(1700), "[  2.0] Kernel panic - not syncing: NMI: Not continuing");
+        asking.tick(MS(2200));
+        assert!(asking.is_done(), "its panic is heard out");
+    }
+
+    #[test]
+    fn a_dump_that_does_not_end_is_not_waited_for() {
+        let (mut asking, _) = Interrogation::begin(MS(0), 1, true);
+        asking.tick(MS(1600));
+        assert!(asking.is_dumping() && asking.tick(MS(500_000)).is_empty());
+        assert_eq!(asking.tick(MS(601_600)), [Ask::Nmi]);
+        assert!(asking.dumped(MS(602_000)).is_empty(), "too late");
+        assert!(asking.end().text.contains("took too long"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use protocol::HangKind;
 use protocol::evidence::{STACKS_MAX, TaskStack};
+use protocol::frames::is_storage_frame;
 use protocol::sample::{EVERY_MS, Sample, TaskSample};
 
 /// Samples in which nothing at all moves, with a task of the test in D state.
@@ -49,10 +50,6 @@ const POLL_MS: u64 = 400;
 /// Functions that wait for a program that the kernel has started (kmod.c, umh.c, crypto/api.c).
 const WAITS_FOR_A_HELPER: [&str; 4] =
     ["call_usermodehelper", "__request_module", "crypto_larval_wait", "crypto_wait_for_test"];
-
-/// Beginnings of functions, and modules, of md and dm.
-const STORAGE: [&str; 9] =
-    ["md_", "raid", "dm_", "mddev_", "r5", "handle_stripe", "make_stripe", "__md_", "__dm_"];
 
 /// What is known of a task over time.
 #[derive(Clone, Debug, Default)]
@@ -210,7 +207,7 @@ impl Progress {
             let sys_ms = before.map_or(0, |seen| task.sys_ms.saturating_sub(seen.sys_ms));
             let spent_ms = before.map_or(0, |seen| sys_ms + task.user_ms.saturating_sub(seen.user_ms));
             seen.still = count(is_still, seen.still);
-            let in_storage = task.frames.iter().any(|frame| is_storage(frame));
+            let in_storage = task.frames.iter().any(|frame| is_storage_frame(frame));
             let spins = task.state == 'R'
                 && sys_ms.saturating_mul(100) >= elapsed_ms.saturating_mul(SPIN_PERCENT)
                 && (in_storage || task.frames.is_empty())
@@ -270,7 +267,7 @@ impl Progress {
         let tasks = &newest.tasks;
         let patience = patience(newest);
         let waits_inside =
-            |task: &TaskSample| !task.of_test || task.frames.iter().any(|frame| is_storage(frame));
+            |task: &TaskSample| !task.of_test || task.frames.iter().any(|frame| is_storage_frame(frame));
         let seen = |task: &TaskSample| self.tasks.get(&task.pid);
         let still = |task: &TaskSample| seen(task).map_or(0, |seen| seen.still);
         let stands = |task: &TaskSample, window: u32| is_blocked(task) && still(task) >= window;
@@ -374,18 +371,12 @@ fn patience(sample: &Sample) -> u32 {
 fn is_blocked(task: &TaskSample) -> bool {
     // Who waits for an event of a device waits for as long as it likes (dm-ioctl.c, `dev_wait`).
     let waits_for_an_event = || task.frames.iter().any(|frame| frame.starts_with("dm_wait_event"));
-    let in_storage = || task.frames.iter().any(|frame| is_storage(frame));
+    let in_storage = || task.frames.iter().any(|frame| is_storage_frame(frame));
     task.state == 'D' || task.of_test && task.state == 'S' && in_storage() && !waits_for_an_event()
 }
 
 fn is_sync(comm: &str) -> bool {
     ["_resync", "_reshape", "_recover"].iter().any(|name| comm.contains(name))
-}
-
-/// True for a frame of md or dm.
-pub(super) fn is_storage(frame: &str) -> bool {
-    STORAGE.iter().any(|name| frame.starts_with(name))
-        || ["[md_mod]", "[raid", "[dm_"].iter().any(|module| frame.contains(module))
 }
 
 #[cfg(test)]

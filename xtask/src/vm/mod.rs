@@ -121,6 +121,8 @@ pub(crate) struct ThreadTimes {
     pub(crate) waited_ms: u64,
     /// It waits for the host's disk or memory at the moment (state D).
     pub(crate) is_blocked: bool,
+    /// Pages that it had to wait for so far: the host had to read them from a disk.
+    pub(crate) major_faults: u64,
 }
 
 /// How a VM ended.

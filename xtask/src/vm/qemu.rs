@@ -319,6 +319,14 @@ struct HostView {
     since: Instant,
 }
 
+/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name before them
+/// may hold anything.
+fn blocked_and_faults(stat: &str) -> (bool, u64) {
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let major_faults = rest.split(' ').nth(9).and_then(|field| field.parse().ok()).unwrap_or_default();
+    (rest.starts_with('D'), major_faults)
+}
+
 impl HostView {
     fn times(&self, vcpus: &[u32]) -> HostTimes {
         let at_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -333,8 +341,8 @@ impl HostView {
         let mut ns = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
         let (ran_ms, waited_ms) = (ns.next()? / 1_000_000, ns.next()? / 1_000_000);
         let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
-        let is_blocked = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'));
-        Some(ThreadTimes { ran_ms, waited_ms, is_blocked })
+        let (is_blocked, major_faults) = blocked_and_faults(&stat);
+        Some(ThreadTimes { ran_ms, waited_ms, is_blocked, major_faults })
     }
 }
 
@@ -385,6 +393,14 @@ impl Drop for QemuVm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_of_a_thread_are_read_behind_whatever_its_name_is() {
+        let line = "7 (CPU 0) S) D 1 7 7 0 -1 4194368 120 0 35 0 9 9 0 0 20 0";
+        assert_eq!(blocked_and_faults(line), (true, 35));
+        assert_eq!(blocked_and_faults("7 (x) R 1"), (false, 0));
+        assert_eq!(blocked_and_faults(""), (false, 0));
+    }
 
     fn spec(root_image: &Path) -> VmSpec {
         VmSpec {

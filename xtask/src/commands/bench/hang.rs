@@ -28,6 +28,41 @@ const WAYS: [&str; 6] = [
     "dm-raid-suspended-with-io-in-flight",
 ];
 
+/// What is promised: from the last move to the verdict, median and 95th percentile, then to the evidence, seconds;
+/// processor time of sampling, percent of a test's time. Of the emulator, which is the slowest that we run on.
+const VERDICT_MEDIAN_S: f64 = 10.0;
+const VERDICT_P95_S: f64 = 20.0;
+const EVIDENCE_MOST_S: f64 = 5.0;
+const SAMPLING_PERCENT: f64 = 2.0;
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    verdict_median_s: f64,
+    verdict_p95_s: f64,
+    evidence_most_s: f64,
+    /// `None` if it was not measured.
+    sampling_percent: Option<f64>,
+}
+
+impl Measured {
+    /// A line for each promise that was not kept. What is no number was not measured, and keeps nothing.
+    fn broken_promises(&self) -> Vec<String> {
+        let promises = [
+            ("the median to a verdict", Some(self.verdict_median_s), VERDICT_MEDIAN_S, "s"),
+            ("the 95th percentile to a verdict", Some(self.verdict_p95_s), VERDICT_P95_S, "s"),
+            ("the longest wait for the evidence", Some(self.evidence_most_s), EVIDENCE_MOST_S, "s"),
+            ("the cost of sampling", self.sampling_percent, SAMPLING_PERCENT, "%"),
+        ];
+        let broken = promises.into_iter().filter_map(|(what, value, limit, unit)| {
+            let value = value?;
+            let is_kept = value <= limit;
+            (!is_kept).then(|| format!("exceeded: {what} is {value:.1} {unit}, promised are {limit} {unit}"))
+        });
+        broken.collect()
+    }
+}
+
 /// One hang, seconds.
 struct Found {
     /// From the last move to the verdict.
@@ -62,13 +97,19 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
         outln!("{how:<40} {verdict:>12.1} {evidence:>14.1}  {}", kinds.join(", "));
     }
     let n_hangs = verdicts.len();
-    for (what, values) in [("verdict", &mut verdicts), ("evidence", &mut evidence)] {
+    let spread = |what: &str, values: &mut Vec<f64>| {
         let median = median(values);
         let (p95, max) = (percentile(values, 95), percentile(values, 100));
         outln!("{what}, of {n_hangs}: median {median:.1} s, p95 {p95:.1} s, most {max:.1} s");
-    }
-    cost(session, n_pairs)?;
-    Ok(Exit::Passed)
+        (median, p95, max)
+    };
+    let (verdict_median_s, verdict_p95_s, _) = spread("verdict", &mut verdicts);
+    let (_, _, evidence_most_s) = spread("evidence", &mut evidence);
+    let sampling_percent = cost(session, n_pairs)?;
+    let measured = Measured { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
+    let broken = measured.broken_promises();
+    broken.iter().for_each(|line| outln!("{line}"));
+    Ok(if broken.is_empty() { Exit::Passed } else { Exit::TestsFailed })
 }
 
 /// The first line of a script may name its interpreter: the variable comes in front of all.
@@ -124,8 +165,8 @@ fn begun_ms(run: &Path) -> Result<u64> {
 }
 
 /// What watching costs a test that works all the time: by the guest's own count, and against the same test
-/// unwatched.
-fn cost(session: &Session, n_pairs: usize) -> Result<()> {
+/// unwatched. Percent of the test's time.
+fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=n_pairs {
         session.terminal.timed(&format!("pair {pair} of {n_pairs}: {TEST}"));
@@ -135,13 +176,14 @@ fn cost(session: &Session, n_pairs: usize) -> Result<()> {
         watched.push(with.test_s);
         unwatched.push(one(session, "lvm2", TEST, Some(unsampled))?.test_s);
     }
-    if n_pairs > 0 {
-        let (with, without) = (median(&mut watched), median(&mut unwatched));
-        outln!("{TEST}, medians of {n_pairs}");
-        outln!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
-        outln!("  processor time of the sampler {:.2} % of the test's time", median(&mut shares));
+    if n_pairs == 0 {
+        return Ok(None);
     }
-    Ok(())
+    let (with, without, share) = (median(&mut watched), median(&mut unwatched), median(&mut shares));
+    outln!("{TEST}, medians of {n_pairs}");
+    outln!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
+    outln!("  processor time of the sampler {share:.2} % of the test's time");
+    Ok(Some(share))
 }
 
 fn unsampled(job: Job) -> Job {
@@ -165,6 +207,28 @@ mod tests {
         assert!((percentile(&mut values, 95) - 19.0).abs() < f64::EPSILON);
         assert!((percentile(&mut values, 100) - 20.0).abs() < f64::EPSILON);
         assert!((percentile(&mut [3.0], 95) - 3.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_named() {
+        let good = Measured {
+            verdict_median_s: 9.5,
+            verdict_p95_s: 20.0,
+            evidence_most_s: 2.0,
+            sampling_percent: Some(1.9),
+        };
+        assert_eq!(good.broken_promises(), Vec::<String>::new());
+        let slow = Measured { verdict_p95_s: 21.26, sampling_percent: Some(2.5), ..good };
+        assert_eq!(
+            slow.broken_promises(),
+            [
+                "exceeded: the 95th percentile to a verdict is 21.3 s, promised are 20 s",
+                "exceeded: the cost of sampling is 2.5 %, promised are 2 %"
+            ]
+        );
+        assert!(Measured { sampling_percent: None, ..good }.broken_promises().is_empty());
+        let nothing = Measured { verdict_median_s: f64::NAN, ..good };
+        assert_eq!(nothing.broken_promises().len(), 1, "nothing measured");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! Deliberately not here: whether a silence means anything ([`super::Silence`]), and what a guest is asked
 //! ([`super::Interrogation`]).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::event::{Blame, Event};
+use protocol::event::Blame;
 use protocol::evidence::TaskStack;
 use protocol::{HangKind, Outcome};
 
@@ -14,13 +15,16 @@ use super::{AttemptState, Effect, Phase, millis};
 use crate::console::Backtraces;
 use crate::runner::heartbeat::{Finding, Silence};
 use crate::runner::interrogation::{Confession, Interrogation};
-use crate::runner::progress::is_storage;
 use crate::vm::{Answer, Ask, HypervisorEvent};
+use protocol::frames::is_storage_frame;
 
 /// How long the processors may take to say where they are.
 const WHEREABOUTS: Duration = Duration::from_secs(2);
 /// A panic's last words come before the machine stands still.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Generations of processes that are followed.
+const GENERATIONS_MAX: usize = 64;
 
 /// A task that spins where its stack cannot be read: on another processor than who looks.
 #[derive(Debug)]
@@ -142,13 +146,14 @@ impl AttemptState {
     pub(super) fn confess(&mut self) -> Vec<Effect> {
         self.struck = self.is_struck();
         let Some(interrogation) = self.interrogation.take() else { return vec![] };
-        let Confession { mut stacks, text } = interrogation.end();
+        let Confession { mut stacks, parents, text } = interrogation.end();
         for stack in &mut stacks {
-            stack.of_test = self.is_of_test(stack);
+            stack.of_test = self.is_of_test(stack, &parents);
         }
         // With one processor, a spin in md or dm starves the agent, too.
-        let spins =
-            |stack: &&TaskStack| stack.state == 'R' && stack.frames.iter().any(|frame| is_storage(frame));
+        let spins = |stack: &&TaskStack| {
+            stack.state == 'R' && stack.frames.iter().any(|frame| is_storage_frame(frame))
+        };
         if let Some(spinning) = stacks.iter().find(spins)
             && let Some(Outcome::Hang { kind: kind @ HangKind::HeartbeatLost, seen, .. }) = &mut self.outcome
         {
@@ -157,9 +162,25 @@ impl AttemptState {
             *seen = Some(seen.take().map_or(what.clone(), |seen| format!("{what}; {seen}")));
         }
         let mut effects = vec![Effect::HostEvidence(text)];
-        if !stacks.is_empty() {
-            effects.push(Effect::Record(Event::StacksSeen { attempt: self.number, stacks }));
+        // Of those of whom nothing is known now, where the sampler last saw them, and when that was.
+        let mut before = self.progress.stacks();
+        before.retain(|stack| stacks.iter().all(|told| told.pid != stack.pid));
+        let silent_ms = match &self.outcome {
+            Some(Outcome::Hang { silent_ms, .. }) => Some(*silent_ms),
+            _ => None,
+        };
+        if let Some(silent_ms) = silent_ms.filter(|_| !before.is_empty()) {
+            let names: Vec<_> =
+                before.iter().map(|stack| format!("{} (pid {})", stack.comm, stack.pid)).collect();
+            let words = format!(
+                "seen before the guest fell silent for {} s, not since: {}",
+                silent_ms / 1000,
+                names.join(", ")
+            );
+            effects.push(self.remark(Blame::Harness, words));
         }
+        stacks.extend(before);
+        effects.extend(self.witnessed.stacks(stacks).map(Effect::Record));
         effects
     }
 
@@ -197,14 +218,15 @@ impl AttemptState {
         else {
             return vec![];
         };
+        let parents = traces.parents().clone();
         let mut found = traces.stacks();
-        found.retain(|stack| stack.pid == pid && stack.frames.iter().any(|frame| is_storage(frame)));
+        found.retain(|stack| stack.pid == pid && stack.frames.iter().any(|frame| is_storage_frame(frame)));
         if found.is_empty() || !matches!(self.phase, Phase::Testing { .. }) {
             self.progress.acquit(pid);
             return vec![];
         }
         for stack in &mut found {
-            stack.of_test = self.is_of_test(stack);
+            stack.of_test = self.is_of_test(stack, &parents);
             stack.still_ms = still_ms;
         }
         found.extend(self.progress.stacks().into_iter().filter(|stack| stack.pid != pid));
@@ -212,14 +234,13 @@ impl AttemptState {
         self.diagnose(at, since, outcome, found)
     }
 
-    /// True for a task of the test's: one that was seen in its cgroup, or one that was started after it, in the
-    /// moments before the guest fell silent. A guest serves one test at a time.
-    fn is_of_test(&self, stack: &TaskStack) -> bool {
+    /// True for a task of the test's: one that was seen in its cgroup, one that descends from it, or one that was
+    /// started after it, in the moments before the guest fell silent. A guest serves one test at a time.
+    fn is_of_test(&self, stack: &TaskStack, parents: &BTreeMap<u32, u32>) -> bool {
+        let Some(first) = self.test_pid else { return self.progress.is_of_test(stack.pid) };
         let is_kernel_thread = || stack.frames.iter().any(|frame| frame.starts_with("ret_from_fork"));
-        // `exe` is the agent, which the kernel names by `/proc/self/exe`.
-        let is_of_agent = || stack.comm == "exe";
-        let is_later = self.test_pid.is_some_and(|first| stack.pid >= first);
-        self.progress.is_of_test(stack.pid) || is_later && !is_kernel_thread() && !is_of_agent()
+        let is_later = stack.pid >= first && !is_kernel_thread() && !is_helper(&stack.comm);
+        self.progress.is_of_test(stack.pid) || descends_from(first, stack.pid, parents) || is_later
     }
 
     // ---- a dump of the memory ----------------------------------------------------------------
@@ -279,4 +300,16 @@ impl AttemptState {
             || self.interrogation.as_ref().is_some_and(Interrogation::is_dumping);
         is_dumping && *event == HypervisorEvent::Stopped
     }
+}
+
+/// True for programs that a guest runs beside its test: `exe` is the agent, which the kernel names by
+/// `/proc/self/exe`, `dmsetup` may be one of its questions, `modprobe` the kernel's, and udev looks at every device.
+fn is_helper(comm: &str) -> bool {
+    ["exe", "dmsetup", "modprobe", "kmod"].contains(&comm) || comm.contains("udev")
+}
+
+fn descends_from(ancestor: u32, pid: u32, parents: &BTreeMap<u32, u32>) -> bool {
+    let chain = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
+    // What a guest says may go in circles.
+    chain.take(GENERATIONS_MAX).any(|pid| pid == ancestor)
 }
