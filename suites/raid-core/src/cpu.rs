@@ -103,6 +103,7 @@ pub(crate) enum Wq {
     Reshape,
     Quiescent,
     Stripe,
+    Barrier,
 }
 
 impl Wq {
@@ -119,6 +120,8 @@ impl Wq {
             (Self::Quiescent, _) => Queue::WaitForQuiescent1,
             (Self::Stripe, 0) => Queue::WaitForStripe0,
             (Self::Stripe, _) => Queue::WaitForStripe1,
+            (Self::Barrier, 0) => Queue::WaitBarrier0,
+            (Self::Barrier, _) => Queue::WaitBarrier1,
         }
     }
 
@@ -130,6 +133,7 @@ impl Wq {
             Self::Reshape => "wait_for_reshape",
             Self::Quiescent => "wait_for_quiescent",
             Self::Stripe => "wait_for_stripe",
+            Self::Barrier => "wait_barrier",
         }
     }
 }

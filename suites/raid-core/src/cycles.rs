@@ -2,7 +2,7 @@
 //!
 //! Fairness is strong: a step that is possible again and again is taken at some time. Then the run ends
 //! in a component of the graph that nothing leaves, and a user is starved just if the end of all users'
-//! scripts cannot be reached any more. A component that can be left is no starvation, but if the sync
+//! scripts cannot be reached any more (a user who may wait for ever is starved if it spins). A component that can be left is no starvation, but if the sync
 //! thread comes and goes in it, it is churn.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +18,7 @@ pub(crate) fn find(graph: &Graph) -> Vec<(Kind, u32, Vec<u32>)> {
     let n_components = components.iter().map(|component| *component + 1).max().unwrap_or(0) as usize;
     // Tarjan numbers a component after all that it leads to.
     let mut can_end = vec![false; n_components];
+    let mut all_can_end = vec![false; n_components];
     let mut marks_any = vec![0_u8; n_components];
     let mut marks_all = vec![0xff_u8; n_components];
     let mut cyclic = vec![false; n_components];
@@ -31,12 +32,16 @@ pub(crate) fn find(graph: &Graph) -> Vec<(Kind, u32, Vec<u32>)> {
         if marks & mark::DONE != 0 {
             can_end[component] = true;
         }
+        if marks & mark::ALL_DONE != 0 {
+            all_can_end[component] = true;
+        }
         for next in graph.successors(state) {
             let to = components[*next as usize] as usize;
             if to == component {
                 cyclic[component] = true;
-            } else if can_end[to] {
-                can_end[component] = true;
+            } else {
+                can_end[component] |= can_end[to];
+                all_can_end[component] |= all_can_end[to];
             }
         }
     }
@@ -44,7 +49,8 @@ pub(crate) fn find(graph: &Graph) -> Vec<(Kind, u32, Vec<u32>)> {
     let first = |wanted: &dyn Fn(usize) -> bool| {
         (0..n as u32).find(|state| wanted(components[*state as usize] as usize))
     };
-    let starved = |component: usize| !can_end[component] && cyclic[component];
+    // Who may wait for ever may not spin.
+    let starved = |component: usize| !all_can_end[component] && cyclic[component];
     if let Some(state) = first(&starved) {
         found.push((Kind::Livelock, state, cycle(graph, &components, state)));
     }

@@ -6,7 +6,7 @@
 pub enum Switch {
     /// 130443d60b1b (v6.6): idle and frozen set INTR, wake, unlock, and wait on `resync_wait`.
     C130443,
-    /// 644e2537fdc7: a sync thread that sees WAIT does not work.
+    /// 644e2537fdc7: `rs_start_reshape` sets WAIT, so that the sync thread does not work before a reload.
     C644e,
     /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`.
     Suspend67,
@@ -48,17 +48,18 @@ pub enum Switch {
     P11,
     /// 9e46c70e829b (v6.8): the worker does not suspend the array during an interrupted reshape.
     C9e46,
-    /// d249e5418884 (v6.11): `md_do_sync` asks `md_sync_action`, so it sees FROZEN.
+    /// d249e5418884 (v6.11): `md_do_sync` asks `md_sync_action`, so it sees FROZEN; and 03e792eaf18e of the
+    /// same release.
     SyncAction,
     /// cf86bb53b9c9 (6.12.94): `mddev_suspend` wakes the IO that waits for the reshape.
     Cf86,
-    /// 418b3e64e445 (v7.x): a bio is split at the reshape position before it is mapped.
+    /// 418b3e64e445 (v7.x): a bio is given back only when the stripes that it is on are done with it.
     C418b,
     /// 1d24d4c1ea1d (v7.x): IO is given back to dm only while dm suspends.
     C1d24,
     /// What if `__md_stop_writes` reaped directly, under `reconfig_mutex`, as before v6.7?
     ReapDirectly,
-    /// What if `rs_start_reshape` did not set WAIT?
+    /// What if `md_do_sync` did not look at WAIT?
     NoWait,
     /// What if those who stop a sync thread also waited for a work item that already runs
     /// (`work_busy`, as `action_store` does since v6.11)?

@@ -13,6 +13,7 @@ use crate::era::Era;
 use crate::kernel::F;
 use crate::scenario::Scenario;
 use crate::state::{MAX, N_TASKS, N_USERS, Queue, State, daemon, sync, worker};
+use crate::walk;
 
 /// One thing that is wrong, or odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,14 +60,18 @@ pub struct Outcome {
     pub n_states: usize,
     /// All of them were seen.
     pub complete: bool,
+    /// So many random walks were taken instead.
+    pub n_walks: u32,
     /// How long it took.
     pub elapsed: Duration,
 }
 
 /// What the cycles need to know of a state.
 pub(crate) mod mark {
-    /// All users are done, or nothing more is asked of this state.
+    /// All users are done but those who may wait for ever, or nothing more is asked of this state.
     pub(crate) const DONE: u8 = 1 << 0;
+    /// Those are done as well.
+    pub(crate) const ALL_DONE: u8 = 1 << 3;
     /// The first raid_set's sync thread lives.
     pub(crate) const SYNC0: u8 = 1 << 1;
     /// The second one's.
@@ -192,7 +197,15 @@ impl Default for Limits {
     }
 }
 
-/// Explores a scenario in an era.
+/// Looks at a scenario in an era: all its states, or random walks if the scenario has too many.
+pub fn look(scenario: &Scenario, era: Era, limits: Limits) -> Outcome {
+    match scenario.walks {
+        0 => explore(scenario, era, limits),
+        n_walks => walk::walks(scenario, era, 0..u64::from(n_walks)),
+    }
+}
+
+/// Explores all states of a scenario in an era.
 pub fn explore(scenario: &Scenario, era: Era, limits: Limits) -> Outcome {
     let begun = Instant::now();
     let mut search = Search::new(scenario, era, limits);
@@ -238,15 +251,14 @@ impl<'a> Search<'a> {
         let me = self.graph.offsets.len() as u32;
         let here = Place { state: me, step: None };
         self.graph.offsets.push(self.graph.edges.len() as u32);
-        self.graph.marks.push(marks_of(state));
-        if self.scenario.data && is_corrupt(state) {
-            // What follows from corrupted data is not looked at.
-            self.places.note(Kind::Corruption, here);
-            self.graph.marks[me as usize] |= mark::DONE;
-            return;
+        self.graph.marks.push(marks_of(state, self.scenario));
+        let corruption = self.scenario.data.then(|| corruption(state, self.scenario.reshape)).flatten();
+        if let Some(kind) = corruption {
+            self.places.note(kind, here);
         }
-        if self.scenario.is_beyond(state) {
-            self.graph.marks[me as usize] |= mark::DONE;
+        if corruption == Some(Kind::Corruption) {
+            // What follows from corrupted data is not looked at.
+            self.graph.marks[me as usize] |= mark::DONE | mark::ALL_DONE;
             return;
         }
         if self.limits.reduce && self.expand_alone(state, me) {
@@ -301,7 +313,7 @@ impl<'a> Search<'a> {
                 self.places.note(kind, Place { state: me, step: Some((task as u8, choice)) });
             }
             if stepped.broken.0 & (invariant::I7 | invariant::I13 | invariant::I14) != 0 {
-                self.graph.marks[me as usize] |= mark::DONE;
+                self.graph.marks[me as usize] |= mark::DONE | mark::ALL_DONE;
             } else {
                 let fresh = self.graph.reached.len() as u32;
                 let to = *self.seen.entry(fingerprint(&copy)).or_insert(fresh);
@@ -335,7 +347,7 @@ impl<'a> Search<'a> {
             }));
         }
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.kind));
-        Outcome { findings, n_states: graph.reached.len(), complete, elapsed }
+        Outcome { findings, n_states: graph.reached.len(), complete, n_walks: 0, elapsed }
     }
 }
 
@@ -349,7 +361,9 @@ fn alone(state: &State) -> Option<[usize; 4]> {
         let task = &state.tasks[*task];
         let chain = &task.frames[..task.depth as usize];
         let set = &state.sets[task.on as usize];
-        task.alive != 0 && set.life == 1 && chain.iter().any(|frame| frame.f() == F::RaidDtr)
+        task.alive != 0
+            && set.life == 1
+            && chain.iter().any(|frame| matches!(frame.f(), F::RaidDtr | F::RaidCtr))
     };
     let user = (0..N_USERS).find(destroys)?;
     let on = state.tasks[user].on;
@@ -367,9 +381,18 @@ fn alone(state: &State) -> Option<[usize; 4]> {
     ])
 }
 
-fn marks_of(state: &State) -> u8 {
+/// All users are done.
+pub(crate) fn all_done(state: &State) -> bool {
+    state.tasks[..N_USERS].iter().all(|task| task.alive == 0)
+}
+
+fn marks_of(state: &State, scenario: &Scenario) -> u8 {
     let mut marks = 0;
-    if state.tasks[..N_USERS].iter().all(|task| task.alive == 0) {
+    let is_done = |user: usize| state.tasks[user].alive == 0;
+    if all_done(state) {
+        marks |= mark::ALL_DONE;
+    }
+    if (0..N_USERS).all(|user| is_done(user) || scenario.users[user].patient) {
         marks |= mark::DONE;
     }
     if state.tasks[sync(0)].alive != 0 {
@@ -381,14 +404,22 @@ fn marks_of(state: &State) -> u8 {
     marks
 }
 
-/// I7 and I8, for the table that is live.
-fn is_corrupt(state: &State) -> bool {
-    let live = state.dm.live;
-    let readable = live == MAX || disk::reads_right(state, &state.sets[live as usize]);
-    !readable || !disk::restarts_right(state)
+/// I7 and I8, for the table that is live. That a restart loses what was written after the end of a
+/// reshape, before the superblocks say so, is a kind of its own: it is so in every kernel (ANSWERS.md).
+pub(crate) fn corruption(state: &State, reshape: disk::Reshape) -> Option<Kind> {
+    let live = state.sets.get(state.dm.live as usize);
+    if live.is_some_and(|set| !disk::reads_right(state, set, reshape)) {
+        return Some(Kind::Corruption);
+    }
+    if disk::restarts_right(state, reshape) {
+        return None;
+    }
+    let at_the_end =
+        live.is_some_and(|set| set.progress == MAX && set.layout == 1 && state.sb.reshape_position != MAX);
+    Some(if at_the_end { Kind::Broken(8) } else { Kind::Corruption })
 }
 
-fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
+pub(crate) fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
     (0..16).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
         invariant::I7 | invariant::I8 => Kind::Corruption,
         invariant::I9 => Kind::Eio,
@@ -397,9 +428,9 @@ fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
 }
 
 /// What is wrong with a state in which nothing can happen any more: I1, I4, I10.
-fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind> {
+pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind> {
     let mut kinds = Vec::new();
-    if marks_of(state) & mark::DONE == 0 {
+    if marks_of(state, scenario) & mark::DONE == 0 {
         kinds.push(Kind::Deadlock);
     }
     for (idx, set) in state.sets.iter().enumerate() {

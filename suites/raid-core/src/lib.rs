@@ -38,3 +38,4 @@ pub mod scenario;
 pub mod state;
 pub mod story;
 pub mod table;
+pub mod walk;

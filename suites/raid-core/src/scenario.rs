@@ -1,7 +1,7 @@
 //! The scenarios of domain.md, section 4, as data: who does what, on which array.
 
 use crate::bits::{recovery, rt};
-use crate::disk;
+use crate::disk::{self, Reshape};
 use crate::kernel::F;
 use crate::state::{Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon, worker};
 
@@ -10,8 +10,18 @@ use crate::state::{Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon,
 pub enum Level {
     /// raid5 of three disks, or of four after the reshape.
     Raid5,
-    /// raid1 of two disks.
-    Raid1,
+    /// raid10 of two disks.
+    Raid10,
+}
+
+impl Level {
+    /// `pers->quiesce`.
+    pub(crate) fn quiesce(self) -> F {
+        match self {
+            Self::Raid5 => F::Raid5Quiesce,
+            Self::Raid10 => F::Raid10Quiesce,
+        }
+    }
 }
 
 /// A message to the raid target.
@@ -52,9 +62,15 @@ pub enum Op {
     MdSuspend,
     /// `echo … > suspend_lo`: lets it go on.
     MdResume,
+    /// Waits until the second table is live.
+    AfterSwap,
+    /// A member fails (not a command: the disk does it).
+    FailMember,
     /// Reads a logical block.
     Read(u8),
-    /// Writes a logical block.
+    /// Reads a logical block and the next one with one bio.
+    ReadTwo(u8),
+    /// Writes a logical block; on raid10 a member fails the write.
     Write(u8),
 }
 
@@ -65,6 +81,8 @@ pub struct User {
     pub name: &'static str,
     /// Its commands; none: there is no such user.
     pub script: &'static [Op],
+    /// It may wait for ever (but not spin): nobody promised that its IO can be done.
+    pub patient: bool,
 }
 
 /// What a dm table asks of its raid_set.
@@ -101,6 +119,8 @@ pub struct Scenario {
     pub title: &'static str,
     /// The personality.
     pub level: Level,
+    /// The reshape, if there is one.
+    pub reshape: Reshape,
     /// Under dm-raid; else an md array with sysfs.
     pub is_dm: bool,
     /// The members' data are looked at (I7, I8).
@@ -111,43 +131,54 @@ pub struct Scenario {
     pub chunks: u8,
     /// What there is at the beginning.
     pub start: Start,
-    /// Nothing more is looked at when the second raid_set's reshape has recorded this position.
-    pub horizon: Option<u8>,
+    /// There are too many states to see all: so many random walks are taken instead.
+    pub walks: u32,
     /// The tables of the two raid_sets.
     pub tables: [Table; 2],
     /// The users; the last two do IO.
     pub users: [User; N_USERS],
 }
 
-const NOBODY: User = User { name: "", script: &[] };
+const NOBODY: User = User { name: "", script: &[], patient: false };
+const DISK: User = User { name: "disk", script: &[Op::FailMember], patient: true };
 const LIVE_RESYNC: Start =
     Start { live: true, recovery: recovery::NEEDED, resync_offset: 0, reshape_position: MAX };
+const RESHAPE_AT_6: Start =
+    Start { live: true, recovery: recovery::NEEDED, resync_offset: MAX, reshape_position: 6 };
+const RESHAPE_AT_9: Start = Start { reshape_position: 9, ..RESHAPE_AT_6 };
+const FROZEN_RESHAPE: Start =
+    Start { live: true, recovery: recovery::FROZEN, resync_offset: MAX, reshape_position: 9 };
 const NO_TABLE: Start = Start { live: false, recovery: 0, resync_offset: MAX, reshape_position: MAX };
 
+const fn user(name: &'static str, script: &'static [Op]) -> User {
+    User { name, script, patient: false }
+}
+
 const fn lvm(script: &'static [Op]) -> [User; N_USERS] {
-    [User { name: "lvm", script }, NOBODY, NOBODY, NOBODY]
+    [User { name: "lvm", script, patient: false }, NOBODY, NOBODY, NOBODY]
 }
 
 const fn lvm_and(script: &'static [Op], other: User) -> [User; N_USERS] {
-    [User { name: "lvm", script }, other, NOBODY, NOBODY]
+    [User { name: "lvm", script, patient: false }, other, NOBODY, NOBODY]
 }
 
 const DM_RAID5: Scenario = Scenario {
     name: "",
     title: "",
     level: Level::Raid5,
+    reshape: Reshape::Grow,
     is_dm: true,
     data: false,
     preresume_fails: false,
     chunks: 2,
     start: LIVE_RESYNC,
-    horizon: None,
+    walks: 0,
     tables: [PLAIN, PLAIN],
     users: [NOBODY; N_USERS],
 };
 
 /// All scenarios, in the order of the table.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "S1",
         title: "a resync runs; the device is suspended, then removed",
@@ -181,6 +212,21 @@ pub const SCENARIOS: [Scenario; 9] = [
         ..DM_RAID5
     },
     Scenario {
+        name: "S5a",
+        title: "a reshape runs; the device is suspended, the table loaded again and resumed",
+        chunks: 4,
+        data: true,
+        start: RESHAPE_AT_9,
+        walks: 20_000,
+        users: [
+            user("lvm", &[Op::Suspend { noflush: true }, Op::Ctr(1), Op::Resume]),
+            NOBODY,
+            User { name: "io", script: &[Op::AfterSwap, Op::Write(10)], patient: true },
+            NOBODY,
+        ],
+        ..DM_RAID5
+    },
+    Scenario {
         name: "S5b",
         title: "a new table writes its superblocks and resumes: does it sync before?",
         start: Start { resync_offset: 0, ..NO_TABLE },
@@ -207,13 +253,41 @@ pub const SCENARIOS: [Scenario; 9] = [
         title: "a reshape is frozen; a read across its position; suspend and resume",
         chunks: 4,
         data: true,
-        start: Start { live: true, recovery: recovery::FROZEN, resync_offset: MAX, reshape_position: 9 },
+        start: FROZEN_RESHAPE,
         users: [
-            User { name: "lvm", script: &[Op::Suspend { noflush: true }, Op::Resume] },
+            user("lvm", &[Op::Suspend { noflush: true }, Op::Resume]),
             NOBODY,
-            User { name: "io", script: &[Op::Read(9)] },
+            user("io", &[Op::Read(9)]),
             NOBODY,
         ],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S7b",
+        title: "a backward reshape runs; a write beside it",
+        reshape: Reshape::Shrink,
+        chunks: 6,
+        data: true,
+        start: RESHAPE_AT_6,
+        users: [NOBODY, NOBODY, user("io", &[Op::Write(5)]), NOBODY],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S8",
+        title: "a read is in flight; the device is removed",
+        chunks: 1,
+        start: Start { live: true, ..NO_TABLE },
+        users: [user("lvm", &[Op::Remove]), NOBODY, user("io", &[Op::Read(0)]), NOBODY],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S9",
+        title: "a reshape goes on, with a spare beside it and a read across its position",
+        chunks: 4,
+        data: true,
+        start: RESHAPE_AT_9,
+        tables: [Table { rt: 0, spare: true }, PLAIN],
+        users: [NOBODY, NOBODY, user("io", &[Op::Read(9)]), NOBODY],
         ..DM_RAID5
     },
     Scenario {
@@ -221,7 +295,60 @@ pub const SCENARIOS: [Scenario; 9] = [
         title: "a resync runs on an md array; idle beside frozen",
         is_dm: false,
         chunks: 1,
-        users: lvm_and(&[Op::SysFrozen], User { name: "mdadm", script: &[Op::SysIdle] }),
+        users: lvm_and(&[Op::SysFrozen], user("mdadm", &[Op::SysIdle])),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S11",
+        title: "a raid10 array resyncs; a member fails a write; frozen",
+        level: Level::Raid10,
+        is_dm: false,
+        chunks: 2,
+        users: [user("mdadm", &[Op::SysFrozen]), NOBODY, user("io", &[Op::Write(0)]), NOBODY],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S12",
+        title: "a reshape is frozen; a read of two stripes, the second across its position; suspend and resume",
+        chunks: 4,
+        data: true,
+        start: FROZEN_RESHAPE,
+        users: [
+            user("lvm", &[Op::Suspend { noflush: true }, Op::Resume]),
+            NOBODY,
+            user("io", &[Op::ReadTwo(8)]),
+            NOBODY,
+        ],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S13",
+        title: "a read across a running reshape's position on an md array; frozen, then suspend_lo",
+        is_dm: false,
+        chunks: 4,
+        start: RESHAPE_AT_9,
+        users: [
+            user("mdadm", &[Op::SysFrozen, Op::MdSuspend, Op::MdResume]),
+            NOBODY,
+            User { name: "io", script: &[Op::Read(9)], patient: true },
+            NOBODY,
+        ],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S14",
+        title: "a resync runs; a member fails beside a suspend",
+        chunks: 1,
+        users: lvm_and(&[Op::Suspend { noflush: false }], DISK),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S14u",
+        title: "a new table writes its superblocks, while a member fails",
+        chunks: 1,
+        start: Start { resync_offset: 0, ..NO_TABLE },
+        tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],
+        users: lvm_and(&[Op::Ctr(0), Op::Resume], DISK),
         ..DM_RAID5
     },
 ];
@@ -235,15 +362,6 @@ impl Scenario {
     /// Chunks that a sync takes.
     pub fn chunks(&self) -> u8 {
         self.chunks
-    }
-
-    /// Whether nothing more is looked at.
-    pub fn is_beyond(&self, state: &State) -> bool {
-        let set = &state.sets[1];
-        // The old raid_set may still run, and is to be seen doing so: only the new one's work ends it.
-        self.horizon.is_some_and(|horizon| {
-            set.life == 1 && set.ro == 0 && set.progress > horizon && set.safe >= horizon
-        })
     }
 
     /// The state at the beginning.
@@ -260,6 +378,7 @@ impl Scenario {
                 srcu: 0,
                 pending: 0,
                 removed: 0,
+                open: self.users[2..].iter().filter(|user| !user.script.is_empty()).count() as u8,
             },
             sb: Sb {
                 resync_offset: start.resync_offset,
@@ -269,7 +388,10 @@ impl Scenario {
             tasks: [Task::NONE; N_TASKS],
             bios: [Bio::NONE; 2],
             cells: if self.data {
-                disk::reshaped_to(if start.reshape_position == MAX { 0 } else { start.reshape_position })
+                self.reshape.reshaped_to(match start.reshape_position {
+                    MAX => self.reshape.begin(),
+                    position => position,
+                })
             } else {
                 [0; disk::N_CELLS]
             },

@@ -12,13 +12,19 @@ pub const N_TASKS: usize = N_USERS + 6;
 pub const MAX_DEPTH: usize = 10;
 /// `MaxSector`: no position.
 pub const MAX: u8 = 0xff;
+/// [`Set::failed_member`]: the superblocks do not say so yet (`Blocked`).
+pub const BLOCKED: u8 = 1;
+/// [`Set::failed_member`]: they do; it is to be removed.
+pub const RECORDED: u8 = 2;
+/// [`Set::failed_member`]: it is no longer part of the array.
+pub const REMOVED: u8 = 3;
 
 /// What a task is, by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Runs a script of the scenario.
     User(usize),
-    /// raid5d (or raid1d) of a raid_set.
+    /// raid5d (or raid10d) of a raid_set.
     Daemon(usize),
     /// The work queue's worker, for a raid_set's `sync_work`.
     Worker(usize),
@@ -86,7 +92,7 @@ impl Queue {
     pub const WaitForStripe0: Self = Self(10);
     /// The same of the second raid_set.
     pub const WaitForStripe1: Self = Self(11);
-    /// `conf->wait_barrier` of raid1 and raid10.
+    /// `conf->wait_barrier` of raid10.
     pub const WaitBarrier0: Self = Self(12);
     /// The same of the second raid_set.
     pub const WaitBarrier1: Self = Self(13);
@@ -182,25 +188,57 @@ impl Task {
     }
 }
 
-/// A bio on its way: what the IO task and raid5d share.
+/// A bio on its way: what the IO task and the daemon share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Bio {
-    /// Logical block.
+    /// First logical block.
     pub block: u8,
+    /// Blocks.
+    pub len: u8,
     /// 1 for a write.
     pub write: u8,
-    /// 0 not there, 1 on a stripe, 2 complete.
+    /// 0 not there, 1 under way in md, 2 complete, 3 to be given back when its stripes are done.
     pub phase: u8,
-    /// 1 if it goes by the layout before the reshape.
+    /// Blocks that have been added to their stripe so far.
+    pub made: u8,
+    /// `bi_remaining` of md's clone: its submitter, and each block that is on a stripe.
+    pub remaining: u8,
+    /// The blocks that lie on a stripe and wait for the daemon, as bits.
+    pub queued: u8,
+    /// The blocks that go by the layout before the reshape, as bits.
     pub previous: u8,
-    /// The raid_set whose stripe it is on.
+    /// The block whose stripe its submitter holds, as a bit: nobody handles a stripe that is held.
+    pub held: u8,
+    /// The blocks that lie on a stripe although md has freed its clone.
+    pub freed: u8,
+    /// It fails.
+    pub error: u8,
+    /// The raid_set whose stripes it is on.
     pub set: u8,
 }
 
 impl Bio {
     /// No bio.
-    pub const NONE: Self = Self { block: 0, write: 0, phase: 0, previous: 0, set: 0 };
+    pub const NONE: Self = Self {
+        block: 0,
+        len: 0,
+        write: 0,
+        phase: 0,
+        made: 0,
+        remaining: 0,
+        queued: 0,
+        previous: 0,
+        held: 0,
+        freed: 0,
+        error: 0,
+        set: 0,
+    };
+
+    /// Whether one of its blocks goes by the layout before the reshape.
+    pub fn is_previous(&self, piece: u8) -> bool {
+        self.previous & (1 << piece) != 0
+    }
 }
 
 /// A `raid_set` with its `mddev` and `r5conf`.
@@ -265,14 +303,20 @@ pub struct Set {
     pub active_stripes: u8,
     /// `conf->quiesce`.
     pub quiesce: u8,
-    /// A spare that could be added.
+    /// There is a spare that could be added.
     pub spare: u8,
-    /// raid1: `conf->barrier`.
+    /// A member has failed: [`BLOCKED`], [`RECORDED`] or [`REMOVED`].
+    pub failed_member: u8,
+    /// raid10: `conf->barrier`.
     pub barrier: u8,
-    /// raid1: `nr_pending`, writes that the barrier waits for.
+    /// raid10: `conf->nr_pending`, writes that the barrier waits for.
     pub nr_pending: u8,
-    /// raid1: a failed write that waits for the superblock.
-    pub retry: u8,
+    /// raid10: `conf->nr_waiting`, writes that wait for the barrier.
+    pub nr_waiting: u8,
+    /// raid10: writes in `conf->retry_list` that a member failed, as bits.
+    pub failed: u8,
+    /// raid10: writes in `conf->bio_end_io_list`, which wait for the superblocks, as bits.
+    pub ending: u8,
     /// dm has suspended it, or not yet resumed it (no sync IO may be seen).
     pub quiet: u8,
     /// v6.6: `MD_ALLOW_SB_UPDATE`, the daemon may write the superblocks for who suspends.
@@ -281,8 +325,6 @@ pub struct Set {
     pub updating_sb: u8,
     /// 7.3: `MD_DM_SUSPENDING`.
     pub dm_suspending: u8,
-    /// Only for the size.
-    pub pad: u8,
     /// The layout without a reshape: 0 the old one, 1 the new one.
     pub layout: u8,
 }
@@ -320,14 +362,16 @@ impl Set {
         active_stripes: 0,
         quiesce: 0,
         spare: 0,
+        failed_member: 0,
         barrier: 0,
         nr_pending: 0,
-        retry: 0,
+        nr_waiting: 0,
+        failed: 0,
+        ending: 0,
         quiet: 0,
         allow_sb: 0,
         updating_sb: 0,
         dm_suspending: 0,
-        pad: 0,
         layout: 0,
     };
 }
@@ -350,8 +394,10 @@ pub struct Dm {
     pub srcu: u8,
     /// IOs that are not complete (`pending_io`).
     pub pending: u8,
-    /// `DMF_FREEING`, and done.
+    /// The map is gone (`__unbind`): IO fails.
     pub removed: u8,
+    /// How many have the device open.
+    pub open: u8,
 }
 
 /// What the superblocks of the members say.
@@ -366,8 +412,10 @@ pub struct Sb {
     pub layout: u8,
 }
 
-/// Bytes before `acked`, which wants an even place.
-const PAD: usize = (std::mem::size_of::<Sb>()
+/// Bytes between the sets and `acked`, which wants an even place.
+const PAD: usize = (2 * std::mem::size_of::<Set>()
+    + std::mem::size_of::<Dm>()
+    + std::mem::size_of::<Sb>()
     + N_TASKS * std::mem::size_of::<Task>()
     + 2 * std::mem::size_of::<Bio>()
     + crate::disk::N_CELLS)

@@ -62,7 +62,7 @@ pub fn task_name(task: usize, scenario: &Scenario) -> String {
         Role::User(user) => scenario.users[user].name.to_owned(),
         Role::Daemon(set) => match scenario.level {
             Level::Raid5 => of("raid5d", set),
-            Level::Raid1 => of("raid1d", set),
+            Level::Raid10 => of("raid10d", set),
         },
         Role::Worker(set) => of("worker", set),
         Role::Sync(set) => of("sync", set),
@@ -122,6 +122,7 @@ pub fn invariant_in_words(invariant: u8) -> &'static str {
         4 => "at rest, RUNNING implies a queued work item or a live thread",
         5 => "no sync IO while dm has the device suspended",
         6 => "only one raid_set writes the members",
+        8 => "a restart reads what was written after the reshape's end",
         10 => "nobody sleeps on a true condition",
         11 => "no unlock of a lock that is not held",
         12 => "FROZEN persists after message \"frozen\"",

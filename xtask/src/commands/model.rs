@@ -81,7 +81,7 @@ fn explore_all(cells: &[Cell], limits: Limits) -> Vec<Outcome> {
                     let idx = next.fetch_add(1, Ordering::Relaxed);
                     cells.get(idx).map(|cell| (idx, cell))
                 } {
-                    let outcome = explore::explore(cell.scenario, cell.era.1, limits);
+                    let outcome = explore::look(cell.scenario, cell.era.1, limits);
                     done.lock().expect("no explorer panics").insert(idx, outcome);
                 }
             });
@@ -167,7 +167,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     let scenario = scenario_named(&options.scenario)?;
     let (name, era) = era_named(&options.era)?;
     let limits = Limits { max_states: options.max_states, ..Limits::default() };
-    let outcome = explore::explore(scenario, era, limits);
+    let outcome = explore::look(scenario, era, limits);
     let finding = match &options.finding {
         None => outcome.findings.first(),
         Some(text) => {

@@ -1,14 +1,15 @@
 //! dm.c and dm-ioctl.c: what the user's commands come to, and the way of a bio into the target.
 
 use crate::cpu::{Cpu, Flow, invariant};
-use crate::disk;
 use crate::kernel::F;
-use crate::scenario::Op;
+use crate::scenario::{Level, Op};
 use crate::state::{Bio, MAX, N_USERS};
 
 /// Runs a user's commands one after the other.
 pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {
     let script = c.scenario.users[c.me].script;
+    // What an earlier command returned is not read again: fewer states.
+    c.task().ret = 0;
     let Some(op) = script.get(at as usize) else {
         c.act(|| "is done".to_owned());
         return Flow::Exit;
@@ -30,14 +31,25 @@ pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {
         Op::SysFrozen => Flow::Call(F::ActionStore, 1),
         Op::MdSuspend => Flow::Call(F::MddevSuspend, 0),
         Op::MdResume => Flow::Call(F::MddevResume, 1),
-        Op::Read(block) => submit(c, block, false),
-        Op::Write(block) => submit(c, block, true),
+        Op::AfterSwap if c.s.dm.live == 1 => {
+            c.act(|| "the new table is live".to_owned());
+            Flow::Next
+        }
+        Op::AfterSwap => c.block(|| "the new table to be live".to_owned()),
+        Op::FailMember if c.s.dm.live == MAX => c.block(|| "an array to belong to".to_owned()),
+        Op::FailMember => {
+            c.task().on = c.s.dm.live;
+            Flow::Call(F::MdError, 0)
+        }
+        Op::Read(block) => submit(c, block, 1, false),
+        Op::ReadTwo(block) => submit(c, block, 2, false),
+        Op::Write(block) => submit(c, block, 1, true),
     }
 }
 
-fn submit(c: &mut Cpu<'_>, block: u8, write: bool) -> Flow {
+fn submit(c: &mut Cpu<'_>, block: u8, len: u8, write: bool) -> Flow {
     let idx = bio_of(c.me);
-    c.s.bios[idx] = Bio { block, write: u8::from(write), ..Bio::NONE };
+    c.s.bios[idx] = Bio { block, len, write: u8::from(write), ..Bio::NONE };
     Flow::Call(F::DmSubmitBio, idx as u8)
 }
 
@@ -154,9 +166,11 @@ pub(super) fn dm_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `dev_remove` (dm-ioctl.c, v6.12): an inactive table goes first.
+/// `dev_remove` (dm-ioctl.c, v6.12): nobody may have the device open (`dm_lock_for_deletion`; its EBUSY
+/// is tried again here); an inactive table goes first.
 pub(super) fn dev_remove(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
+        0 if c.s.dm.open != 0 => c.block(|| "the device to be closed".to_owned()),
         0 if c.s.dm.inactive == MAX => Flow::Next,
         0 => {
             c.task().on = c.s.dm.inactive;
@@ -171,7 +185,7 @@ pub(super) fn dev_remove(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// `__dm_destroy` (dm.c, v6.12): presuspend and postsuspend, without waiting for IO.
 pub(super) fn sub_dm_destroy(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
-        0 if c.s.dm.live == MAX => Flow::Goto(4),
+        0 if c.s.dm.live == MAX => Flow::Ret(0),
         0 => {
             c.task().on = c.s.dm.live;
             if c.s.dm.suspended == 0 { Flow::Call(F::DmTablePresuspend, 0) } else { Flow::Goto(3) }
@@ -182,13 +196,18 @@ pub(super) fn sub_dm_destroy(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Next
         }
         2 => Flow::Call(F::DmTablePostsuspend, 0),
-        3 => Flow::Call(F::DmTableDestroy, 0),
-        4 => {
+        3 => {
             c.s.dm.removed = 1;
             c.s.dm.live = MAX;
-            c.act(|| "the device is gone".to_owned());
+            c.act(|| "__unbind: takes the map away".to_owned());
             Flow::Next
         }
+        4 if c.s.dm.srcu == 0 => {
+            c.act(|| "dm_sync_table: no IO is being mapped".to_owned());
+            Flow::Next
+        }
+        4 => c.block(|| "IO that is being mapped (dm_sync_table)".to_owned()),
+        5 => Flow::Call(F::DmTableDestroy, 0),
         _ => Flow::Ret(0),
     }
 }
@@ -215,10 +234,16 @@ pub(super) fn dm_table_destroy(_c: &mut Cpu<'_>, at: u8) -> Flow {
 /// gives back (DM_MAPIO_REQUEUE) is kept for the resume only during a noflush suspend; else it fails.
 /// On an md array without dm the bio goes to `md_handle_request` at once.
 pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
-    const COMPLETE: u8 = 3;
+    const COMPLETE: u8 = 4;
+    const CLOSE: u8 = 5;
     let idx = c.arg() as usize;
     match at {
-        0 if c.scenario.is_dm && c.s.dm.removed != 0 => Flow::Ret(0),
+        0 if c.scenario.is_dm && c.s.dm.removed != 0 => {
+            c.act(|| "there is no map: EIO".to_owned());
+            c.breaks(invariant::I9);
+            c.s.bios[idx].error = 1;
+            Flow::Goto(CLOSE)
+        }
         0 if c.scenario.is_dm && c.s.dm.block_io != 0 => c.block(|| "the device to be resumed".to_owned()),
         0 => {
             c.s.dm.srcu += 1;
@@ -245,42 +270,44 @@ pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
                         return Flow::Goto(0);
                     }
                     c.breaks(invariant::I9);
-                    Flow::Goto(4)
-                }
-                2 => {
-                    c.s.dm.pending -= 1;
-                    c.breaks(invariant::I9);
-                    c.act(|| "the bio failed with EIO".to_owned());
-                    Flow::Goto(4)
+                    c.s.bios[idx].phase = 2;
+                    c.s.bios[idx].error = 1;
+                    Flow::Goto(CLOSE)
                 }
                 _ => {
-                    c.act(|| "the bio is on its way".to_owned());
-                    Flow::Goto(COMPLETE)
+                    c.s.dm.open = c.s.dm.open.saturating_sub(1);
+                    c.act(|| "the bio is on its way; closes the device".to_owned());
+                    Flow::Next
                 }
             }
         }
+        3 if c.scenario.level == Level::Raid10 => Flow::Call(F::Raid10EndWriteRequest, idx as u8),
+        3 => Flow::Next,
         COMPLETE if c.s.bios[idx].phase == 2 => {
-            c.act(|| "the bio is complete".to_owned());
-            Flow::Next
+            let failed = c.s.bios[idx].error != 0;
+            if failed {
+                c.breaks(invariant::I9);
+            } else {
+                c.s.bios[idx] = Bio::NONE;
+            }
+            c.act(|| if failed { "the bio has failed: EIO" } else { "the bio is complete" }.to_owned());
+            Flow::Ret(0)
         }
         COMPLETE => c.block(|| "its bio to complete".to_owned()),
-        4 => {
-            c.s.bios[idx] = Bio::NONE;
-            Flow::Next
+        CLOSE => {
+            c.s.dm.open = c.s.dm.open.saturating_sub(1);
+            Flow::Ret(0)
         }
-        _ => Flow::Ret(0),
+        _ => unreachable!("dm_submit_bio"),
     }
 }
 
-/// A bio is complete: what it read is looked at, what it wrote counts from now on.
+/// A bio is complete: what it wrote counts from now on.
 pub(super) fn bio_endio(c: &mut Cpu<'_>, idx: usize) {
     let bio = c.s.bios[idx];
-    if bio.write == 1 {
-        c.s.acked |= 1 << bio.block;
-    } else if c.scenario.data {
-        let content = c.s.cells[disk::cell(bio.block, bio.previous == 1)];
-        if !disk::is_right(c.s, bio.block, content) {
-            c.breaks(invariant::I7);
+    if bio.write == 1 && bio.error == 0 {
+        for block in bio.block..bio.block + bio.len {
+            c.s.acked |= 1 << block;
         }
     }
     c.s.bios[idx].phase = 2;

@@ -36,6 +36,7 @@ pub(super) fn raid_ctr(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.s.sets[on] = set;
             c.s.tasks[state::daemon(on)] = Task::starting(F::MdThread, on as u8);
             c.s.tasks[state::worker(on)] = Task::starting(F::WorkerThread, on as u8);
+            c.touches_both();
             c.act(|| "reads the superblocks; the array is read-only".to_owned());
             Flow::Next
         }
@@ -68,6 +69,7 @@ pub(super) fn raid_ctr(c: &mut Cpu<'_>, at: u8) -> Flow {
         11 => Flow::Call(F::MddevUnlock, 0),
         12 => {
             c.s.dm.inactive = on as u8;
+            c.touches_both();
             c.act(|| "the table is loaded".to_owned());
             Flow::Next
         }
@@ -186,6 +188,7 @@ pub(super) fn raid_postsuspend(c: &mut Cpu<'_>, at: u8) -> Flow {
             let set = c.set();
             set.quiet = 1;
             set.dm_suspending = 0;
+            // 7.3 makes the array read-only as well; nothing here could tell.
             c.act(|| "the raid_set is suspended".to_owned());
             Flow::Next
         }
@@ -247,7 +250,7 @@ pub(super) fn rs_update_sbs(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// `rs_start_reshape` (dm-raid.c, v6.12).
 pub(super) fn rs_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
-        0 if c.has(Switch::NoWait) => Flow::Next,
+        0 if !c.has(Switch::C644e) => Flow::Next,
         0 => c.set_bit(WAIT),
         1 => Flow::Call(F::Raid5StartReshape, 0),
         2 if c.ret() != 0 => Flow::Ret(1),

@@ -41,6 +41,10 @@ pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
             let again = set.sb_flags & (sb::CHANGE_DEVS | sb::CHANGE_CLEAN) != 0;
             if !again {
                 set.sb_flags &= !sb::CHANGE_PENDING;
+                // A failed member that the superblocks tell of is no longer Blocked.
+                if set.failed_member == state::BLOCKED {
+                    set.failed_member = state::RECORDED;
+                }
             }
             c.act(|| if again { "has to write again" } else { "clears sb_flags CHANGE_PENDING" }.to_owned());
             if again { Flow::Goto(REPEAT) } else { Flow::Next }
@@ -117,8 +121,7 @@ pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
             let drained = c.set().active_io == 0;
             c.wait_event(Wq::Sb, drained, "active_io == 0")
         }
-        24 if c.scenario.level == Level::Raid1 => Flow::Next,
-        24 => Flow::Call(F::Raid5Quiesce, 1),
+        24 => Flow::Call(c.scenario.level.quiesce(), 1),
         25 => {
             c.set().allow_sb = 0;
             c.act(|| "clears MD_ALLOW_SB_UPDATE".to_owned());
@@ -150,8 +153,8 @@ pub(super) fn mddev_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Next
         }
         3 => c.wake_up(Wq::Sb),
-        4 if c.has(Switch::Suspend67) || c.scenario.level == Level::Raid1 => Flow::Next,
-        4 => Flow::Call(F::Raid5Quiesce, 0),
+        4 if c.has(Switch::Suspend67) => Flow::Next,
+        4 => Flow::Call(c.scenario.level.quiesce(), 0),
         5 if c.arg() == 0 => Flow::Next,
         5 => c.set_bit(crate::bits::recovery::NEEDED),
         6 => {
@@ -187,7 +190,7 @@ pub(super) fn md_handle_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Call(
                 match c.scenario.level {
                     Level::Raid5 => F::Raid5MakeRequest,
-                    Level::Raid1 => F::Raid1WriteRequest,
+                    Level::Raid10 => F::Raid10MakeRequest,
                 },
                 bio,
             )
@@ -197,7 +200,9 @@ pub(super) fn md_handle_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             put_active_io(c);
             c.act(|| "puts active_io".to_owned());
             match made {
-                0 if c.scenario.is_dm && c.has(Switch::P11) => Flow::Ret(0),
+                0 if c.scenario.is_dm && c.has(Switch::P11) && c.scenario.level == Level::Raid5 => {
+                    Flow::Ret(0)
+                }
                 0 => Flow::Goto(0),
                 other => Flow::Ret(other),
             }
@@ -215,7 +220,8 @@ pub(super) fn put_active_io(c: &mut Cpu<'_>) {
     }
 }
 
-/// `md_write_start` (md.c, v6.12). Before v6.7 it gives up when the array is being suspended: returns 0.
+/// `md_write_start` (md.c, v6.12). Before v6.11 (03e792eaf18e, which came with d249e5418884) it gives up
+/// when the array is being suspended: returns 0.
 pub(super) fn md_write_start(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => {
@@ -235,7 +241,7 @@ pub(super) fn md_write_start(c: &mut Cpu<'_>, at: u8) -> Flow {
         2 => {
             let set = c.set();
             let written = set.sb_flags & sb::CHANGE_PENDING == 0;
-            let dying = set.killed != 0 && !c.has(Switch::Suspend67);
+            let dying = set.killed != 0 && !c.has(Switch::SyncAction);
             c.set_arg(u8::from(dying));
             c.wait_event(Wq::Sb, written || dying, "!CHANGE_PENDING")
         }
@@ -251,4 +257,27 @@ pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
         && (set.recovery & RUNNING == 0 || set.recovery & (WAIT | INTR | FROZEN) != 0);
     c.act(|| if interrupted { "the reshape is interrupted" } else { "no reshape is interrupted" }.to_owned());
     interrupted
+}
+
+/// `md_error` (md.c, v6.12), with `raid5_error` or `raid10_error`: a member fails, and IO waits until the
+/// superblocks say so.
+pub(super) fn md_error(c: &mut Cpu<'_>, at: u8) -> Flow {
+    use crate::bits::recovery::{INTR, NEEDED, RECOVER};
+    match at {
+        0 => {
+            c.set().failed_member = state::BLOCKED;
+            c.act(|| "a member fails: Faulty, Blocked".to_owned());
+            Flow::Next
+        }
+        1 => c.set_bit(INTR),
+        2 => c.set_sb(sb::CHANGE_DEVS | sb::CHANGE_PENDING),
+        3 => c.set_bit(RECOVER),
+        4 => c.set_bit(INTR),
+        5 => c.set_bit(NEEDED),
+        6 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        _ => Flow::Ret(0),
+    }
 }

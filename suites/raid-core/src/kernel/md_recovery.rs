@@ -328,6 +328,12 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 if c.set().reshape_position != MAX => Flow::Next,
+        // remove_spares, or remove_and_add_spares
+        0 if c.set().failed_member == state::RECORDED => {
+            c.set().failed_member = state::REMOVED;
+            c.act(|| "removes the failed member".to_owned());
+            Flow::Goto(0)
+        }
         0 if c.set().resync_offset != MAX && c.has(Switch::StartSync67) => Flow::Goto(3),
         0 if c.set().spare != 0 => Flow::Goto(5),
         0 if c.set().resync_offset != MAX => Flow::Goto(3),
@@ -337,7 +343,10 @@ pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
         3 => c.set_bit(SYNC),
         4 => c.clear_bit(RECOVER).then(9),
         // remove_and_add_spares has added one.
-        5 => c.clear_bit(SYNC),
+        5 => {
+            c.set().spare = 0;
+            c.clear_bit(SYNC)
+        }
         6 => c.clear_bit(CHECK),
         7 => c.set_bit(RECOVER).then(9),
         8 => {
@@ -352,14 +361,15 @@ pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
 }
 
 /// `md_start_sync` (md.c, v6.12), the work item. Before v6.7 (StartSync67) it registered the thread and
-/// did nothing else, without a lock. Since v6.7 it suspends the array if spares have to be added;
+/// did nothing else, without a lock. Since v6.7 it suspends the array if spares change
+/// (`md_spares_need_change`; 6.12.111 looks again under the lock, which is left out);
 /// 9e46c70e829b leaves that out while a reshape is not finished.
 pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const NOT_RUNNING: u8 = 20;
     match at {
         0 if !c.has(Switch::StartSync67) => Flow::Goto(8),
         0 => {
-            let spares = c.set().spare != 0;
+            let spares = c.set().spare != 0 || c.set().failed_member == state::RECORDED;
             let reshaping = c.set().reshape_position != MAX && c.has(Switch::C9e46);
             if !spares || (reshaping && c.set().ro == 0) {
                 return Flow::Next;

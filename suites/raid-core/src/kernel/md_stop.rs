@@ -4,7 +4,6 @@ use crate::bits::recovery::*;
 use crate::cpu::{Cpu, Flow, Lock, Wq};
 use crate::era::Switch;
 use crate::kernel::F;
-use crate::scenario::Level;
 use crate::state;
 
 /// Argument of [`stop_sync_thread`]: `reconfig_mutex` is to be held again afterwards.
@@ -291,10 +290,9 @@ pub(super) fn sub_md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
         4 => Flow::Call(F::MdReapSyncThread, 0),
         5 => Flow::Goto(STOPPED),
         // The personality's quiesce; v6.9 leaves it out for a read-only dm array.
-        STOPPED if c.scenario.level == Level::Raid1 => Flow::Goto(12),
-        STOPPED if c.has(Switch::P6) && c.set().ro != 0 => Flow::Goto(12),
-        STOPPED => Flow::Call(F::Raid5Quiesce, 1),
-        11 => Flow::Call(F::Raid5Quiesce, 0),
+        STOPPED if c.has(Switch::P6) && c.scenario.is_dm && c.set().ro != 0 => Flow::Goto(12),
+        STOPPED => Flow::Call(c.scenario.level.quiesce(), 1),
+        11 => Flow::Call(c.scenario.level.quiesce(), 0),
         12 => {
             if c.is_rdwr() {
                 Flow::Next
@@ -335,9 +333,9 @@ pub(super) fn sub_md_stop(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// `mddev_detach` (md.c): the daemon ends here.
 pub(super) fn mddev_detach(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
-        0 if c.scenario.level == Level::Raid1 || c.set().killed != 0 => Flow::Goto(2),
-        0 => Flow::Call(F::Raid5Quiesce, 1),
-        1 => Flow::Call(F::Raid5Quiesce, 0),
+        0 if c.set().killed != 0 => Flow::Goto(2),
+        0 => Flow::Call(c.scenario.level.quiesce(), 1),
+        1 => Flow::Call(c.scenario.level.quiesce(), 0),
         2 => Flow::Call(F::MdUnregisterThread, 0),
         _ => Flow::Ret(0),
     }

@@ -13,6 +13,8 @@ pub(super) fn md_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => {
             let task = c.task();
+            // What an earlier call returned is not read again: fewer states.
+            task.ret = 0;
             if task.wakeup != 0 || task.should_stop != 0 {
                 c.act(|| "is woken".to_owned());
                 return Flow::Next;
@@ -33,7 +35,7 @@ pub(super) fn md_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         2 => Flow::Call(
             match c.scenario.level {
                 Level::Raid5 => F::Raid5d,
-                Level::Raid1 => F::Raid1d,
+                Level::Raid10 => F::Raid10d,
             },
             0,
         ),
@@ -62,7 +64,7 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT (644e2537fdc7) and a
+/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
 /// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
 /// for other arrays on the same devices, speed limits, the periodic checkpoint.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
@@ -90,7 +92,7 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
                 Flow::Next
             }
         }
-        2 if !c.has(Switch::C644e) => Flow::Next,
+        2 if c.has(Switch::NoWait) => Flow::Next,
         2 => match (c.test(WAIT), c.has(Switch::P3)) {
             (false, _) => Flow::Next,
             (true, true) => Flow::Goto(SET_INTR),
@@ -147,7 +149,7 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Call(
                 match c.scenario.level {
                     Level::Raid5 => F::Raid5SyncRequest,
-                    Level::Raid1 => F::Raid1SyncRequest,
+                    Level::Raid10 => F::Raid10SyncRequest,
                 },
                 position,
             )
@@ -197,17 +199,17 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
         }
         22 => {
-            if c.test(SYNC) {
-                Flow::Next
-            } else {
-                Flow::Goto(SKIP)
-            }
-        }
-        23 => {
             if c.test(CHECK) {
                 Flow::Goto(SKIP)
             } else {
                 Flow::Next
+            }
+        }
+        23 => {
+            if c.test(SYNC) {
+                Flow::Next
+            } else {
+                Flow::Goto(SKIP)
             }
         }
         24 => {

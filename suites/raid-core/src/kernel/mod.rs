@@ -10,7 +10,7 @@ mod md_io;
 mod md_recovery;
 mod md_stop;
 mod md_thread;
-mod raid1;
+mod raid10;
 mod raid5;
 mod raid5_io;
 
@@ -111,7 +111,14 @@ functions! {
     EndReshape "end_reshape" raid5::end_reshape
     Raid5MakeRequest "raid5_make_request" raid5_io::raid5_make_request
     MakeStripeRequest "make_stripe_request" raid5_io::make_stripe_request
-    Raid1d "raid1d" raid1::raid1d
-    Raid1SyncRequest "raid1_sync_request" raid1::raid1_sync_request
-    Raid1WriteRequest "raid1_write_request" raid1::raid1_write_request
+    Raid10d "raid10d" raid10::raid10d
+    HandleWriteCompleted "handle_write_completed" raid10::handle_write_completed
+    SyncRequestWrite "sync_request_write" raid10::sync_request_write
+    Raid10SyncRequest "raid10_sync_request" raid10::raid10_sync_request
+    RaiseBarrier "raise_barrier" raid10::raise_barrier
+    LowerBarrier "lower_barrier" raid10::lower_barrier
+    Raid10Quiesce "raid10_quiesce" raid10::raid10_quiesce
+    Raid10MakeRequest "raid10_make_request" raid10::raid10_make_request
+    Raid10EndWriteRequest "raid10_end_write_request" raid10::raid10_end_write_request
+    MdError "md_error" md_io::md_error
 }

@@ -2,11 +2,12 @@
 
 use crate::bits::{recovery::*, sb};
 use crate::cpu::{Cpu, Flow, Wq, invariant};
-use crate::disk::{self, EMPTY, NEW_DISKS, OLD_DISKS};
+use crate::disk::{self, EMPTY, Reshape};
 use crate::era::Switch;
 use crate::kernel::F;
-use crate::kernel::dm_raid::{end_io, register_directly};
-use crate::state::{self, MAX};
+use crate::kernel::dm_raid::register_directly;
+use crate::kernel::raid5_io::put_bio;
+use crate::state::{self, Bio, MAX};
 
 /// `raid5d` (raid5.c, v6.12).
 pub(super) fn raid5d(c: &mut Cpu<'_>, at: u8) -> Flow {
@@ -45,7 +46,8 @@ enum Work {
     Sync,
     ExpandRead,
     ExpandWrite,
-    Bio(usize),
+    /// A block of a bio: which bio, which of its blocks.
+    Bio(usize, u8),
 }
 
 /// `handle_active_stripes` (raid5.c), one stripe a call: which one comes first is open. Returns 0 if
@@ -95,35 +97,43 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-fn works(c: &mut Cpu<'_>) -> ([Work; 5], u8) {
+fn works(c: &mut Cpu<'_>) -> ([Work; 6], u8) {
     let on = c.on();
-    let mut works = [Work::Sync; 5];
+    let mut works = [Work::Sync; 6];
+    let reshape = c.scenario.reshape;
     let mut n = 0;
     let mut add = |work| {
         works[n as usize] = work;
         n += 1;
     };
     let bios = c.s.bios;
-    let mine = |bio: &state::Bio| bio.phase == 1 && bio.set as usize == on;
+    let mine = |bio: &Bio| bio.set as usize == on;
     let set = &c.s.sets[on];
     if set.sync_stripes > 0 {
         add(Work::Sync);
     }
-    // A stripe that is both read for the reshape and written by a bio is written first (handle_stripe).
+    // A stripe that is both read for the reshape and written by a bio is written first (handle_stripe),
+    // and one that a bio's submitter holds is not handled before it is released.
+    let (old, new) = (reshape.old_disks(), reshape.new_disks());
     let row = set.expand.wrapping_sub(1);
-    let source = |block: u8| {
-        block / OLD_DISKS >= row * NEW_DISKS / OLD_DISKS
-            && block / OLD_DISKS <= (row * NEW_DISKS + NEW_DISKS - 1) / OLD_DISKS
+    let is_source = |block: u8| (row * new / old..=(row * new + new - 1) / old).contains(&(block / old));
+    let is_busy = |bio: &Bio| {
+        let queued = bio.queued | bio.freed | bio.held;
+        mine(bio)
+            && (0..bio.len).any(|piece| {
+                queued & (1 << piece) != 0 && bio.is_previous(piece) && is_source(bio.block + piece)
+            })
     };
-    if set.expand_phase == 1 && !bios.iter().any(|bio| mine(bio) && bio.previous == 1 && source(bio.block)) {
+    if set.expand_phase == 1 && !bios.iter().any(is_busy) {
         add(Work::ExpandRead);
     }
     if set.expand_phase == 2 {
         add(Work::ExpandWrite);
     }
     for (idx, bio) in bios.iter().enumerate() {
-        if mine(bio) {
-            add(Work::Bio(idx));
+        let queued = (bio.queued | bio.freed) & !bio.held;
+        for piece in (0..bio.len).filter(|piece| mine(bio) && queued & (1 << piece) != 0) {
+            add(Work::Bio(idx, piece));
         }
     }
     (works, n)
@@ -132,6 +142,8 @@ fn works(c: &mut Cpu<'_>) -> ([Work; 5], u8) {
 /// `handle_stripe` (raid5.c): the members' IO of one stripe.
 fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
     let on = c.on();
+    let reshape = c.scenario.reshape;
+    let new = reshape.new_disks();
     match work {
         Work::Sync => {
             sync_io(c);
@@ -142,24 +154,24 @@ fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
         }
         Work::ExpandRead => {
             sync_io(c);
-            let first = (c.set().expand - 1) * NEW_DISKS;
-            for idx in 0..NEW_DISKS {
+            let first = (c.set().expand - 1) * new;
+            for idx in 0..new {
                 let block = first + idx;
-                let content = if block < disk::BLOCKS { c.s.cells[disk::cell(block, true)] } else { EMPTY };
+                let content = if block < disk::BLOCKS { c.s.cells[reshape.cell(block, true)] } else { EMPTY };
                 c.set().pages[idx as usize] = content;
             }
             c.set().expand_phase = 2;
-            c.act(|| format!("handle_stripe: reads blocks {first} to {}", first + NEW_DISKS - 1));
+            c.act(|| format!("handle_stripe: reads blocks {first} to {}", first + new - 1));
             Flow::Ret(1)
         }
         Work::ExpandWrite => {
             sync_io(c);
             let row = c.set().expand - 1;
             let pages = c.set().pages;
-            for idx in 0..NEW_DISKS {
-                let block = row * NEW_DISKS + idx;
+            for idx in 0..new {
+                let block = row * new + idx;
                 if block < disk::BLOCKS {
-                    c.s.cells[disk::cell(block, false)] = pages[idx as usize];
+                    c.s.cells[reshape.cell(block, false)] = pages[idx as usize];
                 }
             }
             let set = c.set();
@@ -170,19 +182,28 @@ fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
             c.act(|| format!("handle_stripe: writes the new stripe {row}"));
             Flow::Next
         }
-        Work::Bio(idx) => {
+        Work::Bio(idx, piece) => {
             let bio = c.s.bios[idx];
-            c.touches_both();
+            let (block, previous) = (bio.block + piece, bio.is_previous(piece));
+            let cell = reshape.cell(block, previous);
             if bio.write == 1 {
-                c.s.cells[disk::cell(bio.block, bio.previous == 1)] = bio.block | disk::NEW_VERSION;
+                c.s.cells[cell] = block | disk::NEW_VERSION;
                 other_writer(c, on);
+            } else if c.scenario.data && !disk::is_right(c.s, block, c.s.cells[cell]) {
+                c.breaks(invariant::I7);
             }
-            end_io(c, idx);
+            c.s.bios[idx].queued &= !(1 << piece);
+            if bio.freed & (1 << piece) != 0 {
+                // The stripe's bio is md's clone, and that is gone.
+                c.breaks(invariant::I13);
+            } else {
+                put_bio(c, idx);
+            }
             c.set_arg(2);
             c.act(|| {
-                let layout = if bio.previous == 1 { "old" } else { "new" };
+                let layout = if previous { "old" } else { "new" };
                 let verb = if bio.write == 1 { "writes" } else { "reads" };
-                format!("handle_stripe: {verb} block {} in the {layout} layout; bio_endio", bio.block)
+                format!("handle_stripe: {verb} block {block} in the {layout} layout; bio_endio")
             });
             Flow::Next
         }
@@ -190,7 +211,7 @@ fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
 }
 
 /// Sync IO to the members: is it allowed now (I5), and is this the raid_set to do it (I6)?
-fn sync_io(c: &mut Cpu<'_>) {
+pub(super) fn sync_io(c: &mut Cpu<'_>) {
     let on = c.on();
     if c.set().quiet != 0 {
         c.breaks(invariant::I5);
@@ -254,7 +275,7 @@ pub(super) fn raid5_run(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `raid5_start_reshape` (raid5.c): from two data disks to three, forward. Before P4 it registered the
+/// `raid5_start_reshape` (raid5.c). Before P4 it registered the
 /// thread and woke it.
 pub(super) fn raid5_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
@@ -266,16 +287,17 @@ pub(super) fn raid5_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
         }
         1 => {
+            let begin = c.scenario.reshape.begin();
             let set = c.set();
-            set.progress = 0;
-            set.safe = 0;
-            c.act(|| "reshape_progress = 0".to_owned());
+            set.progress = begin;
+            set.safe = begin;
+            c.act(|| format!("reshape_progress = {begin}"));
             Flow::Next
         }
         2 => Flow::Call(F::Raid5Quiesce, 1),
         3 => Flow::Call(F::Raid5Quiesce, 0),
         4 => {
-            c.set().reshape_position = 0;
+            c.set().reshape_position = c.scenario.reshape.begin();
             c.set_sb(sb::CHANGE_DEVS)
         }
         5 => c.clear_bit(SYNC),
@@ -307,8 +329,14 @@ pub(super) fn raid5_sync_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             if c.test(RESHAPE) { Flow::Call(F::ReshapeRequest, position) } else { Flow::Goto(3) }
         }
         2 => Flow::Ret(c.ret()),
+        // A member is missing, and nothing can be compared: skip the rest.
+        3 if c.set().failed_member != 0 => {
+            let rest = c.scenario.chunks() - c.arg();
+            if c.test(SYNC) { Flow::Ret(0x80 | rest) } else { Flow::Goto(4) }
+        }
+        3 => Flow::Next,
         // raid5_get_active_stripe
-        3 => {
+        4 => {
             let set = c.set();
             let is_so = set.quiesce == 0;
             if is_so {
@@ -316,12 +344,12 @@ pub(super) fn raid5_sync_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
             c.wait_event(Wq::Quiescent, is_so, "!quiesce")
         }
-        4 => {
+        5 => {
             c.set().sync_stripes += 1;
             c.act(|| "releases the stripe to raid5d".to_owned());
             Flow::Next
         }
-        5 => {
+        6 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
         }
@@ -333,13 +361,15 @@ pub(super) fn raid5_sync_request(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// first if the stripe would overwrite what a restart from the recorded position still has to read.
 pub(super) fn reshape_request(c: &mut Cpu<'_>, at: u8) -> Flow {
     const COPY: u8 = 11;
+    let reshape = c.scenario.reshape;
     match at {
         0 => {
             let set = *c.set();
-            if c.arg() == 0 && set.progress > 0 && set.progress != MAX {
-                return Flow::Ret(0x80 | (set.progress / NEW_DISKS));
+            let done = if set.progress == MAX { 0 } else { reshape.chunks_done(set.progress) };
+            if c.arg() == 0 && done > 0 {
+                return Flow::Ret(0x80 | done);
             }
-            if must_record(set.progress, set.safe) { Flow::Next } else { Flow::Goto(COPY) }
+            if must_record(reshape, set.progress, set.safe) { Flow::Next } else { Flow::Goto(COPY) }
         }
         1 => {
             let set = c.set();
@@ -380,8 +410,8 @@ pub(super) fn reshape_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         9 | 10 => Flow::Goto(COPY),
         // raid5_get_active_stripe, which does not look at INTR: the pool has room for one expansion.
         COPY => {
-            let row = c.set().progress / NEW_DISKS;
             let set = c.set();
+            let row = reshape.next_row(set.progress);
             let is_so = set.expand == 0;
             if is_so {
                 set.expand = row + 1;
@@ -392,7 +422,8 @@ pub(super) fn reshape_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         12 => {
             let set = c.set();
-            set.progress += NEW_DISKS;
+            let step = reshape.new_disks();
+            set.progress = if reshape.is_backwards() { set.progress - step } else { set.progress + step };
             let progress = set.progress;
             c.act(|| format!("reshape_progress = {progress}"));
             Flow::Next
@@ -410,12 +441,20 @@ pub(super) fn reshape_request(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// The condition of `reshape_request` for writing the superblocks, for a forward reshape out of place.
-fn must_record(progress: u8, safe: u8) -> bool {
-    let writepos = progress / NEW_DISKS + 1;
-    let readpos = (progress / OLD_DISKS).saturating_sub(1) + disk::OFFSET;
-    let safepos = (safe / OLD_DISKS).saturating_sub(1) + disk::OFFSET;
-    safepos < writepos && readpos > writepos
+/// The condition of `reshape_request` for writing the superblocks; `min_offset_diff` is the
+/// [`disk::OFFSET`], negative when growing.
+fn must_record(reshape: Reshape, progress: u8, safe: u8) -> bool {
+    let (old, new) = (reshape.old_disks(), reshape.new_disks());
+    if reshape.is_backwards() {
+        let writepos = progress / new - 1 + disk::OFFSET;
+        let (readpos, safepos) = (progress / old + 1, safe / old + 1);
+        safepos > writepos && readpos < writepos
+    } else {
+        let writepos = progress / new + 1;
+        let readpos = (progress / old).saturating_sub(1) + disk::OFFSET;
+        let safepos = (safe / old).saturating_sub(1) + disk::OFFSET;
+        safepos < writepos && readpos > writepos
+    }
 }
 
 /// `end_reshape` (raid5.c, v6.12).

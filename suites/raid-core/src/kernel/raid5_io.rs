@@ -1,10 +1,10 @@
-//! raid5.c: a bio's way onto a stripe, past a reshape.
+//! raid5.c: a bio's way onto its stripes, past a reshape.
 
 use crate::cpu::{Cpu, Flow, Wq};
-use crate::disk::OLD_DISKS;
 use crate::era::Switch;
 use crate::kernel::F;
-use crate::kernel::md_io::reshape_interrupted;
+use crate::kernel::dm_raid::end_io;
+use crate::kernel::md_io::{put_active_io, reshape_interrupted};
 use crate::state::{self, MAX, Queue};
 
 /// What `make_stripe_request` returns.
@@ -12,11 +12,13 @@ const SUCCESS: u8 = 0;
 const SCHEDULE_AND_RETRY: u8 = 1;
 const WAIT_RESHAPE: u8 = 2;
 const RETRY: u8 = 3;
+const FAIL: u8 = 4;
 
 /// `raid5_make_request` (raid5.c, v6.12). Argument: which bio. Returns 0 if the bio could not be made
-/// (P11 as merged), 2 if it failed (P11 as in v2), else 1.
+/// (P11 as merged), else 1.
 pub(super) fn raid5_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
     const LEAVE: u8 = 6;
+    const GIVE_BACK: u8 = 8;
     let idx = c.arg() as usize;
     match at {
         0 if c.s.bios[idx].write == 0 => Flow::Goto(2),
@@ -25,10 +27,16 @@ pub(super) fn raid5_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         1 => Flow::Next,
         // md_account_bio; from here on every wake of wait_for_reshape counts.
         2 => {
-            let queue = Wq::Reshape.queue(c.on());
+            let (on, queue) = (c.on(), Wq::Reshape.queue(c.on()));
             c.set().active_io += 1;
             c.task().listens = queue;
             c.task().woken = 0;
+            let bio = &mut c.s.bios[idx];
+            bio.phase = 1;
+            bio.made = 0;
+            bio.remaining = 1;
+            bio.previous = 0;
+            bio.set = on as u8;
             c.act(|| "md_account_bio: gets active_io".to_owned());
             Flow::Next
         }
@@ -36,6 +44,7 @@ pub(super) fn raid5_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         4 => match c.ret() {
             SCHEDULE_AND_RETRY => Flow::Next,
             RETRY => Flow::Goto(3),
+            SUCCESS if c.s.bios[idx].made < c.s.bios[idx].len => Flow::Goto(3),
             _ => Flow::Goto(LEAVE),
         },
         5 => {
@@ -49,36 +58,81 @@ pub(super) fn raid5_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Sleep(queue)
         }
         LEAVE => {
-            let made = c.ret();
             c.task().listens = Queue::None;
             c.task().woken = 0;
-            if made != WAIT_RESHAPE {
-                return Flow::Ret(1);
+            let failed = c.ret() == FAIL;
+            if c.ret() == WAIT_RESHAPE {
+                return give_back(c, idx, GIVE_BACK);
             }
-            super::md_io::put_active_io(c);
-            c.act(|| "the bio cannot be made".to_owned());
-            Flow::Ret(if c.has(Switch::P11) { 0 } else { 2 })
+            c.s.bios[idx].error |= u8::from(failed);
+            put_bio(c, idx);
+            c.act(|| match failed {
+                true => "bi_status = BLK_STS_IOERR; bio_endio".to_owned(),
+                false => "bio_endio of the submitter's part".to_owned(),
+            });
+            Flow::Next
         }
-        _ => unreachable!("raid5_make_request"),
+        7 => Flow::Ret(1),
+        // 418b3e64e445 waits for the stripes that its clone is on.
+        GIVE_BACK if c.s.bios[idx].remaining != 0 => c.block(|| "the bio's stripes (completion)".to_owned()),
+        GIVE_BACK => {
+            c.s.bios[idx].phase = 0;
+            put_active_io(c);
+            c.act(|| "gives the bio back".to_owned());
+            Flow::Next
+        }
+        _ => Flow::Ret(0),
     }
 }
 
-/// `make_stripe_request` (raid5.c, v6.12). P11 answers STRIPE_WAIT_RESHAPE when the reshape that the bio
-/// would have to wait for cannot move; 1d24d4c1ea1d does so under dm only while dm suspends.
+/// STRIPE_WAIT_RESHAPE: v6.9 frees md's clone (`md_free_cloned_bio`), whatever stripes it is on.
+fn give_back(c: &mut Cpu<'_>, idx: usize, wait: u8) -> Flow {
+    let waits = c.has(Switch::C418b);
+    let bio = &mut c.s.bios[idx];
+    if waits {
+        bio.phase = 3;
+        bio.remaining -= 1;
+        c.act(|| "bio_endio of the submitter's part".to_owned());
+        return Flow::Goto(wait);
+    }
+    bio.freed |= bio.queued;
+    bio.queued = 0;
+    bio.phase = 0;
+    put_active_io(c);
+    c.act(|| "md_free_cloned_bio: the bio cannot be made".to_owned());
+    Flow::Goto(wait + 1)
+}
+
+/// One of those who hold the clone is done with it; the last one ends it.
+pub(super) fn put_bio(c: &mut Cpu<'_>, idx: usize) {
+    let bio = &mut c.s.bios[idx];
+    bio.remaining -= 1;
+    if bio.remaining == 0 && bio.phase == 1 {
+        end_io(c, idx);
+    }
+    c.touches_both();
+}
+
+/// `make_stripe_request` (raid5.c, v6.12), for the bio's next block. P11 answers STRIPE_WAIT_RESHAPE when
+/// the reshape that it would have to wait for cannot move, and in v2 STRIPE_FAIL; 1d24d4c1ea1d does so
+/// under dm only while dm suspends.
 pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
     const OUT: u8 = 6;
     let idx = c.arg() as usize;
-    let block = c.s.bios[idx].block;
+    let piece = c.s.bios[idx].made;
+    let block = c.s.bios[idx].block + piece;
+    let reshape = c.scenario.reshape;
     match at {
         // get_reshape_loc, under device_lock.
         0 => {
             let set = *c.set();
             let (mut previous, mut inside) = (set.progress == MAX && set.layout == 0, false);
             if set.progress != MAX {
-                previous = block >= set.progress;
-                inside = !previous && block >= set.safe;
+                previous = reshape.is_ahead(block, set.progress);
+                inside = !previous && reshape.is_ahead(block, set.safe);
             }
-            c.s.bios[idx].previous = u8::from(previous);
+            let bio = &mut c.s.bios[idx];
+            bio.previous = bio.previous & !(1 << piece) | u8::from(previous) << piece;
             c.act(|| {
                 let place = if inside {
                     "inside the reshape"
@@ -97,15 +151,15 @@ pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             let is_so = set.quiesce == 0;
             if is_so {
                 set.active_stripes += 1;
+                c.s.bios[idx].held = 1 << piece;
             }
             c.wait_event(Wq::Quiescent, is_so, "!quiesce")
         }
-        // stripe_ahead_of_reshape, under device_lock: is all of the old stripe still ahead?
         2 => {
             let set = *c.set();
-            let previous = c.s.bios[idx].previous == 1;
-            let expanding = set.expand != 0 && !previous && block / 3 == set.expand - 1;
-            let moved = previous && set.progress != MAX && block / OLD_DISKS * OLD_DISKS < set.progress;
+            let previous = c.s.bios[idx].is_previous(piece);
+            let expanding = set.expand != 0 && !previous && block / reshape.new_disks() == set.expand - 1;
+            let moved = previous && set.progress != MAX && !stripe_is_ahead(c, block, set.progress);
             let gone = previous && set.progress == MAX && set.layout == 1;
             c.act(|| {
                 if moved || expanding {
@@ -126,19 +180,22 @@ pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
         }
         3 => {
-            c.s.bios[idx].phase = 1;
-            c.s.bios[idx].set = c.on() as u8;
+            let bio = &mut c.s.bios[idx];
+            bio.queued |= 1 << piece;
+            bio.remaining += 1;
             c.act(|| "adds the bio to the stripe, releases it to raid5d".to_owned());
             Flow::Next
         }
         4 => {
+            c.s.bios[idx].made += 1;
+            c.s.bios[idx].held = 0;
             let (on, there) = (c.on(), c.set().thread != 0);
             match c.md_wakeup_thread(state::daemon(on), there) {
                 Flow::Next => Flow::Ret(SUCCESS),
                 other => other,
             }
         }
-        5 => release(c).then(10),
+        5 => release(c, idx).then(10),
         OUT if c.has(Switch::P11) || c.has(Switch::P11v2) => {
             if reshape_interrupted(c) {
                 Flow::Next
@@ -150,8 +207,8 @@ pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         7 if c.has(Switch::C1d24) && c.scenario.is_dm && c.set().dm_suspending == 0 => {
             Flow::Ret(SCHEDULE_AND_RETRY)
         }
-        7 => Flow::Ret(WAIT_RESHAPE),
-        8 => release(c).then(12),
+        7 => Flow::Ret(if c.has(Switch::P11) { WAIT_RESHAPE } else { FAIL }),
+        8 => release(c, idx).then(12),
         10 | 12 if c.set().active_stripes != 0 => Flow::Next,
         10 | 12 => c.wake_up(Wq::Quiescent),
         11 => Flow::Goto(OUT),
@@ -159,8 +216,24 @@ pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `raid5_release_stripe` of a stripe that nothing was added to; the last one wakes who quiesces.
-fn release(c: &mut Cpu<'_>) -> Flow {
+/// `stripe_ahead_of_reshape` (raid5.c), under device_lock: all of the old stripe is still ahead. Before
+/// c467e97f079f the greatest sector was taken with min(), so it was 0, and a backward reshape was always
+/// taken to be ahead.
+fn stripe_is_ahead(c: &Cpu<'_>, block: u8, progress: u8) -> bool {
+    let reshape = c.scenario.reshape;
+    let min = block / reshape.old_disks() * reshape.old_disks();
+    let max = if c.has(Switch::C467e) { min + reshape.old_disks() - 1 } else { 0 };
+    if reshape.is_backwards() { max < progress } else { min >= progress }
+}
+
+/// `raid5_release_stripe` of a stripe that nothing was added to; the last one wakes who quiesces, and
+/// raid5d, if the reshape has marked the stripe as a source meanwhile (STRIPE_HANDLE).
+fn release(c: &mut Cpu<'_>, idx: usize) -> Flow {
+    c.s.bios[idx].held = 0;
+    if c.set().expand_phase == 1 && c.set().thread != 0 {
+        let on = c.on();
+        c.md_wakeup_thread(state::daemon(on), true);
+    }
     c.set().active_stripes -= 1;
     c.wake_up(Wq::Stripe)
 }
