@@ -148,6 +148,8 @@ Examples:
   cargo xtask model --scenario S1,S3 --all    in all kernels, and after each patch of the series
   cargo xtask model show S3 --era 6.7         the shortest way into the hang, step by step
   cargo xtask model show S1 --era 6.6 --mermaid
+  cargo xtask model show S14 --era 6.8 --with ReapDirectly
+  cargo xtask model walk --scenario S5a --era 6.8 --seed 1 --for 10s
 
 Kernels: 6.5, 6.6, 6.7, P1, P1-2 … P1-10 (6.7 with the first patches of the series), v2 (all of it),
 6.8, 6.9, 6.12, 7.3. The exit code is 1 if a cell is not as expected.";
@@ -178,6 +180,41 @@ pub(crate) struct ModelOptions {
 pub(crate) enum ModelCommand {
     /// Tell the worst of what a scenario comes to, step by step, and who waits for what at the end
     Show(ShowOptions),
+    /// Take long random walks, which go where there are too many states to see all
+    Walk(WalkOptions),
+    /// Look at a scenario's states in a browser (stateright's Explorer)
+    Explore(ExploreOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WalkOptions {
+    /// Only these scenarios
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "7.3")]
+    pub(crate) era: String,
+    /// The first walk's seed; the next ones count on from it. By default another one each time
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// For how long
+    #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Tell the first hang or corruption, or what has this in its name
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) finding: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExploreOptions {
+    /// Scenario
+    pub(crate) scenario: String,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "6.7")]
+    pub(crate) era: String,
+    /// Where to serve the page
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    pub(crate) at: String,
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +224,12 @@ pub(crate) struct ShowOptions {
     /// Kernel
     #[arg(long, value_name = "KERNEL", default_value = "6.7")]
     pub(crate) era: String,
+    /// With these switches (era.rs): patches, or the mail's what-ifs
+    #[arg(long, value_name = "SWITCH", value_delimiter = ',')]
+    pub(crate) with: Vec<String>,
+    /// Without these
+    #[arg(long, value_name = "SWITCH", value_delimiter = ',')]
+    pub(crate) without: Vec<String>,
     /// Not the worst, but what has this in its name: deadlock, corruption, churn, I5
     #[arg(long, value_name = "TEXT")]
     pub(crate) finding: Option<String>,
@@ -194,11 +237,14 @@ pub(crate) struct ShowOptions {
     #[arg(long, value_name = "N", default_value_t = 30_000_000)]
     pub(crate) max_states: usize,
     /// For programs
-    #[arg(long, conflicts_with = "mermaid")]
+    #[arg(long, conflicts_with_all = ["mermaid", "html"])]
     pub(crate) json: bool,
     /// As a sequence diagram
-    #[arg(long)]
+    #[arg(long, conflicts_with = "html")]
     pub(crate) mermaid: bool,
+    /// As a page with a column per task
+    #[arg(long)]
+    pub(crate) html: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -243,6 +289,12 @@ pub(crate) enum BenchCommand {
         /// Pairs of runs to take the median of
         #[arg(long, default_value_t = 4)]
         pairs: usize,
+    },
+    /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
+    Model {
+        /// Only the quick part
+        #[arg(long)]
+        quick: bool,
     },
     /// From a test's last move to the verdict and to the evidence; what watching costs
     Hang {

@@ -9,6 +9,7 @@ mod exit;
 #[cfg(test)]
 mod fuzz;
 mod history;
+mod model_suite;
 mod own_modules;
 mod plan;
 mod prepare;

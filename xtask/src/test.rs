@@ -18,6 +18,7 @@ use vm_images::progress::Progress;
 use crate::beginning::{Beginning, create_run};
 use crate::exit::usage;
 use crate::history::{self, Keeper};
+use crate::model_suite;
 use crate::own_modules;
 use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, kernels_of, part, plan};
 use crate::prepare::{self, BootKernel, Prepared};
@@ -78,6 +79,9 @@ pub(crate) struct Options {
 
 /// Runs tests and writes reports of what came of them; nothing if no test is selected.
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
+    if options.suite == model_suite::NAME {
+        return model_suite::run(session, options);
+    }
     let started = Instant::now();
     let out = options.out.clone().unwrap_or_else(report::default_runs);
     let resumed = options.resume.as_ref().map(|run| Resumed::take_over(run, &out)).transpose()?;

@@ -447,7 +447,8 @@ impl Cpu<'_> {
     pub(crate) fn wake_up(&mut self, wq: Wq) -> Flow {
         self.global |= wq == Wq::Resync;
         let queue = wq.queue(self.on());
-        for task in &mut self.s.tasks {
+        let is_lost = wq == Wq::Resync && self.has(Switch::LostWake);
+        for task in self.s.tasks.iter_mut().filter(|_| !is_lost) {
             if task.sleep == queue {
                 task.sleep = Queue::None;
             }

@@ -64,10 +64,16 @@ pub enum Switch {
     /// What if those who stop a sync thread also waited for a work item that already runs
     /// (`work_busy`, as `action_store` does since v6.11)?
     WorkBusy,
+    /// A mutation, to see I10 fail: wakes of `resync_wait` are lost.
+    LostWake,
+    /// A mutation, to see I4 fail: `md_start_sync` forgets to register the thread.
+    LostThread,
+    /// A mutation, to see I11 fail: `mddev_unlock` unlocks twice.
+    DoubleUnlock,
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 29] = [
+pub const SWITCHES: [Switch; 32] = [
     Switch::C130443,
     Switch::C644e,
     Switch::Suspend67,
@@ -97,6 +103,9 @@ pub const SWITCHES: [Switch; 29] = [
     Switch::ReapDirectly,
     Switch::NoWait,
     Switch::WorkBusy,
+    Switch::LostWake,
+    Switch::LostThread,
+    Switch::DoubleUnlock,
 ];
 
 /// A kernel: which patches it has.
@@ -184,6 +193,11 @@ pub const ERAS: [(&str, Era); 18] = [
     ("6.12", V6_12),
     ("7.3", V7_3),
 ];
+
+/// The switch of that name.
+pub fn switch_named(name: &str) -> Option<Switch> {
+    SWITCHES.into_iter().find(|switch| format!("{switch:?}").eq_ignore_ascii_case(name))
+}
 
 /// The era of that name.
 pub fn named(name: &str) -> Option<Era> {

@@ -309,14 +309,14 @@ pub const SCENARIOS: [Scenario; 18] = [
     },
     Scenario {
         name: "S12",
-        title: "a reshape is frozen; a read of two stripes, the second across its position; suspend and resume",
+        title: "a reshape is frozen; a read of two stripes, the second across its position; suspend",
         chunks: 4,
         data: true,
         start: FROZEN_RESHAPE,
         users: [
-            user("lvm", &[Op::Suspend { noflush: true }, Op::Resume]),
+            user("lvm", &[Op::Suspend { noflush: true }]),
             NOBODY,
-            user("io", &[Op::ReadTwo(8)]),
+            User { name: "io", script: &[Op::ReadTwo(8)], patient: true },
             NOBODY,
         ],
         ..DM_RAID5
@@ -338,6 +338,7 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "S14",
         title: "a resync runs; a member fails beside a suspend",
+        walks: 20_000,
         chunks: 1,
         users: lvm_and(&[Op::Suspend { noflush: false }], DISK),
         ..DM_RAID5
@@ -345,6 +346,7 @@ pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "S14u",
         title: "a new table writes its superblocks, while a member fails",
+        walks: 20_000,
         chunks: 1,
         start: Start { resync_offset: 0, ..NO_TABLE },
         tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],

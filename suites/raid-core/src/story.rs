@@ -204,12 +204,7 @@ impl Story {
 
     /// As a Mermaid sequence diagram: a column per task; what a task does in one function is one note.
     pub fn to_mermaid(&self) -> String {
-        let mut tasks: Vec<&str> = Vec::new();
-        for line in &self.lines {
-            if !tasks.contains(&line.task.as_str()) {
-                tasks.push(&line.task);
-            }
-        }
+        let tasks = self.tasks();
         let id = |task: &str| task.replace('/', "_");
         let plain = |text: &str| text.replace([';', '#'], ",").replace(':', " -");
         let mut text = String::from("sequenceDiagram\n");

@@ -87,7 +87,7 @@ pub fn expected(scenario: &str, era: &str) -> Option<Expected> {
 
 /// I14 is ours, and holds in no kernel since v6.7; I8 at a reshape's end holds in none: they are shown,
 /// but not part of a verdict.
-fn counts(kind: Kind) -> bool {
+pub fn counts(kind: Kind) -> bool {
     !matches!(kind, Kind::Broken(8 | 14))
 }
 

@@ -2,6 +2,7 @@
 //! in turn within one call, and ratios of medians are printed: machines drift.
 
 mod hang;
+mod model;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
     match command {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
+        BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }

@@ -9,27 +9,57 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use raid_core::era::{self, Era};
+use raid_core::era::{self, Era, Switch};
 use raid_core::explore::{self, Finding, Limits, Outcome};
+use raid_core::peer::Peer;
 use raid_core::scenario::{self, SCENARIOS, Scenario};
 use raid_core::story;
 use raid_core::table;
+use raid_core::walk;
 use serde_json::json;
 
-use crate::cli::{ModelCommand, ModelOptions, ShowOptions};
+use crate::cli::{ModelCommand, ModelOptions, ShowOptions, WalkOptions};
 use crate::exit::{Exit, usage};
 use crate::terminal::{Terminal, out};
 
 pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     match &options.command {
         Some(ModelCommand::Show(options)) => show(options),
+        Some(ModelCommand::Walk(options)) => walk(terminal, options),
+        Some(ModelCommand::Explore(options)) => {
+            let (scenario, era) = (scenario_named(&options.scenario)?, era_named(&options.era)?.1);
+            terminal.say(&format!("http://{}; ctrl-c ends it", options.at));
+            Peer { scenario, era }.serve(options.at.as_str());
+            Ok(Exit::Passed)
+        }
         None => table(terminal, options),
     }
 }
 
-struct Cell {
-    scenario: &'static Scenario,
-    era: (&'static str, Era),
+/// A scenario on a kernel.
+pub(crate) struct Cell {
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) era: (&'static str, Era),
+}
+
+/// The cells of the seed's regressions that are quick: each found, and gone with its fix.
+pub(crate) fn quick_cells() -> Vec<Cell> {
+    const QUICK: [(&str, &[&str]); 6] = [
+        ("S1", &["6.7", "6.9"]),
+        ("S2", &["6.6", "6.7", "P1"]),
+        ("S3", &["6.6", "6.7"]),
+        ("S4", &["6.6", "6.7", "P1-4"]),
+        ("S5a", &["6.8", "6.9"]),
+        ("S7b", &["6.6", "6.9"]),
+    ];
+    QUICK
+        .iter()
+        .filter_map(|(name, eras)| Some((scenario::named(name)?, eras)))
+        .flat_map(|(scenario, eras)| {
+            let known = |name: &&str| era::ERAS.into_iter().find(|(known, _)| known == name);
+            eras.iter().filter_map(known).map(move |era| Cell { scenario, era })
+        })
+        .collect()
 }
 
 fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
@@ -65,13 +95,13 @@ fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     Ok(if all_as_expected { Exit::Passed } else { Exit::TestsFailed })
 }
 
-fn is_as_expected(cell: &Cell, outcome: &Outcome) -> bool {
+pub(crate) fn is_as_expected(cell: &Cell, outcome: &Outcome) -> bool {
     table::expected(cell.scenario.name, cell.era.0)
         .is_none_or(|expected| table::is_as_expected(&expected, &table::verdict(outcome)))
 }
 
 /// Explores all cells, one thread a processor, each cell on one.
-fn explore_all(cells: &[Cell], limits: Limits) -> Vec<Outcome> {
+pub(crate) fn explore_all(cells: &[Cell], limits: Limits) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
@@ -166,6 +196,8 @@ fn to_json(cells: &[Cell], outcomes: &[Outcome]) -> anyhow::Result<String> {
 fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     let scenario = scenario_named(&options.scenario)?;
     let (name, era) = era_named(&options.era)?;
+    let era = era.with(&switches(&options.with)?);
+    let era = switches(&options.without)?.into_iter().fold(era, Era::without);
     let limits = Limits { max_states: options.max_states, ..Limits::default() };
     let outcome = explore::look(scenario, era, limits);
     let finding = match &options.finding {
@@ -183,7 +215,12 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
         }
     };
     let Some(finding) = finding else {
-        out(&format!("{}: nothing wrong on {name}, in all of {} states\n", scenario.name, outcome.n_states));
+        let seen = match outcome.n_walks {
+            0 if outcome.complete => format!("all of {} states", outcome.n_states),
+            0 => format!("the first {} states", outcome.n_states),
+            n_walks => format!("{n_walks} random walks"),
+        };
+        out(&format!("{}: nothing wrong on {name}, in {seen}\n", scenario.name));
         return Ok(Exit::Passed);
     };
     let story = story::tell(scenario, era, finding);
@@ -191,6 +228,8 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
         out(&format!("{}\n", serde_json::to_string_pretty(&story)?));
     } else if options.mermaid {
         out(&story.to_mermaid());
+    } else if options.html {
+        out(&story.to_html());
     } else {
         out(&story.to_text());
         for other in outcome.findings.iter().filter(|other| other.kind != finding.kind) {
@@ -198,6 +237,69 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Passed)
+}
+
+fn switches(names: &[String]) -> anyhow::Result<Vec<Switch>> {
+    let named = |name: &String| {
+        era::switch_named(name).ok_or_else(|| {
+            let known: Vec<String> = era::SWITCHES.iter().map(|switch| format!("{switch:?}")).collect();
+            usage(anyhow!("no switch `{name}`; there are {}", known.join(", ")))
+        })
+    };
+    names.iter().map(named).collect()
+}
+
+/// Walks over all scenarios in turn at their larger size, until the time is over.
+fn walk(terminal: &Terminal, options: &WalkOptions) -> anyhow::Result<Exit> {
+    let scenarios: Vec<&'static Scenario> = match options.scenarios.as_slice() {
+        [] => SCENARIOS.iter().collect(),
+        names => names.iter().map(|name| scenario_named(name)).collect::<anyhow::Result<_>>()?,
+    };
+    let (name, era) = era_named(&options.era)?;
+    let first = options.seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        now.as_secs() * 1_000_000
+    });
+    terminal.say(&format!("seeds from {first} on"));
+    let begun = Instant::now();
+    let (mut n_walks, mut n_steps) = (0_u64, 0);
+    let mut found: BTreeMap<(&str, explore::Kind), (u64, u64)> = BTreeMap::new();
+    let mut told = None;
+    while begun.elapsed() < options.duration {
+        let seed = first + n_walks / scenarios.len() as u64;
+        let scenario = scenarios[(n_walks % scenarios.len() as u64) as usize];
+        let larger = walk::larger(scenario);
+        let walk = walk::walk(&larger, era, seed);
+        n_walks += 1;
+        n_steps += walk.n_steps;
+        for finding in walk.findings {
+            found.entry((scenario.name, finding.kind)).or_insert((0, seed)).0 += 1;
+            let is_meant = match &options.finding {
+                Some(text) => story::describe(finding.kind).to_lowercase().contains(&text.to_lowercase()),
+                None => is_bad(finding.kind),
+            };
+            if is_meant && told.is_none() {
+                told = Some(story::tell(&larger, era, &finding));
+            }
+        }
+    }
+    if let Some(story) = told {
+        out(&format!("{}\n", story.to_text()));
+    }
+    for ((scenario, kind), (n_times, seed)) in &found {
+        out(&format!("{scenario:5} {n_times:7} times, first by seed {seed}: {}\n", story::describe(*kind)));
+    }
+    let per_second = n_steps as f64 / begun.elapsed().as_secs_f64();
+    out(&format!("{n_walks} walks on {name}, {n_steps} steps, {per_second:.0} a second\n"));
+    let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name).collect();
+    let names = names.join(",");
+    out(&format!("again: cargo xtask model walk --scenario {names} --era {name} --seed {first}\n"));
+    Ok(if found.keys().any(|(_, kind)| is_bad(*kind)) { Exit::TestsFailed } else { Exit::Passed })
+}
+
+/// Nothing that a table allows.
+fn is_bad(kind: explore::Kind) -> bool {
+    matches!(kind, explore::Kind::Deadlock | explore::Kind::Livelock | explore::Kind::Corruption)
 }
 
 fn scenario_named(name: &str) -> anyhow::Result<&'static Scenario> {

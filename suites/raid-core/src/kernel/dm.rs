@@ -236,6 +236,7 @@ pub(super) fn dm_table_destroy(_c: &mut Cpu<'_>, at: u8) -> Flow {
 pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
     const COMPLETE: u8 = 4;
     const CLOSE: u8 = 5;
+    const DEFERRED: u8 = 6;
     let idx = c.arg() as usize;
     match at {
         0 if c.scenario.is_dm && c.s.dm.removed != 0 => {
@@ -267,7 +268,7 @@ pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
                             .to_owned()
                     });
                     if kept {
-                        return Flow::Goto(0);
+                        return Flow::Goto(DEFERRED);
                     }
                     c.breaks(invariant::I9);
                     c.s.bios[idx].phase = 2;
@@ -298,6 +299,9 @@ pub(super) fn dm_submit_bio(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.s.dm.open = c.s.dm.open.saturating_sub(1);
             Flow::Ret(0)
         }
+        // On md->deferred, until dm_wq_work submits it again after the resume.
+        DEFERRED if c.s.dm.noflush == 0 && c.s.dm.block_io == 0 => Flow::Goto(0),
+        DEFERRED => c.block(|| "the device to be resumed".to_owned()),
         _ => unreachable!("dm_submit_bio"),
     }
 }

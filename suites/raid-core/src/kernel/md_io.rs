@@ -63,6 +63,7 @@ pub(super) fn mddev_unlock(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.md_wakeup_thread(state::daemon(on), there)
         }
         2 => c.wake_up(Wq::Sb),
+        3 if c.has(Switch::DoubleUnlock) => c.unlock(Lock::Reconfig),
         _ => Flow::Ret(0),
     }
 }

@@ -393,6 +393,7 @@ pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
                 Flow::Next
             }
         }
+        5 if c.has(Switch::LostThread) => Flow::Next,
         5 => register_sync_thread(c),
         6 => Flow::Call(F::MddevUnlock, 0),
         7 => match c.arg() {

@@ -1,0 +1,127 @@
+//! The checker held against itself: every switch matters, every invariant can fail, the reduction changes no
+//! verdict.
+
+use raid_core::era::{self, Era, Switch};
+use raid_core::explore::{Kind, Limits, look};
+use raid_core::scenario;
+use raid_core::table;
+
+fn verdict(scenario: &str, era: Era, limits: Limits) -> String {
+    table::verdict(&look(scenario::named(scenario).unwrap(), era, limits))
+}
+
+/// Where a switch flips a verdict: the kernel is the one with it.
+const FLIPS: &[(Switch, &str, &str)] = &[
+    (Switch::C130443, "S11", "6.6"),
+    (Switch::C644e, "S3", "6.6"),
+    (Switch::StartSync67, "S9", "6.7"),
+    (Switch::F52f5, "S4", "6.7"),
+    (Switch::C467e, "S7b", "6.7"),
+    (Switch::P1, "S1", "P1-4"),
+    (Switch::P2, "S2", "P1-4"),
+    (Switch::P3, "S3", "P1-3"),
+    (Switch::P4, "S4", "6.9"),
+    (Switch::P5v2, "S10", "P1-5"),
+    (Switch::P6v2, "S1", "P1-6"),
+    (Switch::P6, "S1", "6.9"),
+    (Switch::RunKeepsFrozen, "S2", "6.9"),
+    (Switch::P7, "S6", "P1-7"),
+    (Switch::P11v2, "S7", "v2"),
+    (Switch::P11, "S7", "6.9"),
+    (Switch::C9e46, "S9", "6.8"),
+    (Switch::Cf86, "S13", "6.12"),
+    (Switch::C418b, "S12", "7.3"),
+    (Switch::C1d24, "S9", "7.3"),
+];
+
+/// The same for the mail's what-ifs, which no kernel has.
+const WHAT_IFS: &[(Switch, &str, &str)] = &[
+    (Switch::ReapDirectly, "S14", "6.8"),
+    (Switch::NoWait, "S3", "6.6"),
+    (Switch::WorkBusy, "S1", "6.6"),
+    (Switch::LostWake, "S1", "6.9"),
+    (Switch::LostThread, "S1", "6.9"),
+    (Switch::DoubleUnlock, "S4", "6.9"),
+];
+
+#[test]
+fn every_switch_but_moved_code_flips_a_verdict() {
+    let limits = Limits { max_states: 4_000_000, ..Limits::default() };
+    let bare = |text: String| text.trim_end_matches(['?', '~']).to_owned();
+    for &(switch, scenario, name) in FLIPS {
+        let with = era::named(name).unwrap();
+        assert!(with.has(switch), "{switch:?} {name}");
+        let (with, without) =
+            (verdict(scenario, with, limits), verdict(scenario, with.without(switch), limits));
+        assert_ne!(bare(with), bare(without), "{switch:?} in {scenario} on {name}");
+    }
+    for &(switch, scenario, name) in WHAT_IFS {
+        let era = era::named(name).unwrap();
+        let (with, without) =
+            (verdict(scenario, era.with(&[switch]), limits), verdict(scenario, era, limits));
+        assert_ne!(bare(with), bare(without), "{switch:?} in {scenario} on {name}");
+    }
+}
+
+/// P5 as merged, instead of P5 as in v2, ends the deadlock over `sync_mutex`.
+#[test]
+fn the_merged_helpers_leave_sync_mutex_alone() {
+    let limits = Limits { max_states: 1_000_000, ..Limits::default() };
+    let v2 = era::named("P1-5").unwrap();
+    assert!(verdict("S10", v2, limits).starts_with("DL"));
+    assert!(!verdict("S10", v2.without(Switch::P5v2).with(&[Switch::P5]), limits).starts_with("DL"));
+}
+
+/// Each switch is in one of the lists, so that a new one is thought of. ANSWERS.md says why some flip nothing.
+#[test]
+fn no_switch_is_forgotten() {
+    const MOVED: [Switch; 2] = [Switch::P9, Switch::P10];
+    const FLIPS_NOTHING: [Switch; 3] = [Switch::Suspend67, Switch::P8, Switch::SyncAction];
+    for switch in era::SWITCHES {
+        let flips = FLIPS.iter().chain(WHAT_IFS).any(|(known, _, _)| *known == switch);
+        let listed = MOVED.contains(&switch) || FLIPS_NOTHING.contains(&switch) || switch == Switch::P5;
+        assert!(flips != listed, "{switch:?}");
+    }
+}
+
+#[test]
+fn every_invariant_can_fail() {
+    let find = |scenario: &str, era: Era, kind: Kind| {
+        let limits = Limits { max_states: 300_000, ..Limits::default() };
+        let found = look(scenario::named(scenario).unwrap(), era, limits);
+        assert!(found.findings.iter().any(|finding| finding.kind == kind), "{kind:?} in {scenario}");
+    };
+    find("S4", era::V6_7, Kind::Deadlock); // I1
+    find("S6", era::V6_7, Kind::Broken(3));
+    find("S1", era::V6_9.with(&[Switch::LostThread]), Kind::Broken(4));
+    find("S5b", era::P1_4, Kind::Broken(5));
+    find("S5a", era::P1_4, Kind::Broken(6));
+    find("S7b", era::V6_6, Kind::Corruption); // I7
+    find("S5a", era::V6_9, Kind::Broken(8));
+    find("S7", era::V6_9, Kind::Eio); // I9
+    find("S1", era::V6_9.with(&[Switch::LostWake]), Kind::Broken(10));
+    find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(11));
+    find("S6f", era::V6_9, Kind::Broken(12));
+    find("S12", era::V6_9, Kind::Broken(13));
+}
+
+/// I2: the read spins as long as the reshape is frozen.
+#[test]
+fn a_spin_is_starvation() {
+    let limits = Limits { max_states: 3_000_000, ..Limits::default() };
+    let found = look(scenario::named("S13").unwrap(), era::V7_3, limits);
+    assert!(found.complete && found.findings.iter().any(|finding| finding.kind == Kind::Livelock));
+}
+
+#[test]
+fn the_reduction_changes_no_verdict() {
+    for (scenario, era) in [("S1", "6.9"), ("S2", "P1-4"), ("S3", "6.7"), ("S4", "6.7"), ("S8", "v2")] {
+        let era = era::named(era).unwrap();
+        let reduced = verdict(scenario, era, Limits::default());
+        assert_eq!(
+            reduced,
+            verdict(scenario, era, Limits { reduce: false, ..Limits::default() }),
+            "{scenario}"
+        );
+    }
+}
