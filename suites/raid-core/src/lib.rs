@@ -25,6 +25,20 @@
 //! Three wakes are kept apart: `md_wakeup_thread` (a flag and a wake), `wake_up_process` (only a second
 //! look) and `kthread_stop`. There is no memory model and there are no timers.
 //!
+//! # What is found
+//!
+//! | word | what it means | how it is found |
+//! |---|---|---|
+//! | DL | a user waits, and nobody can go on (I1) | a state without a step |
+//! | livelock | somebody goes on for ever, and a user is never done, or spins (I2) | a component of the graph without a way out |
+//! | DC | a read, or a restart from the superblocks, gives what was not written last (I7, I8) | each state is looked at |
+//! | V | another of the invariants I3 to I13 is broken | by the step that breaks it |
+//! | churn | the sync thread comes and goes until a user acts | a component that can be left |
+//!
+//! A walk ([`walk`]) takes one interleaving after the other where there are too many states; its hangs are those that
+//! fair turns for everybody do not end. [`peer`] gives the same steps to stateright. Data are real ([`disk`]): each member's
+//! block says which version of which logical block it holds.
+//!
 //! It depends on no other crate of this project, and it does no I/O.
 
 pub mod bits;
