@@ -95,6 +95,17 @@ fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     Ok(if all_as_expected { Exit::Passed } else { Exit::TestsFailed })
 }
 
+/// Whether the quick cells come to what is expected of them.
+pub(crate) fn check_quick() -> anyhow::Result<()> {
+    let cells = quick_cells();
+    let outcomes = explore_all(&cells, Limits::default());
+    for (cell, outcome) in cells.iter().zip(&outcomes) {
+        let (scenario, era, verdict) = (cell.scenario.name, cell.era.0, table::verdict(outcome));
+        anyhow::ensure!(is_as_expected(cell, outcome), "{scenario} on {era} comes to {verdict}");
+    }
+    Ok(())
+}
+
 pub(crate) fn is_as_expected(cell: &Cell, outcome: &Outcome) -> bool {
     table::expected(cell.scenario.name, cell.era.0)
         .is_none_or(|expected| table::is_as_expected(&expected, &table::verdict(outcome)))

@@ -1,11 +1,11 @@
-//! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, and then
-//! checks on real QEMU ([`crate::smoke`]).
+//! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, the quick part of the model's
+//! table, and then checks on real QEMU ([`crate::smoke`]).
 
 use anyhow::Result;
 use vm_images::progress::Progress;
 
 use crate::cli::SelftestOptions;
-use crate::commands::tidy;
+use crate::commands::{model, tidy};
 use crate::exit::Exit;
 use crate::session::{Session, workspace};
 use crate::smoke;
@@ -25,6 +25,8 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
             session.terminal.timed(&format!("checking {name}"));
             tally.count(session, name, || cargo(session, arguments));
         }
+        session.terminal.timed("checking the quick part of the model's table");
+        tally.count(session, "model", model::check_quick);
         tally.count(session, "tidy", || {
             anyhow::ensure!(tidy::run()? == Exit::Passed, "see the lines above");
             Ok(())

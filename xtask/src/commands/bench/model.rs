@@ -51,6 +51,7 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
         n_states as f64 / seconds
     );
     outln!("peak memory, MB {memory_mb:>24}");
+    ensure!(!quick || seconds < 60.0, "the quick part takes {seconds:.0} s, and is to take a minute at most");
     ensure!(rate >= STATES_PER_SECOND || quick, "{rate:.0} states/s, and {STATES_PER_SECOND} are wanted");
     Ok(Exit::Passed)
 }
