@@ -100,8 +100,7 @@ impl BuildFolder {
     }
 
     /// True if nothing was built in it.
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }
 

@@ -363,6 +363,11 @@ impl Git<'_> {
     }
 }
 
+/// Files of a work tree that are tracked, or not ignored.
+pub(crate) fn git_files(host: &Host, dir: &Path, log: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    Git { host, dir, log }.files()
+}
+
 /// All files of a folder that git knows nothing of.
 pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let mut paths = Vec::new();

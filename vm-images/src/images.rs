@@ -22,6 +22,7 @@ use crate::kernel_spec::{DebianKernel, DebianSpec, KernelSpec};
 use crate::lock::Lock;
 use crate::modules;
 use crate::overlay::OverlayError;
+use crate::own_kernel::OwnKernelError;
 use crate::package::RemoteFile;
 pub use crate::pins::root_packages;
 use crate::pins::{Group, Pins, lines};
@@ -69,6 +70,9 @@ pub enum ImageError {
     /// An overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// A kernel of the user's own.
+    #[error(transparent)]
+    OwnKernel(Box<OwnKernelError>),
     /// A user's repository.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -194,6 +198,15 @@ impl ImageError {
     /// Whose doing it is.
     pub fn fault(&self) -> Fault {
         match self {
+            ImageError::Modules(ModuleError::NoHeaders { .. }) => Fault::Request,
+            ImageError::OwnKernel(error) => match **error {
+                OwnKernelError::Build { .. } | OwnKernelError::Foreign { .. } => Fault::Source,
+                OwnKernelError::Unusable { .. }
+                | OwnKernelError::NoRevision { .. }
+                | OwnKernelError::NoImage { .. }
+                | OwnKernelError::NoModules { .. } => Fault::Request,
+                OwnKernelError::DiskTooSmall { .. } => Fault::Infra,
+            },
             ImageError::Modules(_) | ImageError::Overlay(OverlayError::NoMd { .. }) => Fault::Source,
             ImageError::NoKernel { .. } | ImageError::Checkout(_) | ImageError::Overlay(_) => Fault::Request,
             ImageError::Git(
@@ -260,6 +273,11 @@ impl<'a> Images<'a> {
         self
     }
 
+    /// Tells what was built in one way from the same built in the other.
+    pub(crate) fn way_of_building(&self) -> &'static str {
+        if self.from_nothing { "nothing" } else { "what there is" }
+    }
+
     /// The same, with what `checkouts` hold instead of the source packages of these projects.
     pub fn with_checkouts(mut self, checkouts: Vec<Checkout>) -> Self {
         self.checkouts = checkouts;
@@ -318,10 +336,12 @@ impl<'a> Images<'a> {
 
     /// A kernel, ready to boot.
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel, ImageError> {
-        let kernel = self.debian_kernel(&spec.base)?;
-        match &spec.overlay {
-            None => Ok(kernel),
-            Some(overlay) => self.overlaid(kernel, spec, overlay),
+        match spec {
+            KernelSpec::Debian { base, overlay: None } => self.debian_kernel(base),
+            KernelSpec::Debian { base, overlay: Some(overlay) } => {
+                self.overlaid(self.debian_kernel(base)?, spec, overlay)
+            }
+            KernelSpec::Own(own) => self.own_kernel(own),
         }
     }
 

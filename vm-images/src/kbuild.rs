@@ -53,6 +53,14 @@ pub enum ModuleError {
         /// What matters of it.
         lines: String,
     },
+    /// There is nothing that they could be built against.
+    #[error(
+        "kernel `{kernel}` is not Debian's: modules of a suite's own cannot be built for it; take a deb: kernel"
+    )]
+    NoHeaders {
+        /// As the user named it.
+        kernel: String,
+    },
     /// They build to nothing.
     #[error("{title}: the build against the headers of {release} made no module; {from} names none in obj-m")]
     Nothing {
@@ -100,6 +108,7 @@ impl Images<'_> {
             ("shown as", &sources.shown_as),
             ("kbuild", sources.kbuild.as_deref().unwrap_or_default()),
             ("recipe", RECIPE),
+            ("from", self.way_of_building()),
         ];
         if self.from_nothing {
             self.store.remove("modules-from-nothing", inputs);
@@ -143,17 +152,22 @@ impl Images<'_> {
         Ok(call.args([format!("{name}/Makefile"), format!("{name}/drivers/md")]).run(&log)?)
     }
 
-    /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
-    fn headers(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
-        let compilers = self.root("kbuild", |root| {
+    /// The root that kernels and modules are built in.
+    pub(crate) fn compilers(&self) -> Result<Artifact, ImageError> {
+        self.root("kbuild", |root| {
             // base-files' script makes it; enclosures need it.
             fs::create_dir_all(root.join("mnt"))?;
             link(root, "gawk", "usr/bin/awk")
-        })?;
-        let group = Group::Headers {
-            release: kernel.release.clone(),
-            version: kernel.package_version.clone().unwrap_or_default(),
+        })
+    }
+
+    /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
+    fn headers(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
+        let Some(version) = kernel.package_version.clone() else {
+            return Err(ModuleError::NoHeaders { kernel: kernel.spec.clone() }.into());
         };
+        let compilers = self.compilers()?;
+        let group = Group::Headers { release: kernel.release.clone(), version };
         self.pins.make(&group, |files| {
             let inputs = [
                 ("files", lines(files)),

@@ -307,7 +307,7 @@ fn names_of_plants(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The version that a kernel tree's `Makefile` says: `6.12.95`.
-fn tree_version(makefile: &str) -> Option<String> {
+pub(crate) fn tree_version(makefile: &str) -> Option<String> {
     let value = |name: &str| {
         let line = makefile
             .lines()

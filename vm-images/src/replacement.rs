@@ -43,6 +43,13 @@ pub struct Replacement {
 }
 
 impl Replacement {
+    fn read(artifact: Artifact) -> Result<Self, ImageError> {
+        let list = artifact.path(LIST);
+        let bytes = fs::read(&list).map_err(io_error("read", &list))?;
+        let modules = serde_json::from_slice(&bytes).map_err(std::io::Error::other);
+        Ok(Replacement { modules: modules.map_err(io_error("read", &list))?, artifact })
+    }
+
     /// The image: to be laid over `/usr/lib/modules`.
     pub fn image(&self) -> PathBuf {
         self.artifact.path(IMAGE)
@@ -83,10 +90,72 @@ impl Images<'_> {
             self.make_replacement(dir, kernel, built, files)
         })?;
         self.store.touch(&artifact);
-        let list = artifact.path(LIST);
-        let bytes = fs::read(&list).map_err(io_error("read", &list))?;
-        let modules = serde_json::from_slice(&bytes).map_err(std::io::Error::other);
-        Ok(Replacement { modules: modules.map_err(io_error("read", &list))?, artifact })
+        Replacement::read(artifact)
+    }
+
+    /// All modules of a kernel that was built as a whole: those in `modules/RELEASE` of `built`, with their indexes.
+    pub(crate) fn all_modules(&self, kernel: &Kernel, built: &Artifact) -> Result<Replacement, ImageError> {
+        let inputs = [
+            ("kernel", kernel.artifact.digest.as_str()),
+            ("modules", built.digest.as_str()),
+            ("recipe", "all modules 1"),
+        ];
+        let artifact = self.artifact("overlay", &inputs, |dir| {
+            self.store.shrink("overlay", BYTES_MAX);
+            let (tools, log) = (self.tools()?, dir.join("log"));
+            let (library, debug) = (built.path("modules"), built.path("debug"));
+            let boot = self.boot_modules(built, &kernel.release)?;
+            let tree = library.join(&kernel.release);
+            let mut list = Vec::new();
+            for file in walkdir::WalkDir::new(&tree).sort_by_file_name().into_iter().flatten() {
+                let path = file.path().strip_prefix(&library).unwrap_or(file.path()).to_owned();
+                let is_module =
+                    file.file_type().is_file() && path.extension().is_some_and(|made| made == "ko");
+                // Those that the guest has loaded to find its root are part of what is booted.
+                if is_module && !boot.contains(&path) {
+                    let bytes = fs::read(file.path()).map_err(io_error("read", file.path()))?;
+                    list.push(ReplacedModule {
+                        name: modules::module_name(&path.to_string_lossy()),
+                        path: path.to_string_lossy().into_owned(),
+                        build_id: build_id(&bytes)
+                            .map_err(std::io::Error::other)
+                            .map_err(io_error("read", file.path()))?,
+                    });
+                }
+            }
+            list.sort_by(|a, b| a.name.cmp(&b.name));
+            if debug.is_dir() {
+                self.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
+            }
+            let text = |name: &str| fs::read_to_string(tree.join(name)).unwrap_or_default();
+            let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
+            write(&dir.join(MODULES), names.as_bytes())?;
+            let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
+            write(&dir.join(LIST), &list)?;
+            Ok(tools.squashfs(self.host, &library, &dir.join(IMAGE), &[]).run(&log)?)
+        })?;
+        self.store.touch(&artifact);
+        Replacement::read(artifact)
+    }
+
+    /// Those of a kernel's modules that the guest needs to find its root, in order, from the folder of all modules.
+    pub(crate) fn boot_modules(&self, built: &Artifact, release: &str) -> Result<Vec<PathBuf>, ImageError> {
+        let list = built.path("modules").join(release).join("modules.dep");
+        let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
+        Ok(modules::boot_order(&text).iter().map(|module| Path::new(release).join(module)).collect())
+    }
+
+    /// Writes the indexes of the modules in `library`/RELEASE.
+    pub(crate) fn index_modules(&self, library: &Path, release: &str, log: &Path) -> Result<(), ImageError> {
+        let work = self.scratch("depmod")?;
+        let root = work.path().join("root");
+        let (usr, link) = (root.join("usr/lib"), root.join("usr/lib/modules"));
+        let linked = fs::create_dir_all(&usr)
+            .and_then(|()| std::os::unix::fs::symlink(library, &link))
+            .and_then(|()| std::os::unix::fs::symlink("usr/lib", root.join("lib")));
+        linked.map_err(io_error("link", &link))?;
+        let tools = self.tools()?;
+        Ok(tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(log)?)
     }
 
     fn make_replacement(

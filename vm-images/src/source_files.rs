@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,71 @@ pub(crate) fn entries_of(dir: &Path, files: &[PathBuf]) -> Result<Entries, (Path
     Ok(entries)
 }
 
+/// The same, but a file that has not been touched since it was last looked at is not read again: `known` is a file of
+/// ours that says what it was then. It is only a help, and of no matter if it is lost.
+pub(crate) fn entries_since(
+    dir: &Path,
+    files: &[PathBuf],
+    known: &Path,
+) -> Result<Entries, (PathBuf, io::Error)> {
+    let before: BTreeMap<PathBuf, (Stamp, String)> =
+        fs::read(known).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let began = i64::try_from(began.as_secs()).unwrap_or(i64::MAX);
+    let (mut entries, mut now) = (Entries::new(), BTreeMap::new());
+    for file in files {
+        let path = dir.join(file);
+        let at = |error| (file.clone(), error);
+        let Some(kind) = Kind::of(&path).map_err(at)? else { continue };
+        let stamp = Stamp::of(&path).map_err(at)?;
+        let id = match before.get(file) {
+            Some((then, id)) if *then == stamp => id.clone(),
+            Some(_) | None => Digest::of_bytes(&content(&path, kind).map_err(at)?).to_string(),
+        };
+        // One that was written a moment ago may be written again within the same tick of its clock.
+        if stamp.changed_s < began - RECENT_S {
+            now.insert(file.clone(), (stamp, id.clone()));
+        }
+        entries.insert(file.clone(), Entry { kind, id });
+    }
+    if now != before
+        && let Some(parent) = known.parent()
+        && let Ok(bytes) = serde_json::to_vec(&now)
+    {
+        let beside = known.with_extension(format!("{}.new", std::process::id()));
+        let _ = fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&beside, bytes))
+            .and_then(|()| fs::rename(&beside, known));
+    }
+    Ok(entries)
+}
+
+/// Seconds within which a file's times do not tell that it is the same.
+const RECENT_S: i64 = 3;
+
+/// What changes when a file is written, or another takes its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed_s: i64,
+    changed_ns: i64,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let data = fs::symlink_metadata(path)?;
+        Ok(Stamp {
+            size: data.len(),
+            inode: data.ino(),
+            modified: (data.mtime(), data.mtime_nsec()),
+            changed_s: data.ctime(),
+            changed_ns: data.ctime_nsec(),
+        })
+    }
+}
+
 /// Digest of names, kinds and content.
 pub(crate) fn digest_of(entries: &Entries) -> Digest {
     let mut list = Vec::new();
@@ -142,6 +208,22 @@ mod tests {
         wanted.get_mut(Path::new("a.c")).unwrap().kind = Kind::Executable;
         assert_eq!(changes(&there, &wanted).write.len(), 3, "a mode is a change, too");
         assert_eq!(changes(&there, &there), Changes::default());
+    }
+
+    #[test]
+    fn what_is_known_is_what_is_there() {
+        let (dir, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let known = store.path().join("known/files");
+        let files = [PathBuf::from("a"), PathBuf::from("none")];
+        for text in ["one", "two", "three"] {
+            fs::write(dir.path().join("a"), text).unwrap();
+            let since = entries_since(dir.path(), &files, &known).unwrap();
+            assert_eq!(since, entries_of(dir.path(), &files).unwrap());
+            assert_eq!(since.len(), 1);
+        }
+        fs::create_dir_all(known.parent().unwrap()).unwrap();
+        fs::write(&known, "{").unwrap();
+        assert_eq!(entries_since(dir.path(), &files, &known).unwrap().len(), 1);
     }
 
     #[test]
