@@ -97,6 +97,7 @@ impl Fold {
             Event::VmReady { attempt, ready_after_ms, guest } => {
                 self.vm_ready(attempt, ready_after_ms, guest);
             }
+            Event::ModulesReplaced { attempt, probed: _, built } => self.modules_replaced(attempt, built),
             Event::TestStarted { attempt } => self.test_started(attempt),
             Event::StacksSeen { attempt, stacks } => {
                 if let Some(attempt) = self.attempt(attempt, "stacks-seen") {
@@ -192,6 +193,7 @@ impl Fold {
             state: AttemptState::NotStarted,
             ready_after_ms: None,
             guest: None,
+            modules: BTreeMap::new(),
             stacks: Vec::new(),
             storage: None,
             kernel_reports: Vec::new(),
@@ -231,6 +233,12 @@ impl Fold {
             attempt.ready_after_ms = Some(ready_after_ms);
             attempt.guest = Some(guest);
         }
+    }
+
+    fn modules_replaced(&mut self, number: u32, built: BTreeMap<String, String>) {
+        let Some(attempt) = self.attempt(number, "modules-replaced") else { return };
+        attempt.expect_running("its modules were replaced");
+        attempt.modules = built;
     }
 
     fn test_started(&mut self, number: u32) {

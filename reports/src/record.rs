@@ -132,6 +132,8 @@ pub struct Attempt {
     pub ready_after_ms: Option<u64>,
     /// What the guest said of itself.
     pub guest: Option<GuestFacts>,
+    /// Modules that took the place of the kernel's, by name: their build ids, as they were found in the guest.
+    pub modules: BTreeMap<String, String>,
     /// Where the guest's tasks stood when it was found to hang, most telling first.
     pub stacks: Vec<TaskStack>,
     /// How md and dm stood then, if the guest could still say.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, LocatedFrame, Place, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
-use protocol::wire::GuestFacts;
+use protocol::wire::{GuestFacts, LoadedModule};
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
 use crate::expectations::Expectations;
@@ -215,6 +215,7 @@ pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
         Event::KernelReady { kernel_idx, .. } | Event::NotPlanned { kernel_idx, .. } => *kernel_idx == 0,
         Event::VmStarting { attempt }
         | Event::VmReady { attempt, .. }
+        | Event::ModulesReplaced { attempt, .. }
         | Event::TestStarted { attempt }
         | Event::StacksSeen { attempt, .. }
         | Event::StateSeen { attempt, .. }
@@ -494,6 +495,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             attempt,
             ready_after_ms,
             guest: guest(),
+        }),
+        (attempt.clone(), ".{0,8}").prop_map(|(attempt, word)| Event::ModulesReplaced {
+            attempt,
+            probed: LoadedModule { name: word.clone(), build_id: word.clone() },
+            built: BTreeMap::from([(word.clone(), word)]),
         }),
         attempt.clone().prop_map(|attempt| Event::TestStarted { attempt }),
         (attempt.clone(), ".{0,8}", ".{0,8}").prop_map(|(attempt, comm, frame)| Event::StacksSeen {

@@ -11,6 +11,9 @@ const MAGIC: usize = 0x202;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
+/// Where the version's text lies, less 0x200.
+const KERNEL_VERSION: usize = 0x20e;
+
 /// Largest kernel that is believed, bytes.
 const MAX_SIZE: u64 = 1 << 30;
 
@@ -28,6 +31,21 @@ pub(crate) fn vmlinux(image: &[u8]) -> Option<Vec<u8>> {
     let payload = image.get(start..start.checked_add(word(PAYLOAD_LENGTH)?)?)?;
     let elf = decompress(payload)?;
     (elf.starts_with(b"\x7fELF") && has_pvh_entry(&elf)).then_some(elf)
+}
+
+/// What a bzImage says it is: `uname -r`.
+pub(crate) fn release(image: &[u8]) -> Option<String> {
+    if image.get(MAGIC..MAGIC + 4)? != b"HdrS" {
+        return None;
+    }
+    let at = u16::from_le_bytes(image.get(KERNEL_VERSION..KERNEL_VERSION + 2)?.try_into().ok()?);
+    let text = image.get(usize::from(at) + 0x200..)?;
+    let end = text.iter().take(100).position(|&byte| byte == b' ' || byte == 0)?;
+    let release = std::str::from_utf8(&text[..end]).ok()?;
+    // It names a folder.
+    let is_sane = |c: char| c.is_ascii_alphanumeric() || "+-_.~".contains(c);
+    (release.starts_with(|c: char| c.is_ascii_digit()) && release.chars().all(is_sane))
+        .then(|| release.to_owned())
 }
 
 fn decompress(payload: &[u8]) -> Option<Vec<u8>> {
@@ -66,6 +84,23 @@ mod tests {
         let mut lying = vec![0xff; 0x400];
         lying[MAGIC..MAGIC + 4].copy_from_slice(b"HdrS");
         assert_eq!(vmlinux(&lying), None, "offsets beyond the end");
+    }
+
+    #[test]
+    fn a_release_is_read_and_names_no_other_folder() {
+        let image = |text: &[u8]| {
+            let mut image = vec![0; 0x300];
+            image[MAGIC..MAGIC + 4].copy_from_slice(b"HdrS");
+            image[KERNEL_VERSION] = 0x80;
+            image.extend_from_slice(&[0; 0x200]);
+            image[0x280..0x280 + text.len()].copy_from_slice(text);
+            image
+        };
+        assert_eq!(release(&image(b"6.8.0-rc1+ (me@here) #1\0")).as_deref(), Some("6.8.0-rc1+"));
+        for nonsense in [b"../../etc \0".as_slice(), b"\0", b"linux 6.8\0", &[b'6'; 0x100]] {
+            assert_eq!(release(&image(nonsense)), None);
+        }
+        assert_eq!(release(b"HdrS"), None);
     }
 
     #[test]

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::digest::Digest;
+use crate::git;
 use crate::host::{Call, Host, HostError};
 use crate::images::ImageError;
+use crate::source_files::{self, Kind};
 
 /// What can be built from a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -309,7 +311,7 @@ pub(crate) fn copy_files(
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(at(parent))?;
         }
-        kind.copy(&from, &to).map_err(at(&to))?;
+        copy(kind, &from, &to).map_err(at(&to))?;
     }
     // They may have been edited since they were looked at, and what is built must be what it is called.
     let copied = digest_of(to, files).map_err(unreadable(to))?;
@@ -325,13 +327,7 @@ struct Git<'a> {
 
 impl Git<'_> {
     fn call(&self, command: &str) -> Call<'_> {
-        let mut call = self.host.call("git").dir(self.dir);
-        // Set where a hook calls us, and then they name another repository.
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
-            call = call.without_env(name);
-        }
-        // The first lest it writes to the index, the second lest it starts a daemon.
-        call.env("GIT_OPTIONAL_LOCKS", "0").args(["-c", "core.fsmonitor=false", command])
+        git::call(self.host, self.dir, command)
     }
 
     fn blame(&self, error: HostError) -> ImageError {
@@ -367,6 +363,11 @@ impl Git<'_> {
     }
 }
 
+/// Files of a work tree that are tracked, or not ignored.
+pub(crate) fn git_files(host: &Host, dir: &Path, log: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    Git { host, dir, log }.files()
+}
+
 /// All files of a folder that git knows nothing of.
 pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let mut paths = Vec::new();
@@ -394,79 +395,23 @@ fn keep_files(dir: &Path, paths: impl Iterator<Item = PathBuf>) -> Result<Vec<Pa
     Ok(files)
 }
 
-/// What of a file's mode counts, as for git.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Plain,
-    Executable,
-    Link,
-}
-
-impl Kind {
-    /// `None` if there is nothing, or something that is no file.
-    fn of(path: &Path) -> io::Result<Option<Self>> {
-        let data = match fs::symlink_metadata(path) {
-            Ok(data) => data,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        Ok(match data.file_type() {
-            kind if kind.is_symlink() => Some(Kind::Link),
-            kind if kind.is_file() && data.permissions().mode() & 0o100 != 0 => Some(Kind::Executable),
-            kind if kind.is_file() => Some(Kind::Plain),
-            _ => None,
-        })
+/// Copies one file; all copies have the same time.
+fn copy(kind: Kind, from: &Path, to: &Path) -> io::Result<()> {
+    if kind == Kind::Link {
+        return symlink(fs::read_link(from)?, to);
     }
-
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Plain => "plain",
-            Kind::Executable => "executable",
-            Kind::Link => "link",
-        }
-    }
-
-    fn copy(self, from: &Path, to: &Path) -> io::Result<()> {
-        let mode = match self {
-            Kind::Plain => 0o644,
-            Kind::Executable => 0o755,
-            Kind::Link => return symlink(fs::read_link(from)?, to),
-        };
-        fs::copy(from, to)?;
-        fs::set_permissions(to, Permissions::from_mode(mode))?;
-        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        File::open(to)?.set_times(FileTimes::new().set_modified(then))
-    }
+    fs::copy(from, to)?;
+    fs::set_permissions(to, Permissions::from_mode(kind.mode()))?;
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    File::open(to)?.set_times(FileTimes::new().set_modified(then))
 }
 
 /// Digest of names, kinds and content.
 pub(crate) fn digest_of(dir: &Path, files: &[PathBuf]) -> Result<Digest, (PathBuf, io::Error)> {
-    let mut list = Vec::new();
-    for file in files {
-        let path = dir.join(file);
-        let kind = Kind::of(&path).map_err(|error| (file.clone(), error))?;
-        let content = match kind {
-            Some(Kind::Plain | Kind::Executable) => Digest::of_file(&path),
-            Some(Kind::Link) => {
-                fs::read_link(&path).map(|target| Digest::of_bytes(target.as_os_str().as_bytes()))
-            }
-            None => continue,
-        };
-        let content = content.map_err(|error| (file.clone(), error))?;
-        // A name may hold anything but a zero byte.
-        list.extend_from_slice(file.as_os_str().as_bytes());
-        list.push(0);
-        list.extend_from_slice(kind.map_or("", Kind::name).as_bytes());
-        list.push(b' ');
-        list.extend_from_slice(content.as_str().as_bytes());
-        list.push(b'\n');
-    }
-    Ok(Digest::of_bytes(&list))
+    Ok(source_files::digest_of(&source_files::entries_of(dir, files)?))
 }
 
-fn unreadable(dir: &Path) -> impl Fn((PathBuf, io::Error)) -> CheckoutError {
+pub(crate) fn unreadable(dir: &Path) -> impl Fn((PathBuf, io::Error)) -> CheckoutError {
     move |(file, error)| CheckoutError::Unreadable { dir: dir.to_owned(), file, error }
 }
 

@@ -123,6 +123,7 @@ pub struct Call<'a> {
     env: Vec<(OsString, OsString)>,
     without_env: Vec<OsString>,
     dir: Option<PathBuf>,
+    stdin: Option<PathBuf>,
 }
 
 impl Host {
@@ -158,6 +159,7 @@ impl Host {
             env: vec![],
             without_env: vec![],
             dir: None,
+            stdin: None,
         }
     }
 }
@@ -193,6 +195,12 @@ impl Call<'_> {
         self
     }
 
+    /// Gives it this file as its standard input, which is else empty.
+    pub fn stdin_file(mut self, file: &Path) -> Self {
+        self.stdin = Some(file.to_owned());
+        self
+    }
+
     /// Runs it to its end, standard output and error both appended to `log`.
     pub fn run(self, log: &Path) -> Result<(), HostError> {
         let file = open_log(log)?;
@@ -222,7 +230,11 @@ impl Call<'_> {
         // An ordinary user's PATH lacks what we call: chroot, unshare's mount, ldconfig.
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-        let mut expression = duct::cmd(&self.program, &self.args).env("PATH", path).stdin_null().unchecked();
+        let expression = duct::cmd(&self.program, &self.args).env("PATH", path).unchecked();
+        let mut expression = match &self.stdin {
+            Some(file) => expression.stdin_path(file),
+            None => expression.stdin_null(),
+        };
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }

@@ -12,18 +12,22 @@ use std::path::{Path, PathBuf};
 use crate::apt::{Apt, AptError};
 use crate::bzimage;
 use crate::checkout::{Checkout, CheckoutError, Project};
+use crate::digest::Digest;
 use crate::enclosure::{Enclosure, EnclosureError};
+use crate::git::GitError;
 use crate::guest_root;
 use crate::host::{Host, HostError};
 use crate::kbuild::ModuleError;
 use crate::kernel_spec::{DebianKernel, DebianSpec, KernelSpec};
 use crate::lock::Lock;
 use crate::modules;
-use crate::overlay::{Overlaid, OverlayError};
+use crate::overlay::OverlayError;
+use crate::own_kernel::OwnKernelError;
 use crate::package::RemoteFile;
 pub use crate::pins::root_packages;
 use crate::pins::{Group, Pins, lines};
 use crate::progress::Progress;
+use crate::replacement::Replacement;
 use crate::store::{Artifact, Store, StoreError, remove_tree};
 use crate::tools::Tools;
 use crate::unpack::{link, unpack};
@@ -66,6 +70,12 @@ pub enum ImageError {
     /// An overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
+    /// A kernel of the user's own.
+    #[error(transparent)]
+    OwnKernel(Box<OwnKernelError>),
+    /// A user's repository.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// A step of making an image.
     #[error("failed to {what} `{}`: {source}{}", path.display(), full_hint(source))]
     Io {
@@ -125,14 +135,16 @@ fn offer(similar: &[String]) -> String {
 pub struct Kernel {
     /// As the user named it.
     pub spec: String,
+    /// Exactly this one again, as a user would name it.
+    pub exact_spec: String,
     /// `uname -r`.
     pub release: String,
-    /// Version of its package.
-    pub version: String,
-    /// Holds `vmlinuz`, if possible `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
+    /// Version of its package, if it came from one.
+    pub package_version: Option<String>,
+    /// What is booted: `vmlinuz` or `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
     pub artifact: Artifact,
-    /// What replaces its md, if anything does.
-    pub overlay: Option<Overlaid>,
+    /// What takes the place of its modules, once its guest runs.
+    pub replacement: Option<Replacement>,
 }
 
 impl Kernel {
@@ -142,18 +154,73 @@ impl Kernel {
         if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
     }
 
-    /// Exactly this one again, as a user would name it.
-    pub fn exact_spec(&self) -> String {
-        let overlay = self.overlay.as_ref().map(|overlay| overlay.spec.to_string());
-        format!("deb:{}{}", self.release, overlay.unwrap_or_default())
+    /// Digest of all of it: of what is booted, and of what takes the place of its modules.
+    pub fn digest(&self) -> Digest {
+        match &self.replacement {
+            None => self.artifact.digest.clone(),
+            Some(replacement) => Digest::of_inputs([
+                ("kernel", self.artifact.digest.as_str()),
+                ("modules", replacement.digest().as_str()),
+            ]),
+        }
+    }
+
+    /// Folders with debug information of what was built here.
+    pub fn debug_info(&self) -> Vec<PathBuf> {
+        let replaced = self.replacement.iter().map(Replacement::debug_info);
+        replaced.chain([self.artifact.path("debug")]).filter(|folder| folder.is_dir()).collect()
     }
 
     /// Of `modules`, those that it has neither as modules nor built in.
     pub fn lacks<'m>(&self, modules: &'m [String]) -> Result<Vec<&'m str>, ImageError> {
-        let list = self.artifact.path(MODULES);
+        let list = match &self.replacement {
+            Some(replacement) => replacement.names(),
+            None => self.artifact.path(MODULES),
+        };
         let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
         let has = |module: &str| text.lines().any(|name| name == module.replace('-', "_"));
         Ok(modules.iter().map(String::as_str).filter(|module| !has(module)).collect())
+    }
+}
+
+/// Who has to do something about it that there is no image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The source that was to be built: it does not build, or lacks what is built. Another commit may do.
+    Source,
+    /// What was asked for makes no sense, whatever the source: a repository, a revision, a kernel that is not there.
+    Request,
+    /// The host, the mirror, or md-regress: nothing is known of the source.
+    Infra,
+}
+
+impl ImageError {
+    /// Whose doing it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ImageError::Modules(ModuleError::NoHeaders { .. }) => Fault::Request,
+            ImageError::OwnKernel(error) => match **error {
+                OwnKernelError::Build { .. } | OwnKernelError::Foreign { .. } => Fault::Source,
+                OwnKernelError::Unusable { .. }
+                | OwnKernelError::NoRevision { .. }
+                | OwnKernelError::NoImage { .. }
+                | OwnKernelError::NoModules { .. } => Fault::Request,
+                OwnKernelError::DiskTooSmall { .. } => Fault::Infra,
+            },
+            ImageError::Modules(_) | ImageError::Overlay(OverlayError::NoMd { .. }) => Fault::Source,
+            ImageError::NoKernel { .. } | ImageError::Checkout(_) | ImageError::Overlay(_) => Fault::Request,
+            ImageError::Git(
+                GitError::NoRepository { .. } | GitError::NoCommit { .. } | GitError::Unreadable { .. },
+            ) => Fault::Request,
+            ImageError::Git(GitError::Host(_) | GitError::Io { .. } | GitError::Stopped)
+            | ImageError::Apt(_)
+            | ImageError::Host(_)
+            | ImageError::Enclosure(_)
+            | ImageError::Store(_)
+            | ImageError::Io { .. }
+            | ImageError::NotOffered { .. }
+            | ImageError::KernelPackage { .. } => Fault::Infra,
+        }
     }
 }
 
@@ -168,6 +235,8 @@ pub struct Images<'a> {
     checkouts: Vec<Checkout>,
     /// Folder of the plants.
     pub(crate) plants: PathBuf,
+    /// Build from nothing, and as if nothing had been built.
+    pub(crate) from_nothing: bool,
 }
 
 impl<'a> Images<'a> {
@@ -180,13 +249,33 @@ impl<'a> Images<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let pins = Pins::new(apt, store, lock, progress);
-        Images { host, store, apt, progress, pins, checkouts: vec![], plants: PathBuf::new() }
+        Images {
+            host,
+            store,
+            apt,
+            progress,
+            pins,
+            checkouts: vec![],
+            plants: PathBuf::new(),
+            from_nothing: false,
+        }
     }
 
     /// The same, with the plants of a folder: `NAME.toml` for `+plant:NAME`.
     pub fn with_plants(mut self, folder: PathBuf) -> Self {
         self.plants = folder;
         self
+    }
+
+    /// The same, but what is built from a user's source is built from nothing, though it may be there: to compare.
+    pub fn building_from_nothing(mut self) -> Self {
+        self.from_nothing = true;
+        self
+    }
+
+    /// Tells what was built in one way from the same built in the other.
+    pub(crate) fn way_of_building(&self) -> &'static str {
+        if self.from_nothing { "nothing" } else { "what there is" }
     }
 
     /// The same, with what `checkouts` hold instead of the source packages of these projects.
@@ -247,10 +336,12 @@ impl<'a> Images<'a> {
 
     /// A kernel, ready to boot.
     pub fn kernel(&self, spec: &KernelSpec) -> Result<Kernel, ImageError> {
-        let kernel = self.debian_kernel(&spec.base)?;
-        match &spec.overlay {
-            None => Ok(kernel),
-            Some(overlay) => self.overlaid(kernel, spec, overlay),
+        match spec {
+            KernelSpec::Debian { base, overlay: None } => self.debian_kernel(base),
+            KernelSpec::Debian { base, overlay: Some(overlay) } => {
+                self.overlaid(self.debian_kernel(base)?, spec, overlay)
+            }
+            KernelSpec::Own(own) => self.own_kernel(own),
         }
     }
 
@@ -266,10 +357,11 @@ impl<'a> Images<'a> {
                 self.artifact("kernel", &inputs, |dir| self.make_kernel(dir, release, files, &tools))?;
             Ok(Kernel {
                 spec: spec.to_string(),
+                exact_spec: format!("deb:{release}"),
                 release: release.to_owned(),
-                version: image.map(|file| file.version.clone()).unwrap_or_default(),
+                package_version: image.map(|file| file.version.clone()),
                 artifact,
-                overlay: None,
+                replacement: None,
             })
         })
     }

@@ -5,13 +5,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checkout::{HOST_IS_TO_BLAME, all_files, copy_files, digest_of, telling_lines};
+use crate::build_folder::BuildFolder;
+use crate::checkout::{HOST_IS_TO_BLAME, all_files, telling_lines, unreadable};
 use crate::digest::Digest;
 use crate::enclosure::{Enclosure, EnclosureError};
 use crate::host::HostError;
-use crate::images::{ImageError, Images, Kernel, io_error, write};
+use crate::images::{ImageError, Images, Kernel, io_error};
+use crate::origin::Origin;
 use crate::package::RemoteFile;
 use crate::pins::{Group, lines};
+use crate::source_files::{Entries, digest_of, entries_of};
 use crate::store::Artifact;
 use crate::unpack::{link, unpack};
 
@@ -22,16 +25,14 @@ const MODULES_BYTES_MAX: u64 = 1 << 30;
 
 /// Sources of modules: what `make M=…` is run on.
 #[derive(Clone, Debug)]
-pub struct ModuleSources {
+pub struct ModuleSources<'h> {
     /// What people call these modules: `raid modules of /home/me/linux`.
     pub title: String,
     /// What the sources are called in debug information and in kernel messages, instead of the folder that they
     /// happened to be built in: `drivers/md`.
     pub shown_as: String,
-    /// The folder that holds them.
-    dir: PathBuf,
-    /// Relative to it, sorted.
-    files: Vec<PathBuf>,
+    origin: Origin<'h>,
+    files: Entries,
     digest: Digest,
     /// Used as `Kbuild` beside them.
     kbuild: Option<String>,
@@ -52,35 +53,38 @@ pub enum ModuleError {
         /// What matters of it.
         lines: String,
     },
+    /// There is nothing that they could be built against.
+    #[error(
+        "kernel `{kernel}` is not Debian's: modules of a suite's own cannot be built for it; take a deb: kernel"
+    )]
+    NoHeaders {
+        /// As the user named it.
+        kernel: String,
+    },
     /// They build to nothing.
-    #[error("{title}: the build against the headers of {release} made no module; `{}` names none in obj-m", dir.display())]
+    #[error("{title}: the build against the headers of {release} made no module; {from} names none in obj-m")]
     Nothing {
         /// What people call them.
         title: String,
         /// `uname -r`.
         release: String,
-        /// The folder of sources.
-        dir: PathBuf,
+        /// Where the sources are from.
+        from: String,
     },
 }
 
-impl ModuleSources {
+impl<'h> ModuleSources<'h> {
     /// All files of a folder, with its `Kbuild` or `Makefile` that names modules in `obj-m`.
     pub fn folder(title: &str, shown_as: &str, dir: &Path) -> Result<Self, ImageError> {
-        Self::of_files(title, shown_as, dir, all_files(dir)?)
+        let files = entries_of(dir, &all_files(dir)?).map_err(unreadable(dir))?;
+        Ok(Self::of_files(title, shown_as, Origin::Folder(dir.to_owned()), files))
     }
 
-    /// Only some files of a folder.
-    pub(crate) fn of_files(
-        title: &str,
-        shown_as: &str,
-        dir: &Path,
-        files: Vec<PathBuf>,
-    ) -> Result<Self, ImageError> {
-        let unreadable = |(file, error): (PathBuf, _)| io_error("read", &dir.join(file))(error);
-        let digest = digest_of(dir, &files).map_err(unreadable)?;
-        let (title, shown_as, dir) = (title.to_owned(), shown_as.to_owned(), dir.to_owned());
-        Ok(ModuleSources { title, shown_as, dir, files, digest, kbuild: None })
+    /// Only some files of a folder, or of a commit.
+    pub(crate) fn of_files(title: &str, shown_as: &str, origin: Origin<'h>, files: Entries) -> Self {
+        let digest = digest_of(&files);
+        let (title, shown_as) = (title.to_owned(), shown_as.to_owned());
+        ModuleSources { title, shown_as, origin, files, digest, kbuild: None }
     }
 
     /// The same with a `Kbuild` of ours, which make prefers to the folder's `Makefile`.
@@ -92,7 +96,11 @@ impl ModuleSources {
 
 impl Images<'_> {
     /// Builds modules for `kernel`: `NAME.ko` for the guest, `debug/NAME.ko` with debug information, and `log`.
-    pub fn build_modules(&self, kernel: &Kernel, sources: &ModuleSources) -> Result<Artifact, ImageError> {
+    pub fn build_modules(
+        &self,
+        kernel: &Kernel,
+        sources: &ModuleSources<'_>,
+    ) -> Result<Artifact, ImageError> {
         let headers = self.headers(kernel)?;
         let inputs = [
             ("headers", headers.digest.as_str()),
@@ -100,10 +108,15 @@ impl Images<'_> {
             ("shown as", &sources.shown_as),
             ("kbuild", sources.kbuild.as_deref().unwrap_or_default()),
             ("recipe", RECIPE),
+            ("from", self.way_of_building()),
         ];
-        let artifact = self.artifact("modules", &inputs, |dir| {
-            self.store.shrink("modules", MODULES_BYTES_MAX);
-            self.make_modules(dir, kernel, &headers.path("root"), sources)
+        if self.from_nothing {
+            self.store.remove("modules-from-nothing", inputs);
+        }
+        let kind = if self.from_nothing { "modules-from-nothing" } else { "modules" };
+        let artifact = self.artifact(kind, &inputs, |dir| {
+            self.store.shrink(kind, MODULES_BYTES_MAX);
+            self.make_modules(dir, kernel, &headers, sources)
         })?;
         self.store.touch(&artifact);
         Ok(artifact)
@@ -111,7 +124,10 @@ impl Images<'_> {
 
     /// Of the source that `kernel` was built from, what overlays need: `tree/Makefile` and `tree/drivers/md`.
     pub fn kernel_source(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
-        let group = Group::KernelSource { release: kernel.release.clone(), version: kernel.version.clone() };
+        let group = Group::KernelSource {
+            release: kernel.release.clone(),
+            version: kernel.package_version.clone().unwrap_or_default(),
+        };
         self.pins.make(&group, |files| {
             let inputs = [("files", lines(files)), ("recipe", "kernel source 1".to_owned())];
             let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -136,14 +152,22 @@ impl Images<'_> {
         Ok(call.args([format!("{name}/Makefile"), format!("{name}/drivers/md")]).run(&log)?)
     }
 
-    /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
-    fn headers(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
-        let compilers = self.root("kbuild", |root| {
+    /// The root that kernels and modules are built in.
+    pub(crate) fn compilers(&self) -> Result<Artifact, ImageError> {
+        self.root("kbuild", |root| {
             // base-files' script makes it; enclosures need it.
             fs::create_dir_all(root.join("mnt"))?;
             link(root, "gawk", "usr/bin/awk")
-        })?;
-        let group = Group::Headers { release: kernel.release.clone(), version: kernel.version.clone() };
+        })
+    }
+
+    /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
+    fn headers(&self, kernel: &Kernel) -> Result<Artifact, ImageError> {
+        let Some(version) = kernel.package_version.clone() else {
+            return Err(ModuleError::NoHeaders { kernel: kernel.spec.clone() }.into());
+        };
+        let compilers = self.compilers()?;
+        let group = Group::Headers { release: kernel.release.clone(), version };
         self.pins.make(&group, |files| {
             let inputs = [
                 ("files", lines(files)),
@@ -174,27 +198,40 @@ impl Images<'_> {
         &self,
         dir: &Path,
         kernel: &Kernel,
-        root: &Path,
-        sources: &ModuleSources,
+        headers: &Artifact,
+        sources: &ModuleSources<'_>,
     ) -> Result<(), ImageError> {
         let (title, release) = (&sources.title, &kernel.release);
         self.progress.step(&format!("building {title} for {release}"));
-        let work = self.scratch("modules")?;
-        let inside = work.path().join("work");
-        fs::create_dir(&inside).map_err(io_error("create", &inside))?;
-        let copy = inside.join("src");
-        copy_files(&sources.dir, &sources.files, &sources.digest, &copy)?;
-        if let Some(kbuild) = &sources.kbuild {
-            write(&copy.join("Kbuild"), kbuild.as_bytes())?;
-        }
-        write(&inside.join("recipe.sh"), RECIPE.as_bytes())?;
-        let log = dir.join("log");
-        let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
+        let inputs = [
+            ("headers", headers.digest.as_str()),
+            ("shown as", &sources.shown_as),
+            ("kbuild", sources.kbuild.as_deref().unwrap_or_default()),
+            ("recipe", RECIPE),
+        ];
+        let scratch = self.scratch("build")?;
+        let mut folder = match self.from_nothing {
+            true => BuildFolder::fresh(scratch.path())?,
+            false => BuildFolder::open(self.store, &inputs, self.progress, self.host.cancel())?,
+        };
+        let ours = [("recipe.sh", Some(RECIPE)), ("src/Kbuild", sources.kbuild.as_deref())];
+        let ours: Vec<_> = ours.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
+        folder.put_from("src", &sources.origin, &sources.files, &ours)?;
+        let (inside, log) = (folder.path(), dir.join("log"));
+        let enclosure = Enclosure::new(self.host, &headers.path("root"), true, &inside, &log)?;
         let call = ["sh", "/mnt/recipe.sh", release, &sources.shown_as];
-        enclosure.run(&inside, &call, &log).map_err(|error| match error {
-            EnclosureError::Host(error) => blame(error, sources, release),
-            error @ (EnclosureError::Forbidden { .. } | EnclosureError::Io { .. }) => error.into(),
-        })?;
+        if let Err(error) = enclosure.run(&inside, &call, &log) {
+            let EnclosureError::Host(error) = error else { return Err(error.into()) };
+            let Some(SourceFailure { log, lines }) = self.source_failure(&error, sources.digest.short())
+            else {
+                return Err(error.into());
+            };
+            // What was built stays good: make removes what it did not finish.
+            folder.built()?;
+            let lines = lines.replace("/mnt/src/", &sources.origin.prefix());
+            let (title, release) = (title.clone(), release.clone());
+            return Err(ModuleError::Build { title, release, log, lines }.into());
+        }
         let out = inside.join("out");
         let mut n_modules = 0;
         for entry in fs::read_dir(&out).map_err(io_error("read", &out))? {
@@ -203,25 +240,37 @@ impl Images<'_> {
             let to = dir.join(entry.file_name());
             fs::rename(entry.path(), &to).map_err(io_error("move a module to", &to))?;
         }
+        folder.built()?;
         if n_modules == 0 {
             let (title, release) = (title.clone(), release.clone());
-            return Err(ModuleError::Nothing { title, release, dir: sources.dir.clone() }.into());
+            return Err(ModuleError::Nothing { title, release, from: sources.origin.to_string() }.into());
         }
         Ok(())
     }
+
+    /// What a failed build says, and where all of it is kept under this name, if the sources are to blame for it.
+    pub(crate) fn source_failure(&self, error: &HostError, name: &str) -> Option<SourceFailure> {
+        let HostError::Failed { log, .. } = error else { return None };
+        let bytes = fs::read(log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        if HOST_IS_TO_BLAME.iter().any(|words| text.contains(words)) {
+            return None;
+        }
+        // A search meets many that do not build: each keeps its own log.
+        let kept = self.store.root().join("logs").join(format!("build-{name}.log"));
+        let log = match fs::write(&kept, &bytes) {
+            Ok(()) => kept,
+            Err(_) => log.clone(),
+        };
+        let lines = telling_lines(&text).into_iter().map(|line| format!("  | {line}\n")).collect();
+        Some(SourceFailure { log, lines })
+    }
 }
 
-/// Why a build failed, if that is the sources' doing.
-fn blame(error: HostError, sources: &ModuleSources, release: &str) -> ImageError {
-    let HostError::Failed { log, .. } = &error else { return error.into() };
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    if HOST_IS_TO_BLAME.iter().any(|words| text.contains(words)) {
-        return error.into();
-    }
-    let from = format!("{}/", sources.dir.display());
-    let shown = |line: String| format!("  | {}\n", line.replace("/mnt/src/", &from));
-    let lines = telling_lines(&text).into_iter().map(shown).collect();
-    let (title, release, log) = (sources.title.clone(), release.to_owned(), log.clone());
-    ModuleError::Build { title, release, log, lines }.into()
+/// A build that failed by the doing of its sources.
+pub(crate) struct SourceFailure {
+    /// All that it printed.
+    pub(crate) log: PathBuf,
+    /// What matters of it, as lines to be shown.
+    pub(crate) lines: String,
 }

@@ -1,4 +1,4 @@
-//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`. Pure.
+//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`, `tree:PATH`. Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,21 +8,28 @@ use std::str::FromStr;
 
 use debversion::Version;
 
+use crate::own_spec::OwnSpec;
 use crate::package::RemoteFile;
 
 /// A kernel, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelSpec {
-    /// The kernel.
-    pub base: DebianSpec,
-    /// What replaces its md.
-    pub overlay: Option<Overlay>,
+pub enum KernelSpec {
+    /// One of Debian's.
+    Debian {
+        /// The kernel.
+        base: DebianSpec,
+        /// What replaces its md.
+        overlay: Option<Overlay>,
+    },
+    /// The user's own.
+    Own(OwnSpec),
 }
 
 /// What replaces a kernel's md, raid levels and dm-raid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
-    /// `+md:PATH`: those of a kernel tree, or of its drivers/md.
+    /// `+md:PATH`: those of a kernel tree, or of its drivers/md; `+md:PATH@REV`: those of a commit. Which of the two it
+    /// is, is only known by what there is ([`crate::git::split_revision`]).
     Tree(PathBuf),
     /// `+plant:NAME`: those of the kernel's own source, with a bug planted.
     Plant(String),
@@ -61,21 +68,48 @@ const FLAVOURS: [&str; 3] = ["cloud-amd64", "rt-amd64", "amd64"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` names no kernel: expected `deb:BRANCH` as in deb:6.12, or `deb:RELEASE` as in \
-     deb:6.12.107+deb13-cloud-amd64, and for the md of a kernel tree `+md:PATH` after it, as in \
-     deb:6.12+md:/home/me/linux; `cargo xtask kernel list` shows what there is"
+     deb:6.12.107+deb13-cloud-amd64, and for the md of a kernel tree `+md:PATH` or `+md:PATH@REV` after it, as in \
+     deb:6.12+md:/home/me/linux; or a kernel of your own, `tree:PATH`, `git:PATH@REV` (both may end with `,lockdep`) or \
+     `image:BZIMAGE,modules=DIR`; `cargo xtask kernel list` shows Debian's"
 )]
 pub struct BadKernelSpec {
     text: String,
 }
 
+/// Several kernels in one text. A comma parts two only where another begins: it may also be of a kernel's own name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSpecs(pub Vec<KernelSpec>);
+
+impl FromStr for KernelSpecs {
+    type Err = BadKernelSpec;
+
+    fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
+        let mut specs: Vec<String> = Vec::new();
+        for part in text.split(',') {
+            let begins = SCHEMES.iter().any(|scheme| part.starts_with(scheme));
+            match specs.last_mut() {
+                Some(last) if !begins => *last = format!("{last},{part}"),
+                Some(_) | None => specs.push(part.to_owned()),
+            }
+        }
+        Ok(KernelSpecs(specs.iter().map(|spec| spec.parse()).collect::<Result<_, _>>()?))
+    }
+}
+
+/// What a kernel's name begins with.
+const SCHEMES: [&str; 4] = ["deb:", "tree:", "git:", "image:"];
+
 impl FromStr for KernelSpec {
     type Err = BadKernelSpec;
 
     fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
+        let bad = || BadKernelSpec { text: text.to_owned() };
+        if !text.starts_with("deb:") {
+            return text.parse().map(KernelSpec::Own).map_err(|_| bad());
+        }
         // Versions contain `+`, too: the first of our own words ends them. A path may contain anything.
         let first = [TREE, PLANT].into_iter().filter_map(|word| Some((text.find(word)?, word))).min();
         let Some((at, word)) = first else { return Ok(KernelSpec::from(text.parse::<DebianSpec>()?)) };
-        let bad = || BadKernelSpec { text: text.to_owned() };
         let what = &text[at + word.len()..];
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let overlay = match word {
@@ -83,20 +117,25 @@ impl FromStr for KernelSpec {
             PLANT if !what.is_empty() && what.chars().all(is_name) => Overlay::Plant(what.to_owned()),
             _ => return Err(bad()),
         };
-        Ok(KernelSpec { base: text[..at].parse().map_err(|_| bad())?, overlay: Some(overlay) })
+        Ok(KernelSpec::Debian { base: text[..at].parse().map_err(|_| bad())?, overlay: Some(overlay) })
     }
 }
 
 impl From<DebianSpec> for KernelSpec {
     fn from(base: DebianSpec) -> Self {
-        KernelSpec { base, overlay: None }
+        KernelSpec::Debian { base, overlay: None }
     }
 }
 
 impl fmt::Display for KernelSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.base.fmt(f)?;
-        self.overlay.as_ref().map_or(Ok(()), |overlay| overlay.fmt(f))
+        match self {
+            KernelSpec::Debian { base, overlay } => {
+                base.fmt(f)?;
+                overlay.as_ref().map_or(Ok(()), |overlay| overlay.fmt(f))
+            }
+            KernelSpec::Own(own) => own.fmt(f),
+        }
     }
 }
 
@@ -393,8 +432,24 @@ mod tests {
     #[test]
     fn an_overlay_ends_a_version_that_has_a_plus() {
         let spec: KernelSpec = "deb:6.12.107+deb13-cloud-amd64+md:a+plant:b".parse().unwrap();
-        assert_eq!(spec.base, DebianSpec::Exact { release: "6.12.107+deb13-cloud-amd64".to_owned() });
-        assert_eq!(spec.overlay, Some(Overlay::Tree("a+plant:b".into())));
+        let base = DebianSpec::Exact { release: "6.12.107+deb13-cloud-amd64".to_owned() };
+        assert_eq!(spec, KernelSpec::Debian { base, overlay: Some(Overlay::Tree("a+plant:b".into())) });
+    }
+
+    #[test]
+    fn a_comma_parts_two_kernels_only_where_one_begins() {
+        let split = |text: &str| {
+            let specs = text.parse::<KernelSpecs>().map(|specs| specs.0);
+            specs.map(|specs| specs.iter().map(KernelSpec::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(split("deb:6.1,deb:6.12").unwrap(), ["deb:6.1", "deb:6.12"]);
+        assert_eq!(
+            split("tree:/a,b,lockdep,image:bzImage,modules=/m,deb:6.1").unwrap(),
+            ["tree:/a,b,lockdep", "image:bzImage,modules=/m", "deb:6.1"]
+        );
+        for text in ["", "deb:6.1,", "deb:6.1,6.12", ",deb:6.1"] {
+            assert!(split(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -405,6 +460,8 @@ mod tests {
             "deb:6.12.107+deb13-cloud-amd64",
             "deb:6.12.107+deb13-cloud-amd64+md:../linux+md:2/drivers/md",
             "deb:6.12+plant:e3",
+            "tree:/x,lockdep",
+            "git:/x@v6.7",
         ] {
             assert_eq!(text.parse::<KernelSpec>().unwrap().to_string(), text);
         }
@@ -414,7 +471,8 @@ mod tests {
             "deb:latest",
             "deb:6.12.107",
             "deb:../x-amd64",
-            "tree:/x",
+            "tree:",
+            "git:/x",
             "deb:6.12+md:",
             "deb:latest+md:/x",
             "deb:6.12+plant:../e3",

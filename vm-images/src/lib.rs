@@ -6,25 +6,33 @@
 //! Nothing here knows what a test is, or runs a VM.
 
 pub mod apt;
+mod build_folder;
 mod bzimage;
 pub mod checkout;
 pub mod digest;
 pub mod enclosure;
+pub mod git;
 mod guest_root;
 pub mod host;
 pub mod images;
 mod initramfs;
 pub mod janitor;
 pub mod kbuild;
+mod kernel_files;
 pub mod kernel_spec;
 pub mod lock;
 pub mod mirror;
 pub mod modules;
+mod origin;
 pub mod overlay;
+pub mod own_kernel;
+pub mod own_spec;
 pub mod package;
 mod pins;
 pub mod plant;
 pub mod progress;
+pub mod replacement;
+mod source_files;
 pub mod store;
 pub mod store_space;
 pub mod tools;

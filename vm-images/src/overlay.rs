@@ -2,22 +2,26 @@
 //! kernel's headers: seconds to a minute instead of a kernel's build.
 //!
 //! They replace the kernel's own all together, because they share md.h. The kernel itself stays as it is, and says
-//! by a taint that they are not signed.
+//! by a taint that they are not signed. How they get into the guest is the business of [`crate::replacement`].
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::images::{ImageError, Images, Kernel, MODULES, io_error, write};
+use crate::checkout::unreadable;
+use crate::git::{Commit, split_revision};
+use crate::images::{ImageError, Images, Kernel, io_error, write};
 use crate::kbuild::ModuleSources;
 use crate::kernel_spec::{KernelSpec, Overlay};
-use crate::modules;
+use crate::origin::Origin;
 use crate::plant::{EditError, Plant};
-use crate::store::Artifact;
+use crate::source_files::{Entries, entries_of};
 
 /// The folder of a kernel tree that is built.
 const FOLDER: &str = "drivers/md";
+
+/// What every drivers/md has.
+const MARKS: [&str; 3] = ["md.c", "md.h", "Makefile"];
 
 /// Beside the tree's own `Makefile`, which says what each module is made of: of what it builds, only those that share
 /// md.h. Left as they are, the kernel's own would take another md's structures for theirs. Which of them there are, is the
@@ -48,6 +52,14 @@ pub enum OverlayError {
         path: PathBuf,
         /// What it lacks.
         missing: &'static str,
+    },
+    /// A commit without it.
+    #[error("commit {commit} of `{}` has no drivers/md with a md.c, md.h and Makefile", path.display())]
+    NoMd {
+        /// Its id, shortened.
+        commit: String,
+        /// Folder in the repository.
+        path: PathBuf,
     },
     /// The kernel has no such modules.
     #[error("{release} cannot be overlaid: its configuration has {option} not as a module")]
@@ -85,19 +97,18 @@ pub enum OverlayError {
     },
 }
 
-/// What replaces a kernel's md.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlaid {
-    /// Exactly this one again, by its full path.
-    pub spec: Overlay,
+/// What an overlay is built from.
+struct Found<'h> {
     /// What people call it: `md of /home/me/linux (6.12.95)`.
-    pub title: String,
-    /// Files of the modules, `md-mod.ko`, in the kernel's artifact under `debug/`, with debug information.
-    pub modules: Vec<String>,
+    title: String,
+    origin: Origin<'h>,
+    files: Entries,
+    /// Exactly this one again.
+    exact: Overlay,
 }
 
 impl Images<'_> {
-    /// `kernel` with the md of `overlay`. Its artifact has `debug/NAME.ko`, too.
+    /// `kernel` with the md of `overlay`.
     pub(crate) fn overlaid(
         &self,
         kernel: Kernel,
@@ -105,54 +116,88 @@ impl Images<'_> {
         overlay: &Overlay,
     ) -> Result<Kernel, ImageError> {
         check_modular(&kernel)?;
-        let (title, dir, exact) = match overlay {
-            Overlay::Tree(path) => {
-                let (title, dir) = self.tree(&kernel, path)?;
-                (title, dir, Overlay::Tree(path.canonicalize().unwrap_or_else(|_| path.clone())))
-            }
-            Overlay::Plant(name) => {
-                let (title, dir) = self.planted(&kernel, name)?;
-                (title, dir, overlay.clone())
-            }
+        let scratch = self.scratch("git")?;
+        let found = match overlay {
+            Overlay::Tree(path) => match split_revision(path) {
+                Some((path, rev)) => self.committed(&kernel, &path, &rev, scratch.path())?,
+                None => self.tree(&kernel, path)?,
+            },
+            Overlay::Plant(name) => self.planted(&kernel, name)?,
         };
-        let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
-        let sources = ModuleSources::of_files(&title, FOLDER, &dir, files)?.with_kbuild(KBUILD);
+        let Found { title, origin, files, exact } = found;
+        let sources = ModuleSources::of_files(&title, FOLDER, origin, files).with_kbuild(KBUILD);
         let built = self.build_modules(&kernel, &sources)?;
         let modules = names_of_modules(&built.dir).map_err(io_error("read", &built.dir))?;
-        let inputs = [
-            ("kernel", kernel.artifact.digest.as_str()),
-            ("modules", built.digest.as_str()),
-            ("recipe", "overlay 1"),
-        ];
-        let artifact = self.artifact("overlay", &inputs, |dir| {
-            self.store.shrink("overlay", OVERLAYS_BYTES_MAX);
-            self.make_overlaid(dir, &kernel, &built, &modules)
-        })?;
-        self.store.touch(&artifact);
-        let overlay = Some(Overlaid { spec: exact, title, modules });
-        Ok(Kernel { spec: spec.to_string(), artifact, overlay, ..kernel })
+        let replacement = Some(self.replacement(&kernel, &built, &modules)?);
+        let exact_spec = format!("{}{exact}", kernel.exact_spec);
+        Ok(Kernel { spec: spec.to_string(), exact_spec, replacement, ..kernel })
     }
 
-    /// The drivers/md of a user's tree, and what to call it.
-    fn tree(&self, kernel: &Kernel, path: &Path) -> Result<(String, PathBuf), ImageError> {
+    /// The drivers/md of a user's tree.
+    fn tree(&self, kernel: &Kernel, path: &Path) -> Result<Found<'static>, ImageError> {
         let (top, dir) = find_folder(path)?;
-        let version = fs::read_to_string(top.join("Makefile")).ok().and_then(|text| tree_version(&text));
-        let shown = path.display();
-        if let Some(version) = &version
-            && !is_version_of(version, &kernel.version)
-        {
+        let makefile = fs::read_to_string(top.join("Makefile")).unwrap_or_default();
+        let version = self.compare_versions(kernel, &path.display().to_string(), &makefile);
+        let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
+        Ok(Found {
+            title: format!("raid modules of `{}`{version}", path.display()),
+            files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
+            origin: Origin::Folder(dir),
+            exact: Overlay::Tree(path.canonicalize().unwrap_or_else(|_| path.to_owned())),
+        })
+    }
+
+    /// The drivers/md of a commit: of the repository, or of the folder in it that `path` is.
+    fn committed(
+        &self,
+        kernel: &Kernel,
+        path: &Path,
+        rev: &str,
+        scratch: &Path,
+    ) -> Result<Found<'_>, ImageError> {
+        let commit = Commit::find(self.host, path, rev, scratch)?;
+        let below = format!("{}{FOLDER}/", commit.prefix);
+        let mut found = None;
+        for folder in [below, commit.prefix.clone()] {
+            let mut files = commit.files(&folder, false)?;
+            files.retain(|file, _| counts(file));
+            if MARKS.iter().all(|mark| files.contains_key(Path::new(mark))) {
+                found = Some((folder, files));
+                break;
+            }
+        }
+        let Some((folder, files)) = found else {
+            let (commit, path) = (commit.short().to_owned(), commit.path);
+            return Err(OverlayError::NoMd { commit, path }.into());
+        };
+        let top = folder.strip_suffix(&format!("{FOLDER}/"));
+        let makefile = match top {
+            Some(top) => commit.file(&format!("{top}Makefile"))?.unwrap_or_default(),
+            None => vec![],
+        };
+        let shown = format!("commit {} of {}", commit.short(), commit.path.display());
+        let version = self.compare_versions(kernel, &shown, &String::from_utf8_lossy(&makefile));
+        let title = format!("raid modules of {} (\"{}\"){version}", commit.short(), commit.subject);
+        let exact = Overlay::Tree(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
+        Ok(Found { title, files, origin: Origin::Commit { commit, folder }, exact })
+    }
+
+    /// Says so if a tree is not of the kernel's version; gives its version as part of a title.
+    fn compare_versions(&self, kernel: &Kernel, shown: &str, makefile: &str) -> String {
+        let Some(version) = tree_version(makefile) else { return String::new() };
+        let package = kernel.package_version.as_deref().unwrap_or_default();
+        if !is_version_of(&version, package) {
             self.progress.note(&format!(
-                "md of `{shown}` is of Linux {version}, and is built for {}, of {}: what it wants of the rest of the \
-                 kernel may not be there",
-                kernel.release, kernel.version
+                "md of `{shown}` is of Linux {version}, and is built for {}, of {package}: what it wants of the rest \
+                 of the kernel may not be there",
+                kernel.release
             ));
         }
-        let version = version.map(|version| format!(" ({version})")).unwrap_or_default();
-        Ok((format!("raid modules of `{shown}`{version}"), dir))
+        format!(" ({version})")
     }
 
-    /// The drivers/md of the kernel's own source with a bug planted, and what to call it.
-    fn planted(&self, kernel: &Kernel, name: &str) -> Result<(String, PathBuf), ImageError> {
+    /// The drivers/md of the kernel's own source with a bug planted.
+    fn planted(&self, kernel: &Kernel, name: &str) -> Result<Found<'static>, ImageError> {
         let (text, plant) = self.plant(name)?;
         let source = self.kernel_source(kernel)?;
         let inputs = [("source", source.digest.as_str()), ("plant", text.as_str()), ("recipe", "planted 1")];
@@ -171,7 +216,14 @@ impl Images<'_> {
             }
             Ok(())
         })?;
-        Ok((format!("raid modules planted with {name}"), artifact.path("tree").join(FOLDER)))
+        let dir = artifact.path("tree").join(FOLDER);
+        let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
+        Ok(Found {
+            title: format!("raid modules planted with {name}"),
+            files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
+            origin: Origin::Folder(dir),
+            exact: Overlay::Plant(name.to_owned()),
+        })
     }
 
     fn plant(&self, name: &str) -> Result<(String, Plant), ImageError> {
@@ -187,52 +239,7 @@ impl Images<'_> {
         let plant = Plant::parse(&text).map_err(|error| OverlayError::BadPlant { path, error })?;
         Ok((text, plant))
     }
-
-    fn make_overlaid(
-        &self,
-        dir: &Path,
-        kernel: &Kernel,
-        built: &Artifact,
-        names: &[String],
-    ) -> Result<(), ImageError> {
-        let (tools, release, log) = (self.tools()?, &kernel.release, dir.join("log"));
-        self.progress.step(&format!("replacing the raid modules of {release}"));
-        // All that stays as it is costs no space: artifacts never change.
-        for name in ["vmlinuz", "vmlinux", "config", "boot"] {
-            let from = kernel.artifact.path(name);
-            if from.exists() {
-                self.host.call("cp").arg("-al").arg(from).arg(dir.join(name)).run(&log)?;
-            }
-        }
-        self.host.call("cp").arg("-al").arg(built.path("debug")).arg(dir.join("debug")).run(&log)?;
-        let work = self.scratch("overlay")?;
-        let root = work.path().join("root");
-        let library = root.join("usr/lib/modules");
-        fs::create_dir_all(root.join("usr/lib")).map_err(io_error("create", &root))?;
-        std::os::unix::fs::symlink("usr/lib", root.join("lib")).map_err(io_error("link", &root))?;
-        let unpack = tools.call(self.host, "usr/bin/unsquashfs").args(["-quiet", "-no-progress", "-dest"]);
-        unpack.arg(&library).arg(kernel.artifact.path("modules.squashfs")).run(&log)?;
-        let tree = library.join(release);
-        let dependencies = tree.join("modules.dep");
-        let text = fs::read_to_string(&dependencies).map_err(io_error("read", &dependencies))?;
-        for (file, place) in places(names, &text) {
-            let to = tree.join(&place);
-            let parent = to.parent().unwrap_or(&tree);
-            fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-            // Not through what may be a link of another name.
-            let _ = fs::remove_file(&to);
-            fs::copy(built.path(file), &to).map_err(io_error("copy to", &to))?;
-        }
-        tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
-        let text = fs::read_to_string(&dependencies).map_err(io_error("read", &dependencies))?;
-        let builtin = fs::read_to_string(tree.join("modules.builtin")).unwrap_or_default();
-        write(&dir.join(MODULES), modules::names(&text, &builtin).as_bytes())?;
-        Ok(tools.squashfs(self.host, &library, &dir.join("modules.squashfs"), &[]).run(&log)?)
-    }
 }
-
-/// How much of the disk is kept of overlaid kernels, bytes: each edit makes another one.
-const OVERLAYS_BYTES_MAX: u64 = 2 << 30;
 
 fn check_modular(kernel: &Kernel) -> Result<(), ImageError> {
     let config = kernel.artifact.path("config");
@@ -250,7 +257,7 @@ fn find_folder(path: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
         path.canonicalize().map_err(|error| OverlayError::NoFolder { path: path.to_owned(), error })?;
     let below = path.join(FOLDER);
     let (top, dir) = if below.is_dir() { (path.clone(), below) } else { (path.join("../.."), path.clone()) };
-    match ["md.c", "md.h", "Makefile"].into_iter().find(|name| !dir.join(name).is_file()) {
+    match MARKS.into_iter().find(|name| !dir.join(name).is_file()) {
         Some(missing) => Err(OverlayError::Foreign { path, missing }.into()),
         None => Ok((top, dir)),
     }
@@ -262,10 +269,7 @@ fn files_that_count(dir: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = PathBuf::from(entry.file_name());
-        let is_source = name.extension().is_some_and(|extension| extension == "c" || extension == "h");
-        // Leftovers of a build in the tree are named like sources.
-        let is_made = name.to_string_lossy().ends_with(".mod.c");
-        if (is_source && !is_made || name.as_os_str() == "Makefile") && entry.path().is_file() {
+        if counts(&name) && entry.path().is_file() {
             files.push(name);
         }
     }
@@ -273,13 +277,21 @@ fn files_that_count(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// True for the names of such files.
+fn counts(name: &Path) -> bool {
+    let is_source = name.extension().is_some_and(|extension| extension == "c" || extension == "h");
+    // Leftovers of a build in the tree are named like sources.
+    let is_made = name.to_string_lossy().ends_with(".mod.c");
+    is_source && !is_made || name.as_os_str() == "Makefile"
+}
+
 /// Files of the modules in `dir`, sorted.
-fn names_of_modules(dir: &Path) -> io::Result<Vec<String>> {
+fn names_of_modules(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.ends_with(".ko") {
-            names.push(name);
+            names.push(PathBuf::from(name));
         }
     }
     names.sort();
@@ -297,23 +309,8 @@ fn names_of_plants(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Where each of the modules `names` goes: in the place of the kernel's own of the same name (by its `modules.dep`),
-/// or else with what no package brought.
-fn places<'n>(names: &'n [String], dependencies: &str) -> BTreeMap<&'n str, PathBuf> {
-    let paths: BTreeMap<_, _> = dependencies
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .map(|(path, _)| (modules::module_name(path), path))
-        .collect();
-    let place = |name: &str| match paths.get(&modules::module_name(name)) {
-        Some(path) => PathBuf::from(path),
-        None => Path::new("updates").join(name),
-    };
-    names.iter().map(|name| (name.as_str(), place(name))).collect()
-}
-
 /// The version that a kernel tree's `Makefile` says: `6.12.95`.
-fn tree_version(makefile: &str) -> Option<String> {
+pub(crate) fn tree_version(makefile: &str) -> Option<String> {
     let value = |name: &str| {
         let line = makefile
             .lines()
@@ -368,17 +365,6 @@ mod tests {
         fs::remove_file(top.path().join(FOLDER).join("md.c")).unwrap();
         let error = find_folder(top.path()).unwrap_err().to_string();
         assert!(error.ends_with("has a md.c"), "{error}");
-    }
-
-    #[test]
-    fn modules_take_the_place_of_the_kernels() {
-        let names = ["dm-raid.ko".to_owned(), "md-mod.ko".to_owned(), "raid7.ko".to_owned()];
-        let dependencies =
-            "kernel/drivers/md/md-mod.ko:\nkernel/drivers/md/dm-raid.ko: kernel/drivers/md/md-mod.ko\n";
-        let places = places(&names, dependencies);
-        assert_eq!(places["md-mod.ko"], Path::new("kernel/drivers/md/md-mod.ko"));
-        assert_eq!(places["dm-raid.ko"], Path::new("kernel/drivers/md/dm-raid.ko"));
-        assert_eq!(places["raid7.ko"], Path::new("updates/raid7.ko"));
     }
 
     #[test]

@@ -60,10 +60,10 @@ impl Beginning<'_> {
             events.append(Event::KernelReady {
                 kernel_idx,
                 spec: kernel.spec.clone(),
-                exact_spec: kernel.exact_spec(),
+                exact_spec: kernel.exact_spec.clone(),
                 release: kernel.release.clone(),
-                package_version: Some(kernel.version.clone()),
-                digest: kernel.artifact.digest.to_string(),
+                package_version: kernel.package_version.clone(),
+                digest: kernel.digest().to_string(),
             })?;
         }
         events.append(Event::ImageReady {

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use regex::Regex;
 use vm_images::checkout::Sources;
-use vm_images::kernel_spec::{DebianSpec, KernelSpec};
+use vm_images::kernel_spec::{DebianSpec, KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
 use crate::exit::usage;
@@ -261,7 +261,7 @@ pub(crate) enum KernelCommand {
     /// Fetch kernels and prepare them for booting
     #[command(after_help = "Examples:\n  cargo xtask kernel fetch deb:6.1 deb:6.12.107+deb13-cloud-amd64")]
     Fetch {
-        /// deb:BRANCH or deb:RELEASE
+        /// As for `test`
         #[arg(required = true)]
         specs: Vec<KernelSpec>,
     },
@@ -295,6 +295,13 @@ pub(crate) enum BenchCommand {
         /// Only the quick part
         #[arg(long)]
         quick: bool,
+    },
+    /// What an edit of md costs until its modules can be plugged in, and the same from nothing, which must
+    /// give the same modules
+    Build {
+        /// Edits of each file to take the median of
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
     },
     /// From a test's last move to the verdict and to the evidence; what watching costs
     Hang {
@@ -333,6 +340,9 @@ pub(crate) struct CleanOptions {
     /// Roots, guest images, kernels
     #[arg(long)]
     pub(crate) images: bool,
+    /// What kernels and their modules are built with and from
+    #[arg(long)]
+    pub(crate) builds: bool,
     /// Fetched packages
     #[arg(long)]
     pub(crate) downloads: bool,
@@ -379,6 +389,7 @@ Examples:
   cargo xtask test --for 2h --until-fail --tag reshape
   cargo xtask test --lvm2-src ~/src/lvm2 my-new-test your own LVM2, with the tests that it has
   cargo xtask test --kernel deb:6.12+md:$HOME/linux  the md and dm-raid of your own kernel tree
+  cargo xtask test --kernel git:$HOME/linux@v6.7     a kernel of your own
 
 The report is in reports/out/latest: summary.md, junit.xml, verdicts.json, events.jsonl, and each
 test's logs.";
@@ -536,16 +547,12 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
-    /// newest), or deb:RELEASE; with +md:PATH after it, with the md and dm-raid of a kernel tree; may be
-    /// given several times; has no say in suites whose tests name their kernels (planted)
-    #[arg(
-        long = "kernel",
-        value_name = "SPEC",
-        default_value = "deb:6.12",
-        env = "MD_REGRESS_KERNEL",
-        value_delimiter = ','
-    )]
-    pub(crate) kernels: Vec<KernelSpec>,
+    /// newest), or deb:RELEASE; with +md:PATH after it, with the md and dm-raid of a kernel tree, with
+    /// +md:PATH@REV of a commit. Or one of your own: tree:PATH and git:PATH@REV are built (with ,lockdep after
+    /// them, to prove the order of locks), image:BZIMAGE,modules=DIR is as you built it. May be given several
+    /// times; has no say in suites whose tests name their kernels (planted)
+    #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
+    pub(crate) kernels: Vec<KernelSpecs>,
     /// Suite to take tests from
     #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
     pub(crate) suite: String,
@@ -596,14 +603,8 @@ Exit codes:
 #[derive(Debug, Args)]
 pub(crate) struct ShellOptions {
     /// Kernel to boot, as for `test`; one
-    #[arg(
-        long = "kernel",
-        value_name = "SPEC",
-        default_value = "deb:6.12",
-        env = "MD_REGRESS_KERNEL",
-        value_delimiter = ','
-    )]
-    kernels: Vec<KernelSpec>,
+    #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
+    kernels: Vec<KernelSpecs>,
     /// Suite whose machine, modules and environment the shell gets
     #[arg(long, default_value = test::DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
     suite: String,
@@ -623,10 +624,15 @@ pub(crate) struct ShellOptions {
     argv: Vec<String>,
 }
 
+/// The kernels of all options.
+fn all(kernels: Vec<KernelSpecs>) -> Vec<KernelSpec> {
+    kernels.into_iter().flat_map(|specs| specs.0).collect()
+}
+
 impl From<ShellOptions> for shell::Options {
     fn from(options: ShellOptions) -> Self {
         shell::Options {
-            kernels: options.kernels,
+            kernels: all(options.kernels),
             suite: options.suite,
             sources: options.guest.sources.into(),
             append: options.guest.append,
@@ -643,7 +649,7 @@ impl From<ShellOptions> for shell::Options {
 impl From<TestOptions> for test::Options {
     fn from(options: TestOptions) -> Self {
         test::Options {
-            kernels: options.run.kernels,
+            kernels: all(options.run.kernels),
             suite: options.run.suite,
             selection: options.selection.into_selection(),
             sources: options.run.guest.sources.into(),

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::images::ImageError;
+use vm_images::images::{Fault, ImageError};
 use vm_images::progress::Progress;
 
 use crate::cli::{Cli, Command};
@@ -125,15 +125,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
-            || matches!(
-                cause.downcast_ref(),
-                Some(
-                    ImageError::NoKernel { .. }
-                        | ImageError::Checkout(_)
-                        | ImageError::Modules(_)
-                        | ImageError::Overlay(_)
-                )
-            )
+            || cause
+                .downcast_ref::<ImageError>()
+                .is_some_and(|error| matches!(error.fault(), Fault::Source | Fault::Request))
     });
     if is_usage { Exit::Usage } else { Exit::Infra }
 }

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use protocol::wire::{Message, Request, VERSION};
+use protocol::wire::{Message, ModuleFile, ReplacedModules, Request, VERSION};
 use vm_images::checkout::{Checkout, Sources};
 use vm_images::images::{Images, Kernel};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
+use vm_images::replacement::{ReplacedModule, Replacement};
 use vm_images::store::Artifact;
 
 use crate::session::{Session, workspace};
 use crate::vm::accel::{AccelChoice, Chosen, KvmAnswer, PROBE_TIMEOUT, choose, kvm_works};
 use crate::vm::qemu::Qemu;
-use crate::vm::{Accel, Hypervisor, Input, VmEnd, VmSpec};
+use crate::vm::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec};
 
 /// Oldest QEMU of the host's that is used: the first with `mapped-ram`, which snapshots need.
 const HOST_QEMU_MIN: (u32, u32) = (9, 0);
@@ -52,11 +53,27 @@ impl BootKernel {
             ram_mib,
             vcpus,
             accel,
+            replaced: self.kernel.replacement.as_ref().map(replaced),
             append: String::new(),
             restore: None,
             log: PathBuf::from("/dev/null"),
         }
     }
+}
+
+/// What the machine and the guest's agent are told of a replacement.
+fn replaced(replacement: &Replacement) -> Replaced {
+    let file = |module: &ReplacedModule| ModuleFile {
+        name: module.name.clone(),
+        path: module.path.clone(),
+        build_id: module.build_id.clone(),
+    };
+    let modules: Vec<_> = replacement.modules.iter().map(file).collect();
+    // All others of md's are built on it. Where it is not among them, any will do.
+    let names = || modules.iter().map(|module| &module.name);
+    let probe = names().find(|name| *name == "md_mod").or(names().next()).cloned().unwrap_or_default();
+    let modules = ReplacedModules { serial: "mdr-replaced".to_owned(), modules, probe };
+    Replaced { image: replacement.image(), modules }
 }
 
 impl Prepared {

@@ -90,11 +90,7 @@ impl Resumed {
         };
         let kernels = self.record.kernels.values();
         for (kernel, boot) in kernels.zip(&prepared.kernels) {
-            compare(
-                &format!("kernel `{}`", kernel.spec),
-                &kernel.digest,
-                &boot.kernel.artifact.digest.to_string(),
-            );
+            compare(&format!("kernel `{}`", kernel.spec), &kernel.digest, &boot.kernel.digest().to_string());
         }
         if let Some(image) = &self.record.image {
             compare("the guest image", &image.digest, &prepared.guest.digest.to_string());

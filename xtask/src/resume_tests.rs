@@ -62,6 +62,7 @@ fn plan() -> Vec<Planned> {
                     ram_mib: 512,
                     vcpus: 1,
                     accel: Accel::Tcg,
+                    replaced: None,
                     append: test.to_string(),
                     restore: None,
                     log: "/l".into(),

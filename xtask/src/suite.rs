@@ -447,7 +447,9 @@ mod tests {
             }
             let (kernels, _) = suite.own_kernels(&id);
             assert!(!kernels.is_empty(), "{name} names no kernel");
-            for overlay in kernels.iter().filter_map(|kernel| kernel.overlay.as_ref()) {
+            for kernel in &kernels {
+                let KernelSpec::Debian { overlay, .. } = kernel else { panic!("{kernel} is nobody else's") };
+                let Some(overlay) = overlay else { continue };
                 let Overlay::Plant(plant) = overlay else { panic!("{overlay} is nobody else's") };
                 let text = fs::read_to_string(folder.join(format!("plants/{plant}.toml"))).unwrap();
                 vm_images::plant::Plant::parse(&text).unwrap();

@@ -199,8 +199,7 @@ fn record_lines(
     folders: &[PathBuf],
 ) -> Result<()> {
     for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
-        let built_with = Some(kernel.artifact.path("debug")).filter(|folder| folder.is_dir());
-        let folders = built_with.into_iter().chain(folders.iter().cloned()).collect();
+        let folders = kernel.debug_info().into_iter().chain(folders.iter().cloned()).collect();
         let files = DebugFiles { folders, release: kernel.release.clone() };
         let Located { frames, remarks } = symbols::locate(record, kernel_idx, &files);
         for text in remarks {

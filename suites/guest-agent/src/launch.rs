@@ -16,13 +16,14 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use protocol::wire::Program;
+use protocol::wire::{LoadedModule, Program};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::boot::FILES_DIR;
 use crate::diagnose::DIAGNOSE;
+use crate::modules;
 use crate::sample::SAMPLE;
 
 /// First argument of the stage that becomes a test.
@@ -62,7 +63,11 @@ pub(crate) fn objection(program: &Program) -> Option<&'static str> {
     let strings = || {
         let env = program.env.iter().flat_map(|(key, value)| [key, value]);
         let lists = program.argv.iter().chain(&program.make_dirs).chain(&program.load_modules);
-        lists.chain(&program.disks).chain([&program.cwd]).chain(env)
+        let replaced = program.replaced.iter().flat_map(|replaced| {
+            let files = replaced.modules.iter().flat_map(|file| [&file.name, &file.path, &file.build_id]);
+            files.chain([&replaced.serial, &replaced.probe])
+        });
+        lists.chain(&program.disks).chain([&program.cwd]).chain(env).chain(replaced)
     };
     if program.argv.first().is_none_or(String::is_empty) {
         Some("argv names no program")
@@ -112,6 +117,7 @@ pub(crate) fn launch(
     errors: Stdio,
 ) -> io::Result<Launched> {
     let (report, report_end) = pipe()?;
+    let replaced = program.replaced.as_ref().map(modules::words).unwrap_or_default();
     let mut env: BTreeMap<&str, &str> = BTreeMap::from(ENVIRONMENT);
     env.extend(program.env.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     let child = command(SELF)
@@ -122,6 +128,8 @@ pub(crate) fn launch(
         .arg(input)
         .arg(program.make_dirs.len().to_string())
         .args(&program.make_dirs)
+        .arg(replaced.len().to_string())
+        .args(&replaced)
         .arg(program.load_modules.len().to_string())
         .args(&program.load_modules)
         .arg(program.disks.len().to_string())
@@ -216,12 +224,23 @@ pub(crate) struct Report {
     pub(crate) remarks: Vec<String>,
     /// Why it did not become the test: errno, and what it was doing.
     pub(crate) failure: Option<(i32, String)>,
+    /// The module that it loaded in place of the kernel's, as the kernel has it.
+    pub(crate) probed: Option<LoadedModule>,
 }
 
-/// Parses the launcher's report: lines of `errno what`, where 0 marks a remark.
+/// Before the name and the build id of a module, in a launcher's report.
+const PROBED: &str = "probed";
+
+/// Parses the launcher's report: lines of `errno what`, where 0 marks a remark, and of `probed NAME BUILD-ID`.
 fn parse_report(text: &str) -> Report {
     let mut report = Report::default();
     for (errno, what) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if errno == PROBED {
+            let loaded = what.split_once(' ');
+            report.probed =
+                loaded.map(|(name, id)| LoadedModule { name: name.to_owned(), build_id: id.to_owned() });
+            continue;
+        }
         match errno.parse() {
             Ok(0) => report.remarks.push(what.to_owned()),
             Ok(errno) => report.failure = Some((errno, what.to_owned())),
@@ -256,7 +275,7 @@ impl ReportReader {
         let mut buffer = [0; 4096];
         loop {
             match rustix::io::read(fd, &mut buffer) {
-                // Little: the launcher sends a remark and a failure at most.
+                // Little: the launcher sends a remark, a module and a failure at most.
                 Ok(n) if n > 0 => self.text.extend_from_slice(&buffer[..n]),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return None,
@@ -277,6 +296,11 @@ impl ReportReader {
 struct Reporter(OwnedFd);
 
 impl Reporter {
+    fn probed(&self, module: &LoadedModule) {
+        let line = format!("{PROBED} {} {}\n", module.name, module.build_id);
+        let _ = rustix::io::write(&self.0, line.as_bytes());
+    }
+
     fn say(&self, errno: i32, what: &str) {
         // One line, and short enough for the pipe to take it whole.
         let words: Vec<&str> = what.split_whitespace().collect();
@@ -313,7 +337,8 @@ fn become_test(
     let cwd = args.next().ok_or_else(missing)?;
     let input = args.next().ok_or_else(missing)?;
     let dirs = counted(args).ok_or_else(missing)?;
-    let modules = counted(args).ok_or_else(missing)?;
+    let replaced = counted(args).ok_or_else(missing)?;
+    let load = counted(args).ok_or_else(missing)?;
     let disks = counted(args).ok_or_else(missing)?;
     let program = args.next().ok_or_else(missing)?;
 
@@ -333,7 +358,10 @@ fn become_test(
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
         made.map_err(|e| (e, format!("make directory {dir}")))?;
     }
-    load_modules(&modules, report);
+    if let Some(replaced) = modules::parse(&replaced).filter(|_| !replaced.is_empty()) {
+        report.probed(&modules::replace(&replaced)?);
+    }
+    load_modules(&load, report);
     std::env::set_current_dir(&cwd).map_err(|e| (e, format!("enter directory {cwd}")))?;
     let mut test = command(&program);
     if !disks.is_empty() {
@@ -346,7 +374,7 @@ fn become_test(
 const DISKS_APPEAR: Duration = Duration::from_secs(30);
 
 /// Device nodes of the disks with these serial numbers, once they are all there.
-fn find_disks(serials: &[String]) -> Result<Vec<String>, (io::Error, String)> {
+pub(crate) fn find_disks(serials: &[String]) -> Result<Vec<String>, (io::Error, String)> {
     let end = Instant::now() + DISKS_APPEAR;
     loop {
         let mut nodes = BTreeMap::new();
@@ -383,6 +411,16 @@ fn set_streams(input: &str) -> rustix::io::Result<()> {
     Ok(())
 }
 
+/// Loads one module; what modprobe says if it does not.
+pub(crate) fn modprobe(module: &str) -> Result<(), String> {
+    let output = command(MODPROBE).args(["--", module]).stdout(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("cannot execute {MODPROBE}: {error}")),
+    }
+}
+
 /// Loads modules. One that is missing or built in is no error: the test says what it lacks. One
 /// that is there and does not load is worth a remark, because the test may just skip.
 fn load_modules(modules: &[String], report: &Reporter) {
@@ -415,6 +453,7 @@ mod tests {
             make_dirs: vec![],
             load_modules: vec![],
             disks: vec![],
+            replaced: None,
         }
     }
 
@@ -434,8 +473,11 @@ mod tests {
             parse_report("0 no module x\n2 execute no-such\n"),
             Report {
                 remarks: vec!["no module x".to_owned()],
-                failure: Some((2, "execute no-such".to_owned()))
+                failure: Some((2, "execute no-such".to_owned())),
+                probed: None,
             }
         );
+        let probed = LoadedModule { name: "md_mod".to_owned(), build_id: "0a".to_owned() };
+        assert_eq!(parse_report("probed md_mod 0a\n").probed, Some(probed));
     }
 }

@@ -17,6 +17,7 @@ mod guest;
 mod inbox;
 mod kmsg;
 mod launch;
+mod modules;
 mod output;
 mod ports;
 mod probe;

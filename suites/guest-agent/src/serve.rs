@@ -643,7 +643,8 @@ impl Agent {
                 Change::Started => {
                     let attempt = test.process.attempt();
                     let pid = test.process.pid().as_raw_nonzero().get().unsigned_abs();
-                    self.control.push_back(Message::Started { attempt, pid });
+                    let probed = test.process.probed();
+                    self.control.push_back(Message::Started { attempt, pid, probed });
                 }
                 Change::Over => {
                     test.drain_pipe(&mut self.buffer, now);

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use protocol::wire::{Exit, Finished};
+use protocol::wire::{Exit, Finished, LoadedModule};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -25,6 +25,7 @@ pub(crate) struct Supervised {
     pidfd: Option<OwnedFd>,
     report: ReportReader,
     launch: Launch,
+    probed: Option<LoadedModule>,
     cgroup: Cgroup,
     /// What its preparation used.
     cpu_ms_before: (u64, u64),
@@ -60,6 +61,7 @@ impl Supervised {
             pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(),
             report: ReportReader::new(launched.report),
             launch: Launch::Pending,
+            probed: None,
             cgroup,
             cpu_ms_before: (0, 0),
         }
@@ -68,6 +70,11 @@ impl Supervised {
     /// The number of the attempt.
     pub(crate) fn attempt(&self) -> u32 {
         self.run.attempt()
+    }
+
+    /// What the kernel says of a module that took the place of its own, once the launcher has asked.
+    pub(crate) fn probed(&self) -> Option<LoadedModule> {
+        self.probed.clone()
     }
 
     /// Its own process.
@@ -111,6 +118,7 @@ impl Supervised {
     pub(crate) fn read_report(&mut self) -> Vec<String> {
         let attempt = self.attempt();
         let Some(report) = self.report.read() else { return Vec::new() };
+        self.probed = report.probed;
         let mut remarks: Vec<_> =
             report.remarks.into_iter().map(|remark| format!("attempt {attempt}: {remark}")).collect();
         self.launch = match report.failure {

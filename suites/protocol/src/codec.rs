@@ -128,10 +128,10 @@ mod tests {
     #[test]
     fn an_overlong_line_is_garbage_and_the_next_is_found() {
         let long = vec![b'x'; 3 * MAX_LINE];
-        let good = encode(&Message::Started { attempt: 7, pid: 50 });
+        let good = encode(&Message::Started { attempt: 7, pid: 50, probed: None });
         let seen = decode_all(&[&long, b"\n", &good]);
         assert!(seen[0].as_ref().unwrap_err().error.contains("exceeds"));
-        assert_eq!(seen[1], Ok(Message::Started { attempt: 7, pid: 50 }));
+        assert_eq!(seen[1], Ok(Message::Started { attempt: 7, pid: 50, probed: None }));
     }
 
     /// Found by fuzzing: the parser quotes what it does not know, and a line has room for a lot of it.
@@ -166,21 +166,21 @@ mod tests {
         #[test]
         fn cuts_do_not_matter(data in proptest::collection::vec(any::<u8>(), 0..2000), cut in 0usize..4000) {
             let mut stream = encode(&Message::Output { attempt: 1, offset: 0, data: data.clone() });
-            stream.extend(encode(&Message::Started { attempt: 2, pid: 50 }));
+            stream.extend(encode(&Message::Started { attempt: 2, pid: 50, probed: None }));
             let cut = cut.min(stream.len());
             let seen = decode_all(&[&stream[..cut], &stream[cut..]]);
             prop_assert_eq!(seen, [
                 Ok(Message::Output { attempt: 1, offset: 0, data }),
-                Ok(Message::Started { attempt: 2, pid: 50 }),
+                Ok(Message::Started { attempt: 2, pid: 50, probed: None }),
             ]);
         }
 
         /// Rubbish never panics, never grows without bound, and never hides a later message.
         #[test]
         fn rubbish_is_survived(rubbish in proptest::collection::vec(any::<u8>(), 0..10_000)) {
-            let good = encode(&Message::Started { attempt: 3, pid: 50 });
+            let good = encode(&Message::Started { attempt: 3, pid: 50, probed: None });
             let seen = decode_all(&[&rubbish, b"\n", &good]);
-            prop_assert_eq!(seen.last(), Some(&Ok(Message::Started { attempt: 3, pid: 50 })));
+            prop_assert_eq!(seen.last(), Some(&Ok(Message::Started { attempt: 3, pid: 50, probed: None })));
         }
     }
 }

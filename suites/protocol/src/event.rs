@@ -11,10 +11,10 @@ use crate::evidence::{KernelReport, TaskStack};
 use crate::outcome::Outcome;
 use crate::state::StorageState;
 use crate::test_id::TestId;
-use crate::wire::{GuestFacts, Survivor};
+use crate::wire::{GuestFacts, LoadedModule, Survivor};
 
 /// Version of the event format; readers refuse a newer one.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,16 @@ pub enum Event {
         ready_after_ms: u64,
         /// What the guest says of itself.
         guest: GuestFacts,
+    },
+    /// Modules took the place of the kernel's in the guest, and are those that were built: all are found by their build
+    /// ids, and this one the kernel has loaded. An attempt on such a kernel does not start without. Since format 3.
+    ModulesReplaced {
+        /// Number of the attempt.
+        attempt: u32,
+        /// What the kernel says of the one that was loaded to be asked.
+        probed: LoadedModule,
+        /// All of them, by name: their build ids.
+        built: BTreeMap<String, String>,
     },
     /// The test runs.
     TestStarted {

@@ -14,7 +14,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
@@ -101,7 +101,45 @@ pub struct Program {
     pub load_modules: Vec<String>,
     /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
     pub disks: Vec<String>,
+    /// What takes the place of modules of the kernel's, before any is loaded. It starts only with these in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<ReplacedModules>,
 }
+
+/// Modules on a disk of their own that take the place of the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedModules {
+    /// Serial number of the disk: a squashfs image, to be laid over `/usr/lib/modules`.
+    pub serial: String,
+    /// All of them: none may be loaded yet, and each must be found with its build id.
+    pub modules: Vec<ModuleFile>,
+    /// Name of the one that is loaded at once, so that the kernel itself says which it has.
+    pub probe: String,
+}
+
+/// A module's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleFile {
+    /// As the kernel calls it, `md_mod`.
+    pub name: String,
+    /// Below `/usr/lib/modules`.
+    pub path: String,
+    /// Its build id, hexadecimal.
+    pub build_id: String,
+}
+
+/// A module that the kernel has loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModule {
+    /// As the kernel calls it.
+    pub name: String,
+    /// Its build id as the kernel has it, hexadecimal.
+    pub build_id: String,
+}
+
+/// The errno of [`Exit::NotStarted`] where the kernel refuses to load a module that takes the place of its own
+/// (`ENOPKG`, which nothing else gives).
+pub const MODULE_REFUSED: i32 = 65;
 
 /// How a test is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +187,9 @@ pub enum Message {
         /// Its process, the first of the test's: whatever is started later than that, and is neither a kernel
         /// thread nor the agent's, is the test's as well.
         pid: u32,
+        /// The module that was loaded of those that took the place of the kernel's, as the kernel has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probed: Option<LoadedModule>,
     },
     /// A piece of the test's standard output and error, in order.
     Output {

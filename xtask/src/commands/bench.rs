@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of README.md, each from a run on the spot. What is compared runs
 //! in turn within one call, and ratios of medians are printed: machines drift.
 
+mod build;
 mod hang;
 mod model;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
     match command {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
+        BenchCommand::Build { rounds } => build::build(session, *rounds),
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }

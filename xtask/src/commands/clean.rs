@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::terminal::outln;
 
 /// What the store holds, by the option that removes it.
-const KINDS: [(&str, &[&str], &str); 3] = [
+const KINDS: [(&str, &[&str], &str); 4] = [
     ("--snapshots", &["snapshots"], "guests to restore; each takes one boot to make again"),
     (
         "--images",
@@ -28,6 +28,7 @@ const KINDS: [(&str, &[&str], &str); 3] = [
             "mdadm",
             "mdadm-checkout",
             "kernel",
+            "kernel-own",
             "initramfs",
             "apt",
             "probes",
@@ -36,13 +37,30 @@ const KINDS: [(&str, &[&str], &str); 3] = [
         ],
         "roots, guest image, kernels; about two minutes to make again",
     ),
+    (
+        "--builds",
+        &[
+            "build",
+            "headers",
+            "kbuild",
+            "kernel-source",
+            "known-files",
+            "modules",
+            "modules-from-nothing",
+            "overlay",
+            "own-kernel",
+            "own-kernel-from-nothing",
+            "planted",
+        ],
+        "what kernels and their modules are built with and from; the first build takes minutes again",
+    ),
     ("--downloads", &["files"], "packages as they were fetched"),
 ];
 
 pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
     let out = options.out.clone().unwrap_or_else(default_runs);
-    let chosen =
-        [options.snapshots || options.all, options.images || options.all, options.downloads || options.all];
+    let chosen = [options.snapshots, options.images, options.builds, options.downloads]
+        .map(|chosen| chosen || options.all);
     let runs = old_runs(&out, options.keep)?;
     let n_others = session.store.n_others();
     if (options.runs || chosen.contains(&true)) && n_others > 0 && !options.force {

@@ -1,5 +1,7 @@
 //! `cargo xtask kernel`: what the mirror offers, and fetching it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
 use vm_images::progress::Progress;
@@ -48,7 +50,11 @@ fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {
     for spec in specs {
         let kernel = images.kernel(spec)?;
         session.terminal.end_step();
-        outln!("{spec}  {}  {}  {}", kernel.release, kernel.version, kernel.artifact.dir.display());
+        let version = kernel.package_version.as_deref().unwrap_or("-");
+        let folder = kernel.replacement.as_ref().map_or(kernel.artifact.dir.clone(), |replacement| {
+            replacement.image().parent().map_or_else(Default::default, Path::to_owned)
+        });
+        outln!("{spec}  {}  {version}  {}", kernel.release, folder.display());
     }
     Ok(Exit::Passed)
 }

@@ -141,7 +141,7 @@ fn well_behaved(n_words: usize) -> Script {
     };
     let words = [
         Word::Agent(Message::Hello { version: VERSION, session: SESSION, guest }),
-        Word::Agent(Message::Started { attempt, pid: 50 }),
+        Word::Agent(Message::Started { attempt, pid: 50, probed: None }),
         Word::Agent(Message::Output { attempt, offset: 0, data: b"ok\n".to_vec() }),
         Word::Agent(Message::Finished(finished)),
         Word::Files(Message::FileStart { attempt, file_idx, path: "/run/x".into(), size: 1 }),
@@ -240,7 +240,7 @@ impl Watched {
                     Request::Shell(_) => "shell",
                     Request::PowerOff => "power off",
                 }),
-                Effect::PlugDisk { .. } => {}
+                Effect::PlugDisk { .. } | Effect::PlugModules { .. } => {}
                 Effect::Ask(ask) => self.asked.push(ask),
                 Effect::Dump => prop_assert!(false, "nobody wants a dump"),
                 Effect::HostEvidence(text) => prop_assert!(text.len() < 10_000),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use protocol::evidence::{Evidence, TaskStack};
 use protocol::sample::{Sample, TaskSample};
 use protocol::state::{StorageState, TargetState, Unanswered};
-use protocol::wire::{Exit, Finished, GuestFacts, Message, Survivor, VERSION};
+use protocol::wire::{Exit, Finished, GuestFacts, LoadedModule, Message, Survivor, VERSION};
 
 use super::recorded::{ATTEMPT, SESSION};
 
@@ -148,7 +148,10 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         3 => (version, session, guest())
             .prop_map(|(version, session, guest)| Message::Hello { version, session, guest }),
-        3 => (attempt(), any::<u32>()).prop_map(|(attempt, pid)| Message::Started { attempt, pid }),
+        3 => (attempt(), any::<u32>(), proptest::option::of(words())).prop_map(|(attempt, pid, word)| {
+            let probed = word.map(|word| LoadedModule { name: "md_mod".into(), build_id: word });
+            Message::Started { attempt, pid, probed }
+        }),
         8 => (attempt(), number(), bytes())
             .prop_map(|(attempt, offset, data)| Message::Output { attempt, offset, data }),
         2 => finished(),

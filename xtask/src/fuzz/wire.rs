@@ -39,7 +39,7 @@ fn check(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
         }
     }
     // However it went, the next line is understood.
-    let good = Message::Started { attempt: 1, pid: 50 };
+    let good = Message::Started { attempt: 1, pid: 50, probed: None };
     let rest = protocol::codec::encode(&good);
     prop_assert_eq!(decode(&[bytes, b"\n", &rest]).pop(), Some(Ok(good)));
     Ok(())

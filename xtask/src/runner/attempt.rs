@@ -12,7 +12,8 @@ use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::sample::Sample;
 use protocol::wire::{
-    Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Program, Request, StartTest, VERSION,
+    Exit, Finished, GuestFacts, HEARTBEAT_MS, LoadedModule, MODULE_REFUSED, Message, OutputBudget, Program,
+    ReplacedModules, Request, StartTest, VERSION,
 };
 use protocol::{HangKind, Outcome};
 
@@ -77,6 +78,8 @@ pub(crate) struct AttemptState {
     number: u32,
     opening: Opening,
     job: Job,
+    /// What takes the place of the kernel's modules. The test starts only if the guest says that it has them.
+    replaced: Option<ReplacedModules>,
     limits: TimeLimits,
     phase: Phase,
     console: Lines,
@@ -130,6 +133,7 @@ impl AttemptState {
             output: OutputScan::new(job.contract.clone()),
             progress: Progress::of_test_silent_for(limits.silence_timeout),
             job,
+            replaced: None,
             limits,
             phase: Phase::Booting,
             console: Lines::default(),
@@ -169,6 +173,12 @@ impl AttemptState {
         let hello = Request::Hello { version: VERSION, session: *session, seed: seed.clone() };
         let stop = self.dump.is_wanted().then_some(Effect::Ask(Ask::StopOnPanic));
         stop.into_iter().chain([Effect::Send(hello)]).collect()
+    }
+
+    /// The same in a guest with modules in place of the kernel's.
+    pub(crate) fn with_modules(mut self, replaced: Option<ReplacedModules>) -> Self {
+        self.replaced = replaced;
+        self
     }
 
     /// True once the VM is gone and nothing more is to be done.
@@ -480,14 +490,19 @@ impl AttemptState {
                 | Phase::Ended => self.garbage(),
             },
             Message::Hello { version, session, guest } => self.hello(at, version, session, guest),
-            Message::Started { attempt, pid }
+            Message::Started { attempt, pid, probed }
                 if attempt == self.number
                     && matches!(self.phase, Phase::Testing { .. })
                     && self.test_pid.is_none() =>
             {
                 self.test_pid = Some(pid);
                 self.last_output = at;
-                vec![Effect::Record(Event::TestStarted { attempt })]
+                let replaced = match self.check_modules(probed) {
+                    Ok(replaced) => replaced,
+                    Err(why) => return self.fail(why),
+                };
+                let started = Event::TestStarted { attempt };
+                replaced.into_iter().chain([started]).map(Effect::Record).collect()
             }
             Message::Output { attempt, offset, data } if attempt == self.number => {
                 self.take_output(at, offset, data)
@@ -531,6 +546,26 @@ impl AttemptState {
         }
     }
 
+    /// What the kernel has loaded must be what was built: a test of another md would tell nothing, and nobody would know.
+    fn check_modules(&self, probed: Option<LoadedModule>) -> Result<Option<Event>, String> {
+        let Some(replaced) = &self.replaced else { return Ok(None) };
+        let built = replaced.modules.iter().find(|file| file.name == replaced.probe);
+        match (built, probed) {
+            (Some(built), Some(probed)) if probed.name == built.name && probed.build_id == built.build_id => {
+                let built = replaced.modules.iter().map(|file| (file.name.clone(), file.build_id.clone()));
+                Ok(Some(Event::ModulesReplaced { attempt: self.number, probed, built: built.collect() }))
+            }
+            (_, Some(LoadedModule { name, build_id })) => Err(format!(
+                "the guest has another {} than was built: {} of build {}, not {}",
+                replaced.probe,
+                clip(&name),
+                clip(&build_id),
+                built.map_or("any", |built| &built.build_id),
+            )),
+            (_, None) => Err(format!("the guest does not say which {} it has", replaced.probe)),
+        }
+    }
+
     fn garbage(&mut self) -> Vec<Effect> {
         self.facts.garbage_messages += 1;
         vec![]
@@ -558,12 +593,16 @@ impl AttemptState {
                 make_dirs: self.job.make_dirs.clone(),
                 load_modules: self.job.load_modules.clone(),
                 disks: (0..self.job.disks.len()).map(disk_serial).collect(),
+                replaced: self.replaced.clone(),
             },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
             sampled: self.job.sampled,
         });
         let mut effects = vec![Effect::Record(ready)];
+        effects.extend(
+            self.replaced.iter().map(|replaced| Effect::PlugModules { serial: replaced.serial.clone() }),
+        );
         effects
             .extend((0..self.job.disks.len()).map(|idx| Effect::PlugDisk { idx, serial: disk_serial(idx) }));
         effects.extend(self.job.files.iter().flat_map(put_file));
@@ -596,7 +635,18 @@ impl AttemptState {
             self.facts.garbage_messages += 1;
             return vec![];
         }
-        self.conclude(self.output.outcome(finished.exit));
+        let outcome = match (finished.exit, &self.replaced) {
+            // Of the kernel under test: it is booted, and its md does not run.
+            (Exit::NotStarted(MODULE_REFUSED), Some(replaced)) => {
+                Outcome::KernelCrash { title: format!("{} does not load", replaced.probe) }
+            }
+            (_, Some(_)) if self.test_pid.is_none() => Outcome::Infra {
+                error: "the modules that were built are not those that the guest has; the remarks say more"
+                    .to_owned(),
+            },
+            (exit, _) => self.output.outcome(exit),
+        };
+        self.conclude(outcome);
         self.facts.test_ms = Some(finished.wall_ms);
         self.facts.user_ms = Some(finished.user_ms);
         self.facts.sys_ms = Some(finished.sys_ms);

@@ -6,7 +6,9 @@ use protocol::event::Event;
 use protocol::evidence::{Evidence, TaskStack};
 use protocol::sample::{Sample, TaskSample};
 use protocol::state::StorageState;
-use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
+use protocol::wire::{
+    Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
+};
 use protocol::{HangKind, Outcome, TestId};
 
 use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
@@ -85,7 +87,9 @@ impl Play {
 
     /// Booted, test started.
     fn testing() -> Self {
-        Play::new().tell(2, Self::hello(SESSION)).agent(3, Message::Started { attempt: 1, pid: 50 })
+        Play::new()
+            .tell(2, Self::hello(SESSION))
+            .agent(3, Message::Started { attempt: 1, pid: 50, probed: None })
     }
 
     fn hello(session: u64) -> Input {
@@ -108,7 +112,8 @@ impl Play {
                 Effect::Ask(ask) => self.asked.push(ask),
                 Effect::Dump => self.dumped = true,
                 Effect::HostEvidence(text) => self.host = text,
-                Effect::PlugDisk { .. }
+                Effect::PlugModules { .. }
+                | Effect::PlugDisk { .. }
                 | Effect::Output { .. }
                 | Effect::KernelLog(_)
                 | Effect::File(_)
@@ -295,7 +300,7 @@ fn a_crash_is_named_by_the_function_that_faulted() {
 fn a_guest_cannot_fill_the_record() {
     let mut play = Play::testing();
     for _ in 0..1000 {
-        play = play.agent(4, Message::Started { attempt: 1, pid: 50 });
+        play = play.agent(4, Message::Started { attempt: 1, pid: 50, probed: None });
         play = play.agent(4, Message::Note { text: "x".repeat(60_000) });
     }
     let bytes: usize = play.events.iter().map(|event| format!("{event:?}").len()).sum();
@@ -604,7 +609,7 @@ fn memory_is_written_before_a_guest_goes() {
     let testing = || {
         let play = Play::of(state()).tell(2, Play::hello(SESSION));
         assert!(play.asked.contains(&Ask::StopOnPanic));
-        play.agent(3, Message::Started { attempt: 1, pid: 50 })
+        play.agent(3, Message::Started { attempt: 1, pid: 50, probed: None })
     };
     let written = |play: Play| {
         assert!(play.dumped && !play.killed);
@@ -702,7 +707,7 @@ fn an_interrupted_attempt_says_so() {
 fn a_stale_or_foreign_message_is_garbage() {
     let play = Play::new()
         .tell(1, Play::hello(SESSION + 1))
-        .agent(1, Message::Started { attempt: 9, pid: 50 })
+        .agent(1, Message::Started { attempt: 9, pid: 50, probed: None })
         .tell(1, Play::hello(SESSION))
         .agent(2, Message::Output { attempt: 1, offset: u64::MAX, data: vec![1, 2] });
     let play = play.tell(3, Input::Ended(VmEnd::Killed));
@@ -808,4 +813,64 @@ fn a_stuck_test_is_asked_about_and_its_files_come_back() {
     assert_eq!(play.sent.last(), Some(&Request::PowerOff));
     let outcome = play.outcome(VmEnd::Clean);
     assert!(matches!(outcome, Outcome::Hang { kind: HangKind::NoProgress, .. }), "{outcome:?}");
+}
+
+/// A guest whose md_mod was built here, as build 11.
+fn with_modules() -> Play {
+    let file = |name: &str, build_id: &str| ModuleFile {
+        name: name.into(),
+        path: format!("6.12/{name}.ko"),
+        build_id: build_id.into(),
+    };
+    let modules = vec![file("md_mod", "11"), file("raid1", "22")];
+    let replaced = ReplacedModules { serial: "s".into(), modules, probe: "md_mod".into() };
+    let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
+    let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
+    Play::of(state.with_modules(Some(replaced))).tell(2, Play::hello(SESSION))
+}
+
+fn started(name: &str, build_id: &str) -> Message {
+    let probed = Some(LoadedModule { name: name.into(), build_id: build_id.into() });
+    Message::Started { attempt: 1, pid: 50, probed }
+}
+
+#[test]
+fn a_test_runs_on_the_modules_that_were_built_and_the_record_says_so() {
+    let play = with_modules();
+    let asked = play
+        .sent
+        .iter()
+        .any(|request| matches!(request, Request::StartTest(start) if start.program.replaced.is_some()));
+    assert!(asked, "{:?}", play.sent);
+    let play = play.agent(3, started("md_mod", "11"));
+    let position = |wanted: fn(&Event) -> bool| play.events.iter().position(wanted).unwrap();
+    let replaced = position(
+        |event| matches!(event, Event::ModulesReplaced { built, .. } if built["raid1"] == "22" && built.len() == 2),
+    );
+    assert!(replaced < position(|event| matches!(event, Event::TestStarted { .. })));
+    assert_eq!(play.finished(4, Exit::Code(0)).outcome(VmEnd::Clean), Outcome::Pass);
+}
+
+#[test]
+fn a_test_of_other_modules_than_were_built_is_none() {
+    let unknown = Message::Started { attempt: 1, pid: 50, probed: None };
+    for said in [started("md_mod", "12"), started("raid1", "22"), started("md_mod", ""), unknown] {
+        let play = with_modules().agent(3, said);
+        assert!(play.killed && !play.events.iter().any(|event| matches!(event, Event::TestStarted { .. })));
+        // Whatever it says of the test: nothing is known of the kernel.
+        let outcome = play.finished(4, Exit::Code(0)).outcome(VmEnd::Killed);
+        assert!(matches!(&outcome, Outcome::Infra { error } if error.contains("md_mod")), "{outcome:?}");
+    }
+    // One that ends without ever having said.
+    let outcome = with_modules().finished(4, Exit::Code(0)).outcome(VmEnd::Clean);
+    assert!(matches!(outcome, Outcome::Infra { .. }), "{outcome:?}");
+}
+
+#[test]
+fn a_module_that_does_not_load_is_the_kernels_fault() {
+    let title = "md_mod does not load".to_owned();
+    let outcome = with_modules().finished(4, Exit::NotStarted(MODULE_REFUSED)).outcome(VmEnd::Clean);
+    assert_eq!(outcome, Outcome::KernelCrash { title });
+    let outcome = with_modules().finished(4, Exit::NotStarted(5)).outcome(VmEnd::Clean);
+    assert!(matches!(outcome, Outcome::Infra { .. }), "{outcome:?}");
 }

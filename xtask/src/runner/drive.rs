@@ -19,7 +19,7 @@ use super::event_log::{EventLog, FAILED};
 use crate::suite::Job;
 use crate::terminal::Line;
 use crate::vm::snapshot::SnapshotError;
-use crate::vm::{Answer, Ask, Input, Vm, VmSpec};
+use crate::vm::{Access, Answer, Ask, Input, Vm, VmSpec};
 
 /// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
 pub(crate) const INPUTS_MAX: usize = 64;
@@ -150,10 +150,12 @@ impl Attempt<'_> {
             }
         };
         let state = AttemptState::new(self.number, opening()?, self.job.clone(), limits);
-        let mut state = state.with_dump(context.dump);
+        let replaced = vm_spec.replaced.as_ref().map(|replaced| replaced.modules.clone());
+        let mut state = state.with_dump(context.dump).with_modules(replaced);
         let disks = Disks { scratch: self.scratch, sizes: &self.job.disks, images: vec![] };
         let ram_mib = vm_spec.ram_mib;
-        let mut hands = Hands { vm, logs, disks, dir: self.dir, ram_mib, events, line };
+        let modules = vm_spec.replaced.as_ref().map(|replaced| replaced.image.as_path());
+        let mut hands = Hands { vm, logs, disks, modules, dir: self.dir, ram_mib, events, line };
         let mut effects = state.begin();
         let mut interrupted = false;
         while !state.is_over() {
@@ -209,6 +211,8 @@ struct Hands<'a> {
     vm: Box<dyn Vm>,
     logs: Logs,
     disks: Disks<'a>,
+    /// Image of the modules that take the place of the kernel's.
+    modules: Option<&'a Path>,
     /// Folder of the attempt's logs.
     dir: &'a Path,
     ram_mib: u32,
@@ -228,10 +232,21 @@ impl Hands<'_> {
                     }
                 }
                 Effect::PlugDisk { idx, serial } => {
-                    let plugged =
-                        self.disks.make(idx).and_then(|image| Ok(self.vm.plug_disk(&image, &serial)?));
+                    let plugged = self
+                        .disks
+                        .make(idx)
+                        .and_then(|image| Ok(self.vm.plug_disk(&image, &serial, Access::Write)?));
                     if let Err(error) = plugged {
                         effects = state.fail(format!("{error:#}")).into();
+                    }
+                }
+                Effect::PlugModules { serial } => {
+                    let plugged = match self.modules {
+                        Some(image) => self.vm.plug_disk(image, &serial, Access::Read),
+                        None => unreachable!("modules that there are none of are not plugged in"),
+                    };
+                    if let Err(error) = plugged {
+                        effects = state.fail(error.to_string()).into();
                     }
                 }
                 Effect::Kill => self.vm.kill(),

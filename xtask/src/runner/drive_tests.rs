@@ -19,7 +19,7 @@ use super::event_log::EventLog;
 use super::{RunContext, attempt_tests::job};
 use crate::terminal::Terminal;
 use crate::vm::snapshot::Snapshots;
-use crate::vm::{Accel, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
+use crate::vm::{Accel, Access, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
 
 /// What a fake guest does when it is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Vm for FakeVm {
         Ok(())
     }
 
-    fn plug_disk(&mut self, _image: &Path, _serial: &str) -> Result<(), InfraError> {
+    fn plug_disk(&mut self, _image: &Path, _serial: &str, _access: Access) -> Result<(), InfraError> {
         Ok(())
     }
 
@@ -201,6 +201,7 @@ fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
         ram_mib: 512,
         vcpus: 1,
         accel: Accel::Tcg,
+        replaced: None,
         append: String::new(),
         restore: None,
         log: folder.path().join("qemu.log"),

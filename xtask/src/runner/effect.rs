@@ -43,6 +43,8 @@ pub(crate) enum Effect {
     Send(Request),
     /// Plug in the job's disk of this number.
     PlugDisk { idx: usize, serial: String },
+    /// Plug in the modules that take the place of the kernel's.
+    PlugModules { serial: String },
     /// End the VM.
     Kill,
     /// Ask the hypervisor.

@@ -37,7 +37,7 @@ use crate::suite::Job;
 use crate::test::{self, count};
 use crate::vm::accel::AccelChoice;
 use crate::vm::snapshot::{SnapshotError, Snapshots};
-use crate::vm::{Hypervisor, Vm, VmEnd, VmSpec};
+use crate::vm::{Access, Hypervisor, Vm, VmEnd, VmSpec};
 
 use host_terminal::RawMode;
 use state::{Effect, End, Event, Finished, ShellState};
@@ -120,7 +120,10 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Ran> {
     let opened = Shell {
         session,
         hypervisor: &prepared.qemu,
-        program,
+        program: Program {
+            replaced: vm.replaced.as_ref().map(|replaced| replaced.modules.clone()),
+            ..program
+        },
         interactive,
         limits: limits(accel, &example),
         dir: &dir,
@@ -150,6 +153,7 @@ fn program(options: &Options, example: &Job, interactive: bool) -> Result<Progra
         make_dirs: example.make_dirs.clone(),
         load_modules: example.load_modules.clone(),
         disks: vec![],
+        replaced: None,
     })
 }
 
@@ -220,6 +224,7 @@ impl Shell<'_> {
         let mut hands = Hands {
             shell: self,
             vm,
+            modules: vm_spec.replaced.as_ref().map(|replaced| replaced.image.clone()),
             console: self.log("console.log")?,
             kernel: self.log("kernel.log")?,
             files: Collected::new(self.dir.join("files"), FILES_CAP),
@@ -284,6 +289,8 @@ impl Shell<'_> {
 struct Hands<'a> {
     shell: &'a Shell<'a>,
     vm: Box<dyn Vm>,
+    /// Image of the modules that take the place of the kernel's.
+    modules: Option<PathBuf>,
     console: CappedLog,
     kernel: CappedLog,
     files: Collected,
@@ -304,6 +311,13 @@ impl Hands<'_> {
                 Effect::Send(request) => {
                     if let Err(error) = self.vm.send(&request) {
                         effects.extend(state.fail(error.to_string()));
+                    }
+                }
+                Effect::PlugModules { serial } => {
+                    if let Some(image) = &self.modules
+                        && let Err(error) = self.vm.plug_disk(image, &serial, Access::Read)
+                    {
+                        effects = state.fail(error.to_string()).into();
                     }
                 }
                 Effect::Kill => self.vm.kill(),

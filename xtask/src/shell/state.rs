@@ -56,6 +56,8 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     /// Send this to the guest.
     Send(Request),
+    /// Plug in the modules that take the place of the kernel's.
+    PlugModules { serial: String },
     /// End the VM.
     Kill,
     /// The shell runs: the terminal is its, if it has one, and input is read.
@@ -428,7 +430,10 @@ impl ShellState {
                 self.ready = true;
                 self.phase = Phase::Opening;
                 let (program, terminal) = (self.program.clone(), self.terminal);
-                vec![shell(ShellRequest::Open { program, terminal })]
+                let replaced = program.replaced.as_ref();
+                let serial = replaced.map(|replaced| replaced.serial.clone());
+                let plug = serial.map(|serial| Effect::PlugModules { serial });
+                plug.into_iter().chain([shell(ShellRequest::Open { program, terminal })]).collect()
             }
             Message::Shell(message) => self.shell(at, message),
             Message::Kmsg { at_us, text, .. } => vec![Effect::KernelLog(kernel_log_line(at_us, &text))],

@@ -22,6 +22,7 @@ impl Play {
             env: Default::default(),
             make_dirs: vec![],
             load_modules: vec![],
+            replaced: None,
             disks: vec![],
         };
         let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, LIMITS);

@@ -6,6 +6,7 @@ mod checkouts;
 mod killing;
 mod many;
 mod other;
+mod replacing;
 mod restoring;
 mod shell;
 
@@ -26,12 +27,14 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 24] = [
+pub(crate) const CHECKS: [Check; 26] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
     ("a restored guest is as good as a booted one", restoring::restored_is_as_good_as_booted),
     ("a snapshot that is damaged is replaced by a boot", restoring::damaged),
+    ("modules in place of the kernel's are those that were built", replacing::built_modules_run),
+    ("a test of other modules than were built does not start", replacing::other_modules_do_not),
     ("a shell has a terminal with job control", shell::terminal),
     ("a shell gives the terminal back however it ends", shell::ways_out),
     ("a shell works in a pipe", shell::pipes),

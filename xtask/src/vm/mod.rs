@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 
 use protocol::codec::Garbage;
-use protocol::wire::{Message, Request};
+use protocol::wire::{Message, ReplacedModules, Request};
 
 pub(crate) use accel::Accel;
 
@@ -26,12 +26,23 @@ pub(crate) struct VmSpec {
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
     pub(crate) accel: Accel,
+    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is saved.
+    pub(crate) replaced: Option<Replaced>,
     /// Added to the kernel's command line.
     pub(crate) append: String,
     /// A file that [`Vm::save`] made of the same machine: go on from there instead of booting.
     pub(crate) restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
     pub(crate) log: PathBuf,
+}
+
+/// Modules that are plugged in to take the place of the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Replaced {
+    /// The image of them.
+    pub(crate) image: PathBuf,
+    /// What the guest's agent is told of it.
+    pub(crate) modules: ReplacedModules,
 }
 
 /// Something that a VM told.
@@ -125,6 +136,15 @@ pub(crate) struct ThreadTimes {
     pub(crate) major_faults: u64,
 }
 
+/// What a guest may do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Read it: any number of guests share the file.
+    Read,
+    /// Write it, too.
+    Write,
+}
+
 /// How a VM ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum VmEnd {
@@ -163,7 +183,7 @@ pub(crate) trait Vm: Send {
 
     /// Plugs a disk in, whose content is the file `image` and whose serial number is `serial`.
     /// [`HypervisorEvent::Refused`] follows if that fails.
-    fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError>;
+    fn plug_disk(&mut self, image: &Path, serial: &str, access: Access) -> Result<(), InfraError>;
 
     /// Asks the hypervisor; what it answers comes as [`Input::Answer`].
     fn ask(&mut self, ask: &Ask) -> Result<(), InfraError>;

@@ -22,7 +22,7 @@ use protocol::wire::{AGENT_PORT, FILES_PORT, Message, Request};
 use vm_images::host::die_with_parent;
 
 use super::{
-    Accel, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec, qmp,
+    Accel, Access, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec, qmp,
 };
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
@@ -364,8 +364,8 @@ impl Vm for QemuVm {
         sent.context("failed to talk to QEMU").map_err(InfraError)
     }
 
-    fn plug_disk(&mut self, image: &Path, serial: &str) -> Result<(), InfraError> {
-        let sent = self.qmp.write_all(&qmp::plug_disk(image, serial));
+    fn plug_disk(&mut self, image: &Path, serial: &str, access: Access) -> Result<(), InfraError> {
+        let sent = self.qmp.write_all(&qmp::plug_disk(image, serial, access));
         sent.context("failed to talk to QEMU").map_err(InfraError)
     }
 
@@ -393,6 +393,8 @@ impl Drop for QemuVm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::Replaced;
+    use protocol::wire::ReplacedModules;
 
     #[test]
     fn waits_of_a_thread_are_read_behind_whatever_its_name_is() {
@@ -411,6 +413,7 @@ mod tests {
             ram_mib: 1024,
             vcpus: 1,
             accel: Accel::Tcg,
+            replaced: None,
             append: String::new(),
             restore: None,
             log: "/l".into(),
@@ -429,6 +432,15 @@ mod tests {
         let later = std::time::SystemTime::now() + Duration::from_secs(1);
         File::options().append(true).open(&image).unwrap().set_modified(later).unwrap();
         assert_ne!(identity(), first);
+    }
+
+    #[test]
+    fn modules_that_are_replaced_make_no_other_machine() {
+        let qemu = Qemu { command: vec!["qemu".into()], firmware: vec![], version: "10".to_owned() };
+        let plain = spec(Path::new("/r"));
+        let modules = ReplacedModules { serial: "s".into(), modules: vec![], probe: "md_mod".into() };
+        let replaced = Some(Replaced { image: "/other".into(), modules });
+        assert_eq!(qemu.identity(&VmSpec { replaced, ..plain.clone() }), qemu.identity(&plain));
     }
 
     #[test]

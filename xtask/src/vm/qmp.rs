@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Ask, HypervisorEvent};
+use super::{Access, Ask, HypervisorEvent};
 
 /// What the harness says first: leaves negotiation, after which events come.
 pub(crate) const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
@@ -28,11 +28,14 @@ pub(crate) fn restore_from(file: &Path) -> Vec<u8> {
 
 /// Plugs in a disk. Nothing is flushed to the host's disk: what the guest wrote has to outlive the
 /// guest's crash, not the host's.
-pub(crate) fn plug_disk(image: &Path, serial: &str) -> Vec<u8> {
-    let file = json!({ "driver": "file", "filename": image });
+pub(crate) fn plug_disk(image: &Path, serial: &str, access: Access) -> Vec<u8> {
+    let mut file = json!({ "driver": "file", "filename": image });
     let cache = json!({ "no-flush": true });
-    let node =
-        json!({ "driver": "raw", "node-name": serial, "file": file, "discard": "unmap", "cache": cache });
+    if access == Access::Read {
+        file["locking"] = json!("off");
+    }
+    let node = json!({ "driver": "raw", "node-name": serial, "file": file, "discard": "unmap", "cache": cache,
+        "read-only": access == Access::Read });
     let device = json!({ "driver": "virtio-blk-pci", "id": serial, "drive": serial, "serial": serial,
         "werror": "stop", "rerror": "stop" });
     lines(&[

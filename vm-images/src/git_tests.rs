@@ -1,0 +1,119 @@
+//! Commits are read as they are, and nothing of the repository is touched.
+
+use super::*;
+use crate::host::Cancel;
+
+struct Repository {
+    dir: tempfile::TempDir,
+    scratch: tempfile::TempDir,
+    host: Host,
+}
+
+impl Repository {
+    /// A repository with two commits, and edits that are not committed.
+    fn new() -> Self {
+        let (dir, scratch) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let repository = Repository { dir, scratch, host: Host::new(Cancel::default()) };
+        let folder = repository.dir.path().join("drivers/md");
+        fs::create_dir_all(folder.join("bcache")).unwrap();
+        repository.git(&["init", "--quiet", "--initial-branch=main"]);
+        fs::write(folder.join("md.c"), "one").unwrap();
+        fs::write(folder.join("bcache/btree.c"), "btree").unwrap();
+        std::os::unix::fs::symlink("md.c", folder.join("link.c")).unwrap();
+        repository.commit("first");
+        fs::write(folder.join("md.c"), "two\n\0").unwrap();
+        fs::write(folder.join("md.h"), "").unwrap();
+        repository.commit("second");
+        fs::write(folder.join("md.c"), "not committed").unwrap();
+        repository
+    }
+
+    fn git(&self, arguments: &[&str]) {
+        let call =
+            call(&self.host, self.dir.path(), "-c").args(["user.name=x", "-c", "user.email=x@example.org"]);
+        call.args(arguments).run(&self.scratch.path().join("log")).unwrap();
+    }
+
+    fn commit(&self, subject: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--no-gpg-sign", "-m", subject]);
+    }
+
+    fn find(&self, path: &Path, rev: &str) -> Result<Commit<'_>, GitError> {
+        Commit::find(&self.host, path, rev, self.scratch.path())
+    }
+
+    /// Names and contents of a commit's files in drivers/md.
+    fn files(&self, rev: &str) -> Vec<(String, String)> {
+        let commit = self.find(self.dir.path(), rev).unwrap();
+        let files = commit.files("drivers/md/", false).unwrap();
+        let ids: Vec<_> = files.values().map(|entry| entry.id.as_str()).collect();
+        let mut contents = vec![String::new(); ids.len()];
+        commit
+            .contents(&ids, |idx, bytes| {
+                contents[idx] = String::from_utf8(bytes.to_vec()).unwrap();
+                Ok(())
+            })
+            .unwrap();
+        let names = files.keys().map(|name| name.to_str().unwrap().to_owned());
+        names.zip(contents).collect()
+    }
+}
+
+fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
+    files.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
+#[test]
+fn a_commits_files_are_read_and_nothing_else() {
+    let repository = Repository::new();
+    let before: Vec<_> = fs::read(repository.dir.path().join(".git/index")).unwrap();
+    assert_eq!(repository.files("HEAD"), pairs(&[("link.c", "md.c"), ("md.c", "two\n\0"), ("md.h", "")]));
+    assert_eq!(repository.files("HEAD^"), pairs(&[("link.c", "md.c"), ("md.c", "one")]));
+    assert_eq!(fs::read(repository.dir.path().join(".git/index")).unwrap(), before);
+    let text = fs::read_to_string(repository.dir.path().join("drivers/md/md.c")).unwrap();
+    assert_eq!(text, "not committed");
+}
+
+#[test]
+fn a_folder_in_a_repository_is_known_by_where_it_lies() {
+    let repository = Repository::new();
+    let commit = repository.find(&repository.dir.path().join("drivers/md"), "main").unwrap();
+    assert_eq!((commit.prefix.as_str(), commit.subject.as_str()), ("drivers/md/", "second"));
+    assert_eq!(commit.id.len(), 40);
+    assert_eq!(commit.file("drivers/md/md.c").unwrap().unwrap(), b"two\n\0");
+    assert_eq!(commit.file("drivers/md/raid7.c").unwrap(), None);
+    assert!(commit.files("", true).unwrap().contains_key(Path::new("drivers/md/bcache/btree.c")));
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let repository = Repository::new();
+    let error = repository.find(repository.dir.path(), "v9.9").unwrap_err();
+    assert!(matches!(&error, GitError::NoCommit { rev, .. } if rev == "v9.9"), "{error}");
+    // A revision is never taken for an option.
+    assert!(matches!(repository.find(repository.dir.path(), "--all"), Err(GitError::NoCommit { .. })));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let error = repository.find(elsewhere.path(), "HEAD").unwrap_err();
+    assert!(matches!(error, GitError::NoRepository { .. }), "{error}");
+    assert!(error.to_string().contains("not a git repository"), "{error}");
+}
+
+#[test]
+fn what_exists_is_a_path_and_the_rest_a_revision() {
+    let top = tempfile::tempdir().unwrap();
+    let at = |name: &str| top.path().join(name);
+    for name in ["linux", "a@b"] {
+        fs::create_dir(at(name)).unwrap();
+    }
+    let split = |name: &str| split_revision(&at(name)).map(|(path, rev)| (path, rev.as_str().to_owned()));
+    assert_eq!(split("linux"), None);
+    assert_eq!(split("a@b"), None);
+    assert_eq!(split("linux@v6.8"), Some((at("linux"), "v6.8".to_owned())));
+    assert_eq!(split("a@b@HEAD@{1}"), Some((at("a@b"), "HEAD@{1}".to_owned())));
+    assert_eq!(split("linux@@{u}"), Some((at("linux"), "@{u}".to_owned())));
+    // Neither exists: the error will be about the path.
+    assert_eq!(split("none@v6.8"), Some((at("none"), "v6.8".to_owned())));
+    assert_eq!(split("none"), None);
+    assert_eq!(split("linux@"), None);
+}

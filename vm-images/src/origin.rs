@@ -1,0 +1,107 @@
+//! Where the sources of a build come from, a user's folder or a commit, and how they get into a build folder.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::build_folder::{BuildFolder, Take};
+use crate::checkout::CheckoutError;
+use crate::digest::Digest;
+use crate::git::Commit;
+use crate::images::{ImageError, io_error};
+use crate::source_files::{Entries, Entry, Kind, content};
+
+/// Where sources are from. Only read.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin<'h> {
+    /// A folder, as it is.
+    Folder(PathBuf),
+    /// A commit.
+    Commit {
+        /// Which.
+        commit: Commit<'h>,
+        /// The folder in it, from the repository's top: `drivers/md/`, or empty.
+        folder: String,
+    },
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Folder(dir) => write!(f, "`{}`", dir.display()),
+            Origin::Commit { commit, folder } => {
+                write!(f, "`{folder}` of commit {} of `{}`", commit.short(), commit.path.display())
+            }
+        }
+    }
+}
+
+impl Origin<'_> {
+    /// What comes before a file's name where people are told of it.
+    pub(crate) fn prefix(&self) -> String {
+        match self {
+            Origin::Folder(dir) => format!("{}/", dir.display()),
+            Origin::Commit { commit, folder } => format!("{}:{folder}", commit.short()),
+        }
+    }
+
+    /// Gives the contents of `files`, by their place.
+    fn read(&self, files: &[(usize, &Path, &Entry)], each: Take<'_>) -> Result<(), ImageError> {
+        match self {
+            Origin::Folder(dir) => {
+                for (idx, file, entry) in files {
+                    let path = dir.join(file);
+                    let changed = || CheckoutError::Changed { dir: dir.clone() };
+                    let bytes = content(&path, entry.kind).map_err(io_error("read", &path))?;
+                    // It may have been edited since it was looked at, and what is built must be what it is called.
+                    if Digest::of_bytes(&bytes).as_str() != entry.id {
+                        return Err(changed().into());
+                    }
+                    each(*idx, &bytes)?;
+                }
+                Ok(())
+            }
+            Origin::Commit { commit, .. } => {
+                let ids: Vec<_> = files.iter().map(|(_, _, entry)| entry.id.as_str()).collect();
+                let mut failure = None;
+                let result = commit.contents(&ids, |at, bytes| {
+                    each(files[at].0, bytes).map_err(|error| {
+                        failure = Some(error);
+                        crate::git::GitError::Stopped
+                    })
+                });
+                match failure {
+                    Some(error) => Err(error),
+                    None => Ok(result?),
+                }
+            }
+        }
+    }
+}
+
+impl BuildFolder {
+    /// Makes its source files those of `origin`, under `below`, and a few of `ours`, by name and text.
+    pub(crate) fn put_from(
+        &mut self,
+        below: &str,
+        origin: &Origin<'_>,
+        files: &Entries,
+        ours: &[(&str, &str)],
+    ) -> Result<(), ImageError> {
+        let mut wanted: Entries =
+            files.iter().map(|(file, entry)| (Path::new(below).join(file), entry.clone())).collect();
+        for (name, text) in ours {
+            let id = Digest::of_bytes(text.as_bytes()).to_string();
+            wanted.insert(PathBuf::from(name), Entry { kind: Kind::Plain, id });
+        }
+        self.put(&wanted, |names, each| {
+            let mut theirs = Vec::new();
+            for (idx, (name, entry)) in names.iter().enumerate() {
+                match ours.iter().find(|(own, _)| Path::new(own) == *name) {
+                    Some((_, text)) => each(idx, text.as_bytes())?,
+                    None => theirs.push((idx, name.strip_prefix(below).unwrap_or(name), *entry)),
+                }
+            }
+            origin.read(&theirs, each)
+        })
+    }
+}

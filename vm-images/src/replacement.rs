@@ -1,0 +1,281 @@
+//! Modules that take the place of a kernel's own in a guest that runs already: an image of only these, which is
+//! plugged in and laid over the kernel's.
+//!
+//! So the kernel that is booted stays the same file, and its snapshot serves all that differ from it by modules alone.
+//! Each module's build id is noted, by which the guest is asked whether it is really these that it runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use object::Object;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::images::{ImageError, Images, Kernel, MODULES, io_error, write};
+use crate::modules;
+use crate::store::Artifact;
+
+/// What the image holds, in its artifact.
+const LIST: &str = "replaced.json";
+/// The image.
+const IMAGE: &str = "modules.squashfs";
+/// How much of the disk is kept of them, bytes: each edit makes another one.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// A module of a replacement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedModule {
+    /// As the kernel calls it, `md_mod`.
+    pub name: String,
+    /// Where it lies, below the folder of all kernels' modules: `6.12.117/kernel/drivers/md/md-mod.ko`.
+    pub path: String,
+    /// Tells it from any other build, hexadecimal (`NT_GNU_BUILD_ID`).
+    pub build_id: String,
+}
+
+/// What takes the place of a kernel's modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    artifact: Artifact,
+    /// All of them, by name.
+    pub modules: Vec<ReplacedModule>,
+}
+
+impl Replacement {
+    fn read(artifact: Artifact) -> Result<Self, ImageError> {
+        let list = artifact.path(LIST);
+        let bytes = fs::read(&list).map_err(io_error("read", &list))?;
+        let modules = serde_json::from_slice(&bytes).map_err(std::io::Error::other);
+        Ok(Replacement { modules: modules.map_err(io_error("read", &list))?, artifact })
+    }
+
+    /// The image: to be laid over `/usr/lib/modules`.
+    pub fn image(&self) -> PathBuf {
+        self.artifact.path(IMAGE)
+    }
+
+    /// Folder of the modules with their debug information.
+    pub fn debug_info(&self) -> PathBuf {
+        self.artifact.path("debug")
+    }
+
+    /// Names of all modules that the kernel has with them, one a line.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.artifact.path(MODULES)
+    }
+
+    /// Digest of what it was made from.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.artifact.digest
+    }
+}
+
+impl Images<'_> {
+    /// The modules `built` in place of those of `kernel`: in `built`, `files` (`md-mod.ko`, or with folders before it)
+    /// and `debug/`.
+    pub(crate) fn replacement(
+        &self,
+        kernel: &Kernel,
+        built: &Artifact,
+        files: &[PathBuf],
+    ) -> Result<Replacement, ImageError> {
+        let inputs = [
+            ("kernel", kernel.artifact.digest.as_str()),
+            ("modules", built.digest.as_str()),
+            ("recipe", "replacement 1"),
+        ];
+        let artifact = self.artifact("overlay", &inputs, |dir| {
+            self.store.shrink("overlay", BYTES_MAX);
+            self.make_replacement(dir, kernel, built, files)
+        })?;
+        self.store.touch(&artifact);
+        Replacement::read(artifact)
+    }
+
+    /// All modules of a kernel that was built as a whole: those in `modules/RELEASE` of `built`, with their indexes.
+    pub(crate) fn all_modules(&self, kernel: &Kernel, built: &Artifact) -> Result<Replacement, ImageError> {
+        let inputs = [
+            ("kernel", kernel.artifact.digest.as_str()),
+            ("modules", built.digest.as_str()),
+            ("recipe", "all modules 1"),
+        ];
+        let artifact = self.artifact("overlay", &inputs, |dir| {
+            self.store.shrink("overlay", BYTES_MAX);
+            let (tools, log) = (self.tools()?, dir.join("log"));
+            let (library, debug) = (built.path("modules"), built.path("debug"));
+            let boot = self.boot_modules(built, &kernel.release)?;
+            let tree = library.join(&kernel.release);
+            let mut list = Vec::new();
+            for file in walkdir::WalkDir::new(&tree).sort_by_file_name().into_iter().flatten() {
+                let path = file.path().strip_prefix(&library).unwrap_or(file.path()).to_owned();
+                let is_module =
+                    file.file_type().is_file() && path.extension().is_some_and(|made| made == "ko");
+                // Those that the guest has loaded to find its root are part of what is booted.
+                if is_module && !boot.contains(&path) {
+                    let bytes = fs::read(file.path()).map_err(io_error("read", file.path()))?;
+                    list.push(ReplacedModule {
+                        name: modules::module_name(&path.to_string_lossy()),
+                        path: path.to_string_lossy().into_owned(),
+                        build_id: build_id(&bytes)
+                            .map_err(std::io::Error::other)
+                            .map_err(io_error("read", file.path()))?,
+                    });
+                }
+            }
+            list.sort_by(|a, b| a.name.cmp(&b.name));
+            if debug.is_dir() {
+                self.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
+            }
+            let text = |name: &str| fs::read_to_string(tree.join(name)).unwrap_or_default();
+            let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
+            write(&dir.join(MODULES), names.as_bytes())?;
+            let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
+            write(&dir.join(LIST), &list)?;
+            Ok(tools.squashfs(self.host, &library, &dir.join(IMAGE), &[]).run(&log)?)
+        })?;
+        self.store.touch(&artifact);
+        Replacement::read(artifact)
+    }
+
+    /// Those of a kernel's modules that the guest needs to find its root, in order, from the folder of all modules.
+    pub(crate) fn boot_modules(&self, built: &Artifact, release: &str) -> Result<Vec<PathBuf>, ImageError> {
+        let list = built.path("modules").join(release).join("modules.dep");
+        let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
+        Ok(modules::boot_order(&text).iter().map(|module| Path::new(release).join(module)).collect())
+    }
+
+    /// Writes the indexes of the modules in `library`/RELEASE.
+    pub(crate) fn index_modules(&self, library: &Path, release: &str, log: &Path) -> Result<(), ImageError> {
+        let work = self.scratch("depmod")?;
+        let root = work.path().join("root");
+        let (usr, link) = (root.join("usr/lib"), root.join("usr/lib/modules"));
+        let linked = fs::create_dir_all(&usr)
+            .and_then(|()| std::os::unix::fs::symlink(library, &link))
+            .and_then(|()| std::os::unix::fs::symlink("usr/lib", root.join("lib")));
+        linked.map_err(io_error("link", &link))?;
+        let tools = self.tools()?;
+        Ok(tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(log)?)
+    }
+
+    fn make_replacement(
+        &self,
+        dir: &Path,
+        kernel: &Kernel,
+        built: &Artifact,
+        files: &[PathBuf],
+    ) -> Result<(), ImageError> {
+        let (tools, release, log) = (self.tools()?, &kernel.release, dir.join("log"));
+        self.progress.step(&format!("replacing modules of {release}"));
+        let debug = built.path("debug");
+        if debug.is_dir() {
+            self.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
+        }
+        let work = self.scratch("overlay")?;
+        let (root, image) = (work.path().join("root"), work.path().join("image"));
+        let library = root.join("usr/lib/modules");
+        fs::create_dir_all(root.join("usr/lib")).map_err(io_error("create", &root))?;
+        std::os::unix::fs::symlink("usr/lib", root.join("lib")).map_err(io_error("link", &root))?;
+        let unpack = tools.call(self.host, "usr/bin/unsquashfs").args(["-quiet", "-no-progress", "-dest"]);
+        unpack.arg(&library).arg(kernel.artifact.path(IMAGE)).run(&log)?;
+        let (tree, replaced) = (library.join(release), image.join(release));
+        let before = indexes(&tree)?;
+        let dependencies =
+            before.get("modules.dep").map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        let mut list = Vec::new();
+        for (file, place) in places(files, &dependencies) {
+            let from = built.path("").join(file);
+            let bytes = fs::read(&from).map_err(io_error("read", &from))?;
+            list.push(ReplacedModule {
+                name: modules::module_name(&place.to_string_lossy()),
+                path: format!("{release}/{}", place.display()),
+                build_id: build_id(&bytes).map_err(std::io::Error::other).map_err(io_error("read", &from))?,
+            });
+            for to in [tree.join(&place), replaced.join(&place)] {
+                let parent = to.parent().unwrap_or(&tree);
+                fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+                // Not through what may be a link of another name.
+                let _ = fs::remove_file(&to);
+                write(&to, &bytes)?;
+            }
+        }
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
+        let after = indexes(&tree)?;
+        // Modules that need others than before, or are new, are found by indexes of their own.
+        for (name, bytes) in after.iter().filter(|(name, bytes)| before.get(*name) != Some(*bytes)) {
+            write(&replaced.join(name), bytes)?;
+        }
+        let text =
+            |name: &str| after.get(name).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
+        write(&dir.join(MODULES), names.as_bytes())?;
+        let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
+        write(&dir.join(LIST), &list)?;
+        Ok(tools.squashfs(self.host, &image, &dir.join(IMAGE), &[]).run(&log)?)
+    }
+}
+
+/// What `depmod` writes of a kernel's modules, by name.
+fn indexes(tree: &Path) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(tree).map_err(io_error("read", tree))? {
+        let path = entry.map_err(io_error("read", tree))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("modules.") && path.is_file() {
+            all.insert(name, fs::read(&path).map_err(io_error("read", &path))?);
+        }
+    }
+    Ok(all)
+}
+
+/// The build id of a module: each that kbuild makes has one.
+fn build_id(module: &[u8]) -> Result<String, String> {
+    let file = object::File::parse(module).map_err(|error| format!("no module: {error}"))?;
+    match file.build_id() {
+        Ok(Some(id)) if id.len() >= 8 => Ok(id.iter().map(|byte| format!("{byte:02x}")).collect()),
+        Ok(_) => Err("it has no build id".to_owned()),
+        Err(error) => Err(format!("its build id cannot be read: {error}")),
+    }
+}
+
+/// Where each of the modules `files` goes, below its kernel's folder: in the place of the kernel's own of the same name
+/// (by its `modules.dep`), or else with what no package brought.
+fn places<'f>(files: &'f [PathBuf], dependencies: &str) -> BTreeMap<&'f Path, PathBuf> {
+    let paths: BTreeMap<_, _> = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(path, _)| (modules::module_name(path), path))
+        .collect();
+    let place = |file: &Path| match paths.get(&modules::module_name(&file.to_string_lossy())) {
+        Some(path) => PathBuf::from(path),
+        None => Path::new("updates").join(file.file_name().unwrap_or_default()),
+    };
+    files.iter().map(|file| (file.as_path(), place(file))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_take_the_place_of_the_kernels() {
+        let files = ["dm-raid.ko", "md-mod.ko", "kernel/drivers/md/raid7.ko"].map(PathBuf::from);
+        let dependencies =
+            "kernel/drivers/md/md-mod.ko:\nkernel/drivers/md/dm-raid.ko: kernel/drivers/md/md-mod.ko\n";
+        let places = places(&files, dependencies);
+        assert_eq!(places[Path::new("md-mod.ko")], Path::new("kernel/drivers/md/md-mod.ko"));
+        assert_eq!(places[Path::new("dm-raid.ko")], Path::new("kernel/drivers/md/dm-raid.ko"));
+        assert_eq!(places[files[2].as_path()], Path::new("updates/raid7.ko"));
+    }
+
+    #[test]
+    fn what_has_no_build_id_is_no_module() {
+        assert!(build_id(b"").is_err());
+        // Cargo's tests have none, or one: whichever it is, it is read without a panic.
+        let ourselves = fs::read(std::env::current_exe().unwrap()).unwrap();
+        if let Ok(id) = build_id(&ourselves) {
+            assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        }
+    }
+}
