@@ -2,6 +2,9 @@
 //! in turn within one call, and ratios of medians are printed: machines drift.
 
 mod hang;
+pub(crate) mod suite;
+mod virtme;
+mod vm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +31,8 @@ use crate::vm::accel::AccelChoice;
 
 /// The test whose overhead is measured: one of dm-raid, short enough for several pairs, chatty as they all are.
 const TEST: &str = "shell/component-raid.sh";
+/// Memory of a VM that is compared, MiB: as LVM2's tests want it.
+const BENCH_RAM_MIB: u32 = 2048;
 /// A quick test: what matters is when it begins.
 const QUICK_TEST: &str = "shell/000-basic.sh";
 
@@ -35,6 +40,8 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
     match command {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
+        BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
+        BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }
