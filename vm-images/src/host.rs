@@ -230,7 +230,7 @@ impl Call<'_> {
         // An ordinary user's PATH lacks what we call: chroot, unshare's mount, ldconfig.
         let mut path = std::env::var_os("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
-        let expression = duct::cmd(&self.program, &self.args).env("PATH", path).unchecked();
+        let expression = duct::cmd(&self.program, &self.args).unchecked();
         let mut expression = match &self.stdin {
             Some(file) => expression.stdin_path(file),
             None => expression.stdin_null(),
@@ -238,6 +238,8 @@ impl Call<'_> {
         for (name, value) in &self.env {
             expression = expression.env(name, value);
         }
+        // Of duct's settings of one variable, the first counts: a PATH that the caller names.
+        expression = expression.env("PATH", path);
         for name in &self.without_env {
             expression = expression.env_remove(name);
         }
@@ -340,6 +342,14 @@ mod tests {
             host.call("sh").args(["-c", "echo before; echo broken >&2; exit 3"]).run(&log).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("broken") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn a_path_that_is_named_is_the_one_that_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(Cancel::default());
+        let call = host.call("/bin/sh").env("PATH", "/named").args(["-c", "echo $PATH"]);
+        assert_eq!(call.read(&dir.path().join("log")).unwrap(), "/named\n");
     }
 
     #[test]

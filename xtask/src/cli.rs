@@ -10,6 +10,7 @@ use vm_images::checkout::Sources;
 use vm_images::kernel_spec::{DebianSpec, KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
+use crate::commands::bench::suite::SuiteBench;
 use crate::exit::usage;
 use crate::history;
 use crate::runner::tries::Times;
@@ -280,6 +281,58 @@ pub(crate) struct SelftestOptions {
     pub(crate) filter: Option<String>,
 }
 
+const BENCH_VM_HELP: &str = "\
+Examples:
+  cargo xtask bench vm
+  cargo xtask bench vm --rounds 20 --no-virtme
+  cargo xtask bench vm --no-virtme --kernel deb:6.12     the kernel that tests run on
+
+virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, kernel, memory and processor.";
+
+const BENCH_SUITE_HELP: &str = "\
+Examples:
+  cargo xtask bench suite                                   both runners, about a quarter of an hour
+  cargo xtask bench suite --out /var/tmp/bench              the same, and goes on there if it was cut off
+  cargo xtask bench suite --out /var/tmp/bench --cold       only what is missing there: each VM booted
+  cargo xtask bench suite -j 2 -j 3 -j 4 -j 6 --no-runner   how many VMs at a time pay off
+  cargo xtask bench suite --tests raid10 --tests vgsplit    some of the sample";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchSuiteOptions {
+    /// Only tests of the sample whose names hold this; may be given several times
+    #[arg(long, value_name = "PART")]
+    tests: Vec<String>,
+    /// VMs at a time (default: as for `test`); may be given several times, for a run each
+    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    n_vms: Vec<u16>,
+    /// Also boot each VM rather than restore it: the verdicts must be the same
+    #[arg(long)]
+    cold: bool,
+    /// Leave LVM2's own runner out
+    #[arg(long)]
+    no_runner: bool,
+    /// Folder that what was measured is kept in; what it has is not measured again
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// File that tells how long tests take, and that attempts are appended to (default: reports/history.jsonl)
+    #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
+    history: Option<PathBuf>,
+}
+
+impl BenchSuiteOptions {
+    /// As the bench wants it.
+    pub(crate) fn asked(&self) -> SuiteBench {
+        SuiteBench {
+            tests: self.tests.clone(),
+            n_vms: self.n_vms.clone(),
+            cold: self.cold,
+            no_runner: self.no_runner,
+            out: self.out.clone(),
+            history: self.history.clone().unwrap_or_else(history::default_file),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Set up an empty store; then from the second start to the first test's first line
@@ -303,6 +356,22 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Ask for a VM, have a command's output, VM gone: ours and virtme-ng's; memory of VMs, disk of a snapshot
+    #[command(after_help = BENCH_VM_HELP)]
+    Vm {
+        /// Times that each way is gone; medians are shown
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Leave virtme-ng out
+        #[arg(long)]
+        no_virtme: bool,
+        /// Kernel that both boot; one for any machine, because virtme-ng's root wants 9p, which those for the cloud lack
+        #[arg(long, value_name = "SPEC", default_value = "deb:6.12-amd64")]
+        kernel: KernelSpec,
+    },
+    /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side by side
+    #[command(after_help = BENCH_SUITE_HELP)]
+    Suite(BenchSuiteOptions),
     /// From a test's last move to the verdict and to the evidence; what watching costs
     Hang {
         /// Hangs of each kind

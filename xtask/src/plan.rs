@@ -316,10 +316,15 @@ fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
     }
 }
 
+/// How long booting may take.
+pub(crate) fn boot_timeout(accel: Accel) -> Duration {
+    accel.scale(BOOT_TIMEOUT)
+}
+
 /// The suite's limits, and those that no suite names.
 pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
     TimeLimits {
-        boot_timeout: accel.scale(BOOT_TIMEOUT),
+        boot_timeout: boot_timeout(accel),
         restore_timeout: accel.scale(RESTORE_TIMEOUT),
         silence_timeout: accel.scale(job.silence_timeout),
         test_timeout: accel.scale(job.test_timeout),

@@ -4,6 +4,9 @@
 mod build;
 mod hang;
 mod model;
+pub(crate) mod suite;
+mod virtme;
+mod vm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,8 @@ use crate::vm::accel::AccelChoice;
 
 /// The test whose overhead is measured: one of dm-raid, short enough for several pairs, chatty as they all are.
 const TEST: &str = "shell/component-raid.sh";
+/// Memory of a VM that is compared, MiB: as LVM2's tests want it.
+const BENCH_RAM_MIB: u32 = 2048;
 /// A quick test: what matters is when it begins.
 const QUICK_TEST: &str = "shell/000-basic.sh";
 
@@ -39,6 +44,8 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
         BenchCommand::Build { rounds } => build::build(session, *rounds),
         BenchCommand::Model { quick } => model::model(*quick),
+        BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
+        BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }

@@ -108,6 +108,7 @@ mod tests {
             n_files_left_out: 0,
             output_gone: false,
             ready: true,
+            late: false,
         };
         let (exit, words) = judge(&finished, &options, interactive);
         assert_eq!((exit, words.as_deref()), expect);

@@ -117,6 +117,8 @@ pub(crate) struct AttemptState {
     /// When the test was given up while its guest still spoke.
     stopped_at: Option<Duration>,
     ready: bool,
+    /// Nothing was heard in time, and nothing says why.
+    late: bool,
     killed: bool,
     /// The guest was made to panic, to say where it was.
     struck: bool,
@@ -160,6 +162,7 @@ impl AttemptState {
             started_at: None,
             stopped_at: None,
             ready: false,
+            late: false,
             killed: false,
             struck: false,
             outcome: None,
@@ -189,6 +192,11 @@ impl AttemptState {
     /// True once the agent has answered.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    /// True if the agent did not answer in time, and nothing says why.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late
     }
 
     /// The attempt's result, once it is over; `dropped` is what the output's log left out of what
@@ -248,6 +256,7 @@ impl AttemptState {
             Phase::Booting if at > self.limits.boot_timeout => {
                 let mut effects = self.finish_reports();
                 let said = self.crash.newest().to_owned();
+                self.late = self.crash_title().is_none();
                 let title = match self.crash_title() {
                     Some(title) => title.to_owned(),
                     None => format!(

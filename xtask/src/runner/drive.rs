@@ -18,7 +18,7 @@ use super::collected::{Collected, names};
 use super::event_log::{EventLog, FAILED};
 use crate::suite::Job;
 use crate::terminal::Line;
-use crate::vm::snapshot::SnapshotError;
+use crate::vm::snapshot::{NotRestored, SnapshotError};
 use crate::vm::{Access, Answer, Ask, Input, Vm, VmSpec};
 
 /// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
@@ -81,7 +81,7 @@ impl Disks<'_> {
 enum Tried {
     Over(Outcome, Box<AttemptFacts>),
     /// A VM that was to be restored never answered, for this reason.
-    NotRestored(String),
+    NotRestored(NotRestored),
 }
 
 impl Attempt<'_> {
@@ -102,11 +102,11 @@ impl Attempt<'_> {
                 let vm = VmSpec { restore: Some(state), ..self.vm.clone() };
                 let limits = TimeLimits { boot_timeout: self.limits.restore_timeout, ..self.limits };
                 match self.try_in(&vm, limits, context, line)? {
-                    Tried::Over(outcome, facts) => return Ok((outcome, *facts)),
-                    Tried::NotRestored(why) => {
-                        snapshots.discard(&self.vm, &why);
-                        remark(format!("the guest could not be restored ({why}): booted instead"))?;
+                    Tried::Over(outcome, facts) => {
+                        snapshots.restored(&self.vm);
+                        return Ok((outcome, *facts));
                     }
+                    Tried::NotRestored(why) => remark(snapshots.not_restored(&self.vm, &why))?,
                 }
             }
             Some((_, Err(SnapshotError::Infra(why)))) => {
@@ -117,7 +117,9 @@ impl Attempt<'_> {
         }
         match self.try_in(&self.vm, self.limits, context, line)? {
             Tried::Over(outcome, facts) => Ok((outcome, *facts)),
-            Tried::NotRestored(why) => Ok((Outcome::Infra { error: why }, AttemptFacts::default())),
+            Tried::NotRestored(NotRestored::Broken(error) | NotRestored::Late(error)) => {
+                Ok((Outcome::Infra { error }, AttemptFacts::default()))
+            }
         }
     }
 
@@ -191,7 +193,7 @@ impl Attempt<'_> {
         if fs::symlink_metadata(&vm_spec.log).is_ok_and(|data| data.is_file() && data.len() == 0) {
             let _ = fs::remove_file(&vm_spec.log);
         }
-        let answered = state.is_ready();
+        let (answered, late) = (state.is_ready(), state.is_late());
         let (outcome, mut facts) = state.finish(started.elapsed(), dropped);
         facts.restored = vm_spec.restore.is_some();
         if !facts.files.is_empty() {
@@ -199,7 +201,8 @@ impl Attempt<'_> {
             fs::write(&list, names(&facts.files)).context("failed to list the guest's files")?;
         }
         Ok(if facts.restored && !answered && !interrupted {
-            Tried::NotRestored(outcome.detail())
+            let why = if late { NotRestored::Late } else { NotRestored::Broken };
+            Tried::NotRestored(why(outcome.detail()))
         } else {
             Tried::Over(outcome, Box::new(facts))
         })

@@ -37,7 +37,8 @@ enum Guest {
 /// Starts fake guests; counts those that booted and those that were restored.
 struct Fake {
     booted: Guest,
-    restored: Guest,
+    /// One for each restore in turn; the last one from then on.
+    restored: Vec<Guest>,
     starts: Mutex<Vec<&'static str>>,
 }
 
@@ -53,11 +54,13 @@ impl Hypervisor for Fake {
     }
 
     fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError> {
+        let mut starts = self.starts.lock().unwrap();
+        let n_restored = starts.iter().filter(|how| **how == "restored").count();
         let (how, guest) = match spec.restore {
-            Some(_) => ("restored", self.restored),
+            Some(_) => ("restored", self.restored[n_restored.min(self.restored.len() - 1)]),
             None => ("booted", self.booted),
         };
-        self.starts.lock().unwrap().push(how);
+        starts.push(how);
         let mut vm = FakeVm { guest, inputs, ended: false };
         if guest == Guest::Dead {
             vm.end(VmEnd::Failed { error: "QEMU was killed by signal 9".into() });
@@ -166,6 +169,11 @@ struct Played {
 }
 
 fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
+    play_all(booted, vec![restored], with_snapshots, 1)
+}
+
+/// So many attempts in one run, one after the other: what came of the last, and how all guests started.
+fn play_all(booted: Guest, restored: Vec<Guest>, with_snapshots: bool, n_attempts: u32) -> Played {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).unwrap();
     let fake = Fake { booted, restored, starts: Mutex::default() };
@@ -207,8 +215,12 @@ fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
         log: folder.path().join("qemu.log"),
     };
     let job = job(TestId::new("lvm2", "x").unwrap());
-    let attempt = Attempt { number: 1, job, vm, limits, dir: folder.path(), scratch: folder.path() };
-    let (outcome, facts) = attempt.run(context, &terminal.line("x")).unwrap();
+    let attempts = (1..=n_attempts).map(|number| {
+        let (job, vm) = (job.clone(), vm.clone());
+        let attempt = Attempt { number, job, vm, limits, dir: folder.path(), scratch: folder.path() };
+        attempt.run(context, &terminal.line("x")).unwrap()
+    });
+    let (outcome, facts) = attempts.last().unwrap();
     let text = std::fs::read_to_string(&log).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<protocol::Record>(line).unwrap());
     let remarks = records.filter_map(|record| match record.event {
@@ -252,8 +264,36 @@ fn what_cannot_be_restored_is_booted_and_said() {
         let played = play(Guest::Good, restored, true);
         assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, false), "{restored:?}");
         assert_eq!(played.starts, ["booted", "restored", "booted"]);
-        assert!(played.remarks[0].contains("could not be restored"), "{:?}", played.remarks);
+        assert!(played.remarks[0].contains("booted instead"), "{:?}", played.remarks);
     }
+}
+
+#[test]
+fn a_state_that_is_broken_is_not_restored_again() {
+    let played = play_all(Guest::Good, vec![Guest::Dead], true, 2);
+    assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, false));
+    assert_eq!(played.starts, ["booted", "restored", "booted", "booted"]);
+    assert!(played.remarks[0].contains("could not be restored"), "{:?}", played.remarks);
+}
+
+#[test]
+fn a_busy_host_costs_no_snapshot() {
+    let late = [Guest::Silent, Guest::Silent, Guest::Good, Guest::Silent, Guest::Good];
+    let played = play_all(Guest::Good, late.to_vec(), true, 5);
+    assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, true));
+    let expected =
+        ["booted", "restored", "booted", "restored", "booted", "restored", "restored", "booted", "restored"];
+    assert_eq!(played.starts, expected);
+    assert!(played.remarks.iter().all(|text| text.contains("not restored in time")), "{:?}", played.remarks);
+}
+
+#[test]
+fn a_state_that_is_late_again_and_again_is_given_up() {
+    let played = play_all(Guest::Good, vec![Guest::Silent], true, 4);
+    assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, false));
+    let three = ["restored", "booted"].repeat(3);
+    assert_eq!(played.starts, [vec!["booted"], three, vec!["booted"]].concat());
+    assert!(played.remarks[2].contains("could not be restored"), "{:?}", played.remarks);
 }
 
 #[test]

@@ -36,7 +36,7 @@ use crate::session::Session;
 use crate::suite::Job;
 use crate::test::{self, count};
 use crate::vm::accel::AccelChoice;
-use crate::vm::snapshot::{SnapshotError, Snapshots};
+use crate::vm::snapshot::{NotRestored, SnapshotError, Snapshots};
 use crate::vm::{Access, Hypervisor, Vm, VmEnd, VmSpec};
 
 use host_terminal::RawMode;
@@ -161,7 +161,7 @@ fn program(options: &Options, example: &Job, interactive: bool) -> Result<Progra
 enum Tried {
     Over(Finished),
     /// A VM that was to be restored never answered, for this reason.
-    NotRestored(String),
+    NotRestored(NotRestored),
 }
 
 /// Everything that a shell needs, but its VM.
@@ -184,11 +184,11 @@ impl Shell<'_> {
             Some((snapshots, Ok(state))) => {
                 let restored = VmSpec { restore: Some(state), ..vm.clone() };
                 match self.try_in(&restored, self.limits.restore_timeout)? {
-                    Tried::Over(finished) => return Ok(finished),
-                    Tried::NotRestored(why) => {
-                        snapshots.discard(vm, &why);
-                        note(format!("the guest could not be restored ({why}): booting instead"));
+                    Tried::Over(finished) => {
+                        snapshots.restored(vm);
+                        return Ok(finished);
                     }
+                    Tried::NotRestored(why) => note(snapshots.not_restored(vm, &why)),
                 }
             }
             Some((_, Err(SnapshotError::Infra(why)))) => {
@@ -199,7 +199,7 @@ impl Shell<'_> {
         }
         match self.try_in(vm, self.limits.boot_timeout)? {
             Tried::Over(finished) => Ok(finished),
-            Tried::NotRestored(why) => anyhow::bail!("{why}"),
+            Tried::NotRestored(NotRestored::Broken(why) | NotRestored::Late(why)) => anyhow::bail!("{why}"),
         }
     }
 
@@ -268,7 +268,8 @@ impl Shell<'_> {
             End::Crashed { title: why } | End::Infra { error: why }
                 if vm_spec.restore.is_some() && !finished.ready && !interrupted =>
             {
-                Tried::NotRestored(why.clone())
+                let not_restored = if finished.late { NotRestored::Late } else { NotRestored::Broken };
+                Tried::NotRestored(not_restored(why.clone()))
             }
             End::Crashed { .. }
             | End::Infra { .. }

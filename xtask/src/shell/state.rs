@@ -115,6 +115,8 @@ pub(crate) struct Finished {
     pub(crate) output_gone: bool,
     /// The guest answered.
     pub(crate) ready: bool,
+    /// It did not in time, and nothing says why.
+    pub(crate) late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +167,7 @@ pub(crate) struct ShellState {
     files: FileList,
     n_files_left_out: u32,
     ready: bool,
+    late: bool,
     killed: bool,
     end: Option<End>,
 }
@@ -202,6 +205,7 @@ impl ShellState {
             files: FileList::new(ATTEMPT),
             n_files_left_out: 0,
             ready: false,
+            late: false,
             killed: false,
             end: None,
         }
@@ -230,6 +234,7 @@ impl ShellState {
             n_files_left_out: self.n_files_left_out,
             output_gone: self.output_gone,
             ready: self.ready,
+            late: self.late,
         }
     }
 
@@ -272,6 +277,7 @@ impl ShellState {
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
+                self.late = self.crash.title().is_none();
                 let title = match self.crash.title() {
                     Some(title) => title.to_owned(),
                     None => format!(

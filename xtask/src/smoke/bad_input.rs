@@ -89,7 +89,7 @@ pub(super) fn dead_qemu(session: &Session) -> Result<()> {
     let mut qemu = None;
     let own = run.child.id();
     wait_until("its test runs", || {
-        qemu = super::killing::descendants_of(own).into_iter().find(|&pid| is_qemu(pid));
+        qemu = crate::children::descendants_of(own).into_iter().find(|&pid| is_qemu(pid));
         qemu.is_some() && super::killing::has_started(&runs.join("latest/events.jsonl"))
     })?;
     let qemu = qemu.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("no QEMU runs")?;

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use super::other::{Other, Started};
 use super::{Scratch, wait_until};
+use crate::children::{descendants_of, is_gone};
 use crate::report::read_record;
 use crate::session::Session;
 
@@ -93,38 +94,4 @@ fn temporary_folders(session: &Session) -> Vec<PathBuf> {
 pub(super) fn has_started(events: &Path) -> bool {
     let Ok(log) = reports::read_events(events) else { return false };
     log.records.iter().any(|record| matches!(record.event, Event::TestStarted { .. }))
-}
-
-/// Process ids with their parents'.
-pub(super) fn processes() -> Vec<(u32, u32)> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let ppid = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
-        Some((pid, ppid))
-    })
-    .collect()
-}
-
-/// Gone, or a zombie that only its new parent has still to reap.
-fn is_gone(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
-}
-
-/// All processes below `pid`, but for the janitor, whose work begins when it is gone.
-pub(super) fn descendants_of(pid: u32) -> Vec<u32> {
-    let mut family = vec![pid];
-    let mut idx = 0;
-    while let Some(&parent) = family.get(idx) {
-        family.extend(processes().into_iter().filter(|&(_, ppid)| ppid == parent).map(|(pid, _)| pid));
-        idx += 1;
-    }
-    family.remove(0);
-    family.retain(|&pid| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        !String::from_utf8_lossy(&command).contains(crate::session::JANITOR_COMMAND)
-    });
-    family
 }

@@ -14,7 +14,6 @@ use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use vm_images::host::die_with_parent;
 
-use super::killing::processes;
 use super::{Scratch, wait_until};
 use crate::session::Session;
 use crate::test::suite_named;
@@ -299,7 +298,7 @@ impl AtTerminal {
             String::from_utf8_lossy(&command).contains("qemu-system")
         };
         let own = self.child.id();
-        let mut children = processes().into_iter().filter(|&(_, parent)| parent == own);
+        let mut children = crate::children::processes().into_iter().filter(|&(_, parent)| parent == own);
         let (pid, _) = children.find(|&(pid, _)| is_qemu(pid)).context("the shell has no QEMU")?;
         let pid = Pid::from_raw(i32::try_from(pid)?).context("QEMU has no process id")?;
         kill_process(pid, Signal::KILL).context("failed to kill QEMU")

@@ -25,6 +25,9 @@ const KIND: &str = "snapshots";
 const STATE: &str = "state";
 /// How much of the disk snapshots may take, bytes: about 50 of them. Those that were used least recently go.
 const KEPT_BYTES_MAX: u64 = 8 << 30;
+/// Restores in a row, of one machine, that may come to nothing in time: a busy host does that. So many of them are the
+/// state's doing.
+const LATE_MAX: u32 = 3;
 /// How long saving may take.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -67,6 +70,17 @@ pub(crate) struct Snapshots<'a> {
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
     known: Mutex<BTreeMap<String, Known>>,
+    /// By machine, the restores in a row that came to nothing in time.
+    late: Mutex<BTreeMap<String, u32>>,
+}
+
+/// Why a guest that was to be restored never answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NotRestored {
+    /// The state is no good, or QEMU cannot take it.
+    Broken(String),
+    /// Nothing came in time: it may be the state's doing, or a busy host's.
+    Late(String),
 }
 
 impl<'a> Snapshots<'a> {
@@ -77,7 +91,7 @@ impl<'a> Snapshots<'a> {
         progress: &'a dyn Progress,
         cancel: &'a Cancel,
     ) -> Self {
-        Snapshots { hypervisor, store, progress, cancel, known: Mutex::default() }
+        Snapshots { hypervisor, store, progress, cancel, known: Mutex::default(), late: Mutex::default() }
     }
 
     /// The saved state of `spec`'s machine; made first if there is none, which takes a boot of
@@ -102,8 +116,36 @@ impl<'a> Snapshots<'a> {
         answer
     }
 
-    /// Removes a state that could not be restored, and makes no other of that machine in this run.
-    pub(crate) fn discard(&self, spec: &VmSpec, why: &str) {
+    /// A guest has been restored: the state is good.
+    pub(crate) fn restored(&self, spec: &VmSpec) {
+        self.late.lock().expect("no panic with the lock").remove(&self.hypervisor.identity(spec));
+    }
+
+    /// A guest could not be restored. Removes a state that is broken, or was late again and again; gives the words that
+    /// say what was done.
+    pub(crate) fn not_restored(&self, spec: &VmSpec, why: &NotRestored) -> String {
+        let why = match why {
+            NotRestored::Broken(why) => why,
+            NotRestored::Late(why) => {
+                let identity = self.hypervisor.identity(spec);
+                let n_late = {
+                    let mut late = self.late.lock().expect("no panic with the lock");
+                    let n_late = late.entry(identity).or_default();
+                    *n_late += 1;
+                    *n_late
+                };
+                if n_late < LATE_MAX {
+                    return format!("the guest was not restored in time ({why}): booted instead");
+                }
+                why
+            }
+        };
+        self.discard(spec, why);
+        format!("the guest could not be restored ({why}): booted instead")
+    }
+
+    /// Removes a state, and makes no other of that machine in this run.
+    fn discard(&self, spec: &VmSpec, why: &str) {
         let identity = self.hypervisor.identity(spec);
         let error = SnapshotError::Infra(why.to_owned());
         let known: Known = Arc::new(Mutex::new(Some(Err(error))));
