@@ -5,8 +5,11 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use protocol::codec::encode;
+use protocol::wire::Message;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -51,10 +54,25 @@ pub(crate) fn parse(record: &[u8]) -> Option<Record> {
     Some(Record { seq, at_us, level: (prio & 7) as u8, text })
 }
 
+/// A record as it goes to the host. It may go to several, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) bytes: Rc<[u8]>,
+    cost: u64,
+}
+
+impl Line {
+    fn of(record: Record) -> Self {
+        let cost = record.text.len() as u64 + OVERHEAD;
+        let Record { seq, at_us, level, text } = record;
+        Line { bytes: encode(&Message::Kmsg { seq, at_us, level, text }).into(), cost }
+    }
+}
+
 /// Records that wait for the host.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    records: VecDeque<Record>,
+    lines: VecDeque<Line>,
     bytes: u64,
     bucket: TokenBucket,
 }
@@ -62,16 +80,12 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// An empty backlog.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { records: VecDeque::new(), bytes: 0, bucket: TokenBucket::new(BURST, PER_S, now) }
-    }
-
-    fn cost(record: &Record) -> u64 {
-        record.text.len() as u64 + OVERHEAD
+        Self { lines: VecDeque::new(), bytes: 0, bucket: TokenBucket::new(BURST, PER_S, now) }
     }
 
     /// True if the budget is spent: what comes now pushes out what is older.
     fn is_starved(&mut self, now: Instant) -> bool {
-        self.records.front().is_some_and(|first| self.bucket.available(now) < Self::cost(first))
+        self.lines.front().is_some_and(|first| self.bucket.available(now) < first.cost)
     }
 
     /// True if more should be read. While the budget lasts and the host is slow, the kernel's own
@@ -81,30 +95,56 @@ impl Backlog {
     }
 
     /// Takes a record, and drops the oldest if there are too many.
-    pub(crate) fn push(&mut self, record: Record) {
-        self.bytes += Self::cost(&record);
-        self.records.push_back(record);
+    pub(crate) fn push(&mut self, line: Line) {
+        self.bytes += line.cost;
+        self.lines.push_back(line);
         while self.bytes > BACKLOG {
-            let Some(oldest) = self.records.pop_front() else { break };
-            self.bytes -= Self::cost(&oldest);
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= oldest.cost;
         }
     }
 
     /// The next record, if the budget allows it.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Record> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Line> {
         if self.next_in(now)? > Duration::ZERO {
             return None;
         }
-        let record = self.records.pop_front()?;
-        self.bytes -= Self::cost(&record);
-        self.bucket.spend(Self::cost(&record));
-        Some(record)
+        let line = self.lines.pop_front()?;
+        self.bytes -= line.cost;
+        self.bucket.spend(line.cost);
+        Some(line)
     }
 
     /// How long until [`Self::pop`] gives something; `None` if nothing waits.
     pub(crate) fn next_in(&mut self, now: Instant) -> Option<Duration> {
-        let cost = Self::cost(self.records.front()?);
+        let cost = self.lines.front()?.cost;
         self.bucket.wait_for(cost, now)
+    }
+}
+
+/// All that was read so far, to be said again to the next host without being read again: a guest that is restored
+/// tells each of its hosts of its boot, and is emulated while it does.
+#[derive(Debug, Default)]
+struct Said {
+    lines: Vec<Line>,
+    bytes: u64,
+    /// Something is missing, or it became too much: the next host's is read again from the beginning.
+    gone: bool,
+}
+
+impl Said {
+    fn push(&mut self, line: &Line) {
+        self.bytes += line.cost;
+        if self.bytes > BACKLOG / 2 {
+            self.forget();
+        }
+        if !self.gone {
+            self.lines.push(line.clone());
+        }
+    }
+
+    fn forget(&mut self) {
+        *self = Said { gone: true, ..Said::default() };
     }
 }
 
@@ -112,24 +152,32 @@ impl Backlog {
 #[derive(Debug)]
 pub(crate) struct Kmsg {
     fd: OwnedFd,
+    said: Said,
     resume: Instant,
     pub(crate) backlog: Backlog,
 }
 
 impl Kmsg {
-    /// Opens the log.
+    /// Opens the log, and reads what is there.
     pub(crate) fn open(now: Instant) -> rustix::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::open("/dev/kmsg", flags, Mode::empty())?;
-        Ok(Self { fd, resume: now, backlog: Backlog::new(now) })
+        let mut kmsg = Self { fd, said: Said::default(), resume: now, backlog: Backlog::new(now) };
+        kmsg.read(now);
+        Ok(kmsg)
     }
 
     /// Begins again at the oldest record.
     pub(crate) fn rewind(&mut self, now: Instant) {
-        // Cannot fail on a `/dev/kmsg`; if it did, only what a reader had before would be missing.
-        let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0));
         self.resume = now;
         self.backlog = Backlog::new(now);
+        if self.said.gone {
+            self.said = Said::default();
+            // Cannot fail on a `/dev/kmsg`; if it did, only what a reader had before would be missing.
+            let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0));
+        } else {
+            self.said.lines.iter().cloned().for_each(|line| self.backlog.push(line));
+        }
     }
 
     /// The descriptor.
@@ -159,11 +207,14 @@ impl Kmsg {
             match rustix::io::read(&self.fd, &mut buffer) {
                 Ok(n) => {
                     if let Some(record) = parse(&buffer[..n]) {
-                        self.backlog.push(record);
+                        let line = Line::of(record);
+                        self.said.push(&line);
+                        self.backlog.push(line);
                     }
                 }
                 // Overwritten before we came: the gap in the sequence numbers tells the host.
-                Err(Errno::PIPE | Errno::INTR) => {}
+                Err(Errno::PIPE) => self.said.forget(),
+                Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
@@ -215,8 +266,40 @@ mod tests {
         }
     }
 
-    fn record(seq: u64) -> Record {
-        Record { seq, at_us: 0, level: 6, text: "x".repeat(100) }
+    fn line(seq: u64) -> Line {
+        Line::of(Record { seq, at_us: 0, level: 6, text: "x".repeat(100) })
+    }
+
+    fn seq(line: &Line) -> u64 {
+        let text = String::from_utf8_lossy(&line.bytes);
+        let digits = text.split("\"seq\":").nth(1).unwrap().split(',').next().unwrap();
+        digits.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_said_is_kept_whole_or_not_at_all() {
+        let mut said = Said::default();
+        (0..10).for_each(|seq| said.push(&line(seq)));
+        assert_eq!(said.lines.iter().map(seq).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        (10..10_000).for_each(|seq| said.push(&line(seq)));
+        assert!(said.gone && said.lines.is_empty());
+    }
+
+    #[test]
+    fn the_next_host_hears_the_same_again() {
+        // The file is not read again, so any will do.
+        let fd = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        let now = Instant::now();
+        let mut kmsg = Kmsg { fd, said: Said::default(), resume: now, backlog: Backlog::new(now) };
+        for seq in 0..3 {
+            kmsg.said.push(&line(seq));
+            kmsg.backlog.push(line(seq));
+        }
+        for _ in 0..2 {
+            kmsg.rewind(now);
+            let heard: Vec<_> = std::iter::from_fn(|| kmsg.backlog.pop(now)).map(|line| seq(&line)).collect();
+            assert_eq!(heard, [0, 1, 2]);
+        }
     }
 
     #[test]
@@ -224,17 +307,17 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(now);
         let (mut sent, mut last) = (0, 0);
-        for seq in 0..100_000 {
-            backlog.push(record(seq));
-            while let Some(record) = backlog.pop(now) {
-                sent += Backlog::cost(&record);
-                last = record.seq;
+        for number in 0..100_000 {
+            backlog.push(line(number));
+            while let Some(line) = backlog.pop(now) {
+                sent += line.cost;
+                last = seq(&line);
             }
         }
         assert!(sent <= BURST && backlog.bytes <= BACKLOG);
         assert!(backlog.wants_more(now), "new lines are worth more than old ones");
         let next = backlog.pop(now + Duration::from_secs(1)).unwrap();
-        assert!(next.seq > last + 1, "the gap shows");
+        assert!(seq(&next) > last + 1, "the gap shows");
     }
 
     #[test]
@@ -243,10 +326,10 @@ mod tests {
         let mut backlog = Backlog::new(now);
         let mut n = 0;
         while backlog.wants_more(now) {
-            backlog.push(record(n));
+            backlog.push(line(n));
             n += 1;
         }
-        assert_eq!(backlog.pop(now).unwrap().seq, 0);
+        assert_eq!(seq(&backlog.pop(now).unwrap()), 0);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The loop: one thread that polls everything, waits for nothing else, and always comes round.
 //!
 //! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
-//! line that is there is encoded ([`Agent::next_message`]). So a slow host costs no memory and what
+//! line that is there is encoded ([`Agent::next_line`]). So a slow host costs no memory and what
 //! it gets is fresh. Deliberately not here: the test itself ([`crate::running`]), the shell
 //! ([`crate::shell`]), and anything that may
 //! block on a test's doing.
@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
@@ -331,9 +332,9 @@ impl Agent {
         }
         for _ in 0..BATCHES_AT_ONCE {
             while self.port.out.has_room()
-                && let Some(message) = self.next_message(now)
+                && let Some(line) = self.next_line(now)
             {
-                self.port.out.push(&encode(&message));
+                self.port.out.push(&line);
             }
             if self.port.out.is_empty() {
                 return;
@@ -346,23 +347,32 @@ impl Agent {
         self.write_again = true;
     }
 
-    /// The most important message that waits.
-    fn next_message(&mut self, now: Instant) -> Option<Message> {
+    /// The most important line that waits.
+    fn next_line(&mut self, now: Instant) -> Option<Rc<[u8]>> {
+        if let Some(message) = self.next_news(now) {
+            return Some(encode(&message).into());
+        }
+        // What the kernel said during the test comes before its end, as far as the budget goes.
+        if let Some(line) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
+            return Some(line.bytes);
+        }
+        self.next_end().map(|message| encode(&message).into())
+    }
+
+    /// What goes before the kernel's log.
+    fn next_news(&mut self, now: Instant) -> Option<Message> {
         if let Some(message) = self.control.pop_front() {
             return Some(message);
         }
-        // Before the kernel log: somebody is waiting for an echo.
+        // Somebody is waiting for an echo.
         if let Some(message) = self.shell.as_mut().and_then(Shell::next_message) {
             return Some(Message::Shell(message));
         }
-        if let Some(output) = self.test.as_mut().and_then(|test| test.next_output(now)) {
-            return Some(output);
-        }
-        // What the kernel said during the test comes before its end, as far as the budget goes.
-        if let Some(record) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
-            let (seq, at_us, level, text) = (record.seq, record.at_us, record.level, record.text);
-            return Some(Message::Kmsg { seq, at_us, level, text });
-        }
+        self.test.as_mut().and_then(|test| test.next_output(now))
+    }
+
+    /// What goes after it.
+    fn next_end(&mut self) -> Option<Message> {
         if let Some(exit) = self.shell.as_mut().and_then(Shell::next_end) {
             return Some(Message::Shell(ShellMessage::Ended { exit }));
         }

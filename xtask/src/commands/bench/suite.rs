@@ -26,8 +26,10 @@ use crate::prepare;
 use crate::report::{Ran, shown_path};
 use crate::select::Selection;
 use crate::session::Session;
+use crate::suite::Job;
 use crate::terminal::outln;
 use crate::test::{self, Options};
+use crate::vm::Accel;
 use crate::vm::accel::AccelChoice;
 
 /// What is asked of the bench.
@@ -89,7 +91,8 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         None => tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep(),
     };
     fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
-    let bench = Bench { session, conditions: conditions(session, &tests)?, tests, folder, asked };
+    let (conditions, accel) = conditions(session, &tests)?;
+    let bench = Bench { session, conditions, accel, tests, folder, asked };
 
     let mut parts = Vec::new();
     let n_vms: Vec<Option<u16>> = match asked.n_vms.as_slice() {
@@ -112,8 +115,8 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
     Ok(Exit::Passed)
 }
 
-/// What the figures depend on, in one line.
-fn conditions(session: &Session, tests: &[&str]) -> Result<String> {
+/// What the figures depend on, in one line, and the accelerator, which is not to be looked for again.
+fn conditions(session: &Session, tests: &[&str]) -> Result<(String, AccelChoice)> {
     // Everything is made before a clock runs.
     let specs = options("lvm2", None, Path::new(""))?.kernels;
     let prepared = prepare::prepare(session, &specs, &Default::default(), AccelChoice::Auto)?;
@@ -121,12 +124,18 @@ fn conditions(session: &Session, tests: &[&str]) -> Result<String> {
     let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let lvm2 = prepared.versions.get("lvm2").map(String::as_str).unwrap_or_default();
     let (accel, release) = (prepared.chosen.accel, &kernel.kernel.release);
-    Ok(format!("{} tests of lvm2 {lvm2} on {release}, {accel}, {n_cpus} cores", tests.len()))
+    let choice = match accel {
+        Accel::Kvm => AccelChoice::Kvm,
+        Accel::Tcg => AccelChoice::Tcg,
+    };
+    let words = format!("{} tests of lvm2 {lvm2} on {release}, {accel}, {n_cpus} cores", tests.len());
+    Ok((words, choice))
 }
 
 struct Bench<'a> {
     session: &'a Session,
     conditions: String,
+    accel: AccelChoice,
     tests: Vec<&'a str>,
     folder: PathBuf,
     asked: &'a SuiteBench,
@@ -170,6 +179,7 @@ impl Bench<'_> {
             n_vms: n_vms.map(usize::from),
             history: Some(self.asked.history.clone()),
             snapshots,
+            accel: self.accel,
             ..options("lvm2", None, out)?
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
@@ -186,7 +196,8 @@ impl Bench<'_> {
         let options = Options {
             scripts: vec![script],
             // Nothing of ours takes the processor's time.
-            change: Some(|job| crate::suite::Job { sampled: false, ..job }),
+            change: Some(|job| Job { sampled: false, ..job }),
+            accel: self.accel,
             ..options("lvm2", None, out)?
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
