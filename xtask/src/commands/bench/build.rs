@@ -34,7 +34,8 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     let first = timed(&images, &spec)?;
     outln!("modules of {}, first build {:>6.1} s", plain.release, first.1);
     outln!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
-    let mut edit = 0;
+    // Never the edits of an earlier call: what those came to is in the store.
+    let mut edit = u64::from(std::process::id()) * 1000;
     for file in FILES {
         let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
@@ -56,7 +57,7 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
 }
 
 /// A change that the compiler sees.
-fn edit_file(file: &Path, number: u32) -> Result<()> {
+fn edit_file(file: &Path, number: u64) -> Result<()> {
     let text = match file.extension() {
         Some(extension) if extension == "h" => format!("\n#define MD_REGRESS_EDIT_{number} {number}\n"),
         Some(_) | None => {
