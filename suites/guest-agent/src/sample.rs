@@ -4,6 +4,7 @@
 //! reads what it says, and goes on without it if it falls silent. Deliberately not here: what
 //! standing still means, which is the harness's business.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -38,12 +39,14 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let mut threads = Vec::new();
     let syncs = Syncs::watch();
     let mdstat = watch_mdstat();
+    let mut earlier = Earlier::new();
     for round in 0u32.. {
         let begun = Instant::now();
         if round % FIND_THREADS_EVERY == 0 {
             threads = storage_threads();
         }
-        let mut sample = sample(&members, &threads, mdstat.load(Ordering::Relaxed));
+        let mut sample = sample(&members, &threads, &earlier, mdstat.load(Ordering::Relaxed));
+        earlier = sample.tasks.iter().map(|task| (task.pid, task.slices)).collect();
         sample.syncs = syncs.newest(&sample);
         let line = encode(&sample);
         if std::io::stdout().write_all(&line).is_err() {
@@ -70,14 +73,19 @@ fn watch_mdstat() -> Arc<AtomicU64> {
     newest
 }
 
-fn sample(members: &str, threads: &[u32], mdstat: u64) -> Sample {
+/// How often each task had been given a processor by the sample before.
+type Earlier = HashMap<u32, u64>;
+
+fn sample(members: &str, threads: &[u32], earlier: &Earlier, mdstat: u64) -> Sample {
     let text = fs::read_to_string(members).unwrap_or_default();
     let of_test = text.lines().filter_map(|line| line.parse().ok()).flat_map(tasks_of);
     let all = of_test.map(|pid| (pid, true)).chain(threads.iter().map(|&pid| (pid, false)));
-    let mut tasks: Vec<_> = all.filter_map(|(pid, of_test)| look(pid, of_test)).take(TASKS_MAX).collect();
+    let mut tasks: Vec<_> =
+        all.filter_map(|(pid, of_test)| look(pid, of_test, earlier)).take(TASKS_MAX).collect();
     // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
     // in a state that a signal could end.
-    let mut telling: Vec<&mut TaskSample> = tasks.iter_mut().filter(|task| may_stand(task)).collect();
+    let mut telling: Vec<&mut TaskSample> =
+        tasks.iter_mut().filter(|task| may_stand(task, earlier)).collect();
     telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
     for task in telling.into_iter().take(STACKS_MAX) {
         task.frames = stack(task.pid);
@@ -134,12 +142,15 @@ fn storage_threads() -> Vec<u32> {
     found
 }
 
-fn look(pid: u32, of_test: bool) -> Option<TaskSample> {
+/// What takes more than a look at its counters is asked only of a task that has not moved since the sample before: of
+/// one that moves, nobody wants to know why it stands.
+fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<TaskSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let Stat { comm, state, user_ms, sys_ms } = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let slices = slices(&schedstat);
-    let sleeps_ms = (of_test && state == 'S').then(|| call_of(pid).sleeps_ms(pid)).flatten();
+    let may_sleep = of_test && state == 'S' && earlier.get(&pid) == Some(&slices);
+    let sleeps_ms = may_sleep.then(|| call_of(pid).sleeps_ms(pid)).flatten();
     Some(TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames: vec![] })
 }
 
@@ -149,9 +160,15 @@ fn call_of(pid: u32) -> Call {
 
 /// True if its stack may say why it stands still. Who stores into sysfs, or calls an ioctl, may wait for a lock or
 /// for IO in a state that a signal could end.
-fn may_stand(task: &TaskSample) -> bool {
+fn may_stand(task: &TaskSample, earlier: &Earlier) -> bool {
+    let is_still = earlier.get(&task.pid) == Some(&task.slices);
     let waits = || task.of_test && task.state == 'S' && task.sleeps_ms.is_none();
-    matches!(task.state, 'D' | 'R') || waits() && call_of(task.pid).may_wait_for_storage()
+    match task.state {
+        // It may spin.
+        'R' => true,
+        'D' => is_still,
+        _ => is_still && waits() && call_of(task.pid).may_wait_for_storage(),
+    }
 }
 
 /// How often a task was given a processor, by its `/proc/PID/schedstat`.
