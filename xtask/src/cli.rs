@@ -343,6 +343,21 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
+    /// How often searches for a first bad commit are right, and what they cost, against repeating each step until it is sure
+    Bisect {
+        /// By lot: no kernel is built, no VM runs
+        #[arg(long, required = true)]
+        simulate: bool,
+        /// Searches
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        searches: u64,
+        /// Commits to search
+        #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100_000))]
+        commits: usize,
+        /// How often a trial of a bad commit fails
+        #[arg(long, value_name = "P", default_value_t = 0.3)]
+        rate: f64,
+    },
     /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
     Model {
         /// Only the quick part

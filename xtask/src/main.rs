@@ -1,6 +1,7 @@
 //! `cargo xtask`: parse, call, exit code.
 
 mod beginning;
+mod bisect;
 mod children;
 mod cli;
 mod commands;

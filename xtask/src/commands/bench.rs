@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the figures of README.md, each from a run on the spot. What is compared runs
 //! in turn within one call, and ratios of medians are printed: machines drift.
 
+mod bisect;
 mod build;
 mod hang;
 mod model;
@@ -43,6 +44,9 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
         BenchCommand::Build { rounds } => build::build(session, *rounds),
+        BenchCommand::Bisect { simulate: _, searches, commits, rate } => {
+            bisect::simulate(*searches, *commits, *rate)
+        }
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
         BenchCommand::Suite(options) => suite::suite(session, &options.asked()),

@@ -1,0 +1,170 @@
+//! Tests of what a search does next: whole searches with trials drawn by lot, and with true answers.
+
+use super::super::history::testing::{histories, row};
+use super::super::simulate::{World, ours};
+use super::*;
+use proptest::prelude::*;
+
+const RULES: Rules = Rules { repeat: None, confidence: 0.95, find_fix: false };
+
+/// Goes on until the search ends; `answer` gives what each trial comes to.
+fn conduct(
+    history: &History,
+    rules: Rules,
+    mut answer: impl FnMut(Place, usize) -> Observation,
+) -> (Action, Vec<(Place, Observation)>) {
+    let mut trials: Vec<(Place, Observation)> = Vec::new();
+    loop {
+        let sums = Sums::of(history, trials.iter().map(|(place, seen)| (*place, seen)));
+        match decide(history, &sums, rules) {
+            Action::Test(place, _) => {
+                let n_before = trials.iter().filter(|(other, _)| *other == place).count();
+                trials.push((place, answer(place, n_before)));
+                assert!(trials.len() < 2000, "a search without an end");
+            }
+            end @ (Action::Stop(_) | Action::Found(_)) => return (end, trials),
+        }
+    }
+}
+
+fn truth(history: &History, culprit: usize, place: Place, find_fix: bool) -> Observation {
+    let is_new = match place {
+        Place::OldEnd => false,
+        Place::Subject(idx) => history.ancestors(idx).contains(culprit),
+    };
+    if is_new == find_fix { Observation::Passed } else { Observation::Failed }
+}
+
+fn found(action: Action) -> Vec<usize> {
+    match action {
+        Action::Found(finding) => finding.first_new,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn both_ends_come_first_and_the_answer_is_tested_again() {
+    let history = row(32);
+    let (end, trials) = conduct(&history, RULES, |place, _| truth(&history, 20, place, false));
+    assert_eq!(found(end), [20]);
+    let places: Vec<_> = trials.iter().map(|(place, _)| *place).collect();
+    assert_eq!(places[..3], [Place::Subject(31), Place::Subject(31), Place::OldEnd]);
+    let n_of = |idx| places.iter().filter(|place| **place == Place::Subject(idx)).count();
+    assert_eq!((n_of(20), n_of(19)), (2, 2));
+    assert_eq!(places.len(), 3 + 5 + 2);
+}
+
+#[test]
+fn ends_that_are_not_as_said_stop_the_search() {
+    let history = row(8);
+    let stop = |answer: fn(Place) -> Observation| match conduct(&history, RULES, |place, _| answer(place)).0 {
+        Action::Stop(trouble) => trouble,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(stop(|_| Observation::Passed), Trouble::FailingEndPasses { n: 20 });
+    assert_eq!(stop(|_| Observation::Failed), Trouble::PassingEndFails);
+    let skips = stop(|_| Observation::Untestable("skipped: no raid".into()));
+    assert_eq!(skips, Trouble::FailingEndUntestable("skipped: no raid".into()));
+    let other = stop(|place| match place {
+        Place::OldEnd => Observation::Other("crashed".into()),
+        Place::Subject(_) => Observation::Failed,
+    });
+    assert_eq!(other, Trouble::PassingEndOther("crashed".into()));
+}
+
+#[test]
+fn an_answer_that_turns_out_wrong_is_searched_on() {
+    let history = row(32);
+    // The first trial of 15 fails by another's fault.
+    let (end, trials) = conduct(&history, RULES, |place, n_before| match place {
+        Place::Subject(15) if n_before == 0 => Observation::Failed,
+        _ => truth(&history, 24, place, false),
+    });
+    assert_eq!(found(end), [24], "{trials:?}");
+}
+
+#[test]
+fn what_fails_in_another_way_does_not_count() {
+    let history = row(32);
+    let (end, _) = conduct(&history, RULES, |place, _| match place {
+        Place::Subject(12..=17) => Observation::Other("crashed elsewhere".into()),
+        _ => truth(&history, 9, place, false),
+    });
+    assert_eq!(found(end), [9]);
+    let (end, _) = conduct(&history, RULES, |place, _| match place {
+        Place::Subject(12..=17) => Observation::Untestable("does not build".into()),
+        _ => truth(&history, 14, place, false),
+    });
+    assert_eq!(found(end), [12, 13, 14, 15, 16, 17, 18]);
+}
+
+#[test]
+fn a_rate_is_learnt_at_the_failing_end() {
+    let history = row(16);
+    let mut lot = fastrand::Rng::with_seed(3);
+    let world = World { history: &history, culprit: 5, rate: 0.3, find_fix: false };
+    let (_, trials) = conduct(&history, RULES, |place, _| world.trial(place, &mut lot));
+    let n_of = |wanted: Place, seen: Observation| {
+        trials.iter().filter(|trial| **trial == (wanted, seen.clone())).count()
+    };
+    assert!(n_of(Place::Subject(15), Observation::Failed) >= 3);
+    assert!(n_of(Place::OldEnd, Observation::Passed) >= 8);
+}
+
+#[test]
+fn flaky_searches_are_as_right_as_they_say() {
+    for (rate, find_fix) in [(0.3, false), (0.6, false), (0.6, true), (0.9, false)] {
+        let history = row(32);
+        let rules = Rules { find_fix, ..RULES };
+        let n_right = (0..60)
+            .filter(|&seed| {
+                let mut lot = fastrand::Rng::with_seed(seed);
+                let culprit = lot.usize(..32);
+                let world = World { history: &history, culprit, rate, find_fix };
+                ours(world, rules, &mut lot).0.is_right
+            })
+            .count();
+        assert!(n_right >= 53, "{n_right} of 60 at a rate of {rate}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn true_answers_lead_to_the_culprit_whatever_cannot_be_tested(
+        (history, culprit, broken) in histories(30).prop_flat_map(|history| {
+            let n = history.len();
+            (Just(history), 0..n, proptest::collection::vec(prop::bool::weighted(0.2), n))
+        }),
+        find_fix in any::<bool>(),
+    ) {
+        let rules = Rules { find_fix, ..RULES };
+        let (end, _) = conduct(&history, rules, |place, _| match place {
+            Place::Subject(idx) if broken[idx] && idx != history.tip() => Observation::Untestable("broken".into()),
+            _ => truth(&history, culprit, place, find_fix),
+        });
+        let found = found(end);
+        prop_assert!(found.contains(&culprit), "{found:?}");
+        // No more than what nothing tells apart.
+        for idx in (0..history.len()).filter(|&idx| !broken[idx] || idx == history.tip()) {
+            let ancestors = history.ancestors(idx);
+            prop_assert!(found.iter().all(|&other| ancestors.contains(other) == ancestors.contains(culprit)));
+        }
+    }
+
+    #[test]
+    fn a_flaky_search_over_merges_ends(
+        (history, culprit) in histories(24).prop_flat_map(|history| { let n = history.len(); (Just(history), 0..n) }),
+        seed in any::<u64>(),
+    ) {
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let world = World { history: &history, culprit, rate: 0.5, find_fix: false };
+        let (end, _) = conduct(&history, RULES, |place, _| world.trial(place, &mut lot));
+        // By bad luck the failing end may never have failed.
+        let ended = match end {
+            Action::Found(finding) => finding.confidence >= 0.95,
+            Action::Stop(trouble) => matches!(trouble, Trouble::FailingEndPasses { n: 20 }),
+            Action::Test(..) => false,
+        };
+        prop_assert!(ended);
+    }
+}

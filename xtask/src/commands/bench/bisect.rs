@@ -1,0 +1,50 @@
+//! `bench bisect`: what searches cost and how often they are right, with trials drawn by lot.
+
+use anyhow::{Result, ensure};
+
+use crate::bisect::decide::Rules;
+use crate::bisect::history::History;
+use crate::bisect::simulate::{World, ours, until_sure};
+use crate::exit::Exit;
+use crate::terminal::outln;
+
+/// What is promised of searches at a failure rate of 30 % over 64 commits.
+const PROMISED_RIGHT: f64 = 0.95;
+const PROMISED_RATIO: f64 = 0.5;
+
+/// Searches over a row of commits, ours and one that stays at each step until it is sure.
+pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<Exit> {
+    let history = History::linear((0..n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}"))))?;
+    let rules = Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false };
+    let (mut n_right, mut n_trials, mut n_of_ends) = ([0_u32; 2], [0_u32; 2], 0);
+    for seed in 0..n_searches {
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let world = World { history: &history, culprit: lot.usize(..n_commits), rate, find_fix: false };
+        let (found, at_ends) = ours(world, rules, &mut lot);
+        let plain = until_sure(world, rules, at_ends, &mut lot);
+        n_of_ends += found.n_of_ends;
+        for (side, outcome) in [found, plain].into_iter().enumerate() {
+            n_right[side] += u32::from(outcome.is_right);
+            n_trials[side] += outcome.n;
+        }
+    }
+    ensure!(n_searches > 0, "no search was asked for");
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    let n = n_searches as f64;
+    let ratio = f64::from(n_trials[0]) / f64::from(n_trials[1].max(1));
+    outln!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
+    outln!("{:<44} {:>8} {:>16}", "", "right", "trials a search");
+    for (name, side) in [("bisect", 0), ("repeat each step until sure", 1)] {
+        let (right, trials) = (100.0 * f64::from(n_right[side]) / n, f64::from(n_trials[side]) / n);
+        outln!("{name:<44} {right:>6.1} % {trials:>16.1}");
+    }
+    outln!("{:<44} {:>8} {ratio:>16.2}", "ratio of trials", "");
+    outln!(
+        "{:<44} {:>8} {:>16.1}",
+        "trials of the two ends, the same for both",
+        "",
+        f64::from(n_of_ends) / n
+    );
+    let kept = f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO;
+    Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
+}
