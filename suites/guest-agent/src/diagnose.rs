@@ -203,8 +203,7 @@ impl Asked {
         }
         let pid = self.pid.as_raw_nonzero().get().cast_unsigned();
         let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = sample::parse_stat(&stat).map_or('?', |stat| stat.state);
+        let state = sample::state_of(self.pid).unwrap_or('?');
         let frames = sample::stack(pid);
         let at_most = match self.question {
             Question::Log => LOG_LOOKS_AT_MOST,

@@ -80,16 +80,17 @@ fn sample(members: &str, threads: &[u32], earlier: &Earlier, mdstat: u64) -> Sam
     let text = fs::read_to_string(members).unwrap_or_default();
     let of_test = text.lines().filter_map(|line| line.parse().ok()).flat_map(tasks_of);
     let all = of_test.map(|pid| (pid, true)).chain(threads.iter().map(|&pid| (pid, false)));
-    let mut tasks: Vec<_> =
+    let mut looks: Vec<_> =
         all.filter_map(|(pid, of_test)| look(pid, of_test, earlier)).take(TASKS_MAX).collect();
     // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
     // in a state that a signal could end.
-    let mut telling: Vec<&mut TaskSample> =
-        tasks.iter_mut().filter(|task| may_stand(task, earlier)).collect();
+    let mut telling: Vec<_> =
+        looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
     telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
     for task in telling.into_iter().take(STACKS_MAX) {
         task.frames = stack(task.pid);
     }
+    let tasks = looks.into_iter().map(|look| look.task).collect();
     let (io_done, reads_done, host_io) = io();
     Sample {
         uptime_ms: guest::uptime_ms(),
@@ -142,33 +143,33 @@ fn storage_threads() -> Vec<u32> {
     found
 }
 
+/// A task without its stack, and whether that may say why it stands still.
+struct Look {
+    task: TaskSample,
+    may_stand: bool,
+}
+
 /// What takes more than a look at its counters is asked only of a task that has not moved since the sample before: of
-/// one that moves, nobody wants to know why it stands.
-fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<TaskSample> {
+/// one that moves, nobody wants to know why it stands. Who stores into sysfs, or calls an ioctl, may wait for a lock or
+/// for IO in a state that a signal could end.
+fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<Look> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let Stat { comm, state, user_ms, sys_ms } = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let slices = slices(&schedstat);
-    let may_sleep = of_test && state == 'S' && earlier.get(&pid) == Some(&slices);
-    let sleeps_ms = may_sleep.then(|| call_of(pid).sleeps_ms(pid)).flatten();
-    Some(TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames: vec![] })
-}
-
-fn call_of(pid: u32) -> Call {
-    Call::parse(&fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default())
-}
-
-/// True if its stack may say why it stands still. Who stores into sysfs, or calls an ioctl, may wait for a lock or
-/// for IO in a state that a signal could end.
-fn may_stand(task: &TaskSample, earlier: &Earlier) -> bool {
-    let is_still = earlier.get(&task.pid) == Some(&task.slices);
-    let waits = || task.of_test && task.state == 'S' && task.sleeps_ms.is_none();
-    match task.state {
+    let is_still = earlier.get(&pid) == Some(&slices);
+    let (mut sleeps_ms, mut may_stand) = (None, state == 'D' && is_still);
+    if state == 'R' {
         // It may spin.
-        'R' => true,
-        'D' => is_still,
-        _ => is_still && waits() && call_of(task.pid).may_wait_for_storage(),
+        may_stand = true;
+    } else if state == 'S' && of_test && is_still {
+        let call = Call::parse(&fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default());
+        sleeps_ms = call.sleeps_ms(pid);
+        may_stand = sleeps_ms.is_none() && call.may_wait_for_storage();
     }
+    let frames = vec![];
+    let task = TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames };
+    Some(Look { task, may_stand })
 }
 
 /// How often a task was given a processor, by its `/proc/PID/schedstat`.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, TaskStack};
-use protocol::sample::{Sample, TaskSample};
 use protocol::state::StorageState;
 use protocol::wire::{
     Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
@@ -12,6 +11,7 @@ use protocol::wire::{
 use protocol::{HangKind, Outcome, TestId};
 
 use super::attempt::{AttemptState, Effect, Opening, TimeLimits};
+use super::progress::tests::{sample, task};
 use crate::suite::{Contract, Job};
 use crate::vm::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, VmEnd};
 
@@ -360,29 +360,7 @@ fn silence_is_a_hang_while_the_guest_lives() {
 
 /// At this second a task of the test's stands in md.
 fn standing(second: u64) -> Message {
-    let frames = vec!["md_stop+0x1/0x2 [md_mod]".to_owned()];
-    let (comm, state) = ("lvm".to_owned(), 'D');
-    let task = TaskSample {
-        pid: 2,
-        comm,
-        of_test: true,
-        state,
-        sys_ms: 0,
-        user_ms: 0,
-        slices: 9,
-        sleeps_ms: None,
-        frames,
-    };
-    Message::Sample(Sample {
-        uptime_ms: second * 1000,
-        tasks: vec![task],
-        io_done: 0,
-        reads_done: 0,
-        host_io: 0,
-        mdstat: 0,
-        syncs: vec![],
-        cost_us: 0,
-    })
+    Message::Sample(sample(second, vec![task(2, "lvm", 'D', 9)]))
 }
 
 fn hung() -> Play {

@@ -35,8 +35,6 @@ const DELAY_PATIENCE: u32 = 2;
 const HELPER_PATIENCE: u32 = 6;
 /// Samples after which a sleep that a test's task named the end of is a long one.
 const LONG_SLEEP: u32 = 3;
-/// The longest sleep that is future progress, unless somebody says otherwise, milliseconds.
-const SLEEP_MS_MAX: u64 = 180_000;
 /// Of the time between two samples, the part that must have been the guest's own for the second to count, percent.
 const OWN_PERCENT: u64 = 75;
 /// Reads between two samples that a poll may come to: `lvs` and `mdadm --detail` read metadata, and nothing gets
@@ -67,7 +65,7 @@ struct Seen {
 }
 
 /// What has been seen of a test.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     /// Who sleeps for longer is nobody that the test could be waiting for.
     sleep_ms_max: u64,
@@ -103,25 +101,6 @@ pub(crate) struct Stuck {
     pub(crate) stacks: Vec<TaskStack>,
     /// The task that spins, if its stack has not been seen: the processor it is on must be asked.
     pub(crate) unseen: Option<u32>,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        Progress {
-            sleep_ms_max: SLEEP_MS_MAX,
-            own_ms: None,
-            tasks: BTreeMap::new(),
-            programs: BTreeSet::new(),
-            last: None,
-            nothing_done: 0,
-            nothing_but_polls_done: 0,
-            only_polls: 0,
-            nobody_moves: 0,
-            says_nothing: 0,
-            only_idles: 0,
-            kernel_reports_hung: false,
-        }
-    }
 }
 
 impl Progress {
@@ -380,13 +359,13 @@ fn is_sync(comm: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use protocol::sample::Sync;
 
     use super::*;
 
     /// A test in D state in `frames`, given a processor `slices` times so far.
-    fn task(pid: u32, comm: &str, state: char, slices: u64) -> TaskSample {
+    pub(in crate::runner) fn task(pid: u32, comm: &str, state: char, slices: u64) -> TaskSample {
         let frames =
             if matches!(state, 'D' | 'R') { vec!["md_stop+0x1/0x2 [md_mod]".to_owned()] } else { vec![] };
         TaskSample {
@@ -402,9 +381,13 @@ mod tests {
         }
     }
 
+    fn progress() -> Progress {
+        Progress::of_test_silent_for(Duration::from_secs(180))
+    }
+
     /// Plays as many samples as `make` makes until one is called stuck.
     fn play(n_samples: u64, make: impl Fn(u64) -> Sample) -> Option<(u64, HangKind)> {
-        let mut progress = Progress::default();
+        let mut progress = progress();
         (0..n_samples).find_map(|n| {
             let stuck = progress.take(make(n))?;
             assert!(!stuck.stacks.is_empty(), "nothing is shown");
@@ -412,7 +395,7 @@ mod tests {
         })
     }
 
-    fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
+    pub(in crate::runner) fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
         Sample {
             uptime_ms: n * EVERY_MS,
             tasks,
@@ -587,7 +570,7 @@ mod tests {
     fn time_that_the_host_kept_from_the_guest_does_not_count() {
         // A sample each second, all the same.
         let run_share = |percent: u64| {
-            let mut progress = Progress::default();
+            let mut progress = progress();
             (0..100).find_map(|n| {
                 progress.had_time(EVERY_MS * percent / 100);
                 let stuck =
@@ -609,7 +592,7 @@ mod tests {
     #[test]
     fn a_starving_guest_is_not_stuck() {
         // One sample in half a minute of ours: what counts is what the guest has seen.
-        let mut progress = Progress::default();
+        let mut progress = progress();
         for n in 0..6 {
             assert_eq!(
                 progress.take(Sample { uptime_ms: n * 30_000, ..sample(n, vec![task(2, "lvm", 'D', 9)]) }),
@@ -636,7 +619,7 @@ mod tests {
 
     #[test]
     fn a_spin_out_of_sight_is_to_be_looked_at() {
-        let mut progress = Progress::default();
+        let mut progress = progress();
         let spin = |n: u64| {
             let mut dd = task(2, "dd", 'R', n);
             dd.sys_ms = n * 900;
@@ -653,7 +636,7 @@ mod tests {
     fn a_hung_task_counts_while_nothing_else_moves() {
         // It waits for a daemon that stands; its own polling takes a new program each time.
         let stands = |n: u64, reported_at: u64, prints_every: u64| {
-            let mut progress = Progress::default();
+            let mut progress = progress();
             (0..n).find_map(|n| {
                 if n == reported_at {
                     progress.kernel_reports_hung();
@@ -673,7 +656,7 @@ mod tests {
 
     #[test]
     fn a_silence_is_a_hung_task_if_the_kernel_says_so() {
-        let mut progress = Progress::default();
+        let mut progress = progress();
         for n in 0..30 {
             progress.take(Sample { io_done: n, ..sample(n, vec![task(9, "md0_raid5", 'D', 7)]) });
         }
@@ -710,7 +693,7 @@ mod tests {
 
     #[test]
     fn the_test_and_the_sync_thread_come_first() {
-        let mut progress = Progress::default();
+        let mut progress = progress();
         for n in 0..9 {
             progress.take(sample(
                 n,
