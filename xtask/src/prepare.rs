@@ -14,7 +14,7 @@ use vm_images::replacement::{ReplacedModule, Replacement};
 use vm_images::store::Artifact;
 
 use crate::session::{Session, workspace};
-use crate::vm::accel::{AccelChoice, Chosen, KvmAnswer, PROBE_TIMEOUT, choose, kvm_works};
+use crate::vm::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};
 use crate::vm::qemu::Qemu;
 use crate::vm::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec};
 
@@ -111,7 +111,8 @@ pub(crate) fn prepare(
     let first = kernels.first().context("no kernel to boot")?;
     let chosen = choose(accel, || {
         let cache = session.store.root().join("probes");
-        kvm_works(&cache, &qemu.version, accel == AccelChoice::Kvm, || {
+        let kernel = first.kernel.artifact.digest.short();
+        KvmAnswers::new(&cache, &qemu.version).ask(kernel, accel == AccelChoice::Kvm, || {
             session.terminal.step("probing KVM by booting a guest");
             boot_probe(&qemu, first, &guest, session)
         })
@@ -217,7 +218,10 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
     let log = session.store.temporary().join("probe.log");
     let spec = VmSpec { log, ..kernel.vm(guest, Accel::Kvm, 512, 1) };
     let (inputs, told) = std::sync::mpsc::sync_channel(64);
-    let unclear = |why: String| KvmAnswer::Unclear { why: format!("/dev/kvm opens, but {why}") };
+    let unclear = |why: String| KvmAnswer::Unclear {
+        why: format!("/dev/kvm opens, but {why}"),
+        kernel: kernel.kernel.artifact.digest.short().to_owned(),
+    };
     let mut vm = match qemu.start(&spec, inputs) {
         Ok(vm) => vm,
         Err(error) => return unclear(error.to_string()),

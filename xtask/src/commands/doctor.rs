@@ -17,7 +17,7 @@ use crate::prepare;
 use crate::report::default_runs;
 use crate::session::Session;
 use crate::terminal::outln;
-use crate::vm::accel::{KvmAnswer, choose, kvm_works};
+use crate::vm::accel::{KvmAnswers, choose};
 
 /// Programs of the host that making images takes, with the Debian package that has each.
 const PROGRAMS: [(&str, &str); 9] = [
@@ -249,7 +249,10 @@ fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'s
     all.push(("QEMU", Finding::Good(format!("{} ({program})", qemu.version))));
     let cache = session.store.root().join("probes");
     let unknown = "nobody has tried to boot a guest under it yet; the next run does";
-    let kvm = || kvm_works(&cache, &qemu.version, false, || KvmAnswer::Unclear { why: unknown.into() });
+    let kvm = || match KvmAnswers::new(&cache, &qemu.version).known(None) {
+        Some(answer) => answer.works(),
+        None => Err(unknown.to_owned()),
+    };
     all.push((
         "accelerator",
         match choose(options.guest.accel, kvm) {

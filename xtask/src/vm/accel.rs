@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -110,43 +110,77 @@ pub(crate) enum KvmAnswer {
         /// What it said.
         why: String,
     },
-    /// No answer, for whatever reason: worth another try in the next run.
+    /// No answer, for whatever reason: worth another try after [`UNCLEAR_FOR`].
     Unclear {
         /// What happened.
         why: String,
+        /// Digest of the kernel that was tried: the fault may be its own.
+        kernel: String,
     },
 }
 
-/// Says if KVM works: from the cache, or by `boot`, which boots a guest under KVM. Only answers about
-/// the machine are cached, and `retry` asks again in spite of a cached no.
-pub(crate) fn kvm_works(
-    cache: &Path,
-    qemu: &str,
-    retry: bool,
-    boot: impl FnOnce() -> KvmAnswer,
-) -> Result<(), String> {
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .map_err(|error| format!("/dev/kvm does not open: {error}"))?;
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let host = format!("{}\n{boot_id}", host_identity());
-    let file = cache.join(format!("kvm-{}", Digest::of_inputs([("qemu", qemu), ("host", &host)]).short()));
-    let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    match known {
-        Some(KvmAnswer::Works) => return Ok(()),
-        Some(KvmAnswer::Broken { why }) if !retry => return Err(why),
-        Some(KvmAnswer::Broken { .. } | KvmAnswer::Unclear { .. }) | None => {}
+/// How long a try without an answer is not made again. A host whose `/dev/kvm` opens and runs nothing never
+/// gives one, and each try costs its whole timeout.
+const UNCLEAR_FOR: Duration = Duration::from_secs(3600);
+
+/// Answers about KVM on this host, a file for each QEMU.
+pub(crate) struct KvmAnswers {
+    file: PathBuf,
+}
+
+impl KvmAnswers {
+    /// Those of the folder `cache` about the QEMU with the version line `qemu`, since this host was booted.
+    pub(crate) fn new(cache: &Path, qemu: &str) -> KvmAnswers {
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let host = format!("{}\n{boot_id}", host_identity());
+        let digest = Digest::of_inputs([("qemu", qemu), ("host", &host)]);
+        KvmAnswers { file: cache.join(format!("kvm-{}", digest.short())) }
     }
-    let answer = boot();
-    if !matches!(answer, KvmAnswer::Unclear { .. }) {
-        // An error of the cache is none of KVM's.
-        let _ = remember(&file, &answer);
+
+    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or nothing of
+    /// late.
+    pub(crate) fn known(&self, kernel: Option<&str>) -> Option<KvmAnswer> {
+        if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+            return Some(KvmAnswer::Broken { why: format!("/dev/kvm does not open: {error}") });
+        }
+        let answer = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        if let KvmAnswer::Unclear { kernel: tried, .. } = &answer {
+            if kernel.is_some_and(|kernel| kernel != tried) {
+                return None;
+            }
+            let written = fs::metadata(&self.file).and_then(|data| data.modified()).ok()?;
+            // A clock that was set back makes the answer old.
+            written.elapsed().ok().filter(|age| *age < UNCLEAR_FOR)?;
+        }
+        Some(answer)
     }
-    match answer {
-        KvmAnswer::Works => Ok(()),
-        KvmAnswer::Broken { why } | KvmAnswer::Unclear { why } => Err(why),
+
+    /// Says if KVM works: by what is known, or by `boot`, which boots a guest under KVM. With `retry`, a known
+    /// no is asked again.
+    pub(crate) fn ask(
+        &self,
+        kernel: &str,
+        retry: bool,
+        boot: impl FnOnce() -> KvmAnswer,
+    ) -> Result<(), String> {
+        let known = self.known(Some(kernel)).filter(|answer| !retry || *answer == KvmAnswer::Works);
+        let answer = known.unwrap_or_else(|| {
+            let answer = boot();
+            // An error of the cache is none of KVM's.
+            let _ = remember(&self.file, &answer);
+            answer
+        });
+        answer.works()
+    }
+}
+
+impl KvmAnswer {
+    /// `Err` with the reason if no guest is known to boot.
+    pub(crate) fn works(self) -> Result<(), String> {
+        match self {
+            KvmAnswer::Works => Ok(()),
+            KvmAnswer::Broken { why } | KvmAnswer::Unclear { why, .. } => Err(why),
+        }
     }
 }
 
@@ -191,5 +225,23 @@ mod tests {
         assert!(error.contains("guest faults") && error.contains("--accel tcg"), "{error}");
         assert_eq!(choose(AccelChoice::Tcg, || panic!("not probed")).unwrap().accel, Accel::Tcg);
         assert_eq!(choose(AccelChoice::Auto, || Ok(())).unwrap().accel, Accel::Kvm);
+    }
+
+    #[test]
+    fn a_boot_without_an_answer_is_not_tried_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = KvmAnswers { file: folder.path().join("kvm-1") };
+        if answers.known(None).is_some() {
+            return; // No /dev/kvm here: nothing is ever booted.
+        }
+        let unclear = || KvmAnswer::Unclear { why: "silent".into(), kernel: "k".into() };
+        assert_eq!(answers.ask("k", false, unclear), Err("silent".to_owned()));
+        assert_eq!(answers.ask("k", false, || panic!("booted again")), Err("silent".to_owned()));
+        assert_eq!(answers.known(Some("k2")), None, "the fault may be the kernel's");
+        assert_eq!(answers.ask("k", true, unclear), Err("silent".to_owned()), "--accel kvm asks again");
+        let old = std::time::SystemTime::now() - UNCLEAR_FOR;
+        fs::File::options().write(true).open(&answers.file).unwrap().set_modified(old).unwrap();
+        assert_eq!(answers.ask("k", false, || KvmAnswer::Works), Ok(()));
+        assert_eq!(answers.ask("k", true, || panic!("booted again")), Ok(()));
     }
 }
