@@ -267,6 +267,8 @@ pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
         &runs_text,
     ];
     let xtask = Other::new(session);
+    // Once before, or what is made only once would count.
+    xtask.run(&out, words)?.expect(0, &[])?;
     let begun = std::time::Instant::now();
     let ended = xtask.run(&out, words)?;
     let whole = begun.elapsed();
