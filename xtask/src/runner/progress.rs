@@ -42,6 +42,9 @@ const OWN_PERCENT: u64 = 75;
 const POLL_READS: u64 = 256;
 /// Names of programs that are remembered.
 const PROGRAMS_MAX: usize = 1000;
+/// New programs in a row of samples without work that a poll may come to: one that runs for a moment twice a second is
+/// first seen at any time, and a test that goes on takes one program after the other.
+const POLL_PROGRAMS: u32 = 1;
 /// A task that gets less processor than this between two samples only polls, milliseconds.
 const POLL_MS: u64 = 400;
 
@@ -82,6 +85,8 @@ pub(crate) struct Progress {
     nothing_but_polls_done: u32,
     /// Samples in a row in which no task of the test did more than poll.
     only_polls: u32,
+    /// Programs that were new in these samples.
+    new_programs: u32,
     /// Samples in a row in which no task of the test was given a processor.
     nobody_moves: u32,
     /// Samples in a row in which the test printed nothing.
@@ -177,7 +182,8 @@ impl Progress {
         let only_reads = sample.io_done.wrapping_sub(last.io_done) == n_reads && n_reads <= POLL_READS;
         let much_done = done && !(only_reads && sample.mdstat == last.mdstat && !syncs_move);
         self.nothing_but_polls_done = count(!much_done, self.nothing_but_polls_done);
-        let (mut moved, mut worked, mut busy) = (false, false, false);
+        let (mut moved, mut busy) = (false, false);
+        let mut new_programs = BTreeSet::new();
         let mut tasks = BTreeMap::new();
         for task in &sample.tasks {
             let before = self.tasks.get(&task.pid);
@@ -196,8 +202,9 @@ impl Progress {
             if task.of_test {
                 // One that computes may keep its processor from one sample to the next.
                 moved |= !is_still || spent_ms > 0;
-                // A new process, or one that computes.
-                worked |= before.is_none() && self.is_new_program(&task.comm) || spent_ms > POLL_MS;
+                if before.is_none() && self.is_new_program(&task.comm) {
+                    new_programs.insert(task.comm.as_str());
+                }
                 busy |= spent_ms > POLL_MS;
             }
             seen.slices = task.slices;
@@ -208,10 +215,15 @@ impl Progress {
             }
             tasks.insert(task.pid, seen);
         }
+        self.new_programs += u32::try_from(new_programs.len()).unwrap_or(u32::MAX);
         self.tasks = tasks;
         self.remember_programs(&sample);
         self.nobody_moves = count(!(moved || done), self.nobody_moves);
-        self.only_polls = count(!(worked || much_done), self.only_polls);
+        let works = busy || self.new_programs > POLL_PROGRAMS;
+        self.only_polls = count(!(works || much_done), self.only_polls);
+        if self.only_polls == 0 {
+            self.new_programs = 0;
+        }
         self.only_idles = count(!(busy || done), self.only_idles);
         self.says_nothing += step;
         self.last = Some(sample);
@@ -472,6 +484,22 @@ pub(super) mod tests {
             Sample { io_done: n * 20, reads_done: n * 20, ..sample(n, tasks) }
         });
         assert_eq!(found, Some((15, HangKind::NoProgress)));
+    }
+
+    /// One that runs for a moment is in no sample at first: that it is seen at last is no work.
+    #[test]
+    fn a_poll_that_is_seen_late_does_not_hide_it() {
+        let sees = |is_seen: fn(u64) -> bool, name: fn(u64) -> String| {
+            play(100, move |n| {
+                let mut tasks = vec![task(1, "bash", 'S', 5 + n), task(2, "dd", 'D', 9)];
+                if is_seen(n) {
+                    tasks.push(task(100 + n as u32, &name(n), 'S', 1));
+                }
+                sample(n, tasks)
+            })
+        };
+        assert_eq!(sees(|n| n == 11, |_| "mdadm".into()), Some((15, HangKind::NoProgress)));
+        assert_eq!(sees(|n| n % 5 == 4, |n| format!("step{n}")), None, "it goes from step to step");
     }
 
     #[test]
