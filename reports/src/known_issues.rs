@@ -29,7 +29,7 @@
 //!
 //! Deliberately not here: what follows for a verdict, which is nothing. A known bug is still a bug.
 
-use protocol::evidence::{KernelReport, TaskStack};
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::{HangKind, Outcome, TestId};
 use regex::Regex;
 use serde::Deserialize;
@@ -411,6 +411,12 @@ impl KnownIssue {
     fn matches_stacks(&self, evidence: &Evidence<'_>) -> bool {
         if self.stacks.is_empty() {
             return true;
+        }
+        // Who waits for a task that died says nothing of why that died.
+        let faults: Vec<_> = evidence.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
+        if matches!(evidence.outcome, Outcome::Hang { .. }) && !faults.is_empty() {
+            let mut frames = faults.iter().map(|fault| telling_frames(&fault.frames)).collect();
+            return assign(&self.stacks, &mut frames);
         }
         let tasks = telling(evidence.stacks);
         if self.sync_at_rest && tasks.iter().any(|(_, task)| task.role == Role::Sync) {

@@ -156,6 +156,30 @@ fn a_livelock_is_known_before_the_kernel_reports_it() {
 }
 
 #[test]
+fn a_wait_for_a_task_that_died_is_no_known_wait() {
+    let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 7_000, seen: None };
+    let stacks = [stack(
+        270,
+        "dmsetup",
+        true,
+        "__flush_work ← stop_sync_thread ← __md_stop_writes ← md_stop_writes ← raid_postsuspend ← \
+         dm_table_postsuspend_targets ← dm_suspend ← dev_suspend",
+    )];
+    let found = |reports: &[KernelReport]| {
+        matches(&Evidence { test: &test(), outcome: &outcome, stacks: &stacks, reports, version: None })
+    };
+    assert_eq!(found(&[]), ["sync-without-done unknown"]);
+    let fault = KernelReport {
+        kind: ReportKind::Oops,
+        title: "BUG: kernel NULL pointer dereference in md_start_sync".into(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: vec!["md_start_sync".into(), "process_one_work".into()],
+    };
+    assert_eq!(found(&[fault]), [""; 0]);
+}
+
+#[test]
 fn the_issues_that_a_kernel_has_come_before_those_that_it_should_not_have() {
     let stacks = [
         stack(
