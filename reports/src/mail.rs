@@ -58,7 +58,7 @@ pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> 
     head(&mut out, record, judged, attempt);
     if let Some(signature) = &judged.signature {
         out.section("Signature");
-        signature.lines().iter().for_each(|line| out.wrap(&plain_arrows(line), 4));
+        signature.lines().iter().for_each(|line| out.wrap(line, 4));
     }
     let issues = judged.issue_lines();
     if !issues.is_empty() {
@@ -180,7 +180,7 @@ impl Text {
 
     /// Breaks a line between words; what goes on is indented by so many columns.
     fn wrap(&mut self, line: &str, indent: usize) {
-        let line = printable(line);
+        let line = plain_arrows(&printable(line));
         let lead: String = line.chars().take_while(|c| *c == ' ').collect();
         let mut current = lead;
         let mut is_empty = true;

@@ -124,6 +124,14 @@ fn long_sentences_are_wrapped_and_the_command_is_not() {
 }
 
 #[test]
+fn arrows_of_sentences_are_plain_too() {
+    let (record, mut judged) = testing::hung();
+    judged[0].detail = "it waits in md_stop \u{2190} raid_dtr".to_owned();
+    let text = mail(&record, &judged);
+    assert!(text.contains("md_stop <- raid_dtr") && !text.contains('\u{2190}'), "{text}");
+}
+
+#[test]
 fn an_overlay_is_not_taken_for_the_kernel_under_it() {
     for (spec, name) in [
         ("deb:6.12+md:~/linux", "6.12.117 with md of ~/linux"),
