@@ -413,7 +413,8 @@ impl KnownIssue {
             return true;
         }
         // Who waits for a task that died says nothing of why that died.
-        let faults: Vec<_> = evidence.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
+        let faults: Vec<_> =
+            evidence.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
         if matches!(evidence.outcome, Outcome::Hang { .. }) && !faults.is_empty() {
             let mut frames = faults.iter().map(|fault| telling_frames(&fault.frames)).collect();
             return assign(&self.stacks, &mut frames);

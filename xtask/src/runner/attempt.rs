@@ -51,6 +51,8 @@ const BLIND_BEATS_MAX: u32 = 12;
 
 /// How long what outlives a test may hold its pipe.
 const GRACE_MS: u64 = 500;
+/// For how long a sample says what the test does.
+const SAMPLE_COUNTS_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -97,6 +99,8 @@ pub(crate) struct AttemptState {
     /// Output that the agent has counted, sent or not.
     output_counted: u64,
     last_output: Duration,
+    /// When the last sample came.
+    last_sample: Duration,
     last_word: Duration,
     silence: Silence,
     own_time: OwnTime,
@@ -147,6 +151,7 @@ impl AttemptState {
             output_missing: 0,
             output_counted: 0,
             last_output: Duration::ZERO,
+            last_sample: Duration::ZERO,
             last_word: Duration::ZERO,
             silence: Silence::default(),
             own_time: OwnTime::default(),
@@ -321,7 +326,8 @@ impl AttemptState {
         let silent = at.saturating_sub(self.last_output.max(since));
         let (is_mute, mut effects) = self.listen(at, since);
         // What a guest prints that starves does not get here either.
-        let outcome = if silent > self.limits.silence_timeout && !is_mute {
+        let is_slow = at < self.last_sample + SAMPLE_COUNTS_FOR && self.progress.is_getting_on();
+        let outcome = if silent > self.limits.silence_timeout && !is_mute && !is_slow {
             let kind = self.progress.kind_of_silence();
             Outcome::Hang { kind, silent_ms: millis(silent), seen: None }
         } else if at > since + self.limits.test_timeout {
@@ -370,6 +376,7 @@ impl AttemptState {
         let Phase::Testing { since } = self.phase else { return vec![] };
         self.facts.sampling_ms = Some(sample.cost_us / 1000);
         self.blind_beats = 0;
+        self.last_sample = at;
         let mut effects = match self.progress.take(sample) {
             Some(Stuck { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
             Some(Stuck { kind, still_ms, stacks, unseen: None }) => {

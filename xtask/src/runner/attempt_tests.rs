@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, TaskStack};
+use protocol::sample::Sample;
 use protocol::state::StorageState;
 use protocol::wire::{
     Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
@@ -356,6 +357,21 @@ fn silence_is_a_hang_while_the_guest_lives() {
     assert!(
         matches!(outcome, Outcome::Hang { kind: HangKind::NoOutput, silent_ms, .. } if silent_ms >= 30_000)
     );
+}
+
+#[test]
+fn whoever_is_silent_and_gets_on_is_slow() {
+    let writing = |n_s: u64| {
+        (4..n_s).fold(Play::testing(), |play, second| {
+            let sample = sample(second, vec![task(2, "dd", 'D', 9)]);
+            play.agent(second, Message::Sample(Sample { io_done: second, ..sample })).heartbeats(second)
+        })
+    };
+    let play = writing(100);
+    assert!(!play.sent.contains(&Request::Diagnose { attempt: 1 }), "{:?}", play.sent);
+    // Nobody looks any more: what was seen last says nothing.
+    let play = play.heartbeats(112);
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }), "{:?}", play.sent);
 }
 
 /// At this second a task of the test's stands in md.

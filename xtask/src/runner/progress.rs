@@ -135,7 +135,12 @@ impl Progress {
         self.only_polls = 0;
         self.nobody_moves = 0;
         self.says_nothing = 0;
-        self.tasks.values_mut().for_each(|seen| seen.spinning = 0);
+    }
+
+    /// True if in the last samples more was done than a poll does: a request, a resync, a computation. Who is silent
+    /// all the same is slow.
+    pub(crate) fn is_getting_on(&self) -> bool {
+        self.last.is_some() && self.only_polls < ONLY_POLLS
     }
 
     /// The kernel's own detectors speak of a hung task, a lockup or a stall, which is none of the test's doing if that moves on.
@@ -295,9 +300,11 @@ impl Progress {
         {
             return stuck(HangKind::HungTask, self.nothing_done);
         }
+        let sync_stands = SYNC_STANDS * patience;
         let is_stalled =
-            |task: &&TaskSample| !task.of_test && is_sync(&task.comm) && stands(task, SYNC_STANDS);
-        let stalled = tasks.iter().find(is_stalled).filter(|_| self.nothing_done >= SYNC_STANDS);
+            |task: &&TaskSample| !task.of_test && is_sync(&task.comm) && stands(task, sync_stands);
+        let stalled =
+            tasks.iter().find(is_stalled).filter(|_| self.nothing_done >= sync_stands && !is_to_come);
         // What the arrays say themselves counts, if they say anything.
         if !newest.syncs.is_empty() && !newest.syncs.iter().any(|sync| sync.should_move) {
             return None;
@@ -686,7 +693,7 @@ pub(super) mod tests {
     fn a_silence_is_a_hung_task_if_the_kernel_says_so() {
         let mut progress = progress();
         for n in 0..30 {
-            progress.take(Sample { io_done: n, ..sample(n, vec![task(9, "md0_raid5", 'D', 7)]) });
+            progress.take(sample(n, vec![task(9, "md0_raid5", 'D', 7)]));
         }
         assert_eq!(progress.kind_of_silence(), HangKind::NoOutput);
         progress.kernel_reports_hung();
@@ -711,6 +718,53 @@ pub(super) mod tests {
         assert_eq!(play(200, |n| stands(n, 5, true)), Some((16, HangKind::SyncStalled)));
         assert_eq!(play(200, |n| stands(n, 5, false)), None, "frozen, or waiting for another array's");
         assert_eq!(play(200, |n| stands(n, n / 10, true)), None, "it moves");
+    }
+
+    #[test]
+    fn a_sync_thread_waits_for_a_slow_disk_and_for_a_resume_that_is_to_come() {
+        let stands = |host_io, sleeps_ms| {
+            play(200, move |n| {
+                let mut sleep = task(3, "sleep", 'S', 1);
+                sleep.sleeps_ms = sleeps_ms;
+                let tasks = vec![task(1, "bash", 'S', n), sleep, task(2, "mdX_resync", 'D', 7)];
+                Sample { host_io, ..sample(n, tasks) }
+            })
+        };
+        assert_eq!(stands(0, None), Some((16, HangKind::SyncStalled)));
+        assert_eq!(stands(1, None), Some((64, HangKind::SyncStalled)));
+        assert_eq!(stands(0, Some(30_000)), None);
+    }
+
+    #[test]
+    fn output_does_not_hide_a_spin() {
+        let mut progress = progress();
+        let found = (0..100).find_map(|n| {
+            progress.spoke();
+            let mut lvm = task(2, "lvm", 'R', n);
+            lvm.sys_ms = n * 900;
+            Some((n, progress.take(sample(n, vec![task(1, "bash", 'S', n), lvm]))?.kind))
+        });
+        assert_eq!(found, Some((12, HangKind::Livelock)));
+    }
+
+    #[test]
+    fn who_reads_writes_or_computes_is_getting_on() {
+        let after = |make: &dyn Fn(u64) -> Sample| {
+            let mut progress = progress();
+            (0..60).for_each(|n| drop(progress.take(make(n))));
+            progress.is_getting_on()
+        };
+        let sleeps = |n| sample(n, vec![task(1, "sleep", 'S', 1)]);
+        assert!(!after(&sleeps));
+        assert!(after(&|n| Sample { io_done: n, ..sleeps(n) }), "it writes");
+        assert!(after(&|n| Sample { mdstat: n / 9, ..sleeps(n) }), "it waits for a resync");
+        assert!(!after(&|n| Sample { io_done: n, reads_done: n, ..sleeps(n) }), "it polls");
+        assert!(after(&|n| {
+            let mut xz = task(1, "xz", 'R', 1);
+            (xz.user_ms, xz.frames) = (n * 900, vec![]);
+            sample(n, vec![xz])
+        }));
+        assert!(!Progress::default().is_getting_on(), "nobody has looked");
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub(super) fn terminal(session: &Session) -> Result<()> {
     // Whoever has the terminal while the shell is stopped finds it as it was.
     user.signals(Signal::TSTP)?;
     wait_until("a stopped shell lends the terminal", || user.echoes().unwrap_or(false))?;
+    // The terminal is lent before that: a signal to go on would come too early.
+    wait_until("a stopped shell stands", || user.is_stopped())?;
     user.signals(Signal::CONT)?;
     wait_until("a shell that goes on has the terminal", || !user.echoes().unwrap_or(true))?;
 
@@ -283,6 +285,12 @@ impl AtTerminal {
     fn signals(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a child has a process id")?;
         kill_process(pid, signal).context("failed to send a signal")
+    }
+
+    /// True if the kernel says so (proc(5), state `T`).
+    fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
     }
 
     fn leave_by_keys(&mut self) -> Result<()> {
