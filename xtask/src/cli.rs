@@ -10,6 +10,7 @@ use vm_images::checkout::Sources;
 use vm_images::kernel_spec::{DebianSpec, KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
+use crate::bisect::options as bisect;
 use crate::commands::bench::suite::SuiteBench;
 use crate::exit::usage;
 use crate::history;
@@ -51,6 +52,15 @@ pub(crate) enum Command {
     /// Run tests, each in a VM of its own, and report
     #[command(after_help = format!("{TEST_HELP}\n\n{}", crate::exit::HELP))]
     Test(TestOptions),
+    /// Find the commit, or the build of Debian's, that broke a test, or mended it
+    #[command(after_help = bisect::BISECT_HELP)]
+    Bisect(bisect::BisectOptions),
+    /// Test a kernel tree for `git bisect run`
+    #[command(after_help = bisect::STEP_HELP)]
+    BisectStep(bisect::StepOptions),
+    /// Build and test every commit of a series: a table of patches and tests
+    #[command(after_help = bisect::SERIES_HELP)]
+    Series(bisect::SeriesOptions),
     /// Judge a run again from its events, without a VM, by the expectations of this work tree
     #[command(after_help = format!("{REPLAY_HELP}\n\n{}", crate::exit::HELP))]
     Replay(ReplayOptions),
@@ -387,6 +397,14 @@ pub(crate) enum BenchCommand {
     /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side by side
     #[command(after_help = BENCH_SUITE_HELP)]
     Suite(BenchSuiteOptions),
+    /// Make a git history of the real drivers/md with a bug planted in one of 37 commits, to search it
+    History {
+        /// Folder to make it in
+        dir: PathBuf,
+        /// The bug, of suites/planted/plants
+        #[arg(long, value_name = "NAME", default_value = "e3")]
+        plant: String,
+    },
     /// From a test's last move to the verdict and to the evidence; what watching costs
     Hang {
         /// Hangs of each kind
@@ -497,6 +515,11 @@ pub(crate) struct SelectionOptions {
 }
 
 impl SelectionOptions {
+    /// True if nothing is named, so that the suite's default tests are meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.patterns.is_empty() && self.tags.is_empty() && self.expressions.is_empty()
+    }
+
     /// As the core wants it.
     pub(crate) fn into_selection(self) -> Selection {
         Selection {

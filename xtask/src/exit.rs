@@ -49,6 +49,40 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How `bisect-step` ends: what `git bisect run` makes of each code is git's. From 128 on it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepExit {
+    /// The commit is good.
+    Good,
+    /// It is bad.
+    Bad,
+    /// It cannot be told.
+    Skip,
+    /// Nothing is known: an error of the host's, the harness's, or of the command line.
+    Stop,
+    /// The user ended it.
+    Interrupted,
+}
+
+impl StepExit {
+    /// The number that git sees.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            StepExit::Good => 0,
+            StepExit::Bad => 1,
+            StepExit::Skip => 125,
+            StepExit::Stop => 129,
+            StepExit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<StepExit> for ExitCode {
+    fn from(exit: StepExit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
 /// The codes, for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:

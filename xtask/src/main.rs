@@ -42,9 +42,12 @@ use vm_images::progress::Progress;
 
 use crate::cli::{Cli, Command};
 use crate::config::Config;
-use crate::exit::{Exit, UsageError};
+use crate::exit::{Exit, StepExit, UsageError};
 use crate::session::Session;
 use crate::terminal::Terminal;
+
+/// Name of the command whose exit codes are git's.
+const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
     let terminal = Arc::new(Terminal::detect());
@@ -54,14 +57,32 @@ fn main() -> ExitCode {
         Ok(Some(config)) => config.apply(command),
         Ok(None) | Err(_) => command,
     };
-    // Ends the process by itself for `--help`, `--version` and what makes no sense.
-    let matches = command.get_matches();
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed =
+        command.try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        // To git, clap's own code for what makes no sense would be a bad commit.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == STEP) => {
+            let _ = error.print();
+            return StepExit::Stop.into();
+        }
+        // Ends the process by itself for `--help`, `--version` and what makes no sense.
+        Err(error) => error.exit(),
+    };
     if let Command::Janitor { folder } = &cli.command {
         let served = vm_images::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();
+    if let Command::BisectStep(_) = &cli.command {
+        return commands::bisect_step::guarded(&terminal, &cancel, || {
+            config?;
+            signals::install(&cancel)?;
+            let session = Session::open(&cancel, Arc::clone(&terminal), cli.global)?;
+            let Command::BisectStep(options) = cli.command else { unreachable!("looked at above") };
+            commands::bisect_step::run(&session, options)
+        });
+    }
     let result = config.and_then(|config| {
         signals::install(&cancel)?;
         run(cli, &matches, config.as_ref(), &cancel, &terminal)
@@ -99,6 +120,8 @@ fn run(
     }
     let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
     match cli.command {
+        Command::Bisect(options) => commands::bisect::run(&session, options),
+        Command::Series(options) => commands::series::run(&session, options),
         Command::Test(options) => {
             cli::check_resume(matches, &options)?;
             commands::test::run(&session, &options.into())
@@ -116,8 +139,12 @@ fn run(
         Command::Image(sources) => commands::image::make(&session, &sources.into()),
         Command::Kernel(command) => commands::kernel::run(&session, &command),
         Command::Update(options) => commands::update::run(&session, &options),
-        Command::Janitor { .. } | Command::Completions { .. } | Command::Replay(_) | Command::Model(_) => {
-            unreachable!("needs no session")
+        Command::Janitor { .. }
+        | Command::Completions { .. }
+        | Command::Replay(_)
+        | Command::Model(_)
+        | Command::BisectStep(_) => {
+            unreachable!("served already")
         }
     }
 }

@@ -2,7 +2,7 @@
 //! when they are read again: a run that is resumed goes on by them.
 
 use anyhow::{Context, Result, bail};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
 
 use crate::cli::{self, Cli};
 use crate::test::Options;
@@ -10,6 +10,16 @@ use crate::vm::Accel;
 
 /// The words, without `cargo xtask test`; `accel` is the accelerator that was chosen.
 pub(crate) fn words(options: &Options, accel: Accel) -> Vec<String> {
+    words_with(options, &accel.to_string())
+}
+
+/// The same with the accelerator that was asked for: `auto` stays open.
+pub(crate) fn words_as_asked(options: &Options) -> Vec<String> {
+    let asked = options.accel.to_possible_value();
+    words_with(options, asked.as_ref().map_or("auto", clap::builder::PossibleValue::get_name))
+}
+
+fn words_with(options: &Options, accel: &str) -> Vec<String> {
     // Every field is named, so that a new one is not forgotten.
     let Options {
         kernels,
@@ -41,7 +51,7 @@ pub(crate) fn words(options: &Options, accel: Accel) -> Vec<String> {
         add("kernel", kernel.to_string());
     }
     add("suite", suite.clone());
-    add("accel", accel.to_string());
+    add("accel", accel.to_owned());
     for tag in &selection.tags {
         add("tag", tag.clone());
     }

@@ -114,12 +114,16 @@ impl Posterior {
         ((0..self.each.len()).filter(|&idx| self.class[idx] == class).collect(), p.min(1.0))
     }
 
-    /// The trial that tells most, and how much, bits.
-    pub(crate) fn next(&self, evidence: Evidence<'_>) -> Option<(usize, f64)> {
+    /// The trial that tells most of those that can be made, and how much, bits.
+    pub(crate) fn next(
+        &self,
+        evidence: Evidence<'_>,
+        can_be_made: impl Fn(usize) -> bool,
+    ) -> Option<(usize, f64)> {
         let live: Vec<usize> = (0..self.each.len()).filter(|&idx| self.each[idx] > NEGLIGIBLE).collect();
         let mut best: Option<(usize, f64)> = None;
         evidence.history.each(|idx, ancestors| {
-            if evidence.untestable[idx] {
+            if !can_be_made(idx) {
                 return;
             }
             let gain = self.gain(&live, ancestors, evidence.new_fails);

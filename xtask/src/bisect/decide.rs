@@ -111,6 +111,8 @@ const FAILURES_WANTED: u32 = 3;
 const END_TRIES_MAX: u32 = 40;
 /// That the passing end had only luck must be less likely.
 const LUCK_MAX: f64 = 0.05;
+/// Trials of one subject that told nothing, before no more are made although some told something.
+const NOTHING_MAX: u32 = 4;
 /// Trials of the answer, and of what comes right before it.
 const VERIFY_TRIES: u32 = 2;
 
@@ -121,6 +123,9 @@ pub(crate) struct Sums {
     pub(crate) counts: Vec<Counts>,
     /// Of each subject that no trial told anything of, why.
     pub(crate) told_nothing: Vec<Option<String>>,
+    /// How many trials of each told nothing.
+    n_nothing: Vec<u32>,
+    n_nothing_of_old_end: u32,
     old_end_told_nothing: Option<(bool, String)>,
     tip_told_nothing: Option<(bool, String)>,
 }
@@ -135,6 +140,8 @@ impl Sums {
             old_end: Counts::default(),
             counts: vec![Counts::default(); n],
             told_nothing: vec![None; n],
+            n_nothing: vec![0; n],
+            n_nothing_of_old_end: 0,
             old_end_told_nothing: None,
             tip_told_nothing: None,
         };
@@ -149,8 +156,12 @@ impl Sums {
                 Observation::Other(why) | Observation::Untestable(why) => {
                     let of_end = Some((matches!(observation, Observation::Other(_)), why.clone()));
                     match place {
-                        Place::OldEnd => sums.old_end_told_nothing = of_end,
+                        Place::OldEnd => {
+                            sums.n_nothing_of_old_end += 1;
+                            sums.old_end_told_nothing = of_end;
+                        }
                         Place::Subject(idx) => {
+                            sums.n_nothing[idx] += 1;
                             if idx == history.tip() {
                                 sums.tip_told_nothing = of_end;
                             }
@@ -199,6 +210,14 @@ pub(crate) fn decide(history: &History, sums: &Sums, rules: Rules) -> Action {
 }
 
 impl Sums {
+    /// True if no more trials of it are made.
+    fn is_spent(&self, place: Place) -> bool {
+        match place {
+            Place::OldEnd => self.n_nothing_of_old_end >= NOTHING_MAX,
+            Place::Subject(idx) => self.told_nothing[idx].is_some() || self.n_nothing[idx] >= NOTHING_MAX,
+        }
+    }
+
     fn at(&self, history: &History, place: Place) -> (Counts, Option<&(bool, String)>) {
         match place {
             Place::OldEnd => (self.old_end, self.old_end_told_nothing.as_ref()),
@@ -219,6 +238,8 @@ fn confirm_failing(sums: &Sums, history: &History, place: Place, rules: Rules) -
             Some(Action::Stop(Trouble::FailingEndPasses { n }))
         }
         (0, _, None) => test,
+        // What it has shown must do.
+        (_, _, Some(_)) if sums.is_spent(place) => None,
         (failed, n, _) if failed == n => {
             if n < rules.repeat.unwrap_or(2) {
                 test
@@ -296,7 +317,7 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
             None => Action::Found(finding(first_new)),
         };
     }
-    match posterior.next(evidence) {
+    match posterior.next(evidence, |idx| !sums.is_spent(Place::Subject(idx))) {
         None => Action::Found(finding(first_new)),
         Some((idx, gain)) => {
             let n_left = (0..history.len()).filter(|&idx| posterior.is_first_new(idx) > 0.01).count();
@@ -330,8 +351,8 @@ fn to_verify(history: &History, sums: &Sums, first_new: &[usize]) -> Option<Plac
     let before = parents.iter().map(|&parent| Place::Subject(parent));
     let old_end = parents.is_empty().then_some(Place::OldEnd);
     [Place::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|place| match *place {
-        Place::OldEnd => sums.old_end.n() < VERIFY_TRIES,
-        Place::Subject(idx) => sums.told_nothing[idx].is_none() && sums.counts[idx].n() < VERIFY_TRIES,
+        Place::OldEnd => sums.old_end.n() < VERIFY_TRIES && !sums.is_spent(*place),
+        Place::Subject(idx) => sums.counts[idx].n() < VERIFY_TRIES && !sums.is_spent(*place),
     })
 }
 

@@ -152,6 +152,21 @@ proptest! {
     }
 
     #[test]
+    fn a_search_ends_however_often_trials_tell_nothing(
+        (history, culprit) in histories(20).prop_flat_map(|history| { let n = history.len(); (Just(history), 0..n) }),
+        seed in any::<u64>(),
+        noise in 0.0..0.9,
+    ) {
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let (end, _) = conduct(&history, RULES, |place, _| {
+            if lot.f64() < noise { Observation::Other("noise".into()) } else { truth(&history, culprit, place, false) }
+        });
+        if let Action::Found(finding) = end {
+            prop_assert!(finding.first_new.contains(&culprit) || finding.confidence < 0.95);
+        }
+    }
+
+    #[test]
     fn a_flaky_search_over_merges_ends(
         (history, culprit) in histories(24).prop_flat_map(|history| { let n = history.len(); (Just(history), 0..n) }),
         seed in any::<u64>(),

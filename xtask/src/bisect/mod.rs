@@ -3,15 +3,27 @@
 //! Read in this order:
 //! - [`history`] is what lies between the two ends, as a graph;
 //! - [`search`] finds the first bad one where answers can be trusted, [`bayes`] where they are only likely;
-//! - [`decide`] says what to do next, from all trials so far.
+//! - [`verdict`] says what a trial means: only the failure of the failing end counts;
+//! - [`decide`] says what to do next, from all trials so far, and [`state`] is the file that holds them;
+//! - [`conduct`] does it, by [`trial`] and [`git`];
+//! - [`report`] says what came of it.
 //!
-//! All of these are pure, and [`simulate`] measures them with trials drawn by lot (`cargo xtask bench bisect`). No
-//! command searches a real history by them yet.
-
-#![allow(dead_code, reason = "what reads histories and runs trials is not here yet")]
+//! All but the last but one, and reading and writing the state, are pure; [`simulate`] measures them with trials drawn
+//! by lot. [`published`] is Debian's builds as a history, [`series`] a table of patches instead of a search,
+//! [`planted`] a history whose answer is known, [`options`] the command lines.
 
 pub(crate) mod bayes;
+pub(crate) mod conduct;
 pub(crate) mod decide;
+pub(crate) mod git;
 pub(crate) mod history;
+pub(crate) mod options;
+pub(crate) mod planted;
+pub(crate) mod published;
+pub(crate) mod report;
 pub(crate) mod search;
+pub(crate) mod series;
 pub(crate) mod simulate;
+pub(crate) mod state;
+pub(crate) mod trial;
+pub(crate) mod verdict;

@@ -50,6 +50,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
         BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
+        BenchCommand::History { dir, plant } => bisect::history(session, dir, plant),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }

@@ -1,6 +1,8 @@
 //! One file a command: each turns parsed options into calls, and says what came of them.
 
 pub(crate) mod bench;
+pub(crate) mod bisect;
+pub(crate) mod bisect_step;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod doctor;
@@ -10,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod model;
 pub(crate) mod replay;
 pub(crate) mod selftest;
+pub(crate) mod series;
 pub(crate) mod shell;
 pub(crate) mod test;
 pub(crate) mod tidy;

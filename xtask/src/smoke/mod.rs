@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod basics;
+mod bisecting;
 mod checkouts;
 mod killing;
 mod many;
@@ -27,7 +28,7 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 26] = [
+pub(crate) const CHECKS: [Check; 27] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -53,6 +54,7 @@ pub(crate) const CHECKS: [Check; 26] = [
     ("an artifact that is damaged is made again", bad_input::damaged_artifact),
     ("a full disk at each stage", bad_input::full_disk),
     ("a host without namespaces", bad_input::no_namespaces),
+    ("git bisect run names the commit, and stops where nothing is known", bisecting::step),
     ("a user's mdadm is what the guest has", checkouts::mdadm),
 ];
 

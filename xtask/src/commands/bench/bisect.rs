@@ -1,11 +1,17 @@
-//! `bench bisect`: what searches cost and how often they are right, with trials drawn by lot.
+//! `bench bisect`: what searches cost and how often they are right, with trials drawn by lot. `bench history`: something
+//! real to search.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use vm_images::progress::Progress;
 
 use crate::bisect::decide::Rules;
 use crate::bisect::history::History;
+use crate::bisect::planted::{Plants, make, read_plant};
 use crate::bisect::simulate::{World, ours, until_sure};
-use crate::exit::Exit;
+use crate::exit::{Exit, usage};
+use crate::session::{Session, workspace};
 use crate::terminal::outln;
 
 /// What is promised of searches at a failure rate of 30 % over 64 commits.
@@ -47,4 +53,30 @@ pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<E
     );
     let kept = f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO;
     Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
+}
+
+/// A history with a bug planted, from the source of Debian's 6.12.
+pub(crate) fn history(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));
+    }
+    let planted = workspace().join("suites/planted");
+    let of = |name: &str| read_plant(&planted.join(name));
+    let plants = Plants {
+        bug: of(&format!("plants/{bug}.toml")).map_err(usage)?,
+        broken: of("history/broken.toml")?,
+        crash: of("history/crash.toml")?,
+        half: of("history/e3-half.toml")?,
+    };
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
+    let source = images.kernel_source(&images.kernel(&"deb:6.12".parse()?)?)?;
+    session.terminal.end_step();
+    make(&session.host, &source.path("tree"), dir, &plants)
+        .with_context(|| format!("failed to make a history in `{}`", dir.display()))?;
+    outln!(
+        "{}: from the tag good to the tag bad, first bad at the tag culprit; series-base, series",
+        dir.display()
+    );
+    Ok(Exit::Passed)
 }

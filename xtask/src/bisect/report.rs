@@ -1,0 +1,291 @@
+//! What a search came to, for people: on the terminal, and as a mail. Pure.
+
+use std::collections::BTreeMap;
+
+use reports::text::{duration, printable};
+
+use super::decide::{Finding, Observation, Place, Trouble, Why};
+use super::state::{Reverted, Source, State};
+use super::verdict::{Came, Lock, Trial, Wrong};
+
+/// A line for a trial that begins: what is tested, why, and how long it will still take.
+pub(crate) fn begins(state: &State, place: Place, why: Why) -> String {
+    let (old, new) = state.terms();
+    let end = |place| match place {
+        Place::OldEnd => old,
+        Place::Subject(_) => new,
+    };
+    let shown = state.shown(place);
+    match why {
+        Why::ConfirmFailing => format!("{} end, which should fail: {shown}", end(place)),
+        Why::ConfirmPassing => format!("{} end, which should pass: {shown}", end(place)),
+        Why::Verify => format!("again, to be sure: {shown}"),
+        Why::Search { n_left, n_trials_left } => {
+            let seconds = state.seconds_per_trial().unwrap_or_default() * n_trials_left;
+            let likely = match place {
+                Place::OldEnd => 0.0,
+                Place::Subject(idx) => {
+                    state.sums().posterior(&state.history, state.question.rules).is_new(&state.history, idx)
+                }
+            };
+            format!(
+                "{n_left} {}s left, about {n_trials_left:.0} more trials ({}): {shown}, {new} with {}",
+                state.noun(),
+                duration(millis(seconds)),
+                percent(likely)
+            )
+        }
+    }
+}
+
+/// A line for a trial that is over.
+pub(crate) fn over(state: &State, observation: &Observation) -> String {
+    let Some(last) = state.trials.last() else { return String::new() };
+    let (old, new) = state.terms();
+    let (failed, passed) = if state.question.rules.find_fix { (old, new) } else { (new, old) };
+    let what = match &last.trial {
+        Trial::Unbuildable { .. } => None,
+        Trial::Ran { seen, .. } => seen.iter().find(|sighting| !matches!(sighting.came, Came::Passed)),
+    };
+    let what =
+        what.map(|sighting| format!(": {} {}", sighting.test, sighting.in_short())).unwrap_or_default();
+    let text = match observation {
+        Observation::Failed => format!("{failed}{what}"),
+        Observation::Passed => format!("{passed}{what}"),
+        Observation::Other(why) => format!("does not count, it went wrong in another way: {why}"),
+        Observation::Untestable(why) => format!("skipped: {why}"),
+    };
+    printable(&format!("{text} ({:.0} s)", last.seconds))
+}
+
+/// Why a search stopped, and what to do about it.
+pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
+    let (old, new) = state.terms();
+    let (failing, passing) = if state.question.rules.find_fix { (old, new) } else { (new, old) };
+    let named = |place| {
+        let end = if place == Place::OldEnd { &state.question.old } else { &state.question.new };
+        format!("`{}`, {}", end.name, state.shown(place))
+    };
+    let tip = Place::Subject(state.history.tip());
+    let of_failing = named(state.failing_end());
+    let of_passing = named(if state.failing_end() == tip { Place::OldEnd } else { tip });
+    match trouble {
+        Trouble::FailingEndPasses { n } => format!(
+            "the {failing} end ({of_failing}) does not fail: it passed {n} times. Is it the right revision, and the \
+             right test? If it fails more rarely than that, --repeat says how often to try"
+        ),
+        Trouble::FailingEndUntestable(why) => format!(
+            "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere"
+        ),
+        Trouble::PassingEndFails => format!(
+            "the {passing} end ({of_passing}) fails in just the same way ({}): the bug is older; name an older {passing} \
+             revision",
+            state.lock().map(|lock| lock.in_short()).unwrap_or_default()
+        ),
+        Trouble::PassingEndOther(why) => format!(
+            "the {passing} end ({of_passing}) goes wrong in another way, which may hide what is searched for: {why}. Name \
+             a revision where the test passes"
+        ),
+        Trouble::PassingEndUntestable(why) => {
+            format!(
+                "the {passing} end ({of_passing}) tells nothing: {why}. Name a revision that can be tested"
+            )
+        }
+    }
+}
+
+/// The answer in a sentence.
+pub(crate) fn answer(state: &State, finding: &Finding) -> String {
+    let (_, new) = state.terms();
+    let noun = state.noun();
+    let sure = percent(finding.confidence);
+    match &finding.first_new[..] {
+        &[idx] => {
+            format!("the first {new} {noun} is {} (probability {sure})", state.shown(Place::Subject(idx)))
+        }
+        several => {
+            let first = several.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+            let last = several.last().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+            format!(
+                "the first {new} {noun} is one of {} (probability {sure}), from {first} to {last}: those in between \
+                 could not be tested",
+                several.len()
+            )
+        }
+    }
+}
+
+/// What the culprit's absence came to.
+fn reverted(state: &State, reverted: &Reverted) -> String {
+    let (old, new) = state.terms();
+    let on = format!("on top of the {new} end");
+    match reverted {
+        Reverted::DoesNotApply { why } => format!("It cannot be reverted {on} on its own: {why}"),
+        Reverted::Tried(trial) => {
+            let observation =
+                state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(trial));
+            let find_fix = state.question.rules.find_fix;
+            let came = match observation {
+                Observation::Passed if find_fix => {
+                    "the test still passes: something else mends it, too".to_owned()
+                }
+                Observation::Passed => "the test passes".to_owned(),
+                Observation::Failed if find_fix => format!("the bug is back, as at the {old} end"),
+                Observation::Failed => "the test fails in the same way: it is not alone".to_owned(),
+                Observation::Other(why) => format!("the test goes wrong in another way: {why}"),
+                Observation::Untestable(why) => format!("nothing is known: {why}"),
+            };
+            format!("Reverted {on}, {came}")
+        }
+    }
+}
+
+/// What the terminal shows after the answer.
+pub(crate) fn afterwards(state: &State, show: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        show.trim_end().lines().map(|line| printable(&format!("    {line}"))).collect();
+    lines.extend(state.reverted.as_ref().map(|came| printable(&reverted(state, came))));
+    let other = |(_, seen): &(Place, Observation)| match seen {
+        Observation::Other(_) | Observation::Untestable(_) => true,
+        Observation::Failed | Observation::Passed => false,
+    };
+    let n_other = state.observations().iter().filter(|observation| other(observation)).count();
+    if n_other > 0 {
+        lines.push(format!("{n_other} of {} trials did not count; the report says why", state.trials.len()));
+    }
+    lines
+}
+
+/// A table of all that was tested, oldest first.
+pub(crate) fn table(state: &State) -> Vec<String> {
+    let observations = state.observations();
+    let mut rows: BTreeMap<Option<usize>, BTreeMap<String, usize>> = BTreeMap::new();
+    for (place, observation) in &observations {
+        let idx = match place {
+            Place::OldEnd => None,
+            Place::Subject(idx) => Some(*idx),
+        };
+        let came = match observation {
+            Observation::Failed => "failed".to_owned(),
+            Observation::Passed => "passed".to_owned(),
+            Observation::Other(why) => format!("does not count: {why}"),
+            Observation::Untestable(why) => format!("skipped: {why}"),
+        };
+        *rows.entry(idx).or_default().entry(came).or_default() += 1;
+    }
+    let lines = rows.into_iter().map(|(idx, came)| {
+        let place = idx.map_or(Place::OldEnd, Place::Subject);
+        let came: Vec<_> = came
+            .into_iter()
+            .map(|(came, n)| if n == 1 { came } else { format!("{n} times {came}") })
+            .collect();
+        printable(&format!("{:<60} {}", state.shown(place), came.join(", ")))
+    });
+    lines.collect()
+}
+
+/// `report.txt`: the answer as a mail. `show` is what git says of the culprit, `evidence` the report of a run in which
+/// it struck, `files` where the rest lies.
+pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files: &[String]) -> String {
+    let lock = state.lock();
+    let what = lock.as_ref().map(Lock::in_short).unwrap_or_default();
+    let title = match &lock {
+        Some(Lock::Seen { test, wrong: Wrong { class, .. } }) => format!("{test} {}", class.word()),
+        Some(Lock::Words(_) | Lock::Anything) | None => what.clone(),
+    };
+    let since = if state.question.rules.find_fix { "mended by" } else { "since" };
+    let first = finding.first_new.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+    let mut text = format!("Subject: [bisected] {title} {since} {first}\n\n");
+    let mut say = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    say(&what);
+    say("");
+    say(&format!("{}.", answer(state, finding)));
+    say(&format!(
+        "{} trials; what has the bug fails in {} of them, by all that was seen.",
+        state.trials.len(),
+        percent(finding.fail_rate)
+    ));
+    if let Some(came) = &state.reverted {
+        say(&format!("{}.", reverted(state, came)));
+    }
+    if !show.is_empty() {
+        say("");
+        show.trim_end().lines().for_each(|line| say(&format!("    {line}")));
+    }
+    say("");
+    say("Tested, oldest first:");
+    table(state).iter().for_each(|line| say(&format!("    {line}")));
+    if let Some(command) = reproduce(state, finding) {
+        say("");
+        say("To see it again:");
+        say(&format!("    {command}"));
+    }
+    if !files.is_empty() {
+        say("");
+        say("Files:");
+        files.iter().for_each(|file| say(&format!("    {file}")));
+    }
+    if !evidence.is_empty() {
+        say("");
+        say("What was seen, in full:");
+        say("");
+        evidence.trim_end().lines().for_each(say);
+    }
+    // Mails to the lists are better off without.
+    text.replace('←', "<-").replace('…', "...")
+}
+
+/// The command that shows the bug again: at the culprit, or with --find-fix right before it.
+pub(crate) fn reproduce(state: &State, finding: &Finding) -> Option<String> {
+    let run = telling_trial(state, finding)?;
+    run.seen().iter().find_map(|sighting| match sighting.came {
+        Came::Wrong(_) => sighting.reproduce.clone(),
+        Came::Passed | Came::Skipped { .. } | Came::NoBoot { .. } => None,
+    })
+}
+
+/// The trial that shows the bug best: of the culprit, else the last one that failed.
+pub(crate) fn telling_trial<'s>(state: &'s State, finding: &Finding) -> Option<&'s Trial> {
+    let lock = state.lock()?;
+    let failed =
+        || state.trials.iter().rev().filter(|recorded| lock.observe(&recorded.trial) == Observation::Failed);
+    let of_culprit = failed().find(|recorded| match recorded.place {
+        Place::OldEnd => false,
+        Place::Subject(idx) => finding.first_new == [idx],
+    });
+    of_culprit.or_else(|| failed().next()).map(|recorded| &recorded.trial)
+}
+
+/// What is to be said before the first trial.
+pub(crate) fn opening(state: &State) -> String {
+    let (old, new) = state.terms();
+    let n = state.history.len();
+    let limited = match &state.question.source {
+        Source::Commits { paths, .. } if !paths.is_empty() => format!(" that touch {}", paths.join(", ")),
+        Source::Commits { .. } | Source::Published => String::new(),
+    };
+    let nouns = if n == 1 { state.noun().to_owned() } else { format!("{}s", state.noun()) };
+    format!(
+        "{n} {nouns}{limited} after {old} {}, up to {new} {}",
+        state.shown(Place::OldEnd),
+        state.shown(Place::Subject(state.history.tip()))
+    )
+}
+
+/// `97.3 %`; never 100 for what is only nearly so.
+pub(crate) fn percent(p: f64) -> String {
+    if p > 0.9995 && p < 1.0 { "more than 99.9 %".to_owned() } else { format!("{:.1} %", 100.0 * p) }
+}
+
+fn millis(seconds: f64) -> u64 {
+    // As exact as an estimate has to be, and never negative.
+    std::time::Duration::try_from_secs_f64(seconds)
+        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! Snapshots of what is said of a search.
+
+use super::super::decide::Rules;
+use super::super::history::History;
+use super::super::state::{End, FORMAT, Question, Recorded};
+use super::super::verdict::{Class, Sighting};
+use super::*;
+
+fn id(n: usize) -> String {
+    format!("{n:040x}")
+}
+
+fn trial(came: Came) -> Trial {
+    let reproduce = Some("cargo xtask test --kernel deb:6.12+md:/linux@c lvm2:shell/x.sh".to_owned());
+    let seen = vec![Sighting { test: "lvm2:shell/x.sh".into(), dir: "6.12/x".into(), reproduce, came }];
+    Trial::Ran { run: "/out/bisect/runs/1".into(), seen }
+}
+
+fn hang() -> Came {
+    Came::Wrong(Wrong {
+        class: Class::Hang,
+        detail: "no progress for 7 s".into(),
+        signature: vec!["lvm: stop_sync_thread ← md_stop ← raid_dtr".into()],
+        known_issues: vec![],
+        last_lines: vec![],
+    })
+}
+
+fn sample() -> State {
+    let subjects = (1..=4).map(|n| (id(n), format!("md: change {n}")));
+    let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
+    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false };
+    let paths = vec!["drivers/md".to_owned()];
+    let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".into()), paths };
+    let mut trials = vec![];
+    let mut add = |place, trial| trials.push(Recorded { place, trial, seconds: 20.0 });
+    add(Place::Subject(3), trial(hang()));
+    add(Place::Subject(3), trial(hang()));
+    add(Place::OldEnd, trial(Came::Passed));
+    add(Place::Subject(1), Trial::Unbuildable { error: "md.c:7:1: error: expected ';'".into() });
+    add(Place::Subject(2), trial(hang()));
+    add(Place::Subject(0), trial(Came::Passed));
+    State {
+        format: FORMAT,
+        question: Question {
+            source,
+            old: end(0, "v6.12"),
+            new: end(4, "HEAD"),
+            rules,
+            words: None,
+            settings: vec![],
+        },
+        history: History::linear(subjects).unwrap(),
+        trials,
+        reverted: Some(Reverted::Tried(trial(Came::Passed))),
+    }
+}
+
+#[test]
+fn the_mail_is_complete() {
+    let state = sample();
+    let finding = Finding { first_new: vec![2], confidence: 0.9873, fail_rate: 0.93 };
+    let show = "commit 3\nAuthor: x\n\n    md: change 3\n\n drivers/md/md.c | 2 +-\n";
+    insta::assert_snapshot!(mail(&state, &finding, show, "Subject: hung\n\nstacks", &["logs".to_owned()]));
+}
+
+#[test]
+fn several_are_said_to_be_several() {
+    let state = sample();
+    let finding = Finding { first_new: vec![1, 2], confidence: 0.9999, fail_rate: 0.93 };
+    insta::assert_snapshot!(answer(&state, &finding));
+}
+
+#[test]
+fn each_trouble_says_what_to_do() {
+    let state = sample();
+    let why = || "skipped: too old".to_owned();
+    let all = [
+        Trouble::FailingEndPasses { n: 20 },
+        Trouble::FailingEndUntestable(why()),
+        Trouble::PassingEndFails,
+        Trouble::PassingEndOther(why()),
+        Trouble::PassingEndUntestable(why()),
+    ];
+    let text: Vec<_> = all.iter().map(|trouble| explain(&state, trouble)).collect();
+    insta::assert_snapshot!(text.join("\n\n"));
+}
+
+#[test]
+fn progress_says_how_much_is_left() {
+    let state = sample();
+    let why = Why::Search { n_left: 2, n_trials_left: 3.0 };
+    let lines = [
+        opening(&state),
+        begins(&state, Place::Subject(3), Why::ConfirmFailing),
+        begins(&state, Place::OldEnd, Why::ConfirmPassing),
+        begins(&state, Place::Subject(1), why),
+        begins(&state, Place::Subject(2), Why::Verify),
+        over(&state, &Observation::Passed),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn no_probability_is_rounded_to_certainty() {
+    assert_eq!(percent(0.99999), "more than 99.9 %");
+    assert_eq!(percent(0.5), "50.0 %");
+}

@@ -1,0 +1,137 @@
+//! A series of patches as a table: what each test came to on each commit. Pure.
+
+use reports::text::printable;
+
+use super::state::short;
+use super::verdict::{Came, Trial, first_error};
+
+/// Commits and what their tests came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    /// In the order in which they were first seen.
+    tests: Vec<String>,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    name: String,
+    /// A cell each of the table's tests, or one for all.
+    cells: Cells,
+}
+
+#[derive(Clone, Debug)]
+enum Cells {
+    Each(Vec<(String, String)>),
+    All(String),
+}
+
+impl Table {
+    /// Adds a commit; number 0 is the base.
+    pub(crate) fn add(&mut self, number: usize, id: &str, title: &str, trial: &Trial) {
+        let number = if number == 0 { "base".to_owned() } else { number.to_string() };
+        let cells = match trial {
+            Trial::Unbuildable { error } => Cells::All(format!("**does not build**: {}", first_error(error))),
+            Trial::Ran { seen, .. } => Cells::Each(
+                seen.iter()
+                    .map(|sighting| {
+                        let text = match &sighting.came {
+                            Came::Passed => "passed".to_owned(),
+                            Came::Wrong(wrong) => match wrong.signature.first() {
+                                Some(signature) => format!("**{}**: {signature}", wrong.class.word()),
+                                None => format!("**{}**: {}", wrong.class.word(), wrong.detail),
+                            },
+                            Came::Skipped { .. } | Came::NoBoot { .. } => sighting.in_short(),
+                        };
+                        (sighting.test.clone(), text)
+                    })
+                    .collect(),
+            ),
+        };
+        if let Cells::Each(cells) = &cells {
+            for (test, _) in cells {
+                if !self.tests.contains(test) {
+                    self.tests.push(test.clone());
+                }
+            }
+        }
+        self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
+    }
+
+    /// True if every commit was built, and every test passed on it.
+    pub(crate) fn all_passed(&self) -> bool {
+        self.rows.iter().all(|row| match &row.cells {
+            Cells::Each(cells) => cells.iter().all(|(_, text)| text == "passed"),
+            Cells::All(_) => false,
+        })
+    }
+
+    /// The table.
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from("| patch | commit |");
+        self.tests.iter().for_each(|test| text.push_str(&format!(" {} |", cell(test))));
+        text.push_str("\n|--:|---|");
+        self.tests.iter().for_each(|_| text.push_str("---|"));
+        text.push('\n');
+        for row in &self.rows {
+            text.push_str(&format!("| {} |", row.name));
+            for test in &self.tests {
+                let shown = match &row.cells {
+                    Cells::All(all) => all.as_str(),
+                    Cells::Each(cells) => {
+                        cells.iter().find(|(of, _)| of == test).map_or("not run", |(_, text)| text.as_str())
+                    }
+                };
+                text.push_str(&format!(" {} |", cell(shown)));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// What cannot end a cell, or be more than text in it.
+fn cell(text: &str) -> String {
+    printable(text).replace('|', "\\|").replace('\n', " ").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::{Class, Sighting, Wrong};
+    use super::*;
+
+    fn ran(came: Came) -> Trial {
+        let test = "lvm2:shell/x.sh".to_owned();
+        Trial::Ran { run: "r".into(), seen: vec![Sighting { test, dir: "d".into(), reproduce: None, came }] }
+    }
+
+    #[test]
+    fn each_commit_fails_in_its_own_way() {
+        let mut table = Table::default();
+        let wrong = |class, signature: &[&str]| {
+            let signature = signature.iter().map(|&line| line.to_owned()).collect();
+            Came::Wrong(Wrong {
+                class,
+                detail: "x | y".into(),
+                signature,
+                known_issues: vec![],
+                last_lines: vec![],
+            })
+        };
+        let id = "0123456789abcdef0123456789abcdef01234567";
+        table.add(0, id, "base", &ran(Came::Passed));
+        assert!(table.all_passed());
+        table.add(1, id, "md: break it", &ran(wrong(Class::Hang, &["lvm: md_stop"])));
+        table.add(2, id, "md: break it | more", &Trial::Unbuildable { error: "md.c:1: error: no".into() });
+        table.add(3, id, "md: mend half", &ran(wrong(Class::Corruption, &[])));
+        assert!(!table.all_passed());
+        assert_eq!(
+            table.markdown(),
+            "| patch | commit | lvm2:shell/x.sh |\n|--:|---|---|\n\
+             | base | `0123456789ab` base | passed |\n\
+             | 1 | `0123456789ab` md: break it | **hung**: lvm: md_stop |\n\
+             | 2 | `0123456789ab` md: break it \\| more | **does not build**: md.c:1: error: no |\n\
+             | 3 | `0123456789ab` md: mend half | **corrupted**: x \\| y |\n"
+        );
+    }
+}

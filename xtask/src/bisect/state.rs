@@ -1,0 +1,250 @@
+//! What a search has come to so far, as the file that it goes on from. Facts only: what to do next, and what it all
+//! means, is derived from it ([`super::decide`]).
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::decide::{Finding, Observation, Place, Rules, Sums};
+use super::history::History;
+use super::verdict::{Lock, Trial};
+use crate::exit::usage;
+
+/// Of the file. One of another is refused.
+pub(crate) const FORMAT: u32 = 1;
+/// Its name, in the search's folder.
+pub(crate) const FILE: &str = "state.json";
+
+/// A search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) format: u32,
+    pub(crate) question: Question,
+    /// What lies between the ends.
+    pub(crate) history: History,
+    /// In the order in which they were made.
+    pub(crate) trials: Vec<Recorded>,
+    /// What the new end came to without its culprit, if that was tried.
+    pub(crate) reverted: Option<Reverted>,
+}
+
+/// What is searched for, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Question {
+    pub(crate) source: Source,
+    pub(crate) old: End,
+    pub(crate) new: End,
+    pub(crate) rules: Rules,
+    /// Only what mentions this counts.
+    pub(crate) words: Option<String>,
+    /// How tests are run, as words of `cargo xtask test`.
+    pub(crate) settings: Vec<String>,
+}
+
+/// Where kernels come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Source {
+    /// Commits of a repository.
+    Commits {
+        /// Its top folder.
+        tree: PathBuf,
+        /// The kernel of Debian's whose md is replaced by a commit's.
+        overlay: Option<String>,
+        /// Only commits that touch these count.
+        paths: Vec<String>,
+    },
+    /// Builds that Debian has published.
+    Published,
+}
+
+/// One of the two ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    /// As the user named it.
+    pub(crate) name: String,
+    /// A commit's full id, or a release.
+    pub(crate) id: String,
+    /// The first line of its message, or a version.
+    pub(crate) title: String,
+}
+
+/// A trial that was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recorded {
+    pub(crate) place: Place,
+    pub(crate) trial: Trial,
+    /// How long it took, with the build.
+    pub(crate) seconds: f64,
+}
+
+/// What the new end came to with the culprit taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Reverted {
+    /// It cannot be taken back on its own.
+    DoesNotApply {
+        /// In a line.
+        why: String,
+    },
+    /// It was built and tested.
+    Tried(Trial),
+}
+
+impl State {
+    /// Reads what [`State::write`] wrote into `dir`.
+    pub(crate) fn read(dir: &Path) -> Result<State> {
+        let path = dir.join(FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(usage(anyhow::anyhow!(
+                    "`{}` is no folder of a bisection: it has no {FILE}",
+                    dir.display()
+                )));
+            }
+            Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+        };
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let damaged = || format!("`{}` is damaged; begin anew without --resume", path.display());
+        let head: Head = serde_json::from_slice(&text).with_context(damaged)?;
+        ensure!(
+            head.format == FORMAT,
+            "`{}` is of format {}, and this md-regress writes format {FORMAT}: go on with the one that began it",
+            path.display(),
+            head.format
+        );
+        serde_json::from_slice(&text).with_context(damaged)
+    }
+
+    /// Writes it into `dir`, whole or not at all.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let failed = || format!("failed to write {FILE} in `{}`", dir.display());
+        let mut file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;
+        serde_json::to_writer_pretty(&mut file, self).with_context(failed)?;
+        file.flush().and_then(|()| file.as_file().sync_all()).with_context(failed)?;
+        file.persist(dir.join(FILE)).with_context(failed)?;
+        Ok(())
+    }
+
+    /// The end that fails.
+    pub(crate) fn failing_end(&self) -> Place {
+        if self.question.rules.find_fix { Place::OldEnd } else { Place::Subject(self.history.tip()) }
+    }
+
+    /// The failure that is searched for, as soon as one was seen.
+    pub(crate) fn lock(&self) -> Option<Lock> {
+        let at_end = self.trials.iter().filter(|recorded| recorded.place == self.failing_end());
+        Lock::from_trials(self.question.words.as_deref(), at_end.map(|recorded| &recorded.trial))
+    }
+
+    /// What each trial means, in order.
+    pub(crate) fn observations(&self) -> Vec<(Place, Observation)> {
+        let lock = self.lock();
+        let observe = |trial: &Trial| match &lock {
+            Some(lock) => lock.observe(trial),
+            None => trial.observe_unlocked(),
+        };
+        self.trials.iter().map(|recorded| (recorded.place, observe(&recorded.trial))).collect()
+    }
+
+    /// All trials, summed up.
+    pub(crate) fn sums(&self) -> Sums {
+        let observations = self.observations();
+        Sums::of(&self.history, observations.iter().map(|(place, seen)| (*place, seen)))
+    }
+
+    /// A commit's id or a release, and its title.
+    pub(crate) fn named(&self, place: Place) -> (&str, &str) {
+        match place {
+            Place::OldEnd => (&self.question.old.id, &self.question.old.title),
+            Place::Subject(idx) => {
+                let subject = self.history.subject(idx);
+                (&subject.id, &subject.title)
+            }
+        }
+    }
+
+    /// As people write it: `0123456789ab ("md: fix it")`, or a release.
+    pub(crate) fn shown(&self, place: Place) -> String {
+        let (id, title) = self.named(place);
+        match self.question.source {
+            Source::Commits { .. } => format!("{} (\"{title}\")", short(id)),
+            Source::Published => id.to_owned(),
+        }
+    }
+
+    /// What subjects are called.
+    pub(crate) fn noun(&self) -> &'static str {
+        match self.question.source {
+            Source::Commits { .. } => "commit",
+            Source::Published => "kernel",
+        }
+    }
+
+    /// What the two kinds of subjects are called, the old and the new one, as for `git bisect`.
+    pub(crate) fn terms(&self) -> (&'static str, &'static str) {
+        if self.question.rules.find_fix { ("old", "new") } else { ("good", "bad") }
+    }
+
+    /// How long a trial takes, seconds; nothing before there was one.
+    pub(crate) fn seconds_per_trial(&self) -> Option<f64> {
+        let n = u32::try_from(self.trials.len()).ok().filter(|n| *n > 0)?;
+        Some(self.trials.iter().map(|recorded| recorded.seconds).sum::<f64>() / f64::from(n))
+    }
+
+    /// What `git bisect log` would say, for `git bisect replay`.
+    pub(crate) fn git_log(&self, finding: Option<&Finding>) -> String {
+        let Source::Commits { paths, .. } = &self.question.source else { return String::new() };
+        let paths: String = paths.iter().map(|path| format!(" '{}'", path.replace('\'', r"'\''"))).collect();
+        let paths = if paths.is_empty() { paths } else { format!(" '--'{paths}") };
+        let mut lines = vec![format!("git bisect start{paths}")];
+        let mut say = |term: &str, id: &str, title: &str| {
+            lines.push(format!("# {term}: [{id}] {title}"));
+            lines.push(format!("git bisect {term} {id}"));
+        };
+        let (old, new) = self.terms();
+        say(new, &self.question.new.id, &self.question.new.title);
+        say(old, &self.question.old.id, &self.question.old.title);
+        let sums = self.sums();
+        let posterior = sums.posterior(&self.history, self.question.rules);
+        let mut said = vec![false; self.history.len()];
+        said[self.history.tip()] = self.history.subject(self.history.tip()).id == self.question.new.id;
+        for recorded in &self.trials {
+            let Place::Subject(idx) = recorded.place else { continue };
+            if std::mem::replace(&mut said[idx], true) {
+                continue;
+            }
+            let is_new = posterior.is_new(&self.history, idx);
+            let (id, title) = self.named(recorded.place);
+            let doubt = 1.0 - self.question.rules.confidence;
+            let counts = sums.counts[idx];
+            let trusted = counts.failed == 0 || counts.passed == 0;
+            if counts.n() == 0 {
+                say("skip", id, title);
+            } else if is_new >= 1.0 - doubt || trusted && is_new > 0.5 {
+                say(new, id, title);
+            } else if is_new <= doubt || trusted && is_new < 0.5 {
+                say(old, id, title);
+            }
+        }
+        if let Some(&[culprit]) = finding.map(|finding| &finding.first_new[..]) {
+            let (id, title) = self.named(Place::Subject(culprit));
+            lines.push(format!("# first {new} commit: [{id}] {title}"));
+        }
+        lines.push(String::new());
+        lines.join("\n")
+    }
+}
+
+/// The first 12 digits, as the kernel's own people write it.
+pub(crate) fn short(id: &str) -> &str {
+    let is_commit = id.len() >= 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_commit { &id[..12] } else { id }
+}

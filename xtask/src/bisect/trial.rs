@@ -1,0 +1,107 @@
+//! A trial: one kernel, built if it must be, through the same pipeline as `cargo xtask test`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use reports::record::RunEnd;
+use vm_images::images::{Fault, ImageError};
+use vm_images::kernel_spec::KernelSpec;
+
+use super::state::Source;
+use super::verdict::{NothingKnown, Sighting, Trial};
+use crate::exit::usage;
+use crate::report::Ran;
+use crate::session::Session;
+use crate::test::{self, Options};
+
+/// Tests subjects of a search. The one fake is a toy of a test's.
+pub(crate) trait Tester {
+    /// Tests the subject of this name. An error says nothing of it.
+    fn test(&mut self, id: &str) -> Result<Trial>;
+}
+
+/// Real trials.
+pub(crate) struct Trials<'s> {
+    pub(crate) session: &'s Session,
+    pub(crate) source: Source,
+    /// How tests are run; the kernel is each subject's.
+    pub(crate) options: Options,
+}
+
+impl Tester for Trials<'_> {
+    fn test(&mut self, id: &str) -> Result<Trial> {
+        run(self.session, &self.options, spec(&self.source, id)?)
+    }
+}
+
+/// How a subject is named as a kernel.
+pub(crate) fn spec(source: &Source, id: &str) -> Result<KernelSpec> {
+    let text = match source {
+        Source::Published => format!("deb:{id}"),
+        Source::Commits { tree, overlay: Some(base), .. } => format!("{base}+md:{}@{id}", tree.display()),
+        Source::Commits { tree, overlay: None, .. } => format!("git:{}@{id}", tree.display()),
+    };
+    Ok(text.parse()?)
+}
+
+/// Tests one kernel once.
+pub(crate) fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
+    let options = Options { kernels: vec![kernel], ..options.clone() };
+    let ran = match test::run(session, &options) {
+        Ok(Some(ran)) => ran,
+        Ok(None) => {
+            return Err(usage(anyhow::anyhow!("no test is selected; -E, --script or names select some")));
+        }
+        Err(error) if is_of_source(&error) => return Ok(Trial::Unbuildable { error: format!("{error:#}") }),
+        Err(error) => return Err(error),
+    };
+    trial_of(&ran)
+}
+
+/// What a run's tests came to; an error if the host, the harness or the user ended it.
+fn trial_of(ran: &Ran) -> Result<Trial> {
+    if ran.record.end != RunEnd::Finished {
+        return Err(NothingKnown::Interrupted.into());
+    }
+    let seen: Result<Vec<_>, _> = ran.judged.iter().map(|judged| Sighting::of(&ran.record, judged)).collect();
+    let seen =
+        seen.with_context(|| format!("nothing is known of this kernel; logs: `{}`", ran.dir.display()))?;
+    Ok(Trial::Ran { run: ran.dir.display().to_string(), seen })
+}
+
+/// True for an error of the source that was to be built: another commit may do.
+fn is_of_source(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<ImageError>().is_some_and(|error| error.fault() == Fault::Source))
+}
+
+/// An error unless the disk of `path` has room for `needed_mib`.
+pub(crate) fn check_room(path: &Path, needed_mib: u64) -> Result<()> {
+    let disk = rustix::fs::statvfs(path)
+        .with_context(|| format!("failed to ask for the room of the disk of `{}`", path.display()))?;
+    let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
+    if free_mib >= needed_mib {
+        return Ok(());
+    }
+    Err(usage(anyhow::anyhow!(
+        "the disk of `{}` is too small for a search: that takes {needed_mib} MiB, and {free_mib} MiB are left; \
+         `cargo xtask clean` frees some, --store names another place",
+        path.display()
+    )))
+}
+
+/// What the store grows by during a search, MiB.
+pub(crate) fn room_needed_mib(source: &Source, n_steps: u32) -> u64 {
+    match source {
+        // Modules of each step, and what is kept of a build, within the store's own bounds.
+        Source::Commits { overlay: Some(_), .. } => 2048,
+        Source::Commits { overlay: None, .. } => 6144,
+        Source::Published => 300 * u64::from(n_steps + 2),
+    }
+}
+
+/// A path that is the same wherever it is read.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

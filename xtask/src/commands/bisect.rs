@@ -1,0 +1,237 @@
+//! `cargo xtask bisect`: begins or goes on with a search, shows its progress, and writes what came of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use vm_images::progress::Progress;
+
+use crate::beginning::create_folder;
+use crate::bisect::conduct::{Ended, Listener, search};
+use crate::bisect::decide::{Finding, Observation, Place, Rules, Why};
+use crate::bisect::git::{Repository, Scratch, ScratchError};
+use crate::bisect::history::History;
+use crate::bisect::options::BisectOptions;
+use crate::bisect::published::Range;
+use crate::bisect::report;
+use crate::bisect::search::steps_left;
+use crate::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
+use crate::bisect::trial::{Tester, Trials, check_room, room_needed_mib};
+use crate::bisect::verdict::{Came, Trial};
+use crate::exit::{Exit, usage};
+use crate::report::{default_runs, shown_path};
+use crate::session::Session;
+use crate::settings;
+use crate::terminal::outln;
+use crate::test::Options;
+
+/// What the folder of a search is called, before the time.
+const FOLDER: &str = "bisect-";
+/// Folder of the commits that overlays are built from: nothing else of a tree matters to them.
+const OVERLAID: &str = "drivers/md";
+
+pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
+    let out = options.trial.out().unwrap_or_else(default_runs);
+    let (dir, mut state) = match &options.resume {
+        Some(named) => {
+            let dir = find(named, &out)?;
+            let state = State::read(&dir)?;
+            session.terminal.say(&format!("going on after {} trials", state.trials.len()));
+            (dir, state)
+        }
+        None => begin(session, options, &out)?,
+    };
+    session.terminal.say(&report::opening(&state));
+    let tests = Options { out: Some(dir.join("runs")), ..settings::options(&state.question.settings)? };
+    let mut trials = Trials { session, source: state.question.source.clone(), options: tests };
+    let mut shell = Shell { session, dir: &dir };
+    let done = search(&mut state, &mut trials, &mut shell).and_then(|ended| match ended {
+        Ended::Found(finding) => finish(session, &mut state, &trials, &finding, &dir),
+        Ended::Stopped(trouble) => Err(usage(anyhow::anyhow!(report::explain(&state, &trouble)))),
+    });
+    if done.is_err() && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
+        session.terminal.say(&format!("to go on: cargo xtask bisect --resume {}", dir.display()));
+    }
+    done
+}
+
+/// The folder of a search that is to go on.
+fn find(named: &Path, out: &Path) -> Result<PathBuf> {
+    if named != Path::new("latest") {
+        let here = [named.to_owned(), out.join(named)].into_iter().find(|dir| dir.is_dir());
+        return here.ok_or_else(|| usage(anyhow::anyhow!("there is no folder `{}`", named.display())));
+    }
+    let entries = fs::read_dir(out).into_iter().flatten().flatten();
+    let searches = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER));
+    searches.map(|entry| entry.path()).max().ok_or_else(|| {
+        usage(anyhow::anyhow!("there is no bisection in `{}` that could go on", shown_path(out)))
+    })
+}
+
+/// What the options ask, in a folder of its own.
+fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State)> {
+    if !options.trial.selects() {
+        return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
+    }
+    let rules = Rules { repeat: options.repeat, confidence: options.confidence, find_fix: options.find_fix };
+    let words = options.signature.clone();
+    let (source, old, new, history) = match &options.range {
+        Some(range) => published(session, range)?,
+        None => commits(session, &options)?,
+    };
+    let n_steps = steps_left(history.len());
+    check_room(session.store.root(), room_needed_mib(&source, n_steps))?;
+    let tests = Options::from(options.trial);
+    let settings = settings::words_as_asked(&tests);
+    let question = Question { source, old, new, rules, words, settings };
+    let state = State { format: FORMAT, question, history, trials: vec![], reverted: None };
+    let dir = create_folder(out, FOLDER)?;
+    state.write(&dir)?;
+    Ok((dir, state))
+}
+
+type Ends = (Source, End, End, History);
+
+fn published(session: &Session, range: &Range) -> Result<Ends> {
+    let apt = session.apt()?;
+    let offered = session.images(&apt)?.kernels_offered()?;
+    session.terminal.end_step();
+    let builds = range.choose(&offered).map_err(|error| usage(error.into()))?;
+    let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
+        name: format!("deb:{}", kernel.release),
+        id: kernel.release.clone(),
+        title: kernel.version.clone(),
+    };
+    let (old, later) = builds.split_first().context("a range has two ends")?;
+    let new = end(later.last().context("a range has two ends")?);
+    let history =
+        History::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
+    Ok((Source::Published, end(old), new, history))
+}
+
+fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
+    let missing = |what| usage(anyhow::anyhow!("{what} is missing; or --kernels RANGE for Debian's builds"));
+    let tree = options.kernel_tree.as_ref().ok_or_else(|| missing("--kernel-tree DIR"))?;
+    let good = options.good.as_ref().ok_or_else(|| missing("--good REV"))?;
+    let bad = options.bad.as_ref().ok_or_else(|| missing("--bad REV"))?;
+    let repository = Repository::open(&session.host, tree, session.store.temporary())?;
+    let (good, bad) = (repository.commit(good)?, repository.commit(bad)?);
+    repository.check_md(&good)?;
+    repository.check_md(&bad)?;
+    let (old, new, terms) =
+        if options.find_fix { (bad, good, ("bad", "good")) } else { (good, bad, ("good", "bad")) };
+    repository.check_ancestor(&old, &new, terms)?;
+    let overlay = options.overlay.as_ref().map(ToString::to_string);
+    let paths = match &options.paths[..] {
+        [] if overlay.is_some() => vec![OVERLAID.to_owned()],
+        paths => paths.to_vec(),
+    };
+    let history = repository.history(&old, &new, &paths)?;
+    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, history))
+}
+
+/// Shows each trial, and keeps the state.
+struct Shell<'s> {
+    session: &'s Session,
+    dir: &'s Path,
+}
+
+impl Listener for Shell<'_> {
+    fn begins(&mut self, state: &State, place: Place, why: Why) {
+        let number = state.trials.len() + 1;
+        self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, place, why)));
+    }
+
+    fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
+        state.write(self.dir)?;
+        let number = state.trials.len();
+        self.session.terminal.timed(&format!("trial {number}: {}", report::over(state, observation)));
+        let log = self.dir.join("bisect.log");
+        fs::write(&log, state.git_log(None)).with_context(|| format!("failed to write `{}`", log.display()))
+    }
+}
+
+/// Takes the culprit back, and writes the report.
+fn finish(
+    session: &Session,
+    state: &mut State,
+    trials: &Trials<'_>,
+    finding: &Finding,
+    dir: &Path,
+) -> Result<Exit> {
+    let mut show = String::new();
+    if let (Source::Commits { tree, overlay, .. }, &[culprit]) =
+        (state.question.source.clone(), &finding.first_new[..])
+    {
+        let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
+        let id = state.history.subject(culprit).id.clone();
+        show = repository.show(&id)?;
+        if state.reverted.is_none() {
+            session.terminal.timed("the new end with this commit taken back");
+            state.reverted = Some(revert(session, state, &repository, &id, overlay, trials)?);
+            state.write(dir)?;
+        }
+    }
+    let telling = report::telling_trial(state, finding);
+    let evidence = telling.and_then(evidence_of).unwrap_or_default();
+    let mail = report::mail(state, finding, &show, &evidence, &files(state, finding));
+    let write = |name: &str, text: &str| {
+        let path = dir.join(name);
+        fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))
+    };
+    write("report.txt", &mail)?;
+    write("bisect.log", &state.git_log(Some(finding)))?;
+    outln!("{}", report::answer(state, finding));
+    for line in report::afterwards(state, &show) {
+        outln!("{line}");
+    }
+    if let Some(command) = report::reproduce(state, finding) {
+        outln!("reproduce: {command}");
+    }
+    outln!("report: {}", shown_path(&dir.join("report.txt")));
+    Ok(if finding.first_new.len() == 1 { Exit::Passed } else { Exit::TestsFailed })
+}
+
+fn revert(
+    session: &Session,
+    state: &State,
+    repository: &Repository<'_>,
+    culprit: &str,
+    overlay: Option<String>,
+    trials: &Trials<'_>,
+) -> Result<Reverted> {
+    let folder = session.store.temporary().join("reverted");
+    let scratch = Scratch::create(repository, &folder)?;
+    let commit = match scratch.revert(culprit, &state.question.new.id) {
+        Ok(commit) => commit,
+        Err(ScratchError::DoesNotApply(why)) => return Ok(Reverted::DoesNotApply { why }),
+        Err(ScratchError::Failed(error)) => return Err(error),
+    };
+    let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
+    let mut trials = Trials { session, source, options: trials.options.clone() };
+    Ok(Reverted::Tried(trials.test(&commit)?))
+}
+
+/// The run's own report of what struck.
+fn evidence_of(trial: &Trial) -> Option<String> {
+    let Trial::Ran { run, seen } = trial else { return None };
+    let wrong = seen.iter().find(|sighting| matches!(sighting.came, Came::Wrong(_)))?;
+    fs::read_to_string(Path::new(run).join(&wrong.dir).join("report.txt")).ok()
+}
+
+/// Folders of the runs of the answer, and of what comes right before it.
+fn files(state: &State, finding: &Finding) -> Vec<String> {
+    let Some(&first) = finding.first_new.first() else { return vec![] };
+    let parents = &state.history.subject(first).parents;
+    let mut places: Vec<_> = parents.iter().map(|&parent| Place::Subject(parent)).collect();
+    if places.is_empty() {
+        places.push(Place::OldEnd);
+    }
+    places.extend(finding.first_new.iter().map(|&idx| Place::Subject(idx)));
+    let runs = state.trials.iter().filter(|recorded| places.contains(&recorded.place));
+    let runs = runs.filter_map(|recorded| match &recorded.trial {
+        Trial::Ran { run, .. } => Some(format!("{}  {run}", state.shown(recorded.place))),
+        Trial::Unbuildable { .. } => None,
+    });
+    runs.collect()
+}

@@ -1,0 +1,93 @@
+//! `xtask bisect-step`: a kernel tree as it is, for `git bisect run`.
+//!
+//! Whatever goes wrong with us ends in a code by which git stops, never in one by which it blames a commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use reports::reproduce::shell_line;
+use vm_images::host::Cancel;
+use vm_images::kernel_spec::KernelSpec;
+
+use crate::bisect::decide::Observation;
+use crate::bisect::git::Repository;
+use crate::bisect::options::StepOptions;
+use crate::bisect::trial::{self, absolute};
+use crate::bisect::verdict::Lock;
+use crate::exit::{StepExit, usage};
+use crate::runner::tries::Times;
+use crate::session::Session;
+use crate::settings;
+use crate::terminal::{Terminal, outln};
+use crate::test::Options;
+
+/// Runs `step`; its errors and panics become codes that stop git.
+pub(crate) fn guarded(
+    terminal: &Terminal,
+    cancel: &Cancel,
+    step: impl FnOnce() -> Result<StepExit>,
+) -> ExitCode {
+    let exit = match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(_)) if cancel.is_cancelled() => {
+            terminal.say("bisect-step: interrupted");
+            StepExit::Interrupted
+        }
+        Ok(Err(error)) => {
+            terminal.say(&format!("bisect-step: nothing is known of this commit: {error:#}"));
+            StepExit::Stop
+        }
+        // The panic has said itself what it is.
+        Err(_) => StepExit::Stop,
+    };
+    exit.into()
+}
+
+pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
+    if !options.trial.selects() {
+        return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
+    }
+    let StepOptions { kernel_tree, overlay, signature, repeat, print, trial } = options;
+    let times = Times { repeat: Some(repeat), ..Times::default() };
+    let tests = Options { times, ..Options::from(trial) };
+    if print {
+        let program = std::env::current_exe().context("failed to find our own program")?;
+        let mut words =
+            vec!["git".to_owned(), "bisect".to_owned(), "run".to_owned(), program.display().to_string()];
+        words.push("bisect-step".to_owned());
+        words.extend(kernel_tree.map(|tree| format!("--kernel-tree={}", absolute(&tree).display())));
+        words.extend(overlay.map(|overlay| format!("--overlay={overlay}")));
+        words.extend(signature.map(|text| format!("--signature={text}")));
+        // A step keeps no history, whatever is said.
+        words.extend(settings::words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
+        outln!("{}", shell_line(&words));
+        return Ok(StepExit::Good);
+    }
+    let here = kernel_tree.as_deref().unwrap_or(Path::new("."));
+    let tree = match Repository::open(&session.host, here, session.store.temporary()) {
+        Ok(repository) => repository.top,
+        // A tree that was named need not be a repository.
+        Err(_) if kernel_tree.is_some() => absolute(here),
+        Err(error) => return Err(error),
+    };
+    let kernel: KernelSpec = match overlay {
+        Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
+        None => format!("tree:{}", tree.display()).parse()?,
+    };
+    let lock = signature.map_or(Lock::Anything, Lock::Words);
+    let trial = trial::run(session, &tests, kernel)?;
+    let (exit, text) = match lock.observe(&trial) {
+        Observation::Passed => (StepExit::Good, "good".to_owned()),
+        Observation::Failed => {
+            let wrong = trial.seen().iter().find(|sighting| sighting.is_wrong());
+            let what = wrong.map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
+            (StepExit::Bad, format!("bad{}", what.unwrap_or_default()))
+        }
+        Observation::Other(why) => (StepExit::Skip, format!("skip, it goes wrong in another way: {why}")),
+        Observation::Untestable(why) => (StepExit::Skip, format!("skip: {why}")),
+    };
+    session.terminal.say(&format!("bisect-step: {}", reports::text::printable(&text)));
+    Ok(exit)
+}

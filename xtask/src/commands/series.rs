@@ -1,0 +1,78 @@
+//! `cargo xtask series`: every commit of a series, built and tested.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::beginning::create_folder;
+use crate::bisect::git::{Repository, Scratch, ScratchError};
+use crate::bisect::options::SeriesOptions;
+use crate::bisect::series::Table;
+use crate::bisect::state::Source;
+use crate::bisect::trial::{self, check_room, room_needed_mib, spec};
+use crate::exit::{Exit, usage};
+use crate::report::{default_runs, shown_path};
+use crate::runner::tries::Times;
+use crate::session::Session;
+use crate::terminal::{out, outln};
+use crate::test::Options;
+
+pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
+    if !options.trial.selects() {
+        return Err(usage(anyhow::anyhow!("which tests? Name some, or give -E, --tag or --script")));
+    }
+    let repository = Repository::open(&session.host, &options.kernel_tree, session.store.temporary())?;
+    let base = repository.commit(&options.base)?;
+    repository.check_md(&base)?;
+    let overlay = options.overlay.as_ref().map(ToString::to_string);
+    let scratch;
+    let (tree, commits) = match (&options.tip, &options.mbox) {
+        (Some(tip), _) => {
+            let tip = repository.commit(tip)?;
+            repository.check_ancestor(&base, &tip, ("base", "tip"))?;
+            let history = repository.history(&base, &tip, &[])?;
+            let commits = history
+                .subjects()
+                .iter()
+                .map(|subject| (subject.id.clone(), subject.title.clone()))
+                .collect();
+            (repository.top.clone(), commits)
+        }
+        (None, Some(mbox)) => {
+            scratch = Scratch::create(&repository, &session.store.temporary().join("series"))?;
+            let ids = scratch.apply_mailbox(&base.id, mbox).map_err(|error| match error {
+                ScratchError::DoesNotApply(why) => {
+                    usage(anyhow::anyhow!("`{}` does not apply to `{}`: {why}", mbox.display(), base.name))
+                }
+                ScratchError::Failed(error) => error,
+            })?;
+            let ours = Repository::open(&session.host, scratch.dir(), session.store.temporary())?;
+            let named = ids.iter().map(|id| ours.commit(id).map(|commit| (commit.id, commit.title)));
+            (scratch.dir().to_owned(), named.collect::<Result<Vec<_>>>()?)
+        }
+        (None, None) => unreachable!("one of them is required"),
+    };
+    if commits.is_empty() {
+        return Err(usage(anyhow::anyhow!("the series has no commit on top of `{}`", base.name)));
+    }
+    let source = Source::Commits { tree, overlay, paths: vec![] };
+    check_room(session.store.root(), room_needed_mib(&source, 0))?;
+    let dir = create_folder(&options.trial.out().unwrap_or_else(default_runs), "series-")?;
+    let times = Times { repeat: Some(options.repeat), ..Times::default() };
+    let tests = Options { times, out: Some(dir.join("runs")), ..Options::from(options.trial) };
+    let all: Vec<(String, String)> = [(base.id, base.title)].into_iter().chain(commits).collect();
+    let mut table = Table::default();
+    for (number, (id, title)) in all.iter().enumerate() {
+        let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
+        session.terminal.timed(&format!("{what}: {} (\"{title}\")", crate::bisect::state::short(id)));
+        let trial = trial::run(session, &tests, spec(&source, id)?)?;
+        table.add(number, id, title, &trial);
+        // What is there already is not lost if the rest is.
+        let path = dir.join("series.md");
+        fs::write(&path, table.markdown())
+            .with_context(|| format!("failed to write `{}`", path.display()))?;
+    }
+    out(&table.markdown());
+    outln!("report: {}", shown_path(&dir.join("series.md")));
+    Ok(if table.all_passed() { Exit::Passed } else { Exit::TestsFailed })
+}
