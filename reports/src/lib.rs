@@ -15,7 +15,7 @@
 //! - [`recheck`] says what changed when a run is judged again;
 //! - [`history`] keeps what many runs came to, a line an attempt.
 //!
-//! Only [`events::read_events`] and [`write::write_all`] touch files. Nothing here reads a clock,
+//! Only [`events::read_events`] and [`write`](mod@write) touch files. Nothing here reads a clock,
 //! starts a process or knows QEMU, so a finished run can be judged again anywhere.
 //!
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
@@ -55,4 +55,4 @@ pub use known_issues::KnownIssues;
 pub use record::RunRecord;
 pub use result::RunResult;
 pub use verdict::{Judged, Verdict, judge, judge_one};
-pub use write::write_all;
+pub use write::{write_all, write_whole};

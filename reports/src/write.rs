@@ -74,13 +74,14 @@ fn folder_within(dir: &Path, name: &str) -> Option<PathBuf> {
 }
 
 fn write_file(path: PathBuf, text: &str) -> Result<PathBuf, WriteError> {
-    match persist(&path, text) {
+    match write_whole(&path, text) {
         Ok(()) => Ok(path),
         Err(cause) => Err(WriteError::Io { path, cause }),
     }
 }
 
-fn persist(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file whole or not at all: a reader, or a power cut, finds the old text or the new one.
+pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     // Readable as far as the umask allows: a CI server collects it as another user.
     let mut file = tempfile::Builder::new()

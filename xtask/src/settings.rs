@@ -1,6 +1,8 @@
 //! A run's options as words of a command line that mean the same whatever environment and configuration there are
 //! when they are read again: a run that is resumed goes on by them.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use clap::{Arg, Command, CommandFactory, FromArgMatches, ValueEnum};
 
@@ -17,6 +19,11 @@ pub(crate) fn words(options: &Options, accel: Accel) -> Vec<String> {
 pub(crate) fn words_as_asked(options: &Options) -> Vec<String> {
     let asked = options.accel.to_possible_value();
     words_with(options, asked.as_ref().map_or("auto", clap::builder::PossibleValue::get_name))
+}
+
+/// A path that is the same wherever it is read.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn words_with(options: &Options, accel: &str) -> Vec<String> {
@@ -44,9 +51,7 @@ fn words_with(options: &Options, accel: &str) -> Vec<String> {
     } = options;
     let mut words = Vec::new();
     let mut add = |option: &str, value: String| words.push(format!("--{option}={value}"));
-    let absolute = |path: &std::path::Path| {
-        std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
-    };
+    let absolute = |path: &Path| absolute(path).to_string_lossy().into_owned();
     for kernel in kernels {
         add("kernel", kernel.to_string());
     }

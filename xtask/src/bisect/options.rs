@@ -193,7 +193,7 @@ impl From<TrialOptions> for test::Options {
             selection: options.selection.into_selection(),
             sources: options.guest.sources.into(),
             flavours: options.flavours,
-            scripts: options.scripts.iter().map(|script| super::trial::absolute(script)).collect(),
+            scripts: options.scripts,
             script_needs: options.script_needs,
             append: options.guest.append,
             accel: options.guest.accel,

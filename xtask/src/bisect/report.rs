@@ -41,8 +41,7 @@ pub(crate) fn begins(state: &State, place: Place, why: Why) -> String {
 /// A line for a trial that is over.
 pub(crate) fn over(state: &State, observation: &Observation) -> String {
     let Some(last) = state.trials.last() else { return String::new() };
-    let (old, new) = state.terms();
-    let (failed, passed) = if state.question.rules.find_fix { (old, new) } else { (new, old) };
+    let (failed, passed) = state.terms_of_outcomes();
     let what = match &last.trial {
         Trial::Unbuildable { .. } => None,
         Trial::Ran { seen, .. } => seen.iter().find(|sighting| !matches!(sighting.came, Came::Passed)),
@@ -60,8 +59,7 @@ pub(crate) fn over(state: &State, observation: &Observation) -> String {
 
 /// Why a search stopped, and what to do about it.
 pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
-    let (old, new) = state.terms();
-    let (failing, passing) = if state.question.rules.find_fix { (old, new) } else { (new, old) };
+    let (failing, passing) = state.terms_of_outcomes();
     let named = |place| {
         let end = if place == Place::OldEnd { &state.question.old } else { &state.question.new };
         format!("`{}`, {}", end.name, state.shown(place))

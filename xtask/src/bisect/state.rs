@@ -2,7 +2,7 @@
 //! means, is derived from it ([`super::decide`]).
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -126,11 +126,8 @@ impl State {
     /// Writes it into `dir`, whole or not at all.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let failed = || format!("failed to write {FILE} in `{}`", dir.display());
-        let mut file = tempfile::NamedTempFile::new_in(dir).with_context(failed)?;
-        serde_json::to_writer_pretty(&mut file, self).with_context(failed)?;
-        file.flush().and_then(|()| file.as_file().sync_all()).with_context(failed)?;
-        file.persist(dir.join(FILE)).with_context(failed)?;
-        Ok(())
+        let text = serde_json::to_string_pretty(self).with_context(failed)?;
+        reports::write_whole(&dir.join(FILE), &text).with_context(failed)
     }
 
     /// The end that fails.
@@ -191,6 +188,12 @@ impl State {
     /// What the two kinds of subjects are called, the old and the new one, as for `git bisect`.
     pub(crate) fn terms(&self) -> (&'static str, &'static str) {
         if self.question.rules.find_fix { ("old", "new") } else { ("good", "bad") }
+    }
+
+    /// The same terms for what fails, and for what passes.
+    pub(crate) fn terms_of_outcomes(&self) -> (&'static str, &'static str) {
+        let (old, new) = self.terms();
+        if self.question.rules.find_fix { (old, new) } else { (new, old) }
     }
 
     /// How long a trial takes, seconds; nothing before there was one.

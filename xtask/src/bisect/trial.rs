@@ -1,6 +1,6 @@
 //! A trial: one kernel, built if it must be, through the same pipeline as `cargo xtask test`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use reports::record::RunEnd;
@@ -99,9 +99,4 @@ pub(crate) fn room_needed_mib(source: &Source, n_steps: u32) -> u64 {
         Source::Commits { overlay: None, .. } => 6144,
         Source::Published => 300 * u64::from(n_steps + 2),
     }
-}
-
-/// A path that is the same wherever it is read.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

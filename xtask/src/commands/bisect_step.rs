@@ -14,12 +14,12 @@ use vm_images::kernel_spec::KernelSpec;
 use crate::bisect::decide::Observation;
 use crate::bisect::git::Repository;
 use crate::bisect::options::StepOptions;
-use crate::bisect::trial::{self, absolute};
+use crate::bisect::trial;
 use crate::bisect::verdict::Lock;
 use crate::exit::{StepExit, usage};
 use crate::runner::tries::Times;
 use crate::session::Session;
-use crate::settings;
+use crate::settings::{self, absolute};
 use crate::terminal::{Terminal, outln};
 use crate::test::Options;
 
