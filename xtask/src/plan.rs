@@ -204,6 +204,8 @@ pub(crate) fn plan(
                 attempt,
                 vm: VmSpec {
                     append: append.to_owned(),
+                    preload: kernel.preload(&job.preload_modules),
+                    stock: job.stock,
                     ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
                 },
                 length: length(durations, &job.id, release, limits.test_timeout),

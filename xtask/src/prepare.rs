@@ -18,7 +18,7 @@ use crate::vm::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT
 use crate::vm::qemu::Qemu;
 use crate::vm::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec};
 
-/// Oldest QEMU of the host's that is used: the first with `mapped-ram`, which snapshots need.
+/// Oldest QEMU of the host's that is used. Snapshots need 8.2 at least, which maps a file privately that it may only read.
 const HOST_QEMU_MIN: (u32, u32) = (9, 0);
 
 /// What runs have in common.
@@ -54,12 +54,26 @@ impl BootKernel {
             vcpus,
             accel,
             replaced: self.kernel.replacement.as_ref().map(replaced),
+            preload: self.preload(&[]),
+            stock: false,
             append: String::new(),
+            saves: false,
             restore: None,
             log: PathBuf::from("/dev/null"),
         }
     }
+
+    /// What its guests load before they are saved, if a suite's tests want `modules`. Where md is replaced, nothing of the
+    /// kernel's own may be there before.
+    pub(crate) fn preload(&self, modules: &[String]) -> String {
+        let modules = if self.kernel.replacement.is_some() { &[] } else { modules };
+        [PRELOADED].into_iter().chain(modules.iter().map(String::as_str)).collect::<Vec<_>>().join(",")
+    }
 }
+
+/// What a guest loads before it is saved, whoever wants it: libraries that measure their algorithms when they are loaded,
+/// and have no options.
+const PRELOADED: &str = "xor,raid6_pq";
 
 /// What the machine and the guest's agent are told of a replacement.
 fn replaced(replacement: &Replacement) -> Replaced {

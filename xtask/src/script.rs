@@ -149,6 +149,8 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     Ok(Job {
         contract,
         load_modules,
+        // It may want them with options of its own.
+        preload_modules: vec![],
         required_modules,
         files: vec![GivenFile { name, mode: 0o755, content }],
         disks: needs.disks.unwrap_or_default(),

@@ -106,6 +106,9 @@ pub(crate) struct Machine {
     /// Loaded before a test starts.
     #[serde(default)]
     pub(crate) load_modules: Vec<String>,
+    /// Loaded before the guest is saved, where none of them is replaced: what nearly every test has the kernel load.
+    #[serde(default)]
+    preload_modules: Vec<String>,
     /// Folder, beside `suite.toml`, of kernel modules of the suite's own.
     #[serde(default)]
     own_modules: Option<String>,
@@ -219,6 +222,8 @@ pub(crate) struct Job {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) make_dirs: Vec<String>,
     pub(crate) load_modules: Vec<String>,
+    /// Modules that a guest has loaded which is restored for it.
+    pub(crate) preload_modules: Vec<String>,
     /// Modules without which it makes no sense.
     pub(crate) required_modules: Vec<String>,
     /// Modules without which it skips or tests less.
@@ -231,6 +236,8 @@ pub(crate) struct Job {
     pub(crate) disks: Vec<u64>,
     /// Looked at once a second, to tell stuck from slow: always, but to measure what it costs.
     pub(crate) sampled: bool,
+    /// In a VM with none of our settings that only make it faster ([`crate::vm::VmSpec::stock`]).
+    pub(crate) stock: bool,
     pub(crate) contract: Contract,
     pub(crate) ram_mib: u32,
     pub(crate) vcpus: u32,
@@ -394,6 +401,7 @@ impl Suite {
             env: self.run.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect(),
             make_dirs: self.run.make_dirs.clone(),
             load_modules: self.machine.load_modules.clone(),
+            preload_modules: self.machine.preload_modules.clone(),
             required_modules: self.machine.required_modules.clone(),
             wanted_modules: test.modules(),
             own_modules: self
@@ -405,6 +413,7 @@ impl Suite {
             files: vec![],
             disks: vec![],
             sampled: true,
+            stock: false,
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),

@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use protocol::wire::PRELOAD;
 use rustix::io::Errno;
 use rustix::mm::MlockAllFlags;
 use rustix::mount::{MountFlags, mount, mount_move};
@@ -37,6 +38,13 @@ const MODULES_WAIT: Duration = Duration::from_millis(500);
 const LOWER: &str = "/md-regress/lower";
 const WRITABLE: &str = "/md-regress/writable";
 const NEW_ROOT: &str = "/md-regress/root";
+
+const TAINTED: &str = "/proc/sys/kernel/tainted";
+
+/// Starts programs that shell tests of storage start again and again, each in the way that does least.
+const WARM_UP: &str = "for it in awk basename cat chmod cmp cp cut dd dirname expr find grep head hexdump ln losetup \
+    ls mkdir mke2fs mkfifo mknod mktemp mount mv od pgrep ps readlink rm rmdir sed seq sleep sort stat sync tail tee \
+    touch tr true udevadm umount wc which xargs; do $it --version; done; dmsetup help; lvm help";
 
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -67,7 +75,37 @@ pub(crate) fn boot() -> Result<Vec<String>, BootError> {
     late_mounts(&mut notes)?;
     switch_root()?;
     settings(&mut notes);
+    if let Some(modules) = preloaded(&fs::read_to_string("/proc/cmdline").unwrap_or_default()) {
+        warm_up(&modules)?;
+    }
     Ok(notes)
+}
+
+/// The modules that the kernel's command line names, if this guest is to be saved.
+fn preloaded(command_line: &str) -> Option<Vec<&str>> {
+    let modules = command_line.split_whitespace().find_map(|word| word.strip_prefix(PRELOAD))?;
+    Some(modules.split(',').filter(|module| !module.is_empty()).collect())
+}
+
+/// Does once, in a guest that is to be saved, what all that are restored from it would do: loads modules, with all that
+/// their signatures and self-tests take, and starts programs, so that what these are read from lies in memory. What is
+/// missing or does not load will be missed by whoever wants it, who has words for that. A kernel that complains is not
+/// saved: it is to complain to the test that makes it.
+fn warm_up(modules: &[&str]) -> Result<(), BootError> {
+    let complained = || fs::read_to_string(TAINTED).map_or(0, |text| complaints(&text));
+    let before = complained();
+    let _ = crate::launch::output_of(&[&["/usr/sbin/modprobe", "-a", "--"], modules].concat());
+    let _ = crate::launch::output_of(&["/usr/bin/bash", "-c", WARM_UP]);
+    if complained() != before {
+        return Err(BootError("the kernel complained while modules were loaded to be saved".to_owned()));
+    }
+    Ok(())
+}
+
+/// Of the kernel's taint flags, those that say that something went wrong (Documentation/admin-guide/tainted-kernels.rst):
+/// bad page, oops, warning, soft lockup.
+fn complaints(tainted: &str) -> u64 {
+    tainted.trim().parse::<u64>().unwrap_or_default() & (1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
 }
 
 /// Switching roots deletes what is in the old one: make sure that it is an initramfs.
@@ -309,5 +347,27 @@ pub(crate) fn power_off() -> ! {
     let _ = fs::write("/proc/sysrq-trigger", "o");
     loop {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_guest_that_is_saved_warms_up() {
+        assert_eq!(
+            preloaded("console=ttyS0 md_regress.preload=loop,raid1 quiet"),
+            Some(vec!["loop", "raid1"])
+        );
+        assert_eq!(preloaded("md_regress.preload="), Some(vec![]));
+        assert_eq!(preloaded("console=ttyS0 quiet"), None);
+    }
+
+    #[test]
+    fn a_module_that_is_not_signed_is_no_complaint() {
+        assert_eq!(complaints("12288\n"), 0);
+        assert_eq!(complaints("12800\n"), 512);
+        assert_eq!(complaints("nonsense"), 0);
     }
 }

@@ -16,6 +16,10 @@ use crate::shell::{ShellMessage, ShellRequest};
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
 pub const VERSION: u32 = 8;
 
+/// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names the modules
+/// that it loads before that, with commas between them.
+pub const PRELOAD: &str = "md_regress.preload=";
+
 /// Name of the virtio-serial port for requests and messages.
 pub const AGENT_PORT: &str = "org.md-regress.agent.0";
 

@@ -97,6 +97,7 @@ impl Attempt<'_> {
             let event = Event::Remark { attempt: Some(self.number), blame: Blame::Host, text };
             events.append(event).context(FAILED)
         };
+        let mut unsaved = None;
         match snapshot {
             Some((snapshots, Ok(state))) => {
                 let vm = VmSpec { restore: Some(state), ..self.vm.clone() };
@@ -113,10 +114,21 @@ impl Attempt<'_> {
                 remark(format!("no snapshot could be made ({why}): booted instead"))?;
             }
             // What keeps a guest from booting shows when it is booted.
-            Some((_, Err(SnapshotError::NoBoot(_) | SnapshotError::Cancelled))) | None => {}
+            Some((_, Err(SnapshotError::NoBoot(why)))) => unsaved = Some(why),
+            Some((_, Err(SnapshotError::Cancelled))) | None => {}
         }
         match self.try_in(&self.vm, self.limits, context, line)? {
-            Tried::Over(outcome, facts) => Ok((outcome, *facts)),
+            Tried::Over(outcome, facts) => {
+                // It booted after all: a guest that is booted for a test loads less than one that is to be saved.
+                if let Some(why) = unsaved.filter(|_| !matches!(outcome, Outcome::KernelCrash { .. })) {
+                    let text = format!("no guest could be saved to be restored ({why}): booted instead");
+                    let blame = Blame::Kernel;
+                    events
+                        .append(Event::Remark { attempt: Some(self.number), blame, text })
+                        .context(FAILED)?;
+                }
+                Ok((outcome, *facts))
+            }
             Tried::NotRestored(NotRestored::Broken(error) | NotRestored::Late(error)) => {
                 Ok((Outcome::Infra { error }, AttemptFacts::default()))
             }

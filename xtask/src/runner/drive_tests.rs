@@ -141,6 +141,10 @@ impl Vm for FakeVm {
         Ok(())
     }
 
+    fn save_memory(&mut self, _: &Path) -> Result<(), InfraError> {
+        Ok(())
+    }
+
     fn save(&mut self, to: &Path) -> Result<(), InfraError> {
         std::fs::write(to, "state").unwrap();
         self.tell(Input::Hypervisor(HypervisorEvent::Migrated));
@@ -210,7 +214,10 @@ fn play_all(booted: Guest, restored: Vec<Guest>, with_snapshots: bool, n_attempt
         vcpus: 1,
         accel: Accel::Tcg,
         replaced: None,
+        preload: String::new(),
+        stock: false,
         append: String::new(),
+        saves: false,
         restore: None,
         log: folder.path().join("qemu.log"),
     };

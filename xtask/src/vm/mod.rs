@@ -4,6 +4,7 @@
 //! one channel, so that the runner's decisions need no VM to be tested.
 
 pub(crate) mod accel;
+mod memory;
 pub(crate) mod qemu;
 pub(crate) mod qmp;
 pub(crate) mod snapshot;
@@ -28,9 +29,16 @@ pub(crate) struct VmSpec {
     pub(crate) accel: Accel,
     /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is saved.
     pub(crate) replaced: Option<Replaced>,
+    /// Modules that the guest's agent loads before the guest is saved, with commas between them.
+    pub(crate) preload: String,
+    /// With none of our settings that only make it faster, and the processor that virtme-ng takes: what a bench compares
+    /// with.
+    pub(crate) stock: bool,
     /// Added to the kernel's command line.
     pub(crate) append: String,
-    /// A file that [`Vm::save`] made of the same machine: go on from there instead of booting.
+    /// It is started to be saved ([`Vm::save`]).
+    pub(crate) saves: bool,
+    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead of booting.
     pub(crate) restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
     pub(crate) log: PathBuf,
@@ -177,9 +185,12 @@ pub(crate) trait Vm: Send {
     /// Sends a request to the guest's agent. An error after seconds if the guest does not read.
     fn send(&mut self, request: &Request) -> Result<(), InfraError>;
 
-    /// Writes the running guest's state to a new file `to`. [`HypervisorEvent::Migrated`] or
-    /// [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
+    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its memory.
+    /// [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
     fn save(&mut self, to: &Path) -> Result<(), InfraError>;
+
+    /// Writes the memory of a guest whose state has been saved in `state` to a new file beside that.
+    fn save_memory(&mut self, state: &Path) -> Result<(), InfraError>;
 
     /// Plugs a disk in, whose content is the file `image` and whose serial number is `serial`.
     /// [`HypervisorEvent::Refused`] follows if that fails.

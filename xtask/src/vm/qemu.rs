@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use command_fds::{CommandFdExt, FdMapping};
 use protocol::codec::LineDecoder;
-use protocol::wire::{AGENT_PORT, FILES_PORT, Message, Request};
+use protocol::wire::{AGENT_PORT, FILES_PORT, Message, PRELOAD, Request};
 use vm_images::host::die_with_parent;
 
 use super::{
-    Accel, Access, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec, qmp,
+    Accel, Access, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec,
+    memory, qmp,
 };
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
@@ -33,10 +34,9 @@ use super::{
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
     unknown_nmi_panic hung_task_warnings=-1 random.trust_cpu=on no_timer_check";
 
-/// What only slows emulation down and is none of md's business is off. No crypto self-tests. `noreplace-smp`: a
-/// guest of one processor keeps its locked instructions, and saves the time to patch them out.
+/// What only slows emulation down and is none of md's business is off. No crypto self-tests.
 pub(crate) const CHEAPER: &str =
-    "noreplace-smp cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+    "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
 const TB_SIZE_MIB: u32 = 256;
@@ -46,6 +46,10 @@ const CONSOLE_FD: i32 = 10;
 const QMP_FD: i32 = 11;
 const AGENT_FD: i32 = 12;
 const FILES_FD: i32 = 13;
+const MEMORY_FD: i32 = 14;
+
+/// QEMU's name for the guest's memory, where it is a file.
+const MEMORY: &str = "memory";
 
 /// A QEMU that can be started.
 #[derive(Clone, Debug)]
@@ -60,11 +64,12 @@ pub(crate) struct Qemu {
 
 impl Hypervisor for Qemu {
     fn identity(&self, spec: &VmSpec) -> String {
-        let spec = VmSpec { restore: None, ..spec.clone() };
+        let spec = VmSpec { saves: false, restore: None, ..spec.clone() };
         let mut parts = vec![self.version.clone()];
         parts.extend(
             self.command.iter().chain(&arguments(&spec, &self.firmware)).map(|word| format!("{word:?}")),
         );
+        parts.extend([memory::FORMAT.to_owned(), spec.preload.clone()]);
         // What the guest has read of its images is in its memory: others, made again under the same name, are
         // not those that it knows.
         parts.extend([&spec.root_image, &spec.modules_image].map(|image| stamp(image)));
@@ -101,6 +106,11 @@ impl Qemu {
         let mut qmp = channel(QMP_FD)?;
         let agent = channel(AGENT_FD)?;
         let files = channel(FILES_FD)?;
+        let memory = spec.saves.then(memory::create).transpose()?;
+        if let Some(memory) = &memory {
+            let theirs_too = memory.try_clone().context("failed to share the guest's memory")?;
+            theirs.push((theirs_too.into(), MEMORY_FD));
+        }
 
         let log = File::create(&spec.log)
             .with_context(|| format!("failed to create QEMU's log `{}`", spec.log.display()))?;
@@ -171,7 +181,7 @@ impl Qemu {
             }
         });
         waiter.context("failed to start a thread")?;
-        Ok(Box::new(QemuVm { handle, killed, agent: agent_writer, qmp: qmp_writer }))
+        Ok(Box::new(QemuVm { handle, killed, agent: agent_writer, qmp: qmp_writer, memory }))
     }
 }
 
@@ -185,7 +195,12 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     for folder in firmware {
         add("L", folder.into());
     }
-    add("machine", "pc,usb=off,vmport=off".into());
+    let memory = memory_file(spec);
+    let backend = if memory.is_some() { format!(",memory-backend={MEMORY}") } else { String::new() };
+    add("machine", format!("pc,usb=off,vmport=off{backend}").into());
+    if let Some(memory) = memory {
+        add("object", memory.into());
+    }
     add(
         "accel",
         match spec.accel {
@@ -193,14 +208,22 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
             Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
         },
     );
-    add("cpu", spec.accel.cpu().into());
+    add("cpu", if spec.stock { "max" } else { spec.accel.cpu() }.into());
     add("smp", spec.vcpus.to_string().into());
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
     add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
     add("kernel", spec.kernel.clone().into());
     add("initrd", spec.initramfs.clone().into());
-    add("append", format!("{COMMAND_LINE} {CHEAPER} {}", spec.append).trim_end().into());
+    let mut words = vec![COMMAND_LINE.to_owned()];
+    if !spec.stock {
+        words.push(CHEAPER.to_owned());
+        if spec.saves {
+            words.push(format!("{PRELOAD}{}", spec.preload));
+        }
+    }
+    words.push(spec.append.clone());
+    add("append", words.join(" ").trim_end().into());
     for (id, fd) in [(qmp::CONSOLE, CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
         add("chardev", format!("socket,id={id},fd={fd}").into());
     }
@@ -233,6 +256,25 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     }
     all.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
     all
+}
+
+/// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored a private
+/// mapping of what was saved, of which a page is read when it is looked at, and copied when it is written.
+fn memory_file(spec: &VmSpec) -> Option<String> {
+    let mut object = match &spec.restore {
+        None if spec.saves => {
+            serde_json::json!({ "mem-path": format!("/proc/self/fd/{MEMORY_FD}"), "share": true })
+        }
+        None => return None,
+        Some(state) => {
+            serde_json::json!({ "mem-path": memory::beside(state), "share": false, "readonly": true,
+            "rom": "off" })
+        }
+    };
+    object["qom-type"] = "memory-backend-file".into();
+    object["id"] = MEMORY.into();
+    object["size"] = (u64::from(spec.ram_mib) << 20).into();
+    Some(object.to_string())
 }
 
 fn describe(status: std::process::ExitStatus, log: &std::path::Path) -> String {
@@ -357,6 +399,8 @@ struct QemuVm {
     killed: Arc<AtomicBool>,
     agent: UnixStream,
     qmp: UnixStream,
+    /// The guest's memory, if it is to be saved.
+    memory: Option<File>,
 }
 
 impl Vm for QemuVm {
@@ -368,6 +412,12 @@ impl Vm for QemuVm {
     fn save(&mut self, to: &Path) -> Result<(), InfraError> {
         let sent = self.qmp.write_all(&qmp::save_to(to));
         sent.context("failed to talk to QEMU").map_err(InfraError)
+    }
+
+    fn save_memory(&mut self, state: &Path) -> Result<(), InfraError> {
+        let memory =
+            self.memory.as_ref().context("the guest was not started to be saved").map_err(InfraError)?;
+        memory::copy(memory, &memory::beside(state)).map_err(InfraError)
     }
 
     fn plug_disk(&mut self, image: &Path, serial: &str, access: Access) -> Result<(), InfraError> {
@@ -420,7 +470,10 @@ mod tests {
             vcpus: 1,
             accel: Accel::Tcg,
             replaced: None,
+            preload: String::new(),
+            stock: false,
             append: String::new(),
+            saves: false,
             restore: None,
             log: "/l".into(),
         }
@@ -438,6 +491,25 @@ mod tests {
         let later = std::time::SystemTime::now() + Duration::from_secs(1);
         File::options().append(true).open(&image).unwrap().set_modified(later).unwrap();
         assert_ne!(identity(), first);
+    }
+
+    #[test]
+    fn what_is_loaded_before_a_guest_is_saved_makes_another_machine() {
+        let qemu = Qemu { command: vec!["qemu".into()], firmware: vec![], version: "10".to_owned() };
+        let plain = spec(Path::new("/r"));
+        let with = |modules: &str| VmSpec { preload: modules.to_owned(), ..plain.clone() };
+        assert_ne!(qemu.identity(&with("loop")), qemu.identity(&with("loop,raid1")));
+        let line = |spec: &VmSpec| {
+            let all = arguments(spec, &[]);
+            let at = all.iter().position(|word| *word == "-append").unwrap();
+            all[at + 1].to_string_lossy().into_owned()
+        };
+        // Others load what they want themselves.
+        assert!(!line(&with("loop")).contains(PRELOAD));
+        assert!(
+            line(&VmSpec { saves: true, ..with("loop,raid1") }).contains("md_regress.preload=loop,raid1")
+        );
+        assert_eq!(qemu.identity(&VmSpec { saves: true, ..plain.clone() }), qemu.identity(&plain));
     }
 
     #[test]

@@ -173,7 +173,7 @@ impl<'a> Snapshots<'a> {
 
     fn make(&self, spec: &VmSpec, state: &Path, boot_timeout: Duration) -> Result<(), SnapshotError> {
         let log = self.store.temporary().join(format!("snapshot-{:?}.log", std::thread::current().id()));
-        let spec = VmSpec { restore: None, log: log.clone(), ..spec.clone() };
+        let spec = VmSpec { saves: true, restore: None, log: log.clone(), ..spec.clone() };
         let (inputs, told) = sync_channel(64);
         let mut vm = self.hypervisor.start(&spec, inputs)?;
         vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] })?;
@@ -212,7 +212,8 @@ impl<'a> Snapshots<'a> {
         .unwrap_or_else(|| {
             let error = format!("saving a guest took longer than {} s", SAVE_TIMEOUT.as_secs());
             Err(SnapshotError::Infra(error))
-        })
+        })?;
+        Ok(vm.save_memory(state)?)
     }
 
     /// Waits for an input that `answer` takes; nothing if none comes in time.

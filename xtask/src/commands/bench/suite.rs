@@ -100,7 +100,8 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         all => all.iter().copied().map(Some).collect(),
     };
     if !asked.no_runner {
-        parts.push(bench.part("lvm2-testsuite", |folder| bench.theirs(folder))?);
+        parts.push(bench.part("lvm2-testsuite, stock VM", |folder| bench.theirs(folder, true))?);
+        parts.push(bench.part("lvm2-testsuite, our VM", |folder| bench.theirs(folder, false))?);
     }
     for n in &n_vms {
         let name = n.map_or("md-regress".to_owned(), |n| format!("md-regress -j {n}"));
@@ -187,8 +188,8 @@ impl Bench<'_> {
         Ok(Part { tests: tests.collect(), ..self.whole(&ran, wall, peak_mib) })
     }
 
-    /// By LVM2's own runner, all in one VM of two processors.
-    fn theirs(&self, out: &Path) -> Result<Part> {
+    /// By LVM2's own runner, all in one VM of two processors, which is booted: a `stock` one, or one with our settings.
+    fn theirs(&self, out: &Path, stock: bool) -> Result<Part> {
         fs::create_dir_all(out).with_context(|| format!("failed to create `{}`", out.display()))?;
         let script = out.join("lvm2-testsuite.sh");
         fs::write(&script, runner::script(&self.tests))
@@ -196,7 +197,12 @@ impl Bench<'_> {
         let options = Options {
             scripts: vec![script],
             // Nothing of ours takes the processor's time.
-            change: Some(|job| Job { sampled: false, ..job }),
+            change: Some(if stock {
+                |job| Job { sampled: false, stock: true, ..job }
+            } else {
+                |job| Job { sampled: false, ..job }
+            }),
+            snapshots: false,
             accel: self.accel,
             ..options("lvm2", None, out)?
         };

@@ -91,8 +91,11 @@ pub(super) fn vm(
         );
     }
     memory(session, hypervisor, &restored, release)?;
-    let data = fs::metadata(&state).with_context(|| format!("failed to look at `{}`", state.display()))?;
-    outln!("disk of its snapshot: {} MB (a sparse file)", data.blocks() * 512 / 1_000_000);
+    let folder = state.parent().context("a snapshot has a folder")?;
+    let blocks = fs::read_dir(folder)
+        .and_then(|files| files.map(|file| Ok(file?.metadata()?.blocks())).sum::<std::io::Result<u64>>());
+    let blocks = blocks.with_context(|| format!("failed to look at `{}`", folder.display()))?;
+    outln!("disk of its snapshot: {} MB (its memory is a sparse file)", blocks * 512 / 1_000_000);
     Ok(exit::Exit::Passed)
 }
 

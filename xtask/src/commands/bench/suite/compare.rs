@@ -40,7 +40,10 @@ pub(super) fn print(parts: &[Part], runner_first: bool) {
         );
     }
     if runner_first {
-        outln!("ratio: how much less wall time than lvm2's runner in one VM of two processors");
+        outln!("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
+        outln!(
+            "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options"
+        );
     }
     outln!("");
     for (test, told) in &first.tests {
