@@ -40,6 +40,21 @@ impl World<'_> {
     }
 }
 
+/// Trials that no search can do without, on average, to be right about one of `n` commits with this confidence when the
+/// bug shows in `rate` of them: the bits that are wanted by what a trial tells at most. A trial is a use of a Z-channel
+/// (what is good never fails), and knowing the answers does not make a channel wider (Shannon, "The zero error capacity
+/// of a noisy channel", 1956); with a chance to be wrong fewer bits are wanted (Fano's inequality; Burnashev, "Data
+/// transmission over a discrete channel with feedback", 1976).
+pub(crate) fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    let bits = (n as f64).log2();
+    let passes = 1.0 - rate;
+    let of_a_trial = (1.0 + rate * passes.powf(passes / rate)).log2();
+    let wrong = 1.0 - confidence;
+    let doubt = [confidence, wrong].into_iter().filter(|p| *p > 0.0).map(|p| -p * p.log2()).sum::<f64>();
+    ((confidence * bits - doubt) / of_a_trial).max(0.0)
+}
+
 /// A search as `bisect` makes it.
 pub(crate) fn ours(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> (Outcome, Counts) {
     let mut trials: Vec<(Place, Observation)> = Vec::new();
@@ -102,5 +117,20 @@ pub(crate) fn until_sure(
             Next::Found(found) => return Outcome { is_right: found == [world.culprit], n_of_ends: 0, n },
             Next::Contradiction => return Outcome { is_right: false, n_of_ends: 0, n },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_search_does_with_less_than_its_bits() {
+        // A trial that always fails on what is bad tells one bit.
+        assert!((least_trials(64, 1.0, 1.0) - 6.0).abs() < 1e-9);
+        // The capacity of a Z-channel of 0.3 is 0.177 bit.
+        assert!((least_trials(64, 0.3, 1.0) - 6.0 / 0.177).abs() < 0.1);
+        assert!(least_trials(64, 0.3, 0.95) < least_trials(64, 0.3, 1.0));
+        assert!(least_trials(1, 0.3, 0.95).abs() < 1e-9);
     }
 }

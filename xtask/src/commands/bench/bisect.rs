@@ -9,7 +9,7 @@ use vm_images::progress::Progress;
 use crate::bisect::decide::Rules;
 use crate::bisect::history::History;
 use crate::bisect::planted::{Plants, make, read_plant};
-use crate::bisect::simulate::{World, ours, until_sure};
+use crate::bisect::simulate::{World, least_trials, ours, until_sure};
 use crate::exit::{Exit, usage};
 use crate::session::{Session, workspace};
 use crate::terminal::outln;
@@ -44,6 +44,8 @@ pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<E
         let (right, trials) = (100.0 * f64::from(n_right[side]) / n, f64::from(n_trials[side]) / n);
         outln!("{name:<44} {right:>6.1} % {trials:>16.1}");
     }
+    let least = least_trials(n_commits, rate, rules.confidence);
+    outln!("{:<44} {:>8} {least:>16.1}", "no search does with less, on average", "");
     outln!("{:<44} {:>8} {ratio:>16.2}", "ratio of trials", "");
     outln!(
         "{:<44} {:>8} {:>16.1}",
