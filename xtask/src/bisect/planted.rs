@@ -23,7 +23,7 @@ const BRANCH: (usize, usize) = (12, 26);
 /// What does not build, and what fails in another way: first and last commit.
 const BROKEN: (usize, usize) = (8, 10);
 const CRASHES: (usize, usize) = (15, 17);
-/// The first commit with the bug.
+/// The first commit with the bug, and with nothing else: a revert of it fits on all that follow.
 const CULPRIT: usize = 22;
 
 /// Plants by name.
@@ -114,7 +114,8 @@ impl Maker<'_> {
             for plant in active.iter().filter(|plant| plant.files().contains(&file)) {
                 text = plant.apply(file, &text).with_context(|| format!("a plant does not fit {file}"))?;
             }
-            for number in (1..=n).filter(|number| FILES[number % FILES.len()] == file) {
+            let noted = |number: &usize| FILES[number % FILES.len()] == file && *number != CULPRIT;
+            for number in (1..=n).filter(noted) {
                 text.push_str(&note(file, number));
             }
             fs::write(self.dir.join("drivers/md").join(file), text)?;
@@ -204,6 +205,17 @@ mod tests {
         // The branch's, and their merge.
         assert_eq!(history.len(), N_COMMITS + N_SIDE + 1);
         assert!(history.subjects().iter().any(|subject| subject.id == rev("culprit").id));
+        let git = |words: &[&str]| {
+            let made = Maker {
+                host: &host,
+                source: source.path(),
+                dir: made.path().to_owned(),
+                log: source.path().join("log"),
+            };
+            made.git(words)
+        };
+        git(&["checkout", "--quiet", "--detach", "bad"]).unwrap();
+        git(&["revert", "--no-edit", "culprit"]).unwrap();
         let series = repository.history(&rev("series-base"), &rev("series"), &[]).unwrap();
         assert_eq!(series.len(), 3);
     }
