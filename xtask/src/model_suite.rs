@@ -13,9 +13,10 @@ use protocol::outcome::HangKind;
 use protocol::{Event, Outcome, TestId};
 use raid_core::era;
 use raid_core::explore::{Finding, Kind, Limits};
-use raid_core::scenario::SCENARIOS;
+use raid_core::scenario::{SCENARIOS, Scenario};
 use raid_core::story::{self, Story};
 use raid_core::table;
+use serde::Serialize;
 use vm_images::progress::Progress;
 
 use crate::beginning;
@@ -24,6 +25,7 @@ use crate::prepare;
 use crate::report::{self, Known, Ran};
 use crate::runner::event_log::EventLog;
 use crate::session::Session;
+use crate::terminal::outln;
 use crate::test::Options;
 
 /// The suite's name.
@@ -31,20 +33,54 @@ pub(crate) const NAME: &str = "model";
 /// The releases; what lies between them is for `cargo xtask model`.
 const RELEASES: [&str; 7] = ["6.5", "6.6", "6.7", "6.8", "6.9", "6.12", "7.3"];
 
+/// The scenarios of these names; all if there are none.
+fn meant(patterns: &[String]) -> impl Iterator<Item = &'static Scenario> {
+    let is_it =
+        |pattern: &String, name: &str| pattern.trim_start_matches("model:").eq_ignore_ascii_case(name);
+    SCENARIOS.iter().filter(move |scenario| {
+        patterns.is_empty() || patterns.iter().any(|pattern| is_it(pattern, scenario.name))
+    })
+}
+
+/// A scenario, for programs. What is listed here stays; more may come.
+#[derive(Debug, Serialize)]
+struct Listed {
+    /// As every report names it.
+    id: String,
+    suite: &'static str,
+    name: &'static str,
+    /// What happens in it.
+    title: &'static str,
+    /// The releases that it is explored on.
+    kernels: [&'static str; RELEASES.len()],
+}
+
+/// Shows the scenarios of these names, all without any; how many there are.
+pub(crate) fn list(patterns: &[String], json: bool) -> Result<usize> {
+    let listed = |scenario: &Scenario| Listed {
+        id: format!("{NAME}:{}", scenario.name),
+        suite: NAME,
+        name: scenario.name,
+        title: scenario.title,
+        kernels: RELEASES,
+    };
+    let all: Vec<Listed> = meant(patterns).map(listed).collect();
+    if json {
+        outln!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        let width = all.iter().map(|listed| listed.id.len()).max().unwrap_or_default();
+        all.iter().for_each(|listed| outln!("{:<width$}  {}", listed.id, listed.title));
+    }
+    Ok(all.len())
+}
+
 /// Explores what is selected by scenarios' names (all without), and judges it like any run.
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let known = Known {
         expectations: BTreeMap::from([(NAME.to_owned(), report::expectations_of(NAME)?)]),
         known_issues: report::known_issues()?,
     };
-    let patterns = &options.selection.patterns;
-    let is_meant = |name: &str| {
-        let is_it = |pattern: &String| pattern.trim_start_matches("model:").eq_ignore_ascii_case(name);
-        patterns.is_empty() || patterns.iter().any(is_it)
-    };
-    let cells: Vec<(u32, Cell)> = SCENARIOS
-        .iter()
-        .filter(|scenario| is_meant(scenario.name))
+    let cells: Vec<(u32, Cell)> = meant(&options.selection.patterns)
         .flat_map(|scenario| {
             let known = |name: &&str| era::ERAS.into_iter().find(|(known, _)| known == name);
             let eras = (0..).zip(RELEASES.iter().filter_map(known));

@@ -9,6 +9,7 @@ use vm_images::progress::Progress;
 
 use crate::cli::ListOptions;
 use crate::exit::{Exit, usage};
+use crate::model_suite;
 use crate::select::{in_flavours, select};
 use crate::session::Session;
 use crate::suite::Suite;
@@ -36,6 +37,10 @@ struct Listed<'a> {
 }
 
 pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
+    if options.suite == model_suite::NAME {
+        let n = model_suite::list(&options.selection.into_selection().patterns, options.json)?;
+        return Ok(if n == 0 { Exit::NothingRan } else { Exit::Passed });
+    }
     let suite = suite_named(&options.suite)?;
     let tests = select(&suite, &options.selection.into_selection()).map_err(usage)?;
     let (tests, left_out) = in_flavours(&suite, tests, &options.flavours).map_err(usage)?;
