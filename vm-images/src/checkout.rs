@@ -266,8 +266,16 @@ impl Checkout {
 }
 
 /// What compilers print when it is the host that fails.
-pub(crate) const HOST_IS_TO_BLAME: [&str; 3] =
-    ["No space left on device", "Cannot allocate memory", "Killed signal terminated program"];
+pub(crate) const HOST_IS_TO_BLAME: [&str; 7] = [
+    "No space left on device",
+    "Cannot allocate memory",
+    "Killed signal terminated program",
+    // The linker, which has nobody to say so for it.
+    "Error 137",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+];
 
 /// How many lines of a failed build are shown.
 const N_LINES_SHOWN: usize = 12;

@@ -273,9 +273,18 @@ fn confirm_passing(
             if *is_other { Trouble::PassingEndOther(why) } else { Trouble::PassingEndUntestable(why) };
         return Some(Action::Stop(trouble));
     }
-    let wanted =
-        if of_failing.passed == 0 { 1 } else { passes_wanted(of_failing, LUCK_MAX).min(END_TRIES_MAX) };
+    let wanted = passes_that_tell_of(of_failing);
     (counts.n() < wanted.max(rules.repeat.unwrap_or(0))).then_some(Action::Test(passing, Why::ConfirmPassing))
+}
+
+/// Passes of what is believed to have no bug that are hardly luck, by what the failing end has shown.
+pub(crate) fn passes_that_tell(history: &History, sums: &Sums, rules: Rules) -> u32 {
+    let failing = if rules.find_fix { Place::OldEnd } else { Place::Subject(history.tip()) };
+    passes_that_tell_of(sums.at(history, failing).0)
+}
+
+fn passes_that_tell_of(of_failing: Counts) -> u32 {
+    if of_failing.passed == 0 { 1 } else { passes_wanted(of_failing, LUCK_MAX).min(END_TRIES_MAX) }
 }
 
 /// So many passes are only luck with a probability of `luck_max`, if trials fail as often as `counts` shows.

@@ -98,9 +98,12 @@ impl<'h> Repository<'h> {
         let (of_old, of_new) = terms;
         let (old_name, new_name) = (&old.name, &new.name);
         if self.read(&["merge-base", "--is-ancestor", &new.id, &old.id]).is_ok() {
+            let what_to_do = match of_old {
+                "bad" => "if the bug came later, leave --find-fix out",
+                _ => "if the bug was there before and is gone, search for what mended it, with --find-fix",
+            };
             return Err(usage(anyhow::anyhow!(
-                "{of_new} `{new_name}` is an ancestor of {of_old} `{old_name}`, and must come after it; if the bug was \
-                 there before and is gone, search for what mended it, with --find-fix"
+                "{of_new} `{new_name}` is an ancestor of {of_old} `{old_name}`, and must come after it; {what_to_do}"
             )));
         }
         let hint = match self.read(&["merge-base", &old.id, &new.id]) {

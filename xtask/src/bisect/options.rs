@@ -49,7 +49,7 @@ Examples:
   cargo xtask series --kernel-tree ~/linux --base v6.12.95 --tip HEAD --overlay deb:6.12 -E lvconvert-raid-reshape.sh
   cargo xtask series --kernel-tree ~/linux --base origin/master --mbox v2-series.mbox --overlay deb:6.12 integrity-caching
 
-The exit code is 0 if every test passed on every commit, 1 if not; else as for `test`.";
+The exit code is 0 if every test passed on every commit after the base, 1 if not; else as for `test`.";
 
 /// What is run on each kernel, and how.
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ pub(crate) struct BisectOptions {
     /// Revision with the bug
     #[arg(long, value_name = "REV", requires = "kernel_tree")]
     pub(crate) bad: Option<String>,
-    /// Build only the drivers/md of each commit, on this kernel of Debian's
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
     #[arg(long, value_name = "SPEC", requires = "kernel_tree")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
@@ -127,7 +127,7 @@ pub(crate) struct StepOptions {
     /// Kernel tree (default: the one that it is called in)
     #[arg(long, value_name = "DIR")]
     pub(crate) kernel_tree: Option<PathBuf>,
-    /// Build only its drivers/md, on this kernel of Debian's
+    /// Build only its md, levels and dm-raid, on this kernel of Debian's
     #[arg(long, value_name = "SPEC")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Only a failure that mentions this is bad; another is skipped
@@ -158,7 +158,7 @@ pub(crate) struct SeriesOptions {
     /// Or the mails that it came in
     #[arg(long, value_name = "FILE")]
     pub(crate) mbox: Option<PathBuf>,
-    /// Build only the drivers/md of each commit, on this kernel of Debian's
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
     #[arg(long, value_name = "SPEC")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Try each test so many times

@@ -6,7 +6,7 @@ use reports::text::{duration, printable};
 
 use super::decide::{Finding, Observation, Place, Trouble, Why};
 use super::state::{Reverted, Source, State};
-use super::verdict::{Came, Lock, Trial, Wrong};
+use super::verdict::{Came, Class, Lock, Trial, Wrong};
 
 /// A line for a trial that begins: what is tested, why, and how long it will still take.
 pub(crate) fn begins(state: &State, place: Place, why: Why) -> String {
@@ -57,6 +57,19 @@ pub(crate) fn over(state: &State, observation: &Observation) -> String {
     printable(&format!("{text} ({:.0} s)", last.seconds))
 }
 
+/// What is to be said when the first failure was seen, if it has nothing that tells it from others.
+pub(crate) fn loose(lock: &Lock) -> Option<String> {
+    let Lock::Seen { test, wrong } = lock else { return None };
+    let is_loose = matches!(wrong.class, Class::Failure | Class::Timeout) && wrong.signature.is_empty();
+    is_loose.then(|| {
+        format!(
+            "the kernel reported nothing: any {} of {test} counts as the same. If it can fail for other reasons, begin \
+             again with --signature TEXT, of what it prints last",
+            if wrong.class == Class::Timeout { "timeout" } else { "failure" }
+        )
+    })
+}
+
 /// Why a search stopped, and what to do about it.
 pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
     let (failing, passing) = state.terms_of_outcomes();
@@ -73,7 +86,8 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
              right test? If it fails more rarely than that, --repeat says how often to try"
         ),
         Trouble::FailingEndUntestable(why) => format!(
-            "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere"
+            "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere: \
+             choose a test, a flavour or a kernel with which it runs there, or without --overlay build whole kernels"
         ),
         Trouble::PassingEndFails => format!(
             "the {passing} end ({of_passing}) fails in just the same way ({}): the bug is older; name an older {passing} \
@@ -92,6 +106,11 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
     }
 }
 
+/// True if it is one subject, and as likely as was asked for.
+pub(crate) fn is_sure(state: &State, finding: &Finding) -> bool {
+    finding.first_new.len() == 1 && finding.confidence >= state.question.rules.confidence
+}
+
 /// The answer in a sentence.
 pub(crate) fn answer(state: &State, finding: &Finding) -> String {
     let (_, new) = state.terms();
@@ -99,14 +118,16 @@ pub(crate) fn answer(state: &State, finding: &Finding) -> String {
     let sure = percent(finding.confidence);
     match &finding.first_new[..] {
         &[idx] => {
-            format!("the first {new} {noun} is {} (probability {sure})", state.shown(Place::Subject(idx)))
+            let most_likely = if is_sure(state, finding) { "" } else { "most likely " };
+            let shown = state.shown(Place::Subject(idx));
+            format!("the first {new} {noun} is {most_likely}{shown}, with a probability of {sure}")
         }
         several => {
             let first = several.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
             let last = several.last().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
             format!(
-                "the first {new} {noun} is one of {} (probability {sure}), from {first} to {last}: those in between \
-                 could not be tested",
+                "the first {new} {noun} is one of {}, from {first} to {last}, with a probability of {sure}: those in \
+                 between could not be tested",
                 several.len()
             )
         }
@@ -118,16 +139,21 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
     let (old, new) = state.terms();
     let on = format!("on top of the {new} end");
     match reverted {
-        Reverted::DoesNotApply { why } => format!("It cannot be reverted {on} on its own: {why}"),
-        Reverted::Tried(trial) => {
-            let observation =
-                state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(trial));
+        Reverted::DoesNotApply { why } => format!("It does not revert cleanly {on}: {why}"),
+        Reverted::Tried(trials) => {
+            let observe = |trial: &Trial| {
+                state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(trial))
+            };
+            let n = trials.len();
+            let of_all = if n == 1 { String::new() } else { format!(", {n} times of {n}") };
             let find_fix = state.question.rules.find_fix;
-            let came = match observation {
+            // Each but the last passed.
+            let came = match trials.last().map(observe).unwrap_or(Observation::Untestable("not tried".into()))
+            {
                 Observation::Passed if find_fix => {
-                    "the test still passes: something else mends it, too".to_owned()
+                    format!("the test still passes{of_all}: something else mends it, too")
                 }
-                Observation::Passed => "the test passes".to_owned(),
+                Observation::Passed => format!("the test passes{of_all}"),
                 Observation::Failed if find_fix => format!("the bug is back, as at the {old} end"),
                 Observation::Failed => "the test fails in the same way: it is not alone".to_owned(),
                 Observation::Other(why) => format!("the test goes wrong in another way: {why}"),
@@ -192,7 +218,14 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
         Some(Lock::Words(_) | Lock::Anything) | None => what.clone(),
     };
     let since = if state.question.rules.find_fix { "mended by" } else { "since" };
-    let first = finding.first_new.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+    let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+    let first = match &finding.first_new[..] {
+        several @ [first, .., last] => {
+            let (n, first, last) = (several.len(), shown(Some(first)), shown(Some(last)));
+            format!("one of {n} {}s, {first} to {last}", state.noun())
+        }
+        one => shown(one.first()),
+    };
     let mut text = format!("Subject: [bisected] {title} {since} {first}\n\n");
     let mut say = |line: &str| {
         text.push_str(line);
@@ -200,14 +233,16 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
     };
     say(&what);
     say("");
-    say(&format!("{}.", answer(state, finding)));
-    say(&format!(
-        "{} trials; what has the bug fails in {} of them, by all that was seen.",
-        state.trials.len(),
-        percent(finding.fail_rate)
-    ));
+    say(&sentence(&answer(state, finding)));
+    let n_failed = state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count();
+    let rate = if finding.fail_rate < RELIABLE {
+        format!("; what has the bug fails in about {} of them", percent(finding.fail_rate))
+    } else {
+        String::new()
+    };
+    say(&sentence(&format!("{} trials, of which {n_failed} failed in this way{rate}", state.trials.len())));
     if let Some(came) = &state.reverted {
-        say(&format!("{}.", reverted(state, came)));
+        say(&sentence(&reverted(state, came)));
     }
     if !show.is_empty() {
         say("");
@@ -230,10 +265,22 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
         say("");
         say("What was seen, in full:");
         say("");
-        evidence.trim_end().lines().for_each(say);
+        // Its subject is not this mail's.
+        let lines = evidence.trim_end().lines();
+        lines.filter(|line| !line.starts_with("Subject: ")).skip_while(|line| line.is_empty()).for_each(say);
     }
     // Mails to the lists are better off without.
     text.replace('←', "<-").replace('…', "...")
+}
+
+/// What fails that often is said to fail always: a rate is learnt from few trials.
+const RELIABLE: f64 = 0.8;
+
+/// With a capital and one full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
 /// The command that shows the bug again: at the culprit, or with --find-fix right before it.

@@ -52,7 +52,7 @@ fn sample() -> State {
         },
         history: History::linear(subjects).unwrap(),
         trials,
-        reverted: Some(Reverted::Tried(trial(Came::Passed))),
+        reverted: Some(Reverted::Tried(vec![trial(Came::Passed)])),
     }
 }
 
@@ -69,6 +69,35 @@ fn several_are_said_to_be_several() {
     let state = sample();
     let finding = Finding { first_new: vec![1, 2], confidence: 0.9999, fail_rate: 0.93 };
     insta::assert_snapshot!(answer(&state, &finding));
+}
+
+#[test]
+fn what_is_not_sure_is_not_said_to_be() {
+    let state = sample();
+    let finding = Finding { first_new: vec![2], confidence: 0.6, fail_rate: 0.3 };
+    assert!(!is_sure(&state, &finding));
+    assert!(answer(&state, &finding).contains("most likely"));
+    let text = mail(&state, &finding, "", "", &[]);
+    assert!(text.contains("fails in about 30.0 % of them."), "{text}");
+    let several = Finding { first_new: vec![1, 2], ..finding };
+    assert!(
+        mail(&state, &several, "", "", &[])
+            .starts_with("Subject: [bisected] lvm2:shell/x.sh hung since one of 2 ")
+    );
+}
+
+#[test]
+fn only_a_failure_that_nothing_names_is_said_to_be_loose() {
+    let of = |class, signature: &[&str]| {
+        let signature = signature.iter().map(|&line| line.to_owned()).collect();
+        let wrong =
+            Wrong { class, detail: String::new(), signature, known_issues: vec![], last_lines: vec![] };
+        loose(&Lock::Seen { test: "x".into(), wrong }).is_some()
+    };
+    assert!(of(Class::Failure, &[]) && of(Class::Timeout, &[]));
+    assert!(
+        !of(Class::Failure, &["WARNING: md_run"]) && !of(Class::Hang, &[]) && !of(Class::Corruption, &[])
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::verdict::{Lock, Trial};
 use crate::exit::usage;
 
 /// Of the file. One of another is refused.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// Its name, in the search's folder.
 pub(crate) const FILE: &str = "state.json";
 
@@ -90,8 +90,8 @@ pub(crate) enum Reverted {
         /// In a line.
         why: String,
     },
-    /// It was built and tested.
-    Tried(Trial),
+    /// It was built and tested, until it did not pass.
+    Tried(Vec<Trial>),
 }
 
 impl State {

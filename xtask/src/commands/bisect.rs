@@ -8,7 +8,7 @@ use vm_images::progress::Progress;
 
 use crate::beginning::create_folder;
 use crate::bisect::conduct::{Ended, Listener, search};
-use crate::bisect::decide::{Finding, Observation, Place, Rules, Why};
+use crate::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
 use crate::bisect::git::{Repository, Scratch, ScratchError};
 use crate::bisect::history::History;
 use crate::bisect::options::BisectOptions;
@@ -45,11 +45,16 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let tests = Options { out: Some(dir.join("runs")), ..settings::options(&state.question.settings)? };
     let mut trials = Trials { session, source: state.question.source.clone(), options: tests };
     let mut shell = Shell { session, dir: &dir };
+    let mut is_stopped = false;
     let done = search(&mut state, &mut trials, &mut shell).and_then(|ended| match ended {
         Ended::Found(finding) => finish(session, &mut state, &trials, &finding, &dir),
-        Ended::Stopped(trouble) => Err(usage(anyhow::anyhow!(report::explain(&state, &trouble)))),
+        Ended::Stopped(trouble) => {
+            is_stopped = true;
+            Err(usage(anyhow::anyhow!(report::explain(&state, &trouble))))
+        }
     });
-    if done.is_err() && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
+    // What makes no sense makes none the next time.
+    if done.is_err() && !is_stopped && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
         session.terminal.say(&format!("to go on: cargo xtask bisect --resume {}", dir.display()));
     }
     done
@@ -146,6 +151,9 @@ impl Listener for Shell<'_> {
         state.write(self.dir)?;
         let number = state.trials.len();
         self.session.terminal.timed(&format!("trial {number}: {}", report::over(state, observation)));
+        if let Some(loose) = (number == 1).then(|| state.lock()).flatten().as_ref().and_then(report::loose) {
+            self.session.terminal.note(&loose);
+        }
         let log = self.dir.join("bisect.log");
         fs::write(&log, state.git_log(None)).with_context(|| format!("failed to write `{}`", log.display()))
     }
@@ -167,8 +175,16 @@ fn finish(
         let id = state.history.subject(culprit).id.clone();
         show = repository.show(&id)?;
         if state.reverted.is_none() {
+            // The answer is not lost if this fails.
+            session.terminal.say(&report::answer(state, finding));
             session.terminal.timed("the new end with this commit taken back");
-            state.reverted = Some(revert(session, state, &repository, &id, overlay, trials)?);
+            match revert(session, state, &repository, &id, overlay, trials) {
+                Ok(came) => state.reverted = Some(came),
+                Err(error) if session.host.cancel().is_cancelled() => return Err(error),
+                Err(error) => session.terminal.note(&format!(
+                    "it could not be taken back, to see whether that helps: {error:#}; --resume tries again"
+                )),
+            }
             state.write(dir)?;
         }
     }
@@ -189,7 +205,7 @@ fn finish(
         outln!("reproduce: {command}");
     }
     outln!("report: {}", shown_path(&dir.join("report.txt")));
-    Ok(if finding.first_new.len() == 1 { Exit::Passed } else { Exit::TestsFailed })
+    Ok(if report::is_sure(state, finding) { Exit::Passed } else { Exit::TestsFailed })
 }
 
 fn revert(
@@ -209,7 +225,18 @@ fn revert(
     };
     let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials = Trials { session, source, options: trials.options.clone() };
-    Ok(Reverted::Tried(trials.test(&commit)?))
+    // As often as it takes to know that a pass is not luck.
+    let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules);
+    let mut tried = Vec::new();
+    for _ in 0..n_wanted {
+        let trial = trials.test(&commit)?;
+        let observation = state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(&trial));
+        tried.push(trial);
+        if observation != Observation::Passed {
+            break;
+        }
+    }
+    Ok(Reverted::Tried(tried))
 }
 
 /// The run's own report of what struck.
