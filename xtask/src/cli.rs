@@ -353,11 +353,15 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
-    /// How often searches for a first bad commit are right, and what they cost, against repeating each step until it is sure
+    /// What a step of a search over commits of md takes, against a boot and a build from nothing; with --simulate how often
+    /// whole searches are right, and what they cost, against repeating each step until it is sure
     Bisect {
-        /// By lot: no kernel is built, no VM runs
-        #[arg(long, required = true)]
+        /// Whole searches by lot: no kernel is built, no VM runs
+        #[arg(long)]
         simulate: bool,
+        /// Real steps of each kind
+        #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "simulate")]
+        rounds: usize,
         /// Searches
         #[arg(long, value_name = "N", default_value_t = 200)]
         searches: u64,

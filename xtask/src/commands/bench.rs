@@ -5,6 +5,7 @@ mod bisect;
 mod build;
 mod hang;
 mod model;
+mod step;
 pub(crate) mod suite;
 mod virtme;
 mod vm;
@@ -44,7 +45,8 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
         BenchCommand::Build { rounds } => build::build(session, *rounds),
-        BenchCommand::Bisect { simulate: _, searches, commits, rate } => {
+        BenchCommand::Bisect { simulate: false, rounds, .. } => step::steps(session, *rounds),
+        BenchCommand::Bisect { simulate: true, searches, commits, rate, .. } => {
             bisect::simulate(*searches, *commits, *rate)
         }
         BenchCommand::Model { quick } => model::model(*quick),

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -25,14 +25,10 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
     let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
-    let plain = images.kernel(&KERNEL.parse()?)?;
-    let source = images.kernel_source(&plain)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
-    let (tree, log) = (scratch.join("linux"), scratch.join("log"));
-    session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
-    let spec: KernelSpec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
-    outln!("modules of {}, first build {:>6.1} s", plain.release, first.1);
+    outln!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
     outln!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
     // Never the edits of an earlier call: what those came to is in the store.
     let mut edit = u64::from(std::process::id()) * 1000;
@@ -56,8 +52,21 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     Ok(Exit::Passed)
 }
 
+/// A copy of the kernel's source below `scratch`, to be edited, and the kernel with its md.
+pub(super) fn edited_tree(
+    session: &Session,
+    images: &Images<'_>,
+    scratch: &Path,
+) -> Result<(PathBuf, KernelSpec)> {
+    let source = images.kernel_source(&images.kernel(&KERNEL.parse()?)?)?;
+    let (tree, log) = (scratch.join("linux"), scratch.join("log"));
+    session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
+    let spec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    Ok((tree, spec))
+}
+
 /// A change that the compiler sees.
-fn edit_file(file: &Path, number: u64) -> Result<()> {
+pub(super) fn edit_file(file: &Path, number: u64) -> Result<()> {
     let text = match file.extension() {
         Some(extension) if extension == "h" => format!("\n#define MD_REGRESS_EDIT_{number} {number}\n"),
         Some(_) | None => {
