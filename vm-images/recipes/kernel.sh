@@ -10,11 +10,10 @@ build() {
         LOCALVERSION=-md-regress -j"$(nproc)" "${@:2}"
 }
 mkdir -p obj
-# An unchanged configuration keeps its time, or all would be built again.
-if ! cmp -s kconfig obj/kconfig.used; then
-    build "$1" KCONFIG_ALLCONFIG=/mnt/kconfig allnoconfig
-    cp kconfig obj/kconfig.used
-fi
+# Asked for anew each time: what an older source had no word for would else be missing in the next, and what a newer one
+# asks be answered by its default. An unchanged configuration keeps its time, or all would be built again.
+build "$1" -s KCONFIG_ALLCONFIG=/mnt/kconfig KCONFIG_CONFIG=/mnt/obj/.config.asked allnoconfig
+cmp -s obj/.config.asked obj/.config || cp obj/.config.asked obj/.config
 build "$1" vmlinux modules
 rm -rf out
 mkdir -p out/modules out/debug
