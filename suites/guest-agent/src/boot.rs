@@ -19,6 +19,8 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 
+use crate::launch::{MODPROBE, output_of};
+
 /// Where tests leave files that they want to hand back.
 pub(crate) const FILES_DIR: &str = "/run/md-regress/files";
 
@@ -94,8 +96,8 @@ fn preloaded(command_line: &str) -> Option<Vec<&str>> {
 fn warm_up(modules: &[&str]) -> Result<(), BootError> {
     let complained = || fs::read_to_string(TAINTED).map_or(0, |text| complaints(&text));
     let before = complained();
-    let _ = crate::launch::output_of(&[&["/usr/sbin/modprobe", "-a", "--"], modules].concat());
-    let _ = crate::launch::output_of(&["/usr/bin/bash", "-c", WARM_UP]);
+    let _ = output_of(&[&[MODPROBE, "-a", "--"], modules].concat());
+    let _ = output_of(&["/usr/bin/bash", "-c", WARM_UP]);
     if complained() != before {
         return Err(BootError("the kernel complained while modules were loaded to be saved".to_owned()));
     }

@@ -35,7 +35,7 @@ pub(crate) const COLLECT: &str = "collect";
 const SELF: &str = "/proc/self/exe";
 
 /// Where the kernel itself looks for it, whatever a test's `PATH` says.
-const MODPROBE: &str = "/sbin/modprobe";
+pub(crate) const MODPROBE: &str = "/sbin/modprobe";
 
 /// How large a test's pipe is: a burst need not wait for the agent to be scheduled.
 const PIPE_SIZE: usize = 1024 * 1024;

@@ -45,6 +45,14 @@ pub(crate) struct Rules {
     pub(crate) find_fix: bool,
 }
 
+impl Rules {
+    /// The end that should fail, and the one that should pass.
+    pub(crate) fn ends(self, history: &History) -> (Place, Place) {
+        let (old, new) = (Place::OldEnd, Place::Subject(history.tip()));
+        if self.find_fix { (old, new) } else { (new, old) }
+    }
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
@@ -201,9 +209,7 @@ impl Sums {
 
 /// What to do next.
 pub(crate) fn decide(history: &History, sums: &Sums, rules: Rules) -> Action {
-    let tip = Place::Subject(history.tip());
-    let (old, new) = (Place::OldEnd, tip);
-    let (failing, passing) = if rules.find_fix { (old, new) } else { (new, old) };
+    let (failing, passing) = rules.ends(history);
     confirm_failing(sums, history, failing, rules)
         .or_else(|| confirm_passing(sums, history, failing, passing, rules))
         .unwrap_or_else(|| search(history, sums, rules))
@@ -279,8 +285,7 @@ fn confirm_passing(
 
 /// Passes of what is believed to have no bug that are hardly luck, by what the failing end has shown.
 pub(crate) fn passes_that_tell(history: &History, sums: &Sums, rules: Rules) -> u32 {
-    let failing = if rules.find_fix { Place::OldEnd } else { Place::Subject(history.tip()) };
-    passes_that_tell_of(sums.at(history, failing).0)
+    passes_that_tell_of(sums.at(history, rules.ends(history).0).0)
 }
 
 fn passes_that_tell_of(of_failing: Counts) -> u32 {

@@ -77,9 +77,8 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
         let end = if place == Place::OldEnd { &state.question.old } else { &state.question.new };
         format!("`{}`, {}", end.name, state.shown(place))
     };
-    let tip = Place::Subject(state.history.tip());
-    let of_failing = named(state.failing_end());
-    let of_passing = named(if state.failing_end() == tip { Place::OldEnd } else { tip });
+    let (of_failing, of_passing) = state.question.rules.ends(&state.history);
+    let (of_failing, of_passing) = (named(of_failing), named(of_passing));
     match trouble {
         Trouble::FailingEndPasses { n } => format!(
             "the {failing} end ({of_failing}) does not fail: it passed {n} times. Is it the right revision, and the \
@@ -141,9 +140,7 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
     match reverted {
         Reverted::DoesNotApply { why } => format!("It does not revert cleanly {on}: {why}"),
         Reverted::Tried(trials) => {
-            let observe = |trial: &Trial| {
-                state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(trial))
-            };
+            let observe = state.observer();
             let n = trials.len();
             let of_all = if n == 1 { String::new() } else { format!(", {n} times of {n}") };
             let find_fix = state.question.rules.find_fix;

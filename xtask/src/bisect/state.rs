@@ -132,7 +132,7 @@ impl State {
 
     /// The end that fails.
     pub(crate) fn failing_end(&self) -> Place {
-        if self.question.rules.find_fix { Place::OldEnd } else { Place::Subject(self.history.tip()) }
+        self.question.rules.ends(&self.history).0
     }
 
     /// The failure that is searched for, as soon as one was seen.
@@ -141,13 +141,18 @@ impl State {
         Lock::from_trials(self.question.words.as_deref(), at_end.map(|recorded| &recorded.trial))
     }
 
-    /// What each trial means, in order.
-    pub(crate) fn observations(&self) -> Vec<(Place, Observation)> {
+    /// Says of trials what they mean, be they of this search or of what is tried after it.
+    pub(crate) fn observer(&self) -> impl Fn(&Trial) -> Observation + use<> {
         let lock = self.lock();
-        let observe = |trial: &Trial| match &lock {
+        move |trial| match &lock {
             Some(lock) => lock.observe(trial),
             None => trial.observe_unlocked(),
-        };
+        }
+    }
+
+    /// What each trial means, in order.
+    pub(crate) fn observations(&self) -> Vec<(Place, Observation)> {
+        let observe = self.observer();
         self.trials.iter().map(|recorded| (recorded.place, observe(&recorded.trial))).collect()
     }
 

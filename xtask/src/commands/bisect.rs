@@ -227,10 +227,11 @@ fn revert(
     let mut trials = Trials { session, source, options: trials.options.clone() };
     // As often as it takes to know that a pass is not luck.
     let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules);
+    let observe = state.observer();
     let mut tried = Vec::new();
     for _ in 0..n_wanted {
         let trial = trials.test(&commit)?;
-        let observation = state.lock().map_or_else(|| trial.observe_unlocked(), |lock| lock.observe(&trial));
+        let observation = observe(&trial);
         tried.push(trial);
         if observation != Observation::Passed {
             break;

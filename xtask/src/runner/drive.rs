@@ -93,8 +93,8 @@ impl Attempt<'_> {
         // Half the time that booting gets: a guest that does not boot is booted again, for the record.
         let snapshot =
             snapshots.map(|snapshots| (snapshots, snapshots.of(&self.vm, self.limits.boot_timeout / 2)));
-        let remark = |text: String| {
-            let event = Event::Remark { attempt: Some(self.number), blame: Blame::Host, text };
+        let remark = |blame: Blame, text: String| {
+            let event = Event::Remark { attempt: Some(self.number), blame, text };
             events.append(event).context(FAILED)
         };
         let mut unsaved = None;
@@ -107,11 +107,11 @@ impl Attempt<'_> {
                         snapshots.restored(&self.vm);
                         return Ok((outcome, *facts));
                     }
-                    Tried::NotRestored(why) => remark(snapshots.not_restored(&self.vm, &why))?,
+                    Tried::NotRestored(why) => remark(Blame::Host, snapshots.not_restored(&self.vm, &why))?,
                 }
             }
             Some((_, Err(SnapshotError::Infra(why)))) => {
-                remark(format!("no snapshot could be made ({why}): booted instead"))?;
+                remark(Blame::Host, format!("no snapshot could be made ({why}): booted instead"))?;
             }
             // What keeps a guest from booting shows when it is booted.
             Some((_, Err(SnapshotError::NoBoot(why)))) => unsaved = Some(why),
@@ -121,11 +121,10 @@ impl Attempt<'_> {
             Tried::Over(outcome, facts) => {
                 // It booted after all: a guest that is booted for a test loads less than one that is to be saved.
                 if let Some(why) = unsaved.filter(|_| !matches!(outcome, Outcome::KernelCrash { .. })) {
-                    let text = format!("no guest could be saved to be restored ({why}): booted instead");
-                    let blame = Blame::Kernel;
-                    events
-                        .append(Event::Remark { attempt: Some(self.number), blame, text })
-                        .context(FAILED)?;
+                    remark(
+                        Blame::Kernel,
+                        format!("no guest could be saved to be restored ({why}): booted instead"),
+                    )?;
                 }
                 Ok((outcome, *facts))
             }

@@ -70,11 +70,11 @@ fn write_pages(chunk: &[u8], to: &File, at: u64) -> io::Result<()> {
     let is_zero = |page: &[u8]| *page == [0; PAGE][..page.len()];
     let mut offset = at;
     for run in chunk.chunks(PAGE).collect::<Vec<_>>().chunk_by(|one, next| is_zero(one) == is_zero(next)) {
-        let run = run.concat();
-        if run.iter().any(|&byte| byte != 0) {
-            to.write_all_at(&run, offset)?;
+        let length: usize = run.iter().map(|page| page.len()).sum();
+        if !is_zero(run[0]) {
+            to.write_all_at(&run.concat(), offset)?;
         }
-        offset += run.len() as u64;
+        offset += length as u64;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! makes it, and by the plain ways: what was built goes on but the guest boots, and all of it from nothing.
 
 use std::fs;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -118,7 +117,7 @@ fn run(session: &Session, options: &Options) -> Result<f64> {
         matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),
         "the test of five seconds did not pass: {}; logs: `{}`",
         judged.explanation(),
-        Path::new(&ran.dir).display()
+        ran.dir.display()
     );
     Ok(seconds)
 }
