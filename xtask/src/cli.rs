@@ -363,7 +363,7 @@ pub(crate) enum BenchCommand {
         #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "simulate")]
         rounds: usize,
         /// Searches
-        #[arg(long, value_name = "N", default_value_t = 200)]
+        #[arg(long, value_name = "N", default_value_t = 2000)]
         searches: u64,
         /// Commits to search
         #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100_000))]

@@ -12,10 +12,13 @@ use super::history::History;
 
 /// How sure we are beforehand that a test which fails does so every time.
 const RELIABLE: f64 = 0.5;
-/// Before any trial every rate of failures is as likely as any other: Beta(1, 1).
-const FAILS: (f64, f64) = (1.0, 1.0);
-/// The locked signature on what does not have the bug: one in a hundred, as sure as a hundred trials make it.
+/// How often a test that fails only sometimes does, before any trial: Beta(1, 2), the rarer the likelier. A test that
+/// nearly always fails is hardly known from one that always does, which is the other half of the belief.
+pub(crate) const FAILS: (f64, f64) = (1.0, 2.0);
+/// Any failure of a test on what does not have the bug: one in a hundred, as sure as a hundred trials make it.
 const FAILS_ALL_THE_SAME: (f64, f64) = (1.0, 99.0);
+/// A failure with the same signature: one in a thousand.
+const FAILS_IN_THE_SAME_WAY: (f64, f64) = (1.0, 999.0);
 /// A trial that tells less is not worth making, bits.
 const GAIN_MIN: f64 = 1e-6;
 /// What is less likely is left out of sums over all.
@@ -48,6 +51,8 @@ pub(crate) struct Evidence<'a> {
     pub(crate) untestable: &'a [bool],
     /// True if the new end fails, false if the old one does, and the search is for what mended it.
     pub(crate) new_fails: bool,
+    /// True if only a failure with a signature counts, which another bug hardly has.
+    pub(crate) is_signed: bool,
 }
 
 /// What to believe.
@@ -64,7 +69,8 @@ pub(crate) struct Posterior {
 impl Posterior {
     /// By Bayes' rule, every subject being as likely as any other beforehand.
     pub(crate) fn of(evidence: Evidence<'_>) -> Posterior {
-        let Evidence { history, old_end, counts, untestable, new_fails } = evidence;
+        let Evidence { history, old_end, counts, untestable, new_fails, is_signed } = evidence;
+        let by_mistake = if is_signed { FAILS_IN_THE_SAME_WAY } else { FAILS_ALL_THE_SAME };
         let n = history.len();
         // Of the trials, those of subjects that would be new, if this was the first new one.
         let mut new = vec![Counts::default(); n];
@@ -84,7 +90,7 @@ impl Posterior {
             let old = Counts { failed: all.failed - new.failed, passed: all.passed - new.passed };
             let (with, without) = if new_fails { (*new, old) } else { (old, *new) };
             let sometimes =
-                (1.0 - RELIABLE).ln() + evidence_of(with, FAILS) + evidence_of(without, FAILS_ALL_THE_SAME);
+                (1.0 - RELIABLE).ln() + evidence_of(with, FAILS) + evidence_of(without, by_mistake);
             let always =
                 if with.passed == 0 && without.failed == 0 { RELIABLE.ln() } else { f64::NEG_INFINITY };
             let most = sometimes.max(always);
@@ -93,7 +99,7 @@ impl Posterior {
             let is_reliable = (always - most).exp() / sum;
             rates.push((
                 is_reliable + (1.0 - is_reliable) * mean(with, FAILS),
-                (1.0 - is_reliable) * mean(without, FAILS_ALL_THE_SAME),
+                (1.0 - is_reliable) * mean(without, by_mistake),
             ));
         }
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -218,7 +224,14 @@ mod tests {
 
     fn posterior(history: &History, old_end: Counts, counts: &[Counts], new_fails: bool) -> Posterior {
         let untestable = vec![false; history.len()];
-        Posterior::of(Evidence { history, old_end, counts, untestable: &untestable, new_fails })
+        Posterior::of(Evidence {
+            history,
+            old_end,
+            counts,
+            untestable: &untestable,
+            new_fails,
+            is_signed: false,
+        })
     }
 
     /// The same by the sum over a grid of rates, with nothing but Bernoulli's formula.
@@ -240,7 +253,8 @@ mod tests {
                     for rare in &grid {
                         // Beta(1, 99) is 0 but for the lowest rates.
                         let (without, density) = (rare / 2.0, 99.0 * (1.0 - rare / 2.0).powf(98.0) / 2.0);
-                        sum += density * likelihood(first_new, *with, without);
+                        // Beta(1, 2) of what fails, too.
+                        sum += 2.0 * (1.0 - with) * density * likelihood(first_new, *with, without);
                     }
                 }
                 RELIABLE * likelihood(first_new, 1.0, 0.0) + (1.0 - RELIABLE) * sum / 40_000.0
@@ -289,6 +303,7 @@ mod tests {
             counts: &counts,
             untestable: &untestable,
             new_fails: true,
+            is_signed: false,
         };
         let (found, p) = Posterior::of(evidence).most_likely();
         assert!(found == [1, 2, 3, 4] && p > 0.95, "{found:?} {p}");
@@ -319,7 +334,7 @@ mod tests {
         fn the_gain_is_what_the_doubt_loses_on_average((history, counts, old_end) in trials()) {
             let untestable = vec![false; history.len()];
             let evidence = |counts: &[Counts]| Posterior::of(Evidence {
-                history: &history, old_end, counts, untestable: &untestable, new_fails: true,
+                history: &history, old_end, counts, untestable: &untestable, new_fails: true, is_signed: false,
             });
             let before = evidence(&counts);
             let live: Vec<_> = (0..history.len()).collect();

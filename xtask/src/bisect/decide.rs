@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bayes::{Counts, Evidence, Posterior};
+use super::bayes::{Counts, Evidence, FAILS, Posterior};
 use super::history::History;
 use super::search::{self, Mark, Next};
 
@@ -113,82 +113,94 @@ pub(crate) struct Finding {
 
 /// Trials of a failing end that never fails, before the search is given up.
 const FAILING_END_TRIES: u32 = 20;
-/// Failures that tell a rate well enough to go by.
-const FAILURES_WANTED: u32 = 3;
+/// Failures of the failing end before the search begins: two in the same way are no chance, and a rate is learnt on the
+/// way.
+const FAILURES_WANTED: u32 = 2;
 /// Trials of an end at most, unless more are asked for.
 const END_TRIES_MAX: u32 = 40;
-/// That the passing end had only luck must be less likely.
+/// That the passing end had only luck must be less likely before the search: what is between the ends tells more, and
+/// an answer right beside the passing end is doubted again.
+const LUCK_MAX_BEFORE: f64 = 0.3;
+/// The same of an answer that stands beside it, and of what is said to be mended.
 const LUCK_MAX: f64 = 0.05;
-/// Trials of one subject that told nothing, before no more are made although some told something.
+/// Trials of one subject that went wrong in another way, none of which told anything, before no more are made.
+const OTHER_MAX: u32 = 2;
+/// The same, although some told something.
 const NOTHING_MAX: u32 = 4;
 /// Trials of the answer, and of what comes right before it.
 const VERIFY_TRIES: u32 = 2;
 
+/// What the trials of one place came to.
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    counts: Counts,
+    /// How many told nothing.
+    n_nothing: u32,
+    /// How the last of them that went wrong in another way did.
+    other: Option<String>,
+    /// Why no trial will tell anything.
+    untestable: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Failed => self.counts.failed += 1,
+            Observation::Passed => self.counts.passed += 1,
+            Observation::Other(why) => {
+                self.n_nothing += 1;
+                self.other = Some(why.clone());
+            }
+            Observation::Untestable(why) => {
+                self.n_nothing += 1;
+                self.untestable = Some(why.clone());
+            }
+        }
+    }
+
+    /// Why it cannot be tested, if no trial told anything and none will.
+    fn is_given_up(&self) -> Option<&str> {
+        let has_other = self.other.as_deref().filter(|_| self.n_nothing >= OTHER_MAX);
+        self.untestable.as_deref().or(has_other).filter(|_| self.counts.n() == 0)
+    }
+
+    /// True if no more trials of it are made.
+    fn is_spent(&self) -> bool {
+        self.is_given_up().is_some() || self.n_nothing >= NOTHING_MAX
+    }
+}
+
 /// All trials of a search, summed up.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
-    pub(crate) old_end: Counts,
+    old_end: Tally,
+    subjects: Vec<Tally>,
+    /// The counts of each subject.
     pub(crate) counts: Vec<Counts>,
-    /// Of each subject that no trial told anything of, why.
-    pub(crate) told_nothing: Vec<Option<String>>,
-    /// How many trials of each told nothing.
-    n_nothing: Vec<u32>,
-    n_nothing_of_old_end: u32,
-    old_end_told_nothing: Option<(bool, String)>,
-    tip_told_nothing: Option<(bool, String)>,
+    /// True if what is searched for bears the kernel's own mark.
+    is_signed: bool,
 }
 
 impl Sums {
+    /// `is_signed`: see [`Evidence`].
     pub(crate) fn of<'a>(
         history: &History,
+        is_signed: bool,
         trials: impl IntoIterator<Item = (Place, &'a Observation)>,
     ) -> Sums {
-        let n = history.len();
-        let mut sums = Sums {
-            old_end: Counts::default(),
-            counts: vec![Counts::default(); n],
-            told_nothing: vec![None; n],
-            n_nothing: vec![0; n],
-            n_nothing_of_old_end: 0,
-            old_end_told_nothing: None,
-            tip_told_nothing: None,
-        };
+        let (mut old_end, mut subjects) = (Tally::default(), vec![Tally::default(); history.len()]);
         for (place, observation) in trials {
-            let counts = match place {
-                Place::OldEnd => &mut sums.old_end,
-                Place::Subject(idx) => &mut sums.counts[idx],
-            };
-            match observation {
-                Observation::Failed => counts.failed += 1,
-                Observation::Passed => counts.passed += 1,
-                Observation::Other(why) | Observation::Untestable(why) => {
-                    let of_end = Some((matches!(observation, Observation::Other(_)), why.clone()));
-                    match place {
-                        Place::OldEnd => {
-                            sums.n_nothing_of_old_end += 1;
-                            sums.old_end_told_nothing = of_end;
-                        }
-                        Place::Subject(idx) => {
-                            sums.n_nothing[idx] += 1;
-                            if idx == history.tip() {
-                                sums.tip_told_nothing = of_end;
-                            }
-                            sums.told_nothing[idx] = Some(why.clone());
-                        }
-                    }
-                }
+            match place {
+                Place::OldEnd => old_end.add(observation),
+                Place::Subject(idx) => subjects[idx].add(observation),
             }
         }
-        for (told_nothing, counts) in sums.told_nothing.iter_mut().zip(&sums.counts) {
-            if counts.n() > 0 {
-                *told_nothing = None;
-            }
-        }
-        sums
+        let counts = subjects.iter().map(|tally| tally.counts).collect();
+        Sums { old_end, subjects, counts, is_signed }
     }
 
     pub(crate) fn untestable(&self) -> Vec<bool> {
-        self.told_nothing.iter().map(Option::is_some).collect()
+        self.subjects.iter().map(|tally| tally.is_given_up().is_some()).collect()
     }
 
     /// What to believe by all of it.
@@ -199,10 +211,18 @@ impl Sums {
     fn evidence<'a>(&'a self, history: &'a History, untestable: &'a [bool], rules: Rules) -> Evidence<'a> {
         Evidence {
             history,
-            old_end: self.old_end,
+            old_end: self.old_end.counts,
             counts: &self.counts,
             untestable,
             new_fails: !rules.find_fix,
+            is_signed: self.is_signed,
+        }
+    }
+
+    fn at(&self, place: Place) -> &Tally {
+        match place {
+            Place::OldEnd => &self.old_end,
+            Place::Subject(idx) => &self.subjects[idx],
         }
     }
 }
@@ -210,91 +230,64 @@ impl Sums {
 /// What to do next.
 pub(crate) fn decide(history: &History, sums: &Sums, rules: Rules) -> Action {
     let (failing, passing) = rules.ends(history);
-    confirm_failing(sums, history, failing, rules)
-        .or_else(|| confirm_passing(sums, history, failing, passing, rules))
+    confirm_failing(sums, failing, rules)
+        .or_else(|| confirm_passing(sums, failing, passing, rules))
         .unwrap_or_else(|| search(history, sums, rules))
 }
 
-impl Sums {
-    /// True if no more trials of it are made.
-    fn is_spent(&self, place: Place) -> bool {
-        match place {
-            Place::OldEnd => self.n_nothing_of_old_end >= NOTHING_MAX,
-            Place::Subject(idx) => self.told_nothing[idx].is_some() || self.n_nothing[idx] >= NOTHING_MAX,
-        }
-    }
-
-    fn at(&self, history: &History, place: Place) -> (Counts, Option<&(bool, String)>) {
-        match place {
-            Place::OldEnd => (self.old_end, self.old_end_told_nothing.as_ref()),
-            Place::Subject(idx) => {
-                debug_assert_eq!(idx, history.tip());
-                (self.counts[idx], self.tip_told_nothing.as_ref())
-            }
-        }
-    }
-}
-
-fn confirm_failing(sums: &Sums, history: &History, place: Place, rules: Rules) -> Option<Action> {
-    let (counts, told_nothing) = sums.at(history, place);
+fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
+    let tally = sums.at(place);
+    let (failed, n) = (tally.counts.failed, tally.counts.n());
     let test = Some(Action::Test(place, Why::ConfirmFailing));
-    match (counts.failed, counts.n(), told_nothing) {
-        (0, _, Some((_, why))) => Some(Action::Stop(Trouble::FailingEndUntestable(why.clone()))),
-        (0, n, None) if n >= rules.repeat.unwrap_or(FAILING_END_TRIES) => {
-            Some(Action::Stop(Trouble::FailingEndPasses { n }))
-        }
-        (0, _, None) => test,
-        // What it has shown must do.
-        (_, _, Some(_)) if sums.is_spent(place) => None,
-        (failed, n, _) if failed == n => {
-            if n < rules.repeat.unwrap_or(2) {
-                test
-            } else {
-                None
+    if failed == 0 {
+        return match tally.is_given_up() {
+            Some(why) => Some(Action::Stop(Trouble::FailingEndUntestable(why.to_owned()))),
+            None if n >= rules.repeat.unwrap_or(FAILING_END_TRIES) => {
+                Some(Action::Stop(Trouble::FailingEndPasses { n }))
             }
-        }
-        // A rate is to be learnt.
-        (failed, n, _) => {
-            let most = rules.repeat.unwrap_or(END_TRIES_MAX).max(END_TRIES_MAX);
-            if failed < FAILURES_WANTED && n < most || n < rules.repeat.unwrap_or(0) { test } else { None }
-        }
+            None => test,
+        };
     }
+    // What it has shown must do.
+    if tally.is_spent() {
+        return None;
+    }
+    let most = rules.repeat.unwrap_or(END_TRIES_MAX).max(END_TRIES_MAX);
+    let wanted = rules.repeat.unwrap_or(0);
+    if n < wanted || failed < FAILURES_WANTED && n < most && rules.repeat != Some(1) { test } else { None }
 }
 
-fn confirm_passing(
-    sums: &Sums,
-    history: &History,
-    failing: Place,
-    passing: Place,
-    rules: Rules,
-) -> Option<Action> {
-    let (of_failing, _) = sums.at(history, failing);
-    let (counts, told_nothing) = sums.at(history, passing);
-    if counts.failed > 0 {
+fn confirm_passing(sums: &Sums, failing: Place, passing: Place, rules: Rules) -> Option<Action> {
+    let tally = sums.at(passing);
+    if tally.counts.failed > 0 {
         return Some(Action::Stop(Trouble::PassingEndFails));
     }
-    if let (0, Some((is_other, why))) = (counts.n(), told_nothing) {
-        let why = why.clone();
-        let trouble =
-            if *is_other { Trouble::PassingEndOther(why) } else { Trouble::PassingEndUntestable(why) };
+    if let Some(why) = tally.is_given_up() {
+        let why = why.to_owned();
+        let trouble = match tally.untestable {
+            Some(_) => Trouble::PassingEndUntestable(why),
+            None => Trouble::PassingEndOther(why),
+        };
         return Some(Action::Stop(trouble));
     }
-    let wanted = passes_that_tell_of(of_failing);
-    (counts.n() < wanted.max(rules.repeat.unwrap_or(0))).then_some(Action::Test(passing, Why::ConfirmPassing))
+    let wanted = passes_that_tell_of(sums.at(failing).counts, LUCK_MAX_BEFORE);
+    let is_enough = tally.counts.n() >= wanted.max(rules.repeat.unwrap_or(0)) || tally.is_spent();
+    (!is_enough).then_some(Action::Test(passing, Why::ConfirmPassing))
 }
 
 /// Passes of what is believed to have no bug that are hardly luck, by what the failing end has shown.
 pub(crate) fn passes_that_tell(history: &History, sums: &Sums, rules: Rules) -> u32 {
-    passes_that_tell_of(sums.at(history, rules.ends(history).0).0)
+    passes_that_tell_of(sums.at(rules.ends(history).0).counts, LUCK_MAX)
 }
 
-fn passes_that_tell_of(of_failing: Counts) -> u32 {
-    if of_failing.passed == 0 { 1 } else { passes_wanted(of_failing, LUCK_MAX).min(END_TRIES_MAX) }
+fn passes_that_tell_of(of_failing: Counts, luck_max: f64) -> u32 {
+    if of_failing.passed == 0 { 1 } else { passes_wanted(of_failing, luck_max).min(END_TRIES_MAX) }
 }
 
 /// So many passes are only luck with a probability of `luck_max`, if trials fail as often as `counts` shows.
 pub(crate) fn passes_wanted(counts: Counts, luck_max: f64) -> u32 {
-    let (failed, passed) = (f64::from(counts.failed) + 1.0, f64::from(counts.passed) + 1.0);
+    let (a, b) = FAILS;
+    let (failed, passed) = (f64::from(counts.failed) + a, f64::from(counts.passed) + b);
     let (mut n, mut luck) = (0_u32, 1.0);
     while luck > luck_max && n < 10_000 {
         luck *= (passed + f64::from(n)) / (failed + passed + f64::from(n));
@@ -316,7 +309,7 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
                 return Action::Test(Place::Subject(idx), Why::Search { n_left, n_trials_left });
             }
             Next::Found(first_new) => {
-                if let Some(again) = to_verify(history, sums, &first_new) {
+                if let Some(again) = to_verify(history, sums, rules, &first_new) {
                     return Action::Test(again, Why::Verify);
                 }
             }
@@ -326,12 +319,12 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
     let (first_new, p) = posterior.most_likely();
     let finding = |first_new| Finding { first_new, confidence: p, fail_rate: posterior.fail_rate() };
     if p >= rules.confidence {
-        return match to_verify(history, sums, &first_new) {
+        return match to_verify(history, sums, rules, &first_new) {
             Some(again) => Action::Test(again, Why::Verify),
             None => Action::Found(finding(first_new)),
         };
     }
-    match posterior.next(evidence, |idx| !sums.is_spent(Place::Subject(idx))) {
+    match posterior.next(evidence, |idx| !sums.subjects[idx].is_spent()) {
         None => Action::Found(finding(first_new)),
         Some((idx, gain)) => {
             let n_left = (0..history.len()).filter(|&idx| posterior.is_first_new(idx) > 0.01).count();
@@ -344,29 +337,33 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
 /// Each subject's answer, if all can be trusted.
 fn marks(history: &History, sums: &Sums, rules: Rules) -> Option<Vec<Option<Mark>>> {
     let (failed, passed) = if rules.find_fix { (Mark::Old, Mark::New) } else { (Mark::New, Mark::Old) };
-    let mark = |counts: &Counts, told_nothing: &Option<String>| match (counts.failed, counts.passed) {
-        (0, 0) => Ok(told_nothing.as_ref().map(|_| Mark::Untestable)),
+    let mark = |tally: &Tally| match (tally.counts.failed, tally.counts.passed) {
+        (0, 0) => Ok(tally.is_given_up().map(|_| Mark::Untestable)),
         (_, 0) => Ok(Some(failed)),
         (0, _) => Ok(Some(passed)),
         (_, _) => Err(()),
     };
-    let is_trusted = sums.old_end.failed == 0 || sums.old_end.passed == 0;
-    let marks: Result<Vec<_>, ()> =
-        sums.counts.iter().zip(&sums.told_nothing).map(|(counts, why)| mark(counts, why)).collect();
+    let old_end = sums.old_end.counts;
+    let is_trusted = old_end.failed == 0 || old_end.passed == 0;
+    let marks: Result<Vec<_>, ()> = sums.subjects.iter().map(mark).collect();
     let mut marks = marks.ok().filter(|_| is_trusted)?;
     marks[history.tip()] = Some(Mark::New);
     Some(marks)
 }
 
-/// What has to be tested again before a single answer stands: it, and what comes right before it.
-fn to_verify(history: &History, sums: &Sums, first_new: &[usize]) -> Option<Place> {
+/// What has to be tested again before a single answer stands: it, and what comes right before it. Beside the passing
+/// end nothing but its own passes tells that the bug is not older still, or was never mended.
+fn to_verify(history: &History, sums: &Sums, rules: Rules, first_new: &[usize]) -> Option<Place> {
     let &[culprit] = first_new else { return None };
     let parents = &history.subject(culprit).parents;
     let before = parents.iter().map(|&parent| Place::Subject(parent));
     let old_end = parents.is_empty().then_some(Place::OldEnd);
-    [Place::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|place| match *place {
-        Place::OldEnd => sums.old_end.n() < VERIFY_TRIES && !sums.is_spent(*place),
-        Place::Subject(idx) => sums.counts[idx].n() < VERIFY_TRIES && !sums.is_spent(*place),
+    let (_, passing) = rules.ends(history);
+    let of_passing = passes_that_tell(history, sums, rules).max(VERIFY_TRIES);
+    [Place::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|place| {
+        let wanted = if *place == passing { of_passing } else { VERIFY_TRIES };
+        let tally = sums.at(*place);
+        tally.counts.n() < wanted && !tally.is_spent()
     })
 }
 

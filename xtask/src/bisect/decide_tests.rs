@@ -15,7 +15,7 @@ fn conduct(
 ) -> (Action, Vec<(Place, Observation)>) {
     let mut trials: Vec<(Place, Observation)> = Vec::new();
     loop {
-        let sums = Sums::of(history, trials.iter().map(|(place, seen)| (*place, seen)));
+        let sums = Sums::of(history, false, trials.iter().map(|(place, seen)| (*place, seen)));
         match decide(history, &sums, rules) {
             Action::Test(place, _) => {
                 let n_before = trials.iter().filter(|(other, _)| *other == place).count();
@@ -107,8 +107,45 @@ fn a_rate_is_learnt_at_the_failing_end() {
     let n_of = |wanted: Place, seen: Observation| {
         trials.iter().filter(|trial| **trial == (wanted, seen.clone())).count()
     };
-    assert!(n_of(Place::Subject(15), Observation::Failed) >= 3);
-    assert!(n_of(Place::OldEnd, Observation::Passed) >= 8);
+    assert!(n_of(Place::Subject(15), Observation::Failed) >= 2);
+    assert!(n_of(Place::OldEnd, Observation::Passed) >= 3);
+}
+
+#[test]
+fn an_answer_beside_the_passing_end_is_doubted() {
+    for (culprit, find_fix) in [(0, false), (15, true)] {
+        let history = row(16);
+        let mut lot = fastrand::Rng::with_seed(1);
+        let world = World { history: &history, culprit, rate: 0.3, find_fix };
+        let rules = Rules { find_fix, ..RULES };
+        let (end, trials) = conduct(&history, rules, |place, _| world.trial(place, &mut lot));
+        assert_eq!(found(end), [culprit]);
+        let (_, passing) = rules.ends(&history);
+        let n = trials.iter().filter(|(place, _)| *place == passing).count();
+        assert!(n >= 8, "{n} passes of the end beside it");
+    }
+}
+
+#[test]
+fn an_end_that_should_pass_may_still_fail_late() {
+    // The bug is older than the passing end, which is lucky at first.
+    let history = row(16);
+    let (end, _) = conduct(&history, RULES, |place, n_before| match place {
+        Place::OldEnd if n_before < 4 => Observation::Passed,
+        _ if n_before % 3 == 2 || place == Place::OldEnd => Observation::Failed,
+        Place::OldEnd | Place::Subject(_) => Observation::Passed,
+    });
+    assert_eq!(end, Action::Stop(Trouble::PassingEndFails));
+}
+
+#[test]
+fn what_goes_wrong_in_another_way_once_is_tried_again() {
+    let history = row(32);
+    let (end, trials) = conduct(&history, RULES, |place, n_before| match place {
+        Place::OldEnd | Place::Subject(15) if n_before == 0 => Observation::Other("chance".into()),
+        _ => truth(&history, 15, place, false),
+    });
+    assert_eq!(found(end), [15], "{trials:?}");
 }
 
 #[test]
@@ -121,7 +158,7 @@ fn flaky_searches_are_as_right_as_they_say() {
                 let mut lot = fastrand::Rng::with_seed(seed);
                 let culprit = lot.usize(..32);
                 let world = World { history: &history, culprit, rate, find_fix };
-                ours(world, rules, &mut lot).0.is_right
+                ours(world, rules, &mut lot).is_right
             })
             .count();
         assert!(n_right >= 53, "{n_right} of 60 at a rate of {rate}");

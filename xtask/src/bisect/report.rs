@@ -80,10 +80,26 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
     let (of_failing, of_passing) = state.question.rules.ends(&state.history);
     let (of_failing, of_passing) = (named(of_failing), named(of_passing));
     match trouble {
-        Trouble::FailingEndPasses { n } => format!(
-            "the {failing} end ({of_failing}) does not fail: it passed {n} times. Is it the right revision, and the \
-             right test? If it fails more rarely than that, --repeat says how often to try"
-        ),
+        Trouble::FailingEndPasses { n } => {
+            let what_to_do = match (complaint(state), &state.question.source) {
+                (Some(complaint), _) => format!(
+                    "A complaint counts only if it is searched for ({complaint}): begin again with --signature TEXT, \
+                     of what it complains"
+                ),
+                (None, Source::Commits { paths, .. }) if !paths.is_empty() => format!(
+                    "Only commits that touch {} are tested: what breaks it may be another, which `-- PATH` takes in. If \
+                     it fails more rarely than that, --repeat says how often to try",
+                    paths.join(", ")
+                ),
+                (None, Source::Commits { .. } | Source::Published) => {
+                    "Is it the right revision, and the right test? \
+                     If it fails more rarely than that, --repeat says how often to try"
+                        .to_owned()
+                }
+            };
+            let times = if *n == 1 { "once".to_owned() } else { format!("{n} times") };
+            format!("the {failing} end ({of_failing}) does not fail: it passed {times}. {what_to_do}")
+        }
         Trouble::FailingEndUntestable(why) => format!(
             "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere: \
              choose a test, a flavour or a kernel with which it runs there, or without --overlay build whole kernels"
@@ -103,6 +119,15 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
             )
         }
     }
+}
+
+/// What a test that passed complained of last.
+fn complaint(state: &State) -> Option<String> {
+    let seen = state.trials.iter().rev().flat_map(|recorded| recorded.trial.seen());
+    seen.into_iter().find_map(|sighting| match &sighting.came {
+        Came::Complained(wrong) => Some(printable(&wrong.in_short())),
+        Came::Passed | Came::Wrong(_) | Came::Skipped { .. } | Came::NoBoot { .. } => None,
+    })
 }
 
 /// True if it is one subject, and as likely as was asked for.
@@ -285,7 +310,7 @@ pub(crate) fn reproduce(state: &State, finding: &Finding) -> Option<String> {
     let run = telling_trial(state, finding)?;
     run.seen().iter().find_map(|sighting| match sighting.came {
         Came::Wrong(_) => sighting.reproduce.clone(),
-        Came::Passed | Came::Skipped { .. } | Came::NoBoot { .. } => None,
+        Came::Passed | Came::Complained(_) | Came::Skipped { .. } | Came::NoBoot { .. } => None,
     })
 }
 

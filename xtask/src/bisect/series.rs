@@ -3,7 +3,7 @@
 use reports::text::printable;
 
 use super::state::short;
-use super::verdict::{Came, Trial, first_error};
+use super::verdict::{Came, Class, Trial, first_error};
 
 /// Commits and what their tests came to.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +22,15 @@ struct Row {
 
 #[derive(Clone, Debug)]
 enum Cells {
-    Each(Vec<(String, String)>),
+    Each(Vec<Cell>),
     All(String),
+}
+
+#[derive(Clone, Debug)]
+struct Cell {
+    test: String,
+    text: String,
+    passed: bool,
 }
 
 impl Table {
@@ -37,19 +44,20 @@ impl Table {
                     .map(|sighting| {
                         let text = match &sighting.came {
                             Came::Passed => "passed".to_owned(),
-                            Came::Wrong(wrong) => match wrong.signature.first() {
-                                Some(signature) => format!("**{}**: {signature}", wrong.class.word()),
-                                None => format!("**{}**: {}", wrong.class.word(), wrong.detail),
+                            Came::Complained(wrong) | Came::Wrong(wrong) => match wrong.signature.first() {
+                                Some(signature) => format!("{}: {signature}", emphasis(wrong.class)),
+                                None => format!("{}: {}", emphasis(wrong.class), wrong.detail),
                             },
                             Came::Skipped { .. } | Came::NoBoot { .. } => sighting.in_short(),
                         };
-                        (sighting.test.clone(), text)
+                        let passed = matches!(sighting.came, Came::Passed | Came::Complained(_));
+                        Cell { test: sighting.test.clone(), text, passed }
                     })
                     .collect(),
             ),
         };
         if let Cells::Each(cells) = &cells {
-            for (test, _) in cells {
+            for Cell { test, .. } in cells {
                 if !self.tests.contains(test) {
                     self.tests.push(test.clone());
                 }
@@ -61,7 +69,7 @@ impl Table {
     /// True if every commit after the base was built, and every test passed on it. What a series mends fails on its base.
     pub(crate) fn all_passed(&self) -> bool {
         self.rows.iter().skip(1).all(|row| match &row.cells {
-            Cells::Each(cells) => cells.iter().all(|(_, text)| text == "passed"),
+            Cells::Each(cells) => cells.iter().all(|cell| cell.passed),
             Cells::All(_) => false,
         })
     }
@@ -78,15 +86,26 @@ impl Table {
             for test in &self.tests {
                 let shown = match &row.cells {
                     Cells::All(all) => all.as_str(),
-                    Cells::Each(cells) => {
-                        cells.iter().find(|(of, _)| of == test).map_or("not run", |(_, text)| text.as_str())
-                    }
+                    Cells::Each(cells) => cells
+                        .iter()
+                        .find(|cell| cell.test == *test)
+                        .map_or("not run", |cell| cell.text.as_str()),
                 };
                 text.push_str(&format!(" {} |", cell(shown)));
             }
             text.push('\n');
         }
         text
+    }
+}
+
+/// A class's word; what counts against a commit stands out.
+fn emphasis(class: Class) -> String {
+    match class {
+        Class::Complaint => class.word().to_owned(),
+        Class::Hang | Class::Crash | Class::Corruption | Class::Failure | Class::Timeout => {
+            format!("**{}**", class.word())
+        }
     }
 }
 
@@ -97,7 +116,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::{Class, Sighting, Wrong};
+    use super::super::verdict::{Sighting, Wrong};
     use super::*;
 
     fn ran(came: Came) -> Trial {

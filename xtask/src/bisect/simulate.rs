@@ -1,10 +1,10 @@
 //! Searches with trials that are drawn by lot instead of run: what a search costs, and how often it is right.
 //!
 //! The search is the real one, [`super::decide()`]. What it is held against is a search that stays at each step until
-//! it is sure, with the same knowledge of the rate and the same confidence.
+//! it is sure, with the same belief about rates beforehand and the same confidence.
 
 use super::bayes::Counts;
-use super::decide::{Action, Observation, Place, Rules, Sums, decide, passes_wanted};
+use super::decide::{Action, Observation, Place, Rules, Sums, Why, decide, passes_wanted};
 use super::history::History;
 use super::search::{self, Mark, Next};
 
@@ -23,7 +23,7 @@ pub(crate) struct World<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) is_right: bool,
-    /// Trials of the two ends, which are the same for both searches.
+    /// Trials of the two ends, before the search.
     pub(crate) n_of_ends: u32,
     /// Trials in between.
     pub(crate) n: u32,
@@ -56,66 +56,66 @@ pub(crate) fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
 }
 
 /// A search as `bisect` makes it.
-pub(crate) fn ours(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> (Outcome, Counts) {
+pub(crate) fn ours(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Outcome {
     let mut trials: Vec<(Place, Observation)> = Vec::new();
-    let mut at_ends = Counts::default();
     let (mut n_of_ends, mut n) = (0, 0);
     loop {
-        let sums = Sums::of(world.history, trials.iter().map(|(place, seen)| (*place, seen)));
+        let sums = Sums::of(world.history, true, trials.iter().map(|(place, seen)| (*place, seen)));
         match decide(world.history, &sums, rules) {
             Action::Test(place, why) => {
-                use super::decide::Why;
                 match why {
                     Why::ConfirmFailing | Why::ConfirmPassing => n_of_ends += 1,
                     Why::Search { .. } | Why::Verify => n += 1,
                 }
-                let seen = world.trial(place, lot);
-                if why == Why::ConfirmFailing {
-                    match seen {
-                        Observation::Failed => at_ends.failed += 1,
-                        Observation::Passed => at_ends.passed += 1,
-                        Observation::Other(_) | Observation::Untestable(_) => {}
-                    }
-                }
-                trials.push((place, seen));
+                trials.push((place, world.trial(place, lot)));
             }
-            Action::Stop(_) => return (Outcome { is_right: false, n_of_ends, n }, at_ends),
+            Action::Stop(_) => return Outcome { is_right: false, n_of_ends, n },
             Action::Found(found) => {
-                let is_right = found.first_new == [world.culprit];
-                return (Outcome { is_right, n_of_ends, n }, at_ends);
+                return Outcome { is_right: found.first_new == [world.culprit], n_of_ends, n };
             }
         }
     }
 }
 
+/// Failures of the failing end by which the plain way learns the rate.
+const FAILURES_OF_END: u32 = 3;
+
 /// The classic search that repeats each step until it fails, or passed so often that the whole search is right with the
-/// same confidence. `at_ends` is what both know of the rate.
-pub(crate) fn until_sure(
-    world: World<'_>,
-    rules: Rules,
-    at_ends: Counts,
-    lot: &mut fastrand::Rng,
-) -> Outcome {
+/// same confidence. The failing end is tried until it has failed three times, and the passing end like a step.
+pub(crate) fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Outcome {
+    let (failing, passing) = rules.ends(world.history);
+    let mut of_failing = Counts::default();
+    while of_failing.failed < FAILURES_OF_END {
+        match world.trial(failing, lot) {
+            Observation::Failed => of_failing.failed += 1,
+            Observation::Passed | Observation::Other(_) | Observation::Untestable(_) => {
+                of_failing.passed += 1;
+            }
+        }
+    }
     let n_steps = search::steps_left(world.history.len());
-    let wanted = passes_wanted(at_ends, (1.0 - rules.confidence) / f64::from(n_steps.max(1)));
+    let wanted = passes_wanted(of_failing, (1.0 - rules.confidence) / f64::from(n_steps.max(1)));
+    let (mut n_of_ends, mut n) = (of_failing.n(), 0);
+    let fails = |place, n: &mut u32, lot: &mut fastrand::Rng| {
+        (0..wanted).any(|_| {
+            *n += 1;
+            world.trial(place, lot) == Observation::Failed
+        })
+    };
+    if fails(passing, &mut n_of_ends, lot) {
+        return Outcome { is_right: false, n_of_ends, n };
+    }
     let mut marks = vec![None; world.history.len()];
     marks[world.history.tip()] = Some(Mark::New);
     let (failed, passed) = if world.find_fix { (Mark::Old, Mark::New) } else { (Mark::New, Mark::Old) };
-    let mut n = 0;
     loop {
         match search::next(world.history, &marks) {
             Next::Test(idx) => {
-                marks[idx] = Some(passed);
-                for _ in 0..wanted {
-                    n += 1;
-                    if world.trial(Place::Subject(idx), lot) == Observation::Failed {
-                        marks[idx] = Some(failed);
-                        break;
-                    }
-                }
+                let came = fails(Place::Subject(idx), &mut n, lot);
+                marks[idx] = Some(if came { failed } else { passed });
             }
-            Next::Found(found) => return Outcome { is_right: found == [world.culprit], n_of_ends: 0, n },
-            Next::Contradiction => return Outcome { is_right: false, n_of_ends: 0, n },
+            Next::Found(found) => return Outcome { is_right: found == [world.culprit], n_of_ends, n },
+            Next::Contradiction => return Outcome { is_right: false, n_of_ends, n },
         }
     }
 }

@@ -14,7 +14,7 @@ use super::verdict::{Lock, Trial};
 use crate::exit::usage;
 
 /// Of the file. One of another is refused.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// Its name, in the search's folder.
 pub(crate) const FILE: &str = "state.json";
 
@@ -159,7 +159,8 @@ impl State {
     /// All trials, summed up.
     pub(crate) fn sums(&self) -> Sums {
         let observations = self.observations();
-        Sums::of(&self.history, observations.iter().map(|(place, seen)| (*place, seen)))
+        let is_signed = self.lock().is_some_and(|lock| lock.is_signed());
+        Sums::of(&self.history, is_signed, observations.iter().map(|(place, seen)| (*place, seen)))
     }
 
     /// A commit's id or a release, and its title.

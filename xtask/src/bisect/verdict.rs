@@ -43,8 +43,10 @@ pub(crate) struct Sighting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "as", rename_all = "kebab-case")]
 pub(crate) enum Came {
-    /// It passed, whatever it complained of.
+    /// It passed.
     Passed,
+    /// It passed, and the kernel or the test complained of something: that is a pass, unless it is searched for.
+    Complained(Wrong),
     /// It could not run on this kernel.
     Skipped { reason: String },
     /// The kernel never came so far as to run it.
@@ -53,7 +55,7 @@ pub(crate) enum Came {
     Wrong(Wrong),
 }
 
-/// How a test went wrong.
+/// How a test went wrong, or what it complained of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wrong {
     pub(crate) class: Class,
@@ -76,6 +78,7 @@ pub(crate) enum Class {
     Corruption,
     Failure,
     Timeout,
+    Complaint,
 }
 
 impl Class {
@@ -87,6 +90,7 @@ impl Class {
             Class::Corruption => "corrupted",
             Class::Failure => "failed",
             Class::Timeout => "timed out",
+            Class::Complaint => "passed, with complaints",
         }
     }
 }
@@ -119,16 +123,21 @@ impl Sighting {
         let reproduce = reports::reproduce::command(record, attempt);
         let never_ran = attempt.ready_after_ms.is_none();
         let (outcome, facts) = attempt.finished().ok_or(NothingKnown::Interrupted)?;
-        let wrong = |class| {
-            Came::Wrong(Wrong {
-                class,
-                detail: outcome.detail(),
-                signature: judged.signature.as_ref().map(Signature::lines).unwrap_or_default(),
-                known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
-                last_lines: facts.last_lines.clone(),
-            })
+        let what = |class| Wrong {
+            class,
+            detail: match class {
+                Class::Complaint => judged.detail.clone(),
+                _ => outcome.detail(),
+            },
+            signature: judged.signature.as_ref().map(Signature::lines).unwrap_or_default(),
+            known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
+            last_lines: facts.last_lines.clone(),
         };
+        let wrong = |class| Came::Wrong(what(class));
         let came = match outcome {
+            Outcome::Pass | Outcome::Warn { .. } if judged.verdict == Verdict::PassedWithComplaints => {
+                Came::Complained(what(Class::Complaint))
+            }
             Outcome::Pass | Outcome::Warn { .. } => Came::Passed,
             Outcome::Skip { reason } => Came::Skipped { reason: reason.clone() },
             Outcome::KernelCrash { title } if never_ran => Came::NoBoot { title: title.clone() },
@@ -155,6 +164,7 @@ impl Sighting {
     pub(crate) fn in_short(&self) -> String {
         match &self.came {
             Came::Passed => "passed".to_owned(),
+            Came::Complained(wrong) => wrong.in_short(),
             Came::Skipped { reason } => format!("skipped: {reason}"),
             Came::NoBoot { title } => format!("does not boot: {title}"),
             Came::Wrong(wrong) => wrong.in_short(),
@@ -190,7 +200,8 @@ pub(crate) enum Lock {
 }
 
 impl Lock {
-    /// The failure that is meant, from the trials of the failing end, in order.
+    /// The failure that is meant, from the trials of the failing end, in order: the one that most of them show, lest a
+    /// chance failure becomes the question; of two that are as frequent, the one that came first.
     pub(crate) fn from_trials<'t>(
         words: Option<&str>,
         trials: impl IntoIterator<Item = &'t Trial>,
@@ -198,10 +209,28 @@ impl Lock {
         if let Some(words) = words {
             return Some(Lock::Words(words.to_owned()));
         }
-        trials.into_iter().flat_map(Trial::seen).find_map(|sighting| match &sighting.came {
-            Came::Wrong(wrong) => Some(Lock::Seen { test: sighting.test.clone(), wrong: wrong.clone() }),
-            Came::Passed | Came::Skipped { .. } | Came::NoBoot { .. } => None,
-        })
+        let sightings = trials.into_iter().flat_map(Trial::seen);
+        let seen: Vec<(&str, &Wrong)> = sightings
+            .filter_map(|sighting| match &sighting.came {
+                Came::Wrong(wrong) => Some((sighting.test.as_str(), wrong)),
+                Came::Passed | Came::Complained(_) | Came::Skipped { .. } | Came::NoBoot { .. } => None,
+            })
+            .collect();
+        let n_like = |(test, wrong): (&str, &Wrong)| {
+            seen.iter().filter(|(other, of_other)| *other == test && is_same(wrong, of_other)).count()
+        };
+        // The last of equals is taken, so from behind.
+        let (test, wrong) = seen.iter().rev().copied().max_by_key(|failure| n_like(*failure))?;
+        Some(Lock::Seen { test: test.to_owned(), wrong: wrong.clone() })
+    }
+
+    /// True if only a failure counts that bears the kernel's own mark, which another bug hardly has.
+    pub(crate) fn is_signed(&self) -> bool {
+        match self {
+            Lock::Seen { wrong, .. } => !wrong.signature.is_empty(),
+            Lock::Words(_) => true,
+            Lock::Anything => false,
+        }
     }
 
     /// What a trial means.
@@ -220,7 +249,10 @@ impl Lock {
         for sighting in seen.iter().filter(counts) {
             match &sighting.came {
                 Came::Passed => passed = true,
-                Came::Wrong(wrong) if self.is_met_by(wrong) => return Observation::Failed,
+                Came::Complained(wrong) | Came::Wrong(wrong) if self.is_met_by(wrong) => {
+                    return Observation::Failed;
+                }
+                Came::Complained(_) => passed = true,
                 Came::Wrong(_) => other = other.or(Some(sighting.in_short())),
                 Came::Skipped { .. } | Came::NoBoot { .. } => nothing = nothing.or(Some(sighting.in_short())),
             }
@@ -236,7 +268,7 @@ impl Lock {
 
     fn is_met_by(&self, seen: &Wrong) -> bool {
         match self {
-            Lock::Anything => true,
+            Lock::Anything => seen.class != Class::Complaint,
             Lock::Words(words) => seen.mentions(words),
             Lock::Seen { wrong, .. } => is_same(wrong, seen),
         }
@@ -269,8 +301,11 @@ impl Trial {
 
 /// True if both are the same bug, as far as can be told.
 fn is_same(a: &Wrong, b: &Wrong) -> bool {
-    let stands_still = |class| matches!(class, Class::Hang | Class::Timeout);
-    let same_class = a.class == b.class || stands_still(a.class) && stands_still(b.class);
+    let stands_still: fn(Class) -> bool = |class| matches!(class, Class::Hang | Class::Timeout);
+    // Whether a report ends the kernel is a setting's choice.
+    let is_report: fn(Class) -> bool = |class| matches!(class, Class::Crash | Class::Complaint);
+    let both = |is: fn(Class) -> bool| is(a.class) && is(b.class);
+    let same_class = a.class == b.class || both(stands_still) || both(is_report);
     if !same_class {
         return false;
     }
@@ -278,7 +313,7 @@ fn is_same(a: &Wrong, b: &Wrong) -> bool {
         // What is damaged, and who notices first, is a matter of luck.
         Class::Corruption => true,
         Class::Failure => a.signature.is_empty() || b.signature.is_empty() || same_signature(a, b),
-        Class::Hang | Class::Timeout | Class::Crash => {
+        Class::Hang | Class::Timeout | Class::Crash | Class::Complaint => {
             a.signature.is_empty() && a.class == b.class && b.signature.is_empty() || same_signature(a, b)
         }
     }
@@ -370,6 +405,30 @@ mod tests {
         let error = "raid modules do not build\n  | md.c:1:2: error: x\n  | more".to_owned();
         let expect = Observation::Untestable("does not build: md.c:1:2: error: x".into());
         assert_eq!(lock.observe(&Trial::Unbuildable { error }), expect);
+    }
+
+    #[test]
+    fn a_complaint_counts_only_if_it_is_searched_for() {
+        let warning = "WARNING in md_run: md_run ← raid_ctr";
+        let complained = || Came::Complained(wrong(Class::Complaint, &[warning]));
+        check(complained(), "passed");
+        let words = Lock::from_trials(Some("WARNING in md_run"), []).unwrap();
+        assert_eq!(words.observe(&ran(complained())), Observation::Failed);
+        // The same report, where it ended the kernel.
+        let lock = Lock::from_trials(None, [&ran(Came::Wrong(wrong(Class::Crash, &[warning])))]).unwrap();
+        assert_eq!(lock.observe(&ran(complained())), Observation::Failed);
+        assert_eq!(Lock::Anything.observe(&ran(complained())), Observation::Passed);
+    }
+
+    #[test]
+    fn a_chance_failure_is_not_what_is_searched_for() {
+        let hung = || ran(Came::Wrong(wrong(Class::Hang, &[STOP])));
+        let chance = ran(Came::Wrong(wrong(Class::Failure, &[])));
+        let lock = |trials: &[&Trial]| Lock::from_trials(None, trials.iter().copied()).unwrap().in_short();
+        let of_hang = format!("lvm2:shell/x.sh hung ({STOP})");
+        assert_eq!(lock(&[&chance, &hung(), &hung()]), of_hang);
+        assert_eq!(lock(&[&hung(), &chance]), of_hang);
+        assert_eq!(lock(&[&chance, &hung()]), "lvm2:shell/x.sh failed (no progress for 7 s)");
     }
 
     #[test]

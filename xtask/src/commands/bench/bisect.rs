@@ -22,37 +22,33 @@ const PROMISED_RATIO: f64 = 0.5;
 pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<Exit> {
     let history = History::linear((0..n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}"))))?;
     let rules = Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false };
-    let (mut n_right, mut n_trials, mut n_of_ends) = ([0_u32; 2], [0_u32; 2], 0);
+    let (mut n_right, mut n_of_ends, mut n_between) = ([0_u32; 2], [0_u32; 2], [0_u32; 2]);
     for seed in 0..n_searches {
         let mut lot = fastrand::Rng::with_seed(seed);
         let world = World { history: &history, culprit: lot.usize(..n_commits), rate, find_fix: false };
-        let (found, at_ends) = ours(world, rules, &mut lot);
-        let plain = until_sure(world, rules, at_ends, &mut lot);
-        n_of_ends += found.n_of_ends;
-        for (side, outcome) in [found, plain].into_iter().enumerate() {
+        let sides = [ours(world, rules, &mut lot), until_sure(world, rules, &mut lot)];
+        for (side, outcome) in sides.into_iter().enumerate() {
             n_right[side] += u32::from(outcome.is_right);
-            n_trials[side] += outcome.n;
+            n_of_ends[side] += outcome.n_of_ends;
+            n_between[side] += outcome.n;
         }
     }
     ensure!(n_searches > 0, "no search was asked for");
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let n = n_searches as f64;
-    let ratio = f64::from(n_trials[0]) / f64::from(n_trials[1].max(1));
+    let of = |side: usize| (f64::from(n_of_ends[side]) / n, f64::from(n_between[side]) / n);
+    let all = |side| of(side).0 + of(side).1;
+    let ratio = all(0) / all(1).max(1.0);
     outln!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
-    outln!("{:<44} {:>8} {:>16}", "", "right", "trials a search");
+    outln!("{:<44} {:>8} {:>8} {:>8} {:>8}", "trials a search", "right", "all", "ends", "between");
     for (name, side) in [("bisect", 0), ("repeat each step until sure", 1)] {
-        let (right, trials) = (100.0 * f64::from(n_right[side]) / n, f64::from(n_trials[side]) / n);
-        outln!("{name:<44} {right:>6.1} % {trials:>16.1}");
+        let right = 100.0 * f64::from(n_right[side]) / n;
+        let (ends, between) = of(side);
+        outln!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
     }
     let least = least_trials(n_commits, rate, rules.confidence);
-    outln!("{:<44} {:>8} {least:>16.1}", "no search does with less, on average", "");
-    outln!("{:<44} {:>8} {ratio:>16.2}", "ratio of trials", "");
-    outln!(
-        "{:<44} {:>8} {:>16.1}",
-        "trials of the two ends, the same for both",
-        "",
-        f64::from(n_of_ends) / n
-    );
+    outln!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
+    outln!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
     let kept = f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO;
     Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
 }
