@@ -31,6 +31,18 @@ const KBUILD: &str = "include $(src)/Makefile\n\
     linear.o md-linear.o faulty.o md-faulty.o multipath.o md-multipath.o md-cluster.o,$(obj-m))\n\
     obj-y :=\n";
 
+/// What those modules are made of, as git names paths: a commit that touches none of it changes none of them.
+pub const SOURCES: [&str; 8] = [
+    "drivers/md/md*",
+    "drivers/md/raid*",
+    "drivers/md/linear*",
+    "drivers/md/faulty*",
+    "drivers/md/multipath*",
+    "drivers/md/dm-raid.c",
+    ":(glob)drivers/md/*.h",
+    "drivers/md/Makefile",
+];
+
 /// What is not built without these makes no overlay.
 const ALWAYS: [(&str, &str); 2] = [("md_mod", "CONFIG_BLK_DEV_MD"), ("raid456", "CONFIG_MD_RAID456")];
 

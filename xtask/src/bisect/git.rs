@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use vm_images::host::{Call, Host, HostError};
 
 use super::history::{BadHistory, History};
-use super::state::{End, short};
+use super::mailbox;
+use super::state::{End, short, shown_paths};
 use crate::exit::usage;
 
 /// What makes a kernel tree one that can be tested here.
@@ -130,7 +131,7 @@ impl<'h> Repository<'h> {
                 "no commit between `{}` and `{}` touches {}",
                 old.name,
                 new.name,
-                paths.join(", ")
+                shown_paths(paths)
             )),
             error @ (BadHistory::Line(_) | BadHistory::Loose(_)) => error.into(),
         })
@@ -226,7 +227,7 @@ impl<'h> Scratch<'h> {
         self.commit(tip, &["-m", &message], &[])
     }
 
-    /// The commits that `mbox` makes on `base`, the first one first.
+    /// The commits that `mbox` makes on `base`, in the order of the series.
     pub(crate) fn apply_mailbox(&self, base: &str, mbox: &Path) -> Result<Vec<String>, ScratchError> {
         let mails = self.dir().join(".git/mails");
         fs::create_dir_all(&mails).context("failed to make a folder for mails")?;
@@ -237,7 +238,14 @@ impl<'h> Scratch<'h> {
         let n: usize = n.trim().parse().context("git mailsplit did not say how many mails there are")?;
         self.repository.read(&["read-tree", base])?;
         let (mut tip, mut made) = (base.to_owned(), Vec::new());
-        for number in 1..=n {
+        let heads: Result<Vec<_>> = (1..=n)
+            .map(|number| {
+                let mail = mails.join(format!("{number:04}"));
+                let text = fs::read(&mail).with_context(|| format!("failed to read mail {number}"))?;
+                Ok(mailbox::head(&String::from_utf8_lossy(&text)))
+            })
+            .collect();
+        for number in mailbox::order(&heads?).into_iter().map(|idx| idx + 1) {
             let file = |name: &str| mails.join(format!("{number:04}{name}"));
             let (mail, message, patch) = (file(""), file(".message"), file(".patch"));
             let words = ["-c", r#"git mailinfo "$1" "$2" <"$3""#, "sh"];
@@ -250,7 +258,7 @@ impl<'h> Scratch<'h> {
             let is_patch = fs::read_to_string(&patch)
                 .is_ok_and(|text| text.contains("\ndiff --git ") || text.contains("\n--- "));
             if !is_patch {
-                // A cover letter, or somebody's answer.
+                // A cover letter.
                 continue;
             }
             self.apply(&patch, &[]).map_err(|error| match error {

@@ -9,14 +9,15 @@
 //! - [`report`] says what came of it.
 //!
 //! All but the last but one, and reading and writing the state, are pure; [`simulate`] measures them with trials drawn
-//! by lot. [`published`] is Debian's builds as a history, [`series`] a table of patches instead of a search,
-//! [`planted`] a history whose answer is known, [`options`] the command lines.
+//! by lot. [`published`] is Debian's builds as a history, [`series`] a table of patches instead of a search, with
+//! [`mailbox`] for those that came by mail, [`planted`] a history whose answer is known, [`options`] the command lines.
 
 pub(crate) mod bayes;
 pub(crate) mod conduct;
 pub(crate) mod decide;
 pub(crate) mod git;
 pub(crate) mod history;
+pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod planted;
 pub(crate) mod published;

@@ -116,7 +116,7 @@ pub(crate) struct BisectOptions {
     pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) trial: TrialOptions,
-    /// Only commits that touch these, relative to the tree's top (default with --overlay: drivers/md)
+    /// Only commits that touch these, relative to the tree's top (default with --overlay: what it builds)
     #[arg(last = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
 }

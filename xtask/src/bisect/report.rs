@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use reports::text::{duration, printable};
 
 use super::decide::{Finding, Observation, Place, Trouble, Why};
-use super::state::{Reverted, Source, State};
+use super::state::{Reverted, Source, State, shown_paths};
 use super::verdict::{Came, Class, Lock, Trial, Wrong};
 
 /// A line for a trial that begins: what is tested, why, and how long it will still take.
@@ -87,9 +87,9 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
                      of what it complains"
                 ),
                 (None, Source::Commits { paths, .. }) if !paths.is_empty() => format!(
-                    "Only commits that touch {} are tested: what breaks it may be another, which `-- PATH` takes in. If \
-                     it fails more rarely than that, --repeat says how often to try",
-                    paths.join(", ")
+                    "Only commits that touch {} are tested: what breaks it may be another. If it fails more rarely than \
+                     that, --repeat says how often to try",
+                    shown_paths(paths)
                 ),
                 (None, Source::Commits { .. } | Source::Published) => {
                     "Is it the right revision, and the right test? \
@@ -331,7 +331,7 @@ pub(crate) fn opening(state: &State) -> String {
     let (old, new) = state.terms();
     let n = state.history.len();
     let limited = match &state.question.source {
-        Source::Commits { paths, .. } if !paths.is_empty() => format!(" that touch {}", paths.join(", ")),
+        Source::Commits { paths, .. } if !paths.is_empty() => format!(" that touch {}", shown_paths(paths)),
         Source::Commits { .. } | Source::Published => String::new(),
     };
     let nouns = if n == 1 { state.noun().to_owned() } else { format!("{}s", state.noun()) };

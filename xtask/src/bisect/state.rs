@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
+use vm_images::overlay;
 
 use super::decide::{Finding, Observation, Place, Rules, Sums};
 use super::history::History;
@@ -250,6 +251,11 @@ impl State {
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// A search's limits; those that go with an overlay in words.
+pub(crate) fn shown_paths(paths: &[String]) -> String {
+    if paths == overlay::SOURCES { "md, its levels or dm-raid".to_owned() } else { paths.join(", ") }
 }
 
 /// The first 12 digits, as the kernel's own people write it.

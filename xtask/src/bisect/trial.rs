@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use reports::record::RunEnd;
 use vm_images::images::{Fault, ImageError};
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::kernel_spec::{DebianSpec, KernelSpec};
+use vm_images::progress::Progress;
 
 use super::state::Source;
 use super::verdict::{NothingKnown, Sighting, Trial};
@@ -44,8 +45,32 @@ pub(crate) fn spec(source: &Source, id: &str) -> Result<KernelSpec> {
     Ok(text.parse()?)
 }
 
-/// Tests one kernel once.
+/// The exact kernel that overlays of a search are built on, so that all of them are built on the same.
+pub(crate) fn pinned(session: &Session, overlay: &DebianSpec) -> Result<String> {
+    let apt = session.apt()?;
+    let base = KernelSpec::Debian { base: overlay.clone(), overlay: None };
+    let kernel = session.images(&apt)?.kernel(&base)?;
+    session.terminal.end_step();
+    Ok(kernel.exact_spec)
+}
+
+/// Tests one kernel once; where the harness or the host failed, a second time.
 pub(crate) fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
+    match run_once(session, options, kernel.clone()) {
+        Err(error) if is_worth_another(&error) => {
+            session.terminal.note(&format!("{error:#}; trying once more"));
+            run_once(session, options, kernel)
+        }
+        came => came,
+    }
+}
+
+/// True for what the host did to an attempt; what it did before any began would happen again.
+fn is_worth_another(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<NothingKnown>(), Some(NothingKnown::Infra(_)))
+}
+
+fn run_once(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
     let options = Options { kernels: vec![kernel], ..options.clone() };
     let ran = match test::run(session, &options) {
         Ok(Some(ran)) => ran,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use vm_images::overlay;
 use vm_images::progress::Progress;
 
 use crate::beginning::create_folder;
@@ -16,7 +17,7 @@ use crate::bisect::published::Range;
 use crate::bisect::report;
 use crate::bisect::search::steps_left;
 use crate::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
-use crate::bisect::trial::{Tester, Trials, check_room, room_needed_mib};
+use crate::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
 use crate::bisect::verdict::{Came, Trial};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
@@ -27,8 +28,6 @@ use crate::test::Options;
 
 /// What the folder of a search is called, before the time.
 const FOLDER: &str = "bisect-";
-/// Folder of the commits that overlays are built from: nothing else of a tree matters to them.
-const OVERLAID: &str = "drivers/md";
 
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
@@ -126,9 +125,9 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
     let (old, new, terms) =
         if options.find_fix { (bad, good, ("bad", "good")) } else { (good, bad, ("good", "bad")) };
     repository.check_ancestor(&old, &new, terms)?;
-    let overlay = options.overlay.as_ref().map(ToString::to_string);
+    let overlay = options.overlay.as_ref().map(|overlay| pinned(session, overlay)).transpose()?;
     let paths = match &options.paths[..] {
-        [] if overlay.is_some() => vec![OVERLAID.to_owned()],
+        [] if overlay.is_some() => overlay::SOURCES.map(str::to_owned).to_vec(),
         paths => paths.to_vec(),
     };
     let history = repository.history(&old, &new, &paths)?;

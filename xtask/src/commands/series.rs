@@ -9,7 +9,7 @@ use crate::bisect::git::{Repository, Scratch, ScratchError};
 use crate::bisect::options::SeriesOptions;
 use crate::bisect::series::Table;
 use crate::bisect::state::Source;
-use crate::bisect::trial::{self, check_room, room_needed_mib, spec};
+use crate::bisect::trial::{self, check_room, pinned, room_needed_mib, spec};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
 use crate::runner::tries::Times;
@@ -24,7 +24,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     let repository = Repository::open(&session.host, &options.kernel_tree, session.store.temporary())?;
     let base = repository.commit(&options.base)?;
     repository.check_md(&base)?;
-    let overlay = options.overlay.as_ref().map(ToString::to_string);
+    let overlay = options.overlay.as_ref().map(|overlay| pinned(session, overlay)).transpose()?;
     let scratch;
     let (tree, commits) = match (&options.tip, &options.mbox) {
         (Some(tip), _) => {
