@@ -121,8 +121,9 @@ impl Sighting {
         };
         let dir = attempt.dir.clone();
         let reproduce = reports::reproduce::command(record, attempt);
-        let never_ran = attempt.ready_after_ms.is_none();
         let (outcome, facts) = attempt.finished().ok_or(NothingKnown::Interrupted)?;
+        // Its guest was never ready, or md did not load in it.
+        let never_ran = attempt.ready_after_ms.is_none() || facts.test_ms.is_none();
         let what = |class| Wrong {
             class,
             detail: match class {
