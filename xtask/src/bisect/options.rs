@@ -111,8 +111,14 @@ pub(crate) struct BisectOptions {
     /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
     #[arg(long, value_name = "TEXT")]
     pub(crate) signature: Option<String>,
-    /// Go on with a search that was cut off: its folder (default: the newest)
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "latest")]
+    /// Go on with a search that was cut off, as it was asked: its folder (default: the newest)
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 0..=1,
+        default_missing_value = "latest",
+        conflicts_with_all = ["kernel_tree", "range", "find_fix", "repeat", "confidence", "signature", "scripts", "paths"]
+    )]
     pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) trial: TrialOptions,

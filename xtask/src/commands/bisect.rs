@@ -33,6 +33,11 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
     let (dir, mut state) = match &options.resume {
         Some(named) => {
+            if options.trial.selects() {
+                return Err(usage(anyhow::anyhow!(
+                    "--resume goes on with the tests that were asked for; name none"
+                )));
+            }
             let dir = find(named, &out)?;
             let state = State::read(&dir)?;
             session.terminal.say(&format!("going on after {} trials", state.trials.len()));
