@@ -234,7 +234,7 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
     let (inputs, told) = std::sync::mpsc::sync_channel(64);
     let unclear = |why: String| KvmAnswer::Unclear {
         why: format!("/dev/kvm opens, but {why}"),
-        kernel: kernel.kernel.artifact.digest.short().to_owned(),
+        kernels: vec![kernel.kernel.artifact.digest.short().to_owned()],
     };
     let mut vm = match qemu.start(&spec, inputs) {
         Ok(vm) => vm,

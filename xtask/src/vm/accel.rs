@@ -114,10 +114,13 @@ pub(crate) enum KvmAnswer {
     Unclear {
         /// What happened.
         why: String,
-        /// Digest of the kernel that was tried: the fault may be its own.
-        kernel: String,
+        /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`] is not.
+        kernels: Vec<String>,
     },
 }
+
+/// After so many kernels that gave no answer it is the host's, and no further one is tried.
+const KERNELS_MAX: usize = 2;
 
 /// How long a try without an answer is not made again. A host whose `/dev/kvm` opens and runs nothing never
 /// gives one, and each try costs its whole timeout.
@@ -143,11 +146,17 @@ impl KvmAnswers {
         if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Some(KvmAnswer::Broken { why: format!("/dev/kvm does not open: {error}") });
         }
-        let answer = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
-        if let KvmAnswer::Unclear { kernel: tried, .. } = &answer {
-            if kernel.is_some_and(|kernel| kernel != tried) {
-                return None;
+        self.remembered().filter(|answer| match (answer, kernel) {
+            (KvmAnswer::Unclear { kernels, .. }, Some(kernel)) => {
+                kernels.len() >= KERNELS_MAX || kernels.iter().any(|tried| tried == kernel)
             }
+            (KvmAnswer::Works | KvmAnswer::Broken { .. } | KvmAnswer::Unclear { .. }, _) => true,
+        })
+    }
+
+    fn remembered(&self) -> Option<KvmAnswer> {
+        let answer = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        if let KvmAnswer::Unclear { .. } = &answer {
             let written = fs::metadata(&self.file).and_then(|data| data.modified()).ok()?;
             // A clock that was set back makes the answer old.
             written.elapsed().ok().filter(|age| *age < UNCLEAR_FOR)?;
@@ -165,7 +174,14 @@ impl KvmAnswers {
     ) -> Result<(), String> {
         let known = self.known(Some(kernel)).filter(|answer| !retry || *answer == KvmAnswer::Works);
         let answer = known.unwrap_or_else(|| {
-            let answer = boot();
+            let mut answer = boot();
+            if let (KvmAnswer::Unclear { kernels, .. }, Some(KvmAnswer::Unclear { kernels: before, .. })) =
+                (&mut answer, self.remembered())
+            {
+                kernels.extend(before);
+                kernels.sort();
+                kernels.dedup();
+            }
             // An error of the cache is none of KVM's.
             let _ = remember(&self.file, &answer);
             answer
@@ -234,11 +250,19 @@ mod tests {
         if answers.known(None).is_some() {
             return; // No /dev/kvm here: nothing is ever booted.
         }
-        let unclear = || KvmAnswer::Unclear { why: "silent".into(), kernel: "k".into() };
+        let of = |kernel: &str| KvmAnswer::Unclear { why: "silent".into(), kernels: vec![kernel.to_owned()] };
+        let unclear = || of("k");
         assert_eq!(answers.ask("k", false, unclear), Err("silent".to_owned()));
         assert_eq!(answers.ask("k", false, || panic!("booted again")), Err("silent".to_owned()));
         assert_eq!(answers.known(Some("k2")), None, "the fault may be the kernel's");
         assert_eq!(answers.ask("k", true, unclear), Err("silent".to_owned()), "--accel kvm asks again");
+        assert_eq!(answers.ask("k2", false, || of("k2")), Err("silent".to_owned()));
+        assert_eq!(
+            answers.ask("k3", false, || panic!("booted")),
+            Err("silent".to_owned()),
+            "it is the host's"
+        );
+        assert_eq!(answers.ask("k", false, || panic!("booted again")), Err("silent".to_owned()));
         let old = std::time::SystemTime::now() - UNCLEAR_FOR;
         fs::File::options().write(true).open(&answers.file).unwrap().set_modified(old).unwrap();
         assert_eq!(answers.ask("k", false, || KvmAnswer::Works), Ok(()));
