@@ -247,6 +247,9 @@ pub(crate) struct ShowOptions {
     /// Stop after so many states
     #[arg(long, value_name = "N", default_value_t = 30_000_000)]
     pub(crate) max_states: usize,
+    /// Every step, also those of which nothing is left when the next task takes over
+    #[arg(long, conflicts_with_all = ["json", "mermaid", "html"])]
+    pub(crate) full: bool,
     /// For programs
     #[arg(long, conflicts_with_all = ["mermaid", "html"])]
     pub(crate) json: bool,

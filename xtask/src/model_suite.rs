@@ -15,6 +15,7 @@ use raid_core::era;
 use raid_core::explore::{Finding, Kind, Limits};
 use raid_core::scenario::{SCENARIOS, Scenario};
 use raid_core::story::{self, Story};
+use raid_core::story_text::Page;
 use raid_core::table;
 use serde::Serialize;
 use vm_images::progress::Progress;
@@ -108,7 +109,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
             let folder = dir.join(folder(cell));
             fs::create_dir_all(&folder)
                 .with_context(|| format!("failed to create `{}`", folder.display()))?;
-            for (name, text) in [("story.txt", story.to_text()), ("story.html", story.to_html())] {
+            for (name, text) in
+                [("story.txt", story.to_text(Page::default())), ("story.html", story.to_html())]
+            {
                 let file = folder.join(name);
                 fs::write(&file, text).with_context(|| format!("failed to write `{}`", file.display()))?;
             }

@@ -131,6 +131,12 @@ impl Progress for Terminal {
     }
 }
 
+/// Columns for a text on standard output: the terminal's, but no more than the eye follows; 100 where there is none.
+pub(crate) fn width_of_output() -> usize {
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| usize::from(size.ws_col));
+    columns.ok().filter(|&columns| columns >= 40).unwrap_or(100).min(160)
+}
+
 /// Data on standard output. A reader that has seen enough (`| head`) is no error.
 pub(crate) fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -162,6 +162,23 @@ pub(crate) struct Note {
     pub(crate) stack: Vec<F>,
     /// What it did.
     pub(crate) text: String,
+    /// It looked at a flag or a thread that decides how the sync thread's life goes on.
+    pub(crate) looked: bool,
+    /// What it cannot go on without.
+    pub(crate) needs: Option<Needs>,
+}
+
+/// What a task that cannot go on needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// A mutex that this task holds.
+    Lock(usize),
+    /// The end of this task, or of what it does.
+    Task(usize),
+    /// `THREAD_WAKEUP`: an md thread without work.
+    Wakeup,
+    /// That something becomes true.
+    Condition,
 }
 
 /// What came of a step.
@@ -305,17 +322,40 @@ impl Cpu<'_> {
         }
     }
 
+    /// As [`Self::act`], for a look that decides how the sync thread's life goes on.
+    pub(crate) fn look(&mut self, words: impl FnOnce() -> String) {
+        self.act(words);
+        if let Some(note) = &mut self.note {
+            note.looked = true;
+        }
+    }
+
+    /// What the task that cannot go on needs.
+    pub(crate) fn needs(&mut self, needs: Needs) {
+        if let Some(note) = &mut self.note {
+            note.needs = Some(needs);
+        }
+    }
+
     /// Cannot go on until something is so.
     pub(crate) fn block(&mut self, until: impl FnOnce() -> String) -> Flow {
+        self.needs(Needs::Condition);
         self.say(|| format!("waits for {}", until()));
         Flow::Block
+    }
+
+    /// Cannot go on until another task has ended or has done something.
+    pub(crate) fn block_for(&mut self, task: usize, until: impl FnOnce() -> String) -> Flow {
+        let flow = self.block(until);
+        self.needs(Needs::Task(task));
+        flow
     }
 
     // Bits.
 
     pub(crate) fn test(&mut self, bit: u16) -> bool {
         let set = self.set().recovery & bit != 0;
-        self.act(|| format!("{} {}", name(bit), if set { "is set" } else { "is clear" }));
+        self.look(|| format!("{} {}", name(bit), if set { "is set" } else { "is clear" }));
         set
     }
 
@@ -386,7 +426,11 @@ impl Cpu<'_> {
     /// `md_is_rdwr` (md.h, v6.9); before P10 the same comparison where it is needed.
     pub(crate) fn is_rdwr(&mut self) -> bool {
         let rdwr = if self.has(Switch::P10) { md_is_rdwr(self.set()) } else { self.set().ro == 0 };
-        self.act(|| if rdwr { "the array is read-write" } else { "the array is read-only" }.to_owned());
+        if rdwr {
+            self.act(|| "the array is read-write".to_owned());
+        } else {
+            self.look(|| "the array is read-only".to_owned());
+        }
         rdwr
     }
 
@@ -397,10 +441,12 @@ impl Cpu<'_> {
         let holder = *lock.of(self.set());
         if holder != 0 {
             let scenario = self.scenario;
-            return self.block(|| {
+            let flow = self.block(|| {
                 let who = crate::story::task_name(holder as usize - 1, scenario);
                 format!("{}, which {who} holds", lock.name())
             });
+            self.needs(Needs::Lock(holder as usize - 1));
+            return flow;
         }
         *lock.of(self.set()) = me;
         self.act(|| format!("locks {}", lock.name()));
@@ -409,11 +455,20 @@ impl Cpu<'_> {
 
     pub(crate) fn trylock(&mut self, lock: Lock) -> bool {
         let me = self.me as u8 + 1;
-        let free = *lock.of(self.set()) == 0;
+        let holder = *lock.of(self.set());
+        let free = holder == 0;
         if free {
             *lock.of(self.set()) = me;
         }
-        self.act(|| format!("trylock of {} {}", lock.name(), if free { "succeeds" } else { "fails" }));
+        if free {
+            self.act(|| format!("trylock of {} succeeds", lock.name()));
+        } else {
+            let scenario = self.scenario;
+            self.look(|| {
+                let who = crate::story::task_name(holder as usize - 1, scenario);
+                format!("trylock of {} fails: {who} holds it", lock.name())
+            });
+        }
         free
     }
 
@@ -439,6 +494,7 @@ impl Cpu<'_> {
             self.act(|| format!("{}: {words}: goes on", wq.name()));
             return Flow::Next;
         }
+        self.needs(Needs::Condition);
         self.act(|| format!("waits on {} for {words}", wq.name()));
         Flow::Sleep(wq.queue(self.on()))
     }

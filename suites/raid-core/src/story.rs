@@ -1,14 +1,16 @@
-//! A trace as a story: who does what in which function, and at the end who waits for what.
+//! A trace as a story: who does what in which function, and at the end who waits for what. How it is written down is
+//! the business of `story_text.rs` and `story_html.rs`; why nobody ends a wait, that of `ending.rs`.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::bits::{names, recovery, sb};
 use crate::cpu::{self, Note};
+use crate::ending;
 use crate::era::Era;
 use crate::explore::{Finding, Kind};
 use crate::kernel::F;
 use crate::scenario::{Level, Scenario};
-use crate::state::{N_TASKS, Queue, Role, Set, State, role};
+use crate::state::{Role, Set, State, role};
 
 /// One step of a story.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -19,8 +21,29 @@ pub struct Line {
     pub stack: Vec<String>,
     /// What it does.
     pub text: String,
-    /// Flags of the raid_set that changed, before and after; empty if none did.
-    pub flags: String,
+    /// The flag words of the raid_set that changed.
+    pub flags: Vec<Change>,
+    /// Something of it is left when the next task takes over, or it looked at a flag, or it waits.
+    pub matters: bool,
+}
+
+/// A flag word that changed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Change {
+    /// Which raid_set's.
+    pub raid_set: usize,
+    /// `recovery` or `sb_flags`.
+    pub word: &'static str,
+    /// The flags before.
+    pub before: String,
+    /// The flags after.
+    pub after: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} → {}", self.word, self.before, self.after)
+    }
 }
 
 /// Who cannot go on at the end, and why.
@@ -32,6 +55,8 @@ pub struct Waiting {
     pub stack: Vec<String>,
     /// For what.
     pub wait: String,
+    /// Why nobody ends the wait; empty if the story goes on.
+    pub why: String,
 }
 
 /// A finding's story.
@@ -47,6 +72,8 @@ pub struct Story {
     pub repeats: usize,
     /// Who cannot go on.
     pub waiting: Vec<Waiting>,
+    /// What alone, if it were otherwise at the end, would let all users go on.
+    pub remedies: Vec<String>,
     /// `recovery` and `sb_flags` of each raid_set at the end.
     pub flags: Vec<String>,
 }
@@ -72,7 +99,7 @@ pub fn task_name(task: usize, scenario: &Scenario) -> String {
 /// Tells a finding: runs its steps again, and writes down what each does.
 pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
     let mut state = scenario.initial();
-    let mut lines = Vec::new();
+    let (mut lines, mut states) = (Vec::new(), vec![state]);
     for &(task, choice) in &finding.trace {
         let before = state;
         let mut note = Note::default();
@@ -83,16 +110,20 @@ pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
             task: task_name(task, scenario),
             stack: stack(&note.stack),
             text: note.text,
-            flags: changed(&before.sets[set], &state.sets[set]),
+            flags: changed(set, &before.sets[set], &state.sets[set]),
+            matters: note.looked || note.needs.is_some(),
         });
+        states.push(state);
     }
-    let waiting = (0..N_TASKS).filter_map(|task| waits(&state, era, scenario, task)).collect();
+    mark_lasting(&mut lines, finding, &states);
+    let ending = ending::of(&state, era, scenario, finding.kind);
     Story {
         scenario: format!("{}: {}", scenario.name, scenario.title),
         finding: describe(finding.kind),
         lines,
         repeats: finding.repeats,
-        waiting,
+        waiting: ending.waiting,
+        remedies: ending.remedies,
         flags: state
             .sets
             .iter()
@@ -101,6 +132,41 @@ pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
             .map(|(idx, set)| format!("raid_set {idx}: {}", flags(set)))
             .collect(),
     }
+}
+
+/// Marks, in each run of steps of one task, those of which something is left at its end: the last one that
+/// changed a bit of the state that differs then. The task's own place in its functions is no such bit.
+fn mark_lasting(lines: &mut [Line], finding: &Finding, states: &[State]) {
+    let mut begin = 0;
+    while begin < lines.len() {
+        let task = finding.trace[begin].0;
+        let end = begin + finding.trace[begin..].iter().take_while(|step| step.0 == task).count();
+        let bits = |at: usize| bytemuck::bytes_of(&others(&states[at], task)).to_vec();
+        let (first, last) = (bits(begin), bits(end));
+        let mut left: Vec<u8> = first.iter().zip(&last).map(|(was, is)| was ^ is).collect();
+        let mut after = last;
+        for at in (begin..end).rev() {
+            let before = bits(at);
+            for (left, (was, is)) in left.iter_mut().zip(before.iter().zip(&after)) {
+                lines[at].matters |= *left & (was ^ is) != 0;
+                *left &= !(was ^ is);
+            }
+            after = before;
+        }
+        if let Some(last) = lines[..end].last_mut() {
+            // What breaks an invariant or ends the story may leave nothing behind.
+            last.matters |= end == states.len() - 1;
+        }
+        begin = end;
+    }
+}
+
+/// The state without a task's place in its functions.
+fn others(state: &State, task: usize) -> State {
+    let mut others = *state;
+    let mine = &mut others.tasks[task];
+    *mine = crate::state::Task { alive: mine.alive, sleep: mine.sleep, ..crate::state::Task::NONE };
+    others
 }
 
 /// What a kind means, in a line.
@@ -132,26 +198,7 @@ pub fn invariant_in_words(invariant: u8) -> &'static str {
     }
 }
 
-fn waits(state: &State, era: Era, scenario: &Scenario, task: usize) -> Option<Waiting> {
-    if state.tasks[task].alive == 0 {
-        return None;
-    }
-    let mut copy = *state;
-    let runs =
-        copy.tasks[task].sleep == Queue::None && cpu::step(&mut copy, era, scenario, task, 0, None).is_some();
-    let idle = match role(task) {
-        Role::User(_) => false,
-        Role::Worker(_) => state.sets[state.tasks[task].on as usize].work != 2,
-        Role::Daemon(_) | Role::Sync(_) => false,
-    };
-    if runs || idle {
-        return None;
-    }
-    let note = cpu::waits_for(state, era, scenario, task);
-    Some(Waiting { task: task_name(task, scenario), stack: stack(&note.stack), wait: note.text })
-}
-
-fn stack(functions: &[F]) -> Vec<String> {
+pub(crate) fn stack(functions: &[F]) -> Vec<String> {
     functions
         .iter()
         .rev()
@@ -168,41 +215,17 @@ fn flags(set: &Set) -> String {
     text
 }
 
-fn changed(before: &Set, after: &Set) -> String {
-    let (was, is) = (flags(before), flags(after));
-    if was == is || before.life != after.life { String::new() } else { format!("{was} → {is}") }
+fn changed(raid_set: usize, before: &Set, after: &Set) -> Vec<Change> {
+    let recovery = |set: &Set| names(set.recovery, &recovery::NAMES);
+    let sb_flags = |set: &Set| names(set.sb_flags.into(), &sb::NAMES);
+    [("recovery", recovery(before), recovery(after)), ("sb_flags", sb_flags(before), sb_flags(after))]
+        .into_iter()
+        .filter(|(_, was, is)| was != is && before.life == after.life)
+        .map(|(word, before, after)| Change { raid_set, word, before, after })
+        .collect()
 }
 
 impl Story {
-    /// As text for a terminal.
-    pub fn to_text(&self) -> String {
-        let mut text = format!("{}\n{}, after {} steps\n\n", self.scenario, self.finding, self.lines.len());
-        let width = self.lines.iter().map(|line| line.task.len()).max().unwrap_or(0);
-        let cycle = self.lines.len() - self.repeats;
-        for (idx, line) in self.lines.iter().enumerate() {
-            if self.repeats > 0 && idx == cycle {
-                text.push_str("     -- from here on it repeats --\n");
-            }
-            let function = line.stack.first().map_or("", String::as_str);
-            let _infallible =
-                writeln!(text, "{:4} {:width$}  {:22} {}", idx + 1, line.task, function, line.text);
-            if !line.flags.is_empty() {
-                let _infallible = writeln!(text, "     {:width$}  {:22}   {}", "", "", line.flags);
-            }
-        }
-        if !self.waiting.is_empty() {
-            text.push_str("\nat the end\n");
-        }
-        for waiting in &self.waiting {
-            let _infallible =
-                writeln!(text, "  {} {}\n      {}", waiting.task, waiting.wait, waiting.stack.join(" ← "));
-        }
-        for flags in &self.flags {
-            let _infallible = writeln!(text, "  {flags}");
-        }
-        text
-    }
-
     /// As a Mermaid sequence diagram: a column per task; what a task does in one function is one note.
     pub fn to_mermaid(&self) -> String {
         let tasks = self.tasks();

@@ -41,11 +41,15 @@ impl Story {
         for waiting in &self.waiting {
             let _infallible = write!(
                 page,
-                "<li><b>{}</b> {}<br><code>{}</code>",
+                "<li><b>{}</b> {}<br><code>{}</code><br>{}",
                 escape(&waiting.task),
                 escape(&waiting.wait),
-                escape(&waiting.stack.join(" ← "))
+                escape(&waiting.stack.join(" ← ")),
+                escape(&waiting.why)
             );
+        }
+        for remedy in &self.remedies {
+            let _infallible = write!(page, "<li>It would end {}", escape(remedy));
         }
         for flags in &self.flags {
             let _infallible = write!(page, "<li>{}", escape(flags));
@@ -74,8 +78,8 @@ fn cell(line: &Line, before: Option<&Line>) -> String {
         true => escape(&line.text),
         false => format!("<b>{}</b> {}", escape(function), escape(&line.text)),
     };
-    if !line.flags.is_empty() {
-        let _infallible = write!(text, "<i>{}</i>", escape(&line.flags));
+    for change in &line.flags {
+        let _infallible = write!(text, "<i>{}</i>", escape(&change.to_string()));
     }
     text
 }

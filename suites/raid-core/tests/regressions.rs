@@ -5,6 +5,7 @@ use raid_core::era;
 use raid_core::explore::{Kind, Limits, Outcome, explore};
 use raid_core::scenario::{self, SCENARIOS};
 use raid_core::story::{self, Story};
+use raid_core::story_text::Page;
 use raid_core::table;
 
 fn run(scenario: &str, era: &str) -> Outcome {
@@ -86,7 +87,7 @@ fn a_trace_is_a_shortest_one_and_can_be_told() {
         for finding in &outcome.findings {
             let story = story::tell(scenario, era::V6_7, finding);
             assert_eq!(story.lines.len(), finding.trace.len());
-            assert!(story.to_text().contains(scenario.name));
+            assert!(story.to_text(Page::default()).contains(scenario.name));
         }
     }
 }

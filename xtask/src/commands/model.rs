@@ -14,13 +14,14 @@ use raid_core::explore::{self, Finding, Limits, Outcome};
 use raid_core::peer::Peer;
 use raid_core::scenario::{self, SCENARIOS, Scenario};
 use raid_core::story;
+use raid_core::story_text::Page;
 use raid_core::table;
 use raid_core::walk;
 use serde_json::json;
 
 use crate::cli::{ModelCommand, ModelOptions, ShowOptions, WalkOptions};
 use crate::exit::{Exit, usage};
-use crate::terminal::{Terminal, out};
+use crate::terminal::{Terminal, out, width_of_output};
 
 pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     match &options.command {
@@ -242,7 +243,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     } else if options.html {
         out(&story.to_html());
     } else {
-        out(&story.to_text());
+        out(&story.to_text(Page { width: width_of_output(), full: options.full }));
         for other in outcome.findings.iter().filter(|other| other.kind != finding.kind) {
             out(&format!("also found, after {} steps: {}\n", other.trace.len(), story::describe(other.kind)));
         }
@@ -295,7 +296,7 @@ fn walk(terminal: &Terminal, options: &WalkOptions) -> anyhow::Result<Exit> {
         }
     }
     if let Some(story) = told {
-        out(&format!("{}\n", story.to_text()));
+        out(&format!("{}\n", story.to_text(Page { width: width_of_output(), full: false })));
     }
     for ((scenario, kind), (n_times, seed)) in &found {
         out(&format!("{scenario:5} {n_times:7} times, first by seed {seed}: {}\n", story::describe(*kind)));

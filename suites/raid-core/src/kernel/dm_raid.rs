@@ -331,7 +331,7 @@ pub(super) fn raid_message(c: &mut Cpu<'_>, at: u8) -> Flow {
         11 if !idle && !frozen => Flow::Goto(CHECK_IT),
         11 => {
             let there = c.set().sync_thread != 0;
-            c.act(|| if there { "there is a sync thread" } else { "there is no sync thread" }.to_owned());
+            c.look(|| if there { "there is a sync thread" } else { "there is no sync thread" }.to_owned());
             if there { Flow::Next } else { Flow::Goto(TAIL) }
         }
         12 => c.set_bit(INTR),

@@ -256,7 +256,9 @@ pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
     let set = c.set();
     let interrupted = set.reshape_position != MAX
         && (set.recovery & RUNNING == 0 || set.recovery & (WAIT | INTR | FROZEN) != 0);
-    c.act(|| if interrupted { "the reshape is interrupted" } else { "no reshape is interrupted" }.to_owned());
+    c.look(|| {
+        if interrupted { "the reshape is interrupted" } else { "no reshape is interrupted" }.to_owned()
+    });
     interrupted
 }
 

@@ -127,7 +127,7 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
         // Before v6.7 it is the thread that says whether there is something to reap.
         24 => {
             let there = c.set().sync_thread != 0;
-            c.act(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
+            c.look(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
             if there { Flow::Call(F::MdReapSyncThread, 0) } else { Flow::Goto(START) }
         }
         25 => Flow::Goto(UNLOCK),
@@ -162,7 +162,7 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
         NOT_RUNNING if c.has(Switch::StartSync67) => Flow::Next,
         NOT_RUNNING => {
             let there = c.set().sync_thread != 0;
-            c.act(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
+            c.look(|| if there { "there is a sync thread" } else { "there is no sync thread" }.into());
             if there { Flow::Goto(UNLOCK) } else { Flow::Next }
         }
         41 => c.clear_bit(RUNNING),
@@ -197,7 +197,7 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
         SUSPENDED if c.has(Switch::P1) => Flow::Goto(1),
         SUSPENDED => {
             let suspended = c.set().suspended > 0;
-            c.act(|| if suspended { "the array is suspended: returns" } else { "not suspended" }.into());
+            c.look(|| if suspended { "the array is suspended: returns" } else { "not suspended" }.into());
             if suspended { Flow::Ret(0) } else { Flow::Goto(1) }
         }
         other => unreachable!("md_check_recovery has no step {other}"),
@@ -317,7 +317,7 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         3 => {
             let scenario = c.scenario;
-            c.block(|| format!("{} to end (kthread_stop)", crate::story::task_name(task, scenario)))
+            c.block_for(task, || format!("{} to end (kthread_stop)", crate::story::task_name(task, scenario)))
         }
         _ => Flow::Ret(0),
     }

@@ -102,7 +102,7 @@ fn work_pending(c: &mut Cpu<'_>) -> Flow {
     let busy = c.has(Switch::WorkBusy) && c.set().work == 2;
     let set = c.set();
     let pending = busy || set.work == 1 || set.work_again == 1;
-    c.act(|| if pending { "sync_work is pending" } else { "sync_work is not pending" }.to_owned());
+    c.look(|| if pending { "sync_work is pending" } else { "sync_work is not pending" }.to_owned());
     let at = c.task().top().at;
     if pending { Flow::Next } else { Flow::Goto(at + 2) }
 }
@@ -113,7 +113,8 @@ fn flush_work(c: &mut Cpu<'_>) -> Flow {
         c.act(|| "flush_work: sync_work has run".to_owned());
         Flow::Next
     } else {
-        c.block(|| "sync_work to have run (flush_work)".to_owned())
+        let on = c.on();
+        c.block_for(state::worker(on), || "sync_work to have run (flush_work)".to_owned())
     }
 }
 

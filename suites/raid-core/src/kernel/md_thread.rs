@@ -1,7 +1,7 @@
 //! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
 
 use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Wq};
+use crate::cpu::{Cpu, Flow, Needs, Wq};
 use crate::era::Switch;
 use crate::kernel::F;
 use crate::scenario::Level;
@@ -19,6 +19,7 @@ pub(super) fn md_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
                 c.act(|| "is woken".to_owned());
                 return Flow::Next;
             }
+            c.needs(Needs::Wakeup);
             c.act(|| "sleeps until THREAD_WAKEUP".to_owned());
             Flow::Sleep(Queue::Thread)
         }

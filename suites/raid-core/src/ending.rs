@@ -1,0 +1,185 @@
+//! Why a story ends where it ends: who waits on what, and why nobody ends the wait. Nothing is looked up in a list of
+//! explanations; it is tried on the state at the end: what would a sleeping thread do if it were woken once
+//! more, and which single flag or wake, if it were otherwise, would let all users go on?
+
+use crate::bits::{names, recovery};
+use crate::cpu::{self, Needs, Note};
+use crate::era::Era;
+use crate::explore::Kind;
+use crate::scenario::Scenario;
+use crate::state::{N_TASKS, N_USERS, Queue, Role, State, role};
+use crate::story::{Waiting, stack, task_name};
+
+/// Steps that a trial takes at most.
+const TRIAL_STEPS: usize = 3_000;
+
+/// How a story ends.
+pub(crate) struct Ending {
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) remedies: Vec<String>,
+}
+
+/// Looks at the state at the end of a trace.
+pub(crate) fn of(state: &State, era: Era, scenario: &Scenario, kind: Kind) -> Ending {
+    let trial = Trial { state, era, scenario };
+    let is_over = kind == Kind::Deadlock;
+    let waiting = (0..N_TASKS).filter_map(|task| trial.waits(task, is_over)).collect();
+    Ending { waiting, remedies: if is_over { trial.remedies() } else { Vec::new() } }
+}
+
+struct Trial<'a> {
+    state: &'a State,
+    era: Era,
+    scenario: &'a Scenario,
+}
+
+impl Trial<'_> {
+    fn waits(&self, task: usize, is_over: bool) -> Option<Waiting> {
+        let me = &self.state.tasks[task];
+        if me.alive == 0 || can_step(self.state, self.era, self.scenario, task) {
+            return None;
+        }
+        // A worker without work is nobody's concern.
+        if matches!(role(task), Role::Worker(set) if self.state.sets[set].work != 2) {
+            return None;
+        }
+        let note = cpu::waits_for(self.state, self.era, self.scenario, task);
+        let why = if is_over { self.why(task, note.needs) } else { String::new() };
+        Some(Waiting { task: self.name(task), stack: stack(&note.stack), wait: note.text, why })
+    }
+
+    fn why(&self, task: usize, needs: Option<Needs>) -> String {
+        match needs {
+            Some(Needs::Lock(holder) | Needs::Task(holder)) if holder == task => {
+                "that is itself: nobody else can do it".to_owned()
+            }
+            Some(Needs::Lock(holder) | Needs::Task(holder)) => {
+                format!("{} {}", self.name(holder), self.is_at(holder))
+            }
+            Some(Needs::Wakeup) => self.woken_once_more(task),
+            Some(Needs::Condition) | None => "nobody who could make it so can go on".to_owned(),
+        }
+    }
+
+    /// What another task is at, so that it does not do what somebody waits for.
+    fn is_at(&self, task: usize) -> String {
+        let note = cpu::waits_for(self.state, self.era, self.scenario, task);
+        let stack = stack(&note.stack);
+        match (self.state.tasks[task].alive, stack.first()) {
+            (0, _) => "is gone".to_owned(),
+            (_, None) => note.text,
+            (_, Some(function)) => format!("{} in {function}", note.text),
+        }
+    }
+
+    /// Where a thread without work would turn back, if it were woken.
+    fn woken_once_more(&self, task: usize) -> String {
+        let mut state = *self.state;
+        wake(&mut state, task);
+        let mut reason = None;
+        for _ in 0..TRIAL_STEPS {
+            let mut note = Note::default();
+            let stepped = cpu::step(&mut state, self.era, self.scenario, task, 0, Some(&mut note));
+            if stepped.is_none() || state.tasks[task].sleep != Queue::None {
+                break;
+            }
+            if note.looked
+                && let Some(function) = stack(&note.stack).first()
+            {
+                reason = Some(format!("{function}: {}", note.text));
+            }
+        }
+        let moved =
+            (0..N_TASKS).any(|other| other != task && can_step(&state, self.era, self.scenario, other));
+        match (moved, reason) {
+            (true, _) => "a wake is missing: if it came, others could go on".to_owned(),
+            (false, Some(reason)) => format!("woken once more, it would turn back ({reason})"),
+            (false, None) => "woken once more, it would find nothing to do".to_owned(),
+        }
+    }
+
+    /// Single things that, if they were otherwise, would end the wait of each user, everybody looking again. What
+    /// the users themselves wait for is not among them.
+    fn remedies(&self) -> Vec<String> {
+        let mut remedies = Vec::new();
+        let several = self.state.sets.iter().filter(|set| set.life == 1).count() > 1;
+        let of = |text: &str, set: usize| {
+            if several { format!("{text} of raid_set {set}") } else { text.to_owned() }
+        };
+        let mut wakes = *self.state;
+        for task in 0..N_TASKS {
+            let mut woken = *self.state;
+            wake(&mut woken, task);
+            wake(&mut wakes, task);
+            if self.ends(&woken, N_TASKS) {
+                remedies.push(format!("if {} were woken", self.name(task)));
+            }
+        }
+        if self.ends(&wakes, N_TASKS) {
+            return remedies;
+        }
+        for set in (0..2).filter(|set| self.state.sets[*set].life == 1) {
+            for bit in 0..recovery::NAMES.len() {
+                let mut other = wakes;
+                other.sets[set].recovery ^= 1 << bit;
+                if self.ends(&other, N_TASKS) && !self.ends(&other, N_USERS) {
+                    let is_set = other.sets[set].recovery & (1 << bit) != 0;
+                    let name = names(1 << bit, &recovery::NAMES);
+                    let verb = if is_set { "set" } else { "clear" };
+                    remedies.push(format!("if {} were {verb}", of(&name, set)));
+                }
+            }
+            let mut other = wakes;
+            other.sets[set].suspended = 0;
+            if self.state.sets[set].suspended != 0 && self.ends(&other, N_TASKS) {
+                remedies.push(format!("if {} were not suspended", of("the array", set)));
+            }
+        }
+        if remedies.is_empty() {
+            remedies.push("by no single flag or wake".to_owned());
+        }
+        remedies
+    }
+
+    /// Whether each user who waits leaves the function it waits in, if the first `n_tasks` tasks get their turns.
+    fn ends(&self, from: &State, n_tasks: usize) -> bool {
+        let mut state = *from;
+        let mut waits: Vec<usize> = (0..N_USERS)
+            .filter(|user| self.state.tasks[*user].alive != 0 && !self.scenario.users[*user].patient)
+            .collect();
+        for _ in 0..TRIAL_STEPS / N_TASKS {
+            let mut moved = false;
+            for task in 0..n_tasks {
+                let mut copy = state;
+                if cpu::step(&mut copy, self.era, self.scenario, task, 0, None).is_some() {
+                    moved = true;
+                    state = copy;
+                    waits.retain(|user| state.tasks[*user].depth >= self.state.tasks[*user].depth);
+                }
+            }
+            if waits.is_empty() || !moved {
+                break;
+            }
+        }
+        waits.is_empty()
+    }
+
+    fn name(&self, task: usize) -> String {
+        task_name(task, self.scenario)
+    }
+}
+
+/// Wakes a task, an md thread with THREAD_WAKEUP.
+fn wake(state: &mut State, task: usize) {
+    let task = &mut state.tasks[task];
+    task.sleep = Queue::None;
+    task.woken = u8::from(task.listens != Queue::None);
+    if task.alive != 0 {
+        task.wakeup = 1;
+    }
+}
+
+fn can_step(state: &State, era: Era, scenario: &Scenario, task: usize) -> bool {
+    let mut copy = *state;
+    cpu::step(&mut copy, era, scenario, task, 0, None).is_some()
+}
