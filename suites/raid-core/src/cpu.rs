@@ -35,6 +35,8 @@ pub(crate) mod invariant {
     pub(crate) const I13: u16 = 1 << 13;
     /// As I13, by a work item that is about to return: kept apart, because no kernel waits for it.
     pub(crate) const I14: u16 = 1 << 14;
+    /// A command is refused as busy only because of a sync thread that is there.
+    pub(crate) const I15: u16 = 1 << 15;
 }
 
 /// Where a function goes on.

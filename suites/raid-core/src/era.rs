@@ -8,7 +8,11 @@ pub enum Switch {
     C130443,
     /// 644e2537fdc7: `rs_start_reshape` sets WAIT, so that the sync thread does not work before a reload.
     C644e,
-    /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`.
+    /// 868bba54a3bc (v6.5, gone with what follows 714d20150ed8 in v6.7): `mddev_suspend` lets IO fail that
+    /// waits for a reshape which the suspend keeps from going on (`pers->prepare_suspend`).
+    C868b,
+    /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
+    /// the array as suspended only when its IO has drained.
     Suspend67,
     /// db5e653d7c9f (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`.
     StartSync67,
@@ -48,8 +52,9 @@ pub enum Switch {
     P11,
     /// 9e46c70e829b (v6.8): the worker does not suspend the array during an interrupted reshape.
     C9e46,
-    /// d249e5418884 (v6.11): `md_do_sync` asks `md_sync_action`, so it sees FROZEN; and 03e792eaf18e of the
-    /// same release.
+    /// The new `sync_action` of v6.11, up to d249e5418884: `action_store` waits for a work item that may turn out
+    /// to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks at
+    /// FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same release.
     SyncAction,
     /// cf86bb53b9c9 (6.12.94): `mddev_suspend` wakes the IO that waits for the reshape.
     Cf86,
@@ -73,9 +78,10 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 32] = [
+pub const SWITCHES: [Switch; 33] = [
     Switch::C130443,
     Switch::C644e,
+    Switch::C868b,
     Switch::Suspend67,
     Switch::StartSync67,
     Switch::F52f5,
@@ -111,7 +117,7 @@ pub const SWITCHES: [Switch; 32] = [
 /// A kernel: which patches it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Era {
-    switches: u32,
+    switches: u64,
 }
 
 impl Era {
@@ -124,7 +130,7 @@ impl Era {
     pub const fn with(mut self, switches: &[Switch]) -> Self {
         let mut idx = 0;
         while idx < switches.len() {
-            self.switches |= 1 << switches[idx] as u32;
+            self.switches |= 1 << switches[idx] as u64;
             idx += 1;
         }
         self
@@ -132,23 +138,24 @@ impl Era {
 
     /// This kernel without one patch.
     pub const fn without(mut self, switch: Switch) -> Self {
-        self.switches &= !(1 << switch as u32);
+        self.switches &= !(1 << switch as u64);
         self
     }
 
     /// Whether the kernel has the patch.
     #[inline]
     pub const fn has(self, switch: Switch) -> bool {
-        self.switches & (1 << switch as u32) != 0
+        self.switches & (1 << switch as u64) != 0
     }
 }
 
 /// v6.5: before 130443d60b1b.
-pub const V6_5: Era = Era::of(&[Switch::C644e]);
+pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b]);
 /// v6.6.
 pub const V6_6: Era = V6_5.with(&[Switch::C130443]);
 /// v6.7, with the regressions that the series is about.
-pub const V6_7: Era = V6_6.with(&[Switch::Suspend67, Switch::StartSync67, Switch::F52f5, Switch::C467e]);
+pub const V6_7: Era =
+    V6_6.without(Switch::C868b).with(&[Switch::Suspend67, Switch::StartSync67, Switch::F52f5, Switch::C467e]);
 /// v6.7 and the first four patches of the series.
 pub const P1_4: Era = V6_7.with(&[Switch::P1, Switch::P2, Switch::P3, Switch::P4]);
 /// v6.7 and the first eight patches of v2 of the series.

@@ -32,7 +32,7 @@
 //! | DL | a user waits, and nobody can go on (I1) | a state without a step |
 //! | livelock | somebody goes on for ever, and a user is never done, or spins (I2) | a component of the graph without a way out |
 //! | DC | a read, or a restart from the superblocks, gives what was not written last (I7, I8) | each state is looked at |
-//! | V | another of the invariants I3 to I13 is broken | by the step that breaks it |
+//! | V | another of the invariants I3 to I13, or I15, is broken | by the step that breaks it |
 //! | churn | the sync thread comes and goes until a user acts | a component that can be left |
 //!
 //! A walk ([`walk`]) takes one interleaving after the other where there are too many states; its hangs are those that

@@ -58,10 +58,10 @@ pub enum Op {
     SysIdle,
     /// `echo frozen > sync_action`.
     SysFrozen,
-    /// `echo … > suspend_lo`: holds IO back.
-    MdSuspend,
-    /// `echo … > suspend_lo`: lets it go on.
-    MdResume,
+    /// `echo check > sync_action`.
+    SysCheck,
+    /// `echo … > suspend_lo`: holds IO back for a moment.
+    SuspendLo,
     /// Waits until the second table is live.
     AfterSwap,
     /// A member fails (not a command: the disk does it).
@@ -178,7 +178,7 @@ const DM_RAID5: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the table.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         name: "S1",
         title: "a resync runs; the device is suspended, then removed",
@@ -328,7 +328,7 @@ pub const SCENARIOS: [Scenario; 18] = [
         chunks: 4,
         start: RESHAPE_AT_9,
         users: [
-            user("mdadm", &[Op::SysFrozen, Op::MdSuspend, Op::MdResume]),
+            user("mdadm", &[Op::SysFrozen, Op::SuspendLo]),
             NOBODY,
             User { name: "io", script: &[Op::Read(9)], patient: true },
             NOBODY,
@@ -351,6 +351,24 @@ pub const SCENARIOS: [Scenario; 18] = [
         start: Start { resync_offset: 0, ..NO_TABLE },
         tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],
         users: lvm_and(&[Op::Ctr(0), Op::Resume], DISK),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S15",
+        title: "a reshape is about to go on on an md array; a read across its position beside suspend_lo",
+        is_dm: false,
+        chunks: 4,
+        start: RESHAPE_AT_9,
+        users: [user("mdadm", &[Op::SuspendLo]), NOBODY, user("io", &[Op::Read(9)]), NOBODY],
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S16",
+        title: "an md array looks whether a sync is due, and none is; check is asked for",
+        is_dm: false,
+        chunks: 1,
+        start: Start { resync_offset: MAX, ..LIVE_RESYNC },
+        users: [user("mdadm", &[Op::SysCheck]), NOBODY, NOBODY, NOBODY],
         ..DM_RAID5
     },
 ];

@@ -193,6 +193,7 @@ pub fn invariant_in_words(invariant: u8) -> &'static str {
         11 => "no unlock of a lock that is not held",
         12 => "FROZEN persists after message \"frozen\"",
         13 => "nothing freed is referenced",
+        15 => "a command is refused as busy only because of a sync thread that is there",
         14 => "a work item that is about to return uses no freed raid_set",
         _ => "(see domain.md)",
     }

@@ -91,16 +91,3 @@ fn a_trace_is_a_shortest_one_and_can_be_told() {
         }
     }
 }
-
-#[test]
-fn moved_code_changes_nothing() {
-    for switch in [era::Switch::P9, era::Switch::P10] {
-        for name in ["S2", "S4"] {
-            let scenario = scenario::named(name).unwrap();
-            let without = explore(scenario, era::P1_8, Limits::default());
-            let with = explore(scenario, era::P1_8.with(&[switch]), Limits::default());
-            assert_eq!(without.n_states, with.n_states, "{switch:?} {name}");
-            assert_eq!(table::verdict(&without), table::verdict(&with), "{switch:?} {name}");
-        }
-    }
-}

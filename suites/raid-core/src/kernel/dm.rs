@@ -2,6 +2,7 @@
 
 use crate::cpu::{Cpu, Flow, invariant};
 use crate::kernel::F;
+use crate::kernel::md_stop::ASK_CHECK;
 use crate::scenario::{Level, Op};
 use crate::state::{Bio, MAX, N_USERS};
 
@@ -29,8 +30,8 @@ pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         Op::SysIdle => Flow::Call(F::ActionStore, 0),
         Op::SysFrozen => Flow::Call(F::ActionStore, 1),
-        Op::MdSuspend => Flow::Call(F::MddevSuspend, 0),
-        Op::MdResume => Flow::Call(F::MddevResume, 1),
+        Op::SysCheck => Flow::Call(F::ActionStore, ASK_CHECK),
+        Op::SuspendLo => Flow::Call(F::SuspendLoStore, 0),
         Op::AfterSwap if c.s.dm.live == 1 => {
             c.act(|| "the new table is live".to_owned());
             Flow::Next

@@ -70,7 +70,8 @@ pub(super) fn mddev_unlock(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only
 /// when all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the
-/// superblocks meanwhile. cf86bb53b9c9 wakes IO that waits for a reshape that cannot move.
+/// superblocks meanwhile, and with `raid5_prepare_suspend` (868bba54a3bc, v6.5 and v6.6). cf86bb53b9c9 wakes IO that
+/// waits for a reshape that cannot move.
 pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
     match at {
@@ -118,17 +119,26 @@ pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "kills active_io".to_owned());
             Flow::Next
         }
+        23 if !c.has(Switch::C868b) || c.scenario.level != Level::Raid5 => Flow::Goto(25),
         23 => {
+            let drained = c.set().active_io == 0;
+            let stopped = !reshape_inprogress(c.set());
+            c.set_arg(u8::from(drained));
+            c.wait_event(Wq::Sb, stopped || drained, "no reshape in progress, or active_io == 0")
+        }
+        24 if c.arg() == 1 => Flow::Next,
+        24 => c.wake_up(Wq::Reshape),
+        25 => {
             let drained = c.set().active_io == 0;
             c.wait_event(Wq::Sb, drained, "active_io == 0")
         }
-        24 => Flow::Call(c.scenario.level.quiesce(), 1),
-        25 => {
+        26 => Flow::Call(c.scenario.level.quiesce(), 1),
+        27 => {
             c.set().allow_sb = 0;
             c.act(|| "clears MD_ALLOW_SB_UPDATE".to_owned());
             Flow::Next
         }
-        26 => {
+        28 => {
             let is_so = c.set().updating_sb == 0;
             c.wait_event(Wq::Sb, is_so, "!MD_UPDATING_SB")
         }
@@ -169,6 +179,34 @@ pub(super) fn mddev_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
         8 if c.has(Switch::Suspend67) => c.unlock(Lock::Suspend),
         _ => Flow::Ret(0),
     }
+}
+
+/// `suspend_lo_store` (md.c, v6.12). Before v6.7 it holds `reconfig_mutex` all the while.
+pub(super) fn suspend_lo_store(c: &mut Cpu<'_>, at: u8) -> Flow {
+    let locks = !c.has(Switch::Suspend67);
+    match at {
+        0 if locks => c.lock(Lock::Reconfig),
+        0 => Flow::Next,
+        1 => Flow::Call(F::MddevSuspend, 0),
+        2 => Flow::Call(F::MddevResume, 1),
+        3 if locks => Flow::Call(F::MddevUnlock, 0),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `reshape_inprogress` (raid5.c, v6.6, 868bba54a3bc).
+fn reshape_inprogress(set: &state::Set) -> bool {
+    use crate::bits::recovery::{DONE, INTR, RESHAPE, RUNNING};
+    set.recovery & (RESHAPE | RUNNING | DONE | INTR) == RESHAPE | RUNNING
+}
+
+/// Whether IO that waits for the reshape is to fail (`make_stripe_request`, v6.6, 868bba54a3bc): the reshape is not in
+/// progress, and cannot get there, because the array is suspended or read-only.
+pub(super) fn reshape_disabled(c: &mut Cpu<'_>) -> bool {
+    let set = c.set();
+    let disabled = !reshape_inprogress(set) && (set.killed != 0 || set.ro != 0);
+    c.look(|| if disabled { "the reshape cannot go on" } else { "the reshape may go on" }.to_owned());
+    disabled
 }
 
 /// `md_handle_request` (md.c, v6.12). Returns 0 if the bio is given back to dm (P11 as merged).

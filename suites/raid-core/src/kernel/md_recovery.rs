@@ -196,7 +196,11 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
         // P1 removes this return.
         SUSPENDED if c.has(Switch::P1) => Flow::Goto(1),
         SUSPENDED => {
-            let suspended = c.set().suspended > 0;
+            // is_md_suspended: since v6.7 only when all IO has drained.
+            let suspended = match c.has(Switch::Suspend67) {
+                true => c.set().suspended > 0,
+                false => c.set().killed != 0,
+            };
             c.look(|| if suspended { "the array is suspended: returns" } else { "not suspended" }.into());
             if suspended { Flow::Ret(0) } else { Flow::Goto(1) }
         }

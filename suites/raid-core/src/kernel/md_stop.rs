@@ -1,7 +1,7 @@
 //! md.c: how a sync thread is stopped, and an array with it.
 
 use crate::bits::recovery::*;
-use crate::cpu::{Cpu, Flow, Lock, Wq};
+use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::F;
 use crate::state;
@@ -10,6 +10,9 @@ use crate::state;
 pub(super) const LOCKED: u8 = 1;
 /// Argument of [`stop_sync_thread`]: a new sync thread is as good as none.
 pub(super) const CHECK_SEQ: u8 = 2;
+
+/// Argument of [`action_store`]: "check".
+pub(super) const ASK_CHECK: u8 = 2;
 
 /// `stop_sync_thread` (md.c). v6.7 (f52f5c71f3d4): called under `reconfig_mutex`, gives it up, asks
 /// the sync thread to stop and waits until the daemon has reaped it. v6.11 looks at FROZEN instead of
@@ -159,20 +162,25 @@ pub(super) fn md_unfrozen_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 }
 
 /// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and
-/// `frozen_sync_thread` (1). v6.5 reaps under `reconfig_mutex`; v6.6 (130443d60b1b) asks, unlocks and
-/// waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the other order; v6.11 (d249e5418884) uses the
-/// helpers, and does not ask for a sync after freezing.
+/// `frozen_sync_thread` (1), and "check" ([`ASK_CHECK`]), which is refused if RUNNING is set. v6.5 reaps under `reconfig_mutex`; v6.6 (130443d60b1b) asks, unlocks and
+/// waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the other order; v6.11 (SyncAction) uses the
+/// helpers, does not ask for a sync after freezing, and first waits for a work item that is pending or runs.
 pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
     const V6_7: u8 = 30;
     const V2: u8 = 40;
     const TAIL: u8 = 50;
     const V6_11: u8 = 60;
+    const REFUSE: u8 = 80;
+    const CHECK_IT: u8 = 90;
+    // Only "check" itself reads this: elsewhere the argument also keeps sync_seq.
+    let check = c.arg() == ASK_CHECK;
     let frozen = c.arg() & 1 == 1;
     let freeze = |c: &mut Cpu<'_>| if frozen { c.set_bit(FROZEN) } else { c.clear_bit(FROZEN) };
     let check_seq = if frozen { 0 } else { CHECK_SEQ };
     match at {
         0 if c.has(Switch::SyncAction) => Flow::Goto(V6_11),
+        0 if check => Flow::Goto(CHECK_IT),
         0 if c.has(Switch::P5v2) => Flow::Goto(V2),
         0 if c.has(Switch::F52f5) => Flow::Goto(V6_7),
         0 if c.has(Switch::C130443) => Flow::Goto(V6_6),
@@ -241,19 +249,52 @@ pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
         }
         62 if c.set().reconfig != c.me as u8 + 1 => Flow::Goto(V6_11),
+        62 if check => Flow::Goto(REFUSE),
         62 if frozen => Flow::Call(F::MdFrozenSyncThread, 0),
         62 => Flow::Call(F::MdIdleSyncThread, 0),
-        63 => Flow::Goto(65),
+        63 if frozen => Flow::Goto(68),
+        63 => Flow::Goto(66),
+        64 if check => Flow::Goto(CHECK_IT + 1),
         64 => freeze(c),
-        65 => Flow::Call(F::MddevUnlock, 0),
-        66 if frozen => Flow::Ret(0),
-        66 => Flow::Goto(TAIL),
+        65 if frozen => Flow::Goto(68),
+        65 => Flow::Next,
+        66 => c.set_bit(NEEDED),
+        67 => {
+            let (on, there) = (c.on(), c.set().thread != 0);
+            c.md_wakeup_thread(state::daemon(on), there)
+        }
+        68 => Flow::Call(F::MddevUnlock, 0),
+        69 => Flow::Ret(0),
         TAIL => c.set_bit(NEEDED),
         51 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
         }
-        _ => Flow::Ret(0),
+        52 => Flow::Ret(0),
+        // EBUSY; since v6.11 reconfig_mutex is held.
+        REFUSE => {
+            if c.set().sync_thread == 0 {
+                c.breaks(invariant::I15);
+            }
+            c.act(|| "EBUSY".to_owned());
+            Flow::Next
+        }
+        81 if c.has(Switch::SyncAction) => Flow::Goto(68),
+        81 => Flow::Ret(1),
+        CHECK_IT => {
+            if c.test(RUNNING) {
+                Flow::Goto(REFUSE)
+            } else {
+                Flow::Next
+            }
+        }
+        91 => c.set_bit(CHECK),
+        92 => c.clear_bit(FROZEN),
+        93 => c.set_bit(REQUESTED),
+        94 => c.set_bit(SYNC),
+        95 if c.has(Switch::SyncAction) => Flow::Goto(66),
+        95 => Flow::Goto(TAIL),
+        other => unreachable!("action_store has no step {other}"),
     }
 }
 

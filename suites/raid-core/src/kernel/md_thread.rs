@@ -227,7 +227,10 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
         SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
         31 => c.set_bit(DONE),
         32 => c.wake_up(Wq::Resync),
-        33 => {
+        // v6.5 and v6.6: for raid5_prepare_suspend.
+        33 if c.has(Switch::C868b) => c.wake_up(Wq::Sb),
+        33 => Flow::Next,
+        34 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
         }

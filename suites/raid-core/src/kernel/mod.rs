@@ -89,6 +89,7 @@ functions! {
     MddevUnlock "mddev_unlock" md_io::mddev_unlock
     MddevSuspend "mddev_suspend" md_io::mddev_suspend
     MddevResume "__mddev_resume" md_io::mddev_resume
+    SuspendLoStore "suspend_lo_store" md_io::suspend_lo_store
     MdHandleRequest "md_handle_request" md_io::md_handle_request
     MdWriteStart "md_write_start" md_io::md_write_start
     StopSyncThread "stop_sync_thread" md_stop::stop_sync_thread

@@ -4,7 +4,7 @@ use crate::cpu::{Cpu, Flow, Wq};
 use crate::era::Switch;
 use crate::kernel::F;
 use crate::kernel::dm_raid::end_io;
-use crate::kernel::md_io::{put_active_io, reshape_interrupted};
+use crate::kernel::md_io::{put_active_io, reshape_disabled, reshape_interrupted};
 use crate::state::{self, MAX, Queue};
 
 /// What `make_stripe_request` returns.
@@ -203,6 +203,7 @@ pub(super) fn make_stripe_request(c: &mut Cpu<'_>, at: u8) -> Flow {
                 Flow::Ret(SCHEDULE_AND_RETRY)
             }
         }
+        OUT if c.has(Switch::C868b) => Flow::Ret(if reshape_disabled(c) { FAIL } else { SCHEDULE_AND_RETRY }),
         OUT => Flow::Ret(SCHEDULE_AND_RETRY),
         7 if c.has(Switch::C1d24) && c.scenario.is_dm && c.set().dm_suspending == 0 => {
             Flow::Ret(SCHEDULE_AND_RETRY)
