@@ -151,6 +151,7 @@ impl Fold {
                 attempt.remarks.push(Remark { blame: Blame::Host, text });
                 attempt.state = AttemptState::NotStarted;
                 attempt.ready_after_ms = None;
+                attempt.started = false;
                 attempt.guest = None;
                 attempt.stacks = Vec::new();
                 attempt.kernel_reports = Vec::new();
@@ -192,6 +193,7 @@ impl Fold {
             retry_of,
             state: AttemptState::NotStarted,
             ready_after_ms: None,
+            started: false,
             guest: None,
             modules: BTreeMap::new(),
             stacks: Vec::new(),
@@ -244,6 +246,7 @@ impl Fold {
     fn test_started(&mut self, number: u32) {
         let Some(attempt) = self.attempt(number, "test-started") else { return };
         attempt.expect_running("its test started");
+        attempt.started = true;
     }
 
     fn remark(&mut self, number: Option<u32>, remark: Remark) {

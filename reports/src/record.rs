@@ -130,6 +130,8 @@ pub struct Attempt {
     pub state: AttemptState,
     /// From starting QEMU to the agent's answer, milliseconds.
     pub ready_after_ms: Option<u64>,
+    /// True if its test was started: the guest was ready, and what the test needs of the kernel was loaded.
+    pub started: bool,
     /// What the guest said of itself.
     pub guest: Option<GuestFacts>,
     /// Modules that took the place of the kernel's, by name: their build ids, as they were found in the guest.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use protocol::TestId;
 
+use crate::known_issues::Match;
 use crate::rate::Rate;
 use crate::record::RunRecord;
 use crate::signature::Signature;
@@ -27,8 +28,32 @@ pub struct Try {
     pub verdict: Verdict,
     /// In a line; may hold a guest's words, as they came.
     pub in_short: String,
+    /// One short line for people, as of [`Judged::detail`].
+    pub detail: String,
     /// What names its hang or crash.
     pub signature: Option<Signature>,
+    /// Known issues that it looks like.
+    pub known_issues: Vec<Match>,
+}
+
+impl Judged {
+    /// Each try by itself; without those that only the host's failure ended, if another took their place.
+    pub fn each_try(&self) -> Vec<Judged> {
+        if self.tries.is_empty() {
+            return vec![self.clone()];
+        }
+        let counts = |one: &&Try| one.verdict != Verdict::Infra || self.verdict == Verdict::Infra;
+        let alone = |one: &Try| Judged {
+            attempt: Some(one.attempt),
+            verdict: one.verdict,
+            detail: one.detail.clone(),
+            signature: one.signature.clone(),
+            known_issues: one.known_issues.clone(),
+            tries: Vec::new(),
+            ..self.clone()
+        };
+        self.tries.iter().filter(counts).map(alone).collect()
+    }
 }
 
 /// Folds what each attempt means into a verdict a test and kernel, in the order of their first attempts.
@@ -58,7 +83,9 @@ fn fold_one(record: &RunRecord, mut all: Vec<Judged>) -> Option<Judged> {
                 retry_of: record.attempt(attempt).and_then(|attempt| attempt.retry_of),
                 verdict: judged.verdict,
                 in_short: judged.in_short(),
+                detail: judged.detail.clone(),
                 signature: judged.signature.clone(),
+                known_issues: judged.known_issues.clone(),
             })
         })
         .collect();

@@ -356,8 +356,9 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
-    /// What a step of a search over commits of md takes, against a boot and a build from nothing; with --simulate how often
-    /// whole searches are right, and what they cost, against repeating each step until it is sure
+    /// What a step of a search over commits of md takes, against a boot and a build from nothing, and with --kernel-tree
+    /// against make in a whole tree; with --simulate how often whole searches are right, and what they cost, against
+    /// repeating each step until it is sure
     Bisect {
         /// Whole searches by lot: no kernel is built, no VM runs
         #[arg(long)]
@@ -365,6 +366,9 @@ pub(crate) enum BenchCommand {
         /// Real steps of each kind
         #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "simulate")]
         rounds: usize,
+        /// A whole kernel tree, to run make in a copy of it: as it stands a step, and once from nothing
+        #[arg(long, value_name = "DIR", conflicts_with = "simulate")]
+        kernel_tree: Option<PathBuf>,
         /// Searches
         #[arg(long, value_name = "N", default_value_t = 2000)]
         searches: u64,

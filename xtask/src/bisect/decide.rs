@@ -90,6 +90,15 @@ pub(crate) enum Trouble {
         /// In so many trials.
         n: u32,
     },
+    /// The end that should fail goes wrong in other ways only.
+    FailingEndOther {
+        /// So often it passed.
+        n_passed: u32,
+        /// So often it went wrong.
+        n_other: u32,
+        /// How it did the last time.
+        why: String,
+    },
     /// The end that should fail tells nothing.
     FailingEndUntestable(String),
     /// The end that should pass fails in just the same way.
@@ -240,12 +249,15 @@ fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
     let (failed, n) = (tally.counts.failed, tally.counts.n());
     let test = Some(Action::Test(place, Why::ConfirmFailing));
     if failed == 0 {
-        return match tally.is_given_up() {
-            Some(why) => Some(Action::Stop(Trouble::FailingEndUntestable(why.to_owned()))),
-            None if n >= rules.repeat.unwrap_or(FAILING_END_TRIES) => {
-                Some(Action::Stop(Trouble::FailingEndPasses { n }))
+        let is_enough = n + tally.n_nothing >= rules.repeat.unwrap_or(FAILING_END_TRIES);
+        return match (&tally.untestable, &tally.other) {
+            (Some(why), _) if n == 0 => Some(Action::Stop(Trouble::FailingEndUntestable(why.clone()))),
+            (_, Some(why)) if is_enough || tally.is_given_up().is_some() => {
+                let (n_passed, n_other) = (n, tally.n_nothing);
+                Some(Action::Stop(Trouble::FailingEndOther { n_passed, n_other, why: why.clone() }))
             }
-            None => test,
+            (_, _) if is_enough => Some(Action::Stop(Trouble::FailingEndPasses { n })),
+            (_, _) => test,
         };
     }
     // What it has shown must do.
@@ -259,8 +271,13 @@ fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
 
 fn confirm_passing(sums: &Sums, failing: Place, passing: Place, rules: Rules) -> Option<Action> {
     let tally = sums.at(passing);
-    if tally.counts.failed > 0 {
+    // What has no mark may fail once for another reason, which the search reckons with.
+    let is_chance = !sums.is_signed && tally.counts.failed == 1;
+    if tally.counts.failed > 0 && !is_chance {
         return Some(Action::Stop(Trouble::PassingEndFails));
+    }
+    if is_chance && tally.counts.passed == 0 && !tally.is_spent() {
+        return Some(Action::Test(passing, Why::ConfirmPassing));
     }
     if let Some(why) = tally.is_given_up() {
         let why = why.to_owned();
@@ -275,9 +292,20 @@ fn confirm_passing(sums: &Sums, failing: Place, passing: Place, rules: Rules) ->
     (!is_enough).then_some(Action::Test(passing, Why::ConfirmPassing))
 }
 
-/// Passes of what is believed to have no bug that are hardly luck, by what the failing end has shown.
-pub(crate) fn passes_that_tell(history: &History, sums: &Sums, rules: Rules) -> u32 {
-    passes_that_tell_of(sums.at(rules.ends(history).0).counts, LUCK_MAX)
+/// Passes of what is believed to have no bug that are hardly luck, by all trials of what has it if one of `first_new` is
+/// the first new one.
+pub(crate) fn passes_that_tell(history: &History, sums: &Sums, rules: Rules, first_new: &[usize]) -> u32 {
+    let mut of_bug = if rules.find_fix { sums.old_end.counts } else { Counts::default() };
+    for (idx, counts) in sums.counts.iter().enumerate() {
+        let ancestors = history.ancestors(idx);
+        let n_before = first_new.iter().filter(|&&first| ancestors.contains(first)).count();
+        let has_bug = if rules.find_fix { n_before == 0 } else { n_before == first_new.len() };
+        if has_bug {
+            of_bug.failed += counts.failed;
+            of_bug.passed += counts.passed;
+        }
+    }
+    passes_that_tell_of(of_bug, LUCK_MAX)
 }
 
 fn passes_that_tell_of(of_failing: Counts, luck_max: f64) -> u32 {
@@ -359,7 +387,7 @@ fn to_verify(history: &History, sums: &Sums, rules: Rules, first_new: &[usize]) 
     let before = parents.iter().map(|&parent| Place::Subject(parent));
     let old_end = parents.is_empty().then_some(Place::OldEnd);
     let (_, passing) = rules.ends(history);
-    let of_passing = passes_that_tell(history, sums, rules).max(VERIFY_TRIES);
+    let of_passing = passes_that_tell(history, sums, rules, first_new).max(VERIFY_TRIES);
     [Place::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|place| {
         let wanted = if *place == passing { of_passing } else { VERIFY_TRIES };
         let tally = sums.at(*place);

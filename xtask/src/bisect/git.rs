@@ -100,6 +100,7 @@ impl<'h> Repository<'h> {
         let (old_name, new_name) = (&old.name, &new.name);
         if self.read(&["merge-base", "--is-ancestor", &new.id, &old.id]).is_ok() {
             let what_to_do = match of_old {
+                "base" => "are they the wrong way round?",
                 "bad" => "if the bug came later, leave --find-fix out",
                 _ => "if the bug was there before and is gone, search for what mended it, with --find-fix",
             };
@@ -234,7 +235,7 @@ impl<'h> Scratch<'h> {
         let out = format!("-o{}", mails.display());
         let mbox = mbox.canonicalize().with_context(|| format!("failed to read `{}`", mbox.display()));
         let mbox = mbox.map_err(usage)?;
-        let n = self.repository.read(&["mailsplit", &out, "--keep-cr", &mbox.to_string_lossy()])?;
+        let n = self.repository.read(&["mailsplit", &out, &mbox.to_string_lossy()])?;
         let n: usize = n.trim().parse().context("git mailsplit did not say how many mails there are")?;
         self.repository.read(&["read-tree", base])?;
         let (mut tip, mut made) = (base.to_owned(), Vec::new());
@@ -245,7 +246,9 @@ impl<'h> Scratch<'h> {
                 Ok(mailbox::head(&String::from_utf8_lossy(&text)))
             })
             .collect();
-        for number in mailbox::order(&heads?).into_iter().map(|idx| idx + 1) {
+        let order = mailbox::order(&heads?)
+            .map_err(|missing| ScratchError::DoesNotApply(format!("{missing} is not in it")))?;
+        for number in order.into_iter().map(|idx| idx + 1) {
             let file = |name: &str| mails.join(format!("{number:04}{name}"));
             let (mail, message, patch) = (file(""), file(".message"), file(".patch"));
             let words = ["-c", r#"git mailinfo "$1" "$2" <"$3""#, "sh"];

@@ -25,7 +25,7 @@ bisect.log (for `git bisect replay`), state.json, and each run below runs/.
 
 Exit codes:
   0    one commit was found
-  1    it is one of several, which no test tells apart
+  1    it is one of several, which no test tells apart, or only the most likely one
   2    the question makes no sense: no repository, no such revision, an end that is not as it was said to be
   4    the harness or the host failed; nothing is known, --resume goes on
   130  interrupted; --resume goes on";

@@ -72,6 +72,14 @@ impl Range {
     }
 }
 
+/// The branches of these builds, in words, if there is more than one.
+pub(crate) fn several_branches(builds: &[DebianKernel]) -> Option<String> {
+    let mut branches: Vec<&str> = builds.iter().map(|kernel| kernel.branch.as_str()).collect();
+    branches.dedup();
+    let (last, before) = branches.split_last()?;
+    (!before.is_empty()).then(|| format!("{} and {last}", before.join(", ")))
+}
+
 /// `6.12.117` of `6.12.117-1~bpo12+1`.
 fn upstream(version: &str) -> &str {
     version.split(['-', '+', '~']).next().unwrap_or(version)

@@ -6,7 +6,7 @@ use reports::text::{duration, printable};
 
 use super::decide::{Finding, Observation, Place, Trouble, Why};
 use super::state::{Reverted, Source, State, shown_paths};
-use super::verdict::{Came, Class, Lock, Trial, Wrong};
+use super::verdict::{Came, Class, Lock, Sighting, Trial, Wrong};
 
 /// A line for a trial that begins: what is tested, why, and how long it will still take.
 pub(crate) fn begins(state: &State, place: Place, why: Why) -> String {
@@ -42,10 +42,10 @@ pub(crate) fn begins(state: &State, place: Place, why: Why) -> String {
 pub(crate) fn over(state: &State, observation: &Observation) -> String {
     let Some(last) = state.trials.last() else { return String::new() };
     let (failed, passed) = state.terms_of_outcomes();
-    let what = match &last.trial {
-        Trial::Unbuildable { .. } => None,
-        Trial::Ran { seen, .. } => seen.iter().find(|sighting| !matches!(sighting.came, Came::Passed)),
-    };
+    let met = state.lock().and_then(|lock| lock.met_by(&last.trial).cloned());
+    let else_seen =
+        || last.trial.seen().iter().find(|sighting| !matches!(sighting.came, Came::Passed)).cloned();
+    let what = met.or_else(else_seen);
     let what =
         what.map(|sighting| format!(": {} {}", sighting.test, sighting.in_short())).unwrap_or_default();
     let text = match observation {
@@ -60,12 +60,16 @@ pub(crate) fn over(state: &State, observation: &Observation) -> String {
 /// What is to be said when the first failure was seen, if it has nothing that tells it from others.
 pub(crate) fn loose(lock: &Lock) -> Option<String> {
     let Lock::Seen { test, wrong } = lock else { return None };
-    let is_loose = matches!(wrong.class, Class::Failure | Class::Timeout) && wrong.signature.is_empty();
-    is_loose.then(|| {
+    let counts = match wrong.class {
+        Class::Failure => "failure",
+        Class::Timeout => "timeout",
+        Class::Hang => "hang without a stack",
+        Class::Crash | Class::Complaint | Class::Corruption => return None,
+    };
+    wrong.signature.is_empty().then(|| {
         format!(
-            "the kernel reported nothing: any {} of {test} counts as the same. If it can fail for other reasons, begin \
-             again with --signature TEXT, of what it prints last",
-            if wrong.class == Class::Timeout { "timeout" } else { "failure" }
+            "the kernel reported nothing: any {counts} of {test} counts as the same. If it can fail for other reasons, \
+             begin again with --signature TEXT, of what it prints last"
         )
     })
 }
@@ -97,8 +101,23 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
                         .to_owned()
                 }
             };
-            let times = if *n == 1 { "once".to_owned() } else { format!("{n} times") };
-            format!("the {failing} end ({of_failing}) does not fail: it passed {times}. {what_to_do}")
+            format!("the {failing} end ({of_failing}) does not fail: it passed {}. {what_to_do}", times(*n))
+        }
+        Trouble::FailingEndOther { n_passed, n_other, why } => {
+            let passed =
+                if *n_passed == 0 { String::new() } else { format!(", and passed {}", times(*n_passed)) };
+            let what_to_do = match &state.question.words {
+                Some(words) => {
+                    format!("Is `{words}` what it says? --signature takes a part of it, as it stands there")
+                }
+                None => "Choose another revision, or a kernel that boots".to_owned(),
+            };
+            format!(
+                "the {failing} end ({of_failing}) never failed as it should: it went wrong in another way {}{passed}; \
+                 the last one: {}. {what_to_do}",
+                times(*n_other),
+                printable(why)
+            )
         }
         Trouble::FailingEndUntestable(why) => format!(
             "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere: \
@@ -119,6 +138,10 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
             )
         }
     }
+}
+
+fn times(n: u32) -> String {
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
 /// What a test that passed complained of last.
@@ -237,7 +260,7 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
     let what = lock.as_ref().map(Lock::in_short).unwrap_or_default();
     let title = match &lock {
         Some(Lock::Seen { test, wrong: Wrong { class, .. } }) => format!("{test} {}", class.word()),
-        Some(Lock::Words(_) | Lock::Anything) | None => what.clone(),
+        Some(Lock::Words { .. } | Lock::Anything) | None => what.clone(),
     };
     let since = if state.question.rules.find_fix { "mended by" } else { "since" };
     let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
@@ -307,23 +330,21 @@ fn sentence(text: &str) -> String {
 
 /// The command that shows the bug again: at the culprit, or with --find-fix right before it.
 pub(crate) fn reproduce(state: &State, finding: &Finding) -> Option<String> {
-    let run = telling_trial(state, finding)?;
-    run.seen().iter().find_map(|sighting| match sighting.came {
-        Came::Wrong(_) => sighting.reproduce.clone(),
-        Came::Passed | Came::Complained(_) | Came::Skipped { .. } | Came::NoBoot { .. } => None,
-    })
+    telling(state, finding)?.1.reproduce.clone()
 }
 
-/// The trial that shows the bug best: of the culprit, else the last one that failed.
-pub(crate) fn telling_trial<'s>(state: &'s State, finding: &Finding) -> Option<&'s Trial> {
+/// What shows the bug best, with its trial: of the culprit, else the last one that failed.
+pub(crate) fn telling<'s>(state: &'s State, finding: &Finding) -> Option<(&'s Trial, &'s Sighting)> {
     let lock = state.lock()?;
-    let failed =
-        || state.trials.iter().rev().filter(|recorded| lock.observe(&recorded.trial) == Observation::Failed);
-    let of_culprit = failed().find(|recorded| match recorded.place {
+    let failed = || {
+        let trials = state.trials.iter().rev();
+        trials.filter_map(|recorded| Some((recorded.place, &recorded.trial, lock.met_by(&recorded.trial)?)))
+    };
+    let of_culprit = failed().find(|(place, ..)| match place {
         Place::OldEnd => false,
-        Place::Subject(idx) => finding.first_new == [idx],
+        Place::Subject(idx) => finding.first_new == [*idx],
     });
-    of_culprit.or_else(|| failed().next()).map(|recorded| &recorded.trial)
+    of_culprit.or_else(|| failed().next()).map(|(_, trial, sighting)| (trial, sighting))
 }
 
 /// What is to be said before the first trial.
@@ -342,9 +363,9 @@ pub(crate) fn opening(state: &State) -> String {
     )
 }
 
-/// `97.3 %`; never 100 for what is only nearly so.
+/// `97.3 %`; never 100: what the ends are is believed, not known.
 pub(crate) fn percent(p: f64) -> String {
-    if p > 0.9995 && p < 1.0 { "more than 99.9 %".to_owned() } else { format!("{:.1} %", 100.0 * p) }
+    if p > 0.9995 { "more than 99.9 %".to_owned() } else { format!("{:.1} %", 100.0 * p) }
 }
 
 fn millis(seconds: f64) -> u64 {

@@ -95,9 +95,7 @@ fn only_a_failure_that_nothing_names_is_said_to_be_loose() {
         loose(&Lock::Seen { test: "x".into(), wrong }).is_some()
     };
     assert!(of(Class::Failure, &[]) && of(Class::Timeout, &[]));
-    assert!(
-        !of(Class::Failure, &["WARNING: md_run"]) && !of(Class::Hang, &[]) && !of(Class::Corruption, &[])
-    );
+    assert!(!of(Class::Failure, &["WARNING: md_run"]) && of(Class::Hang, &[]) && !of(Class::Corruption, &[]));
 }
 
 #[test]
@@ -106,6 +104,7 @@ fn each_trouble_says_what_to_do() {
     let why = || "skipped: too old".to_owned();
     let all = [
         Trouble::FailingEndPasses { n: 20 },
+        Trouble::FailingEndOther { n_passed: 1, n_other: 2, why: "hung (x)".to_owned() },
         Trouble::FailingEndUntestable(why()),
         Trouble::PassingEndFails,
         Trouble::PassingEndOther(why()),

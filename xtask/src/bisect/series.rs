@@ -3,7 +3,7 @@
 use reports::text::printable;
 
 use super::state::short;
-use super::verdict::{Came, Class, Trial, first_error};
+use super::verdict::{Came, Class, Sighting, Trial, first_error};
 
 /// Commits and what their tests came to.
 #[derive(Clone, Debug, Default)]
@@ -39,22 +39,7 @@ impl Table {
         let number = if number == 0 { "base".to_owned() } else { number.to_string() };
         let cells = match trial {
             Trial::Unbuildable { error } => Cells::All(format!("**does not build**: {}", first_error(error))),
-            Trial::Ran { seen, .. } => Cells::Each(
-                seen.iter()
-                    .map(|sighting| {
-                        let text = match &sighting.came {
-                            Came::Passed => "passed".to_owned(),
-                            Came::Complained(wrong) | Came::Wrong(wrong) => match wrong.signature.first() {
-                                Some(signature) => format!("{}: {signature}", emphasis(wrong.class)),
-                                None => format!("{}: {}", emphasis(wrong.class), wrong.detail),
-                            },
-                            Came::Skipped { .. } | Came::NoBoot { .. } => sighting.in_short(),
-                        };
-                        let passed = matches!(sighting.came, Came::Passed | Came::Complained(_));
-                        Cell { test: sighting.test.clone(), text, passed }
-                    })
-                    .collect(),
-            ),
+            Trial::Ran { seen, .. } => Cells::Each(cells(seen)),
         };
         if let Cells::Each(cells) = &cells {
             for Cell { test, .. } in cells {
@@ -63,6 +48,13 @@ impl Table {
                 }
             }
         }
+        self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
+    }
+
+    /// Adds a commit of which nothing is known, for the host's or the harness's reasons.
+    pub(crate) fn add_unknown(&mut self, number: usize, id: &str, title: &str, why: &str) {
+        let number = if number == 0 { "base".to_owned() } else { number.to_string() };
+        let cells = Cells::All(format!("nothing is known: {why}"));
         self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
     }
 
@@ -99,6 +91,51 @@ impl Table {
     }
 }
 
+/// What each test came to; of several tries each way, how often.
+fn cells(seen: &[Sighting]) -> Vec<Cell> {
+    let mut tests: Vec<&str> = Vec::new();
+    for sighting in seen {
+        if !tests.contains(&sighting.test.as_str()) {
+            tests.push(&sighting.test);
+        }
+    }
+    let one = |test: &str| {
+        let tries: Vec<_> = seen.iter().filter(|sighting| sighting.test == test).collect();
+        let mut ways: Vec<(bool, String, usize)> = Vec::new();
+        for sighting in &tries {
+            let (passed, text) = (is_passed(sighting), in_short(sighting));
+            match ways.iter_mut().find(|(_, other, _)| *other == text) {
+                Some((_, _, n)) => *n += 1,
+                None => ways.push((passed, text, 1)),
+            }
+        }
+        // What went wrong stands first.
+        ways.sort_by_key(|(passed, _, _)| *passed);
+        let shown = |(_, text, n): &(bool, String, usize)| match tries.len() {
+            1 => text.clone(),
+            all => format!("{n} of {all} {text}"),
+        };
+        let text = ways.iter().map(shown).collect::<Vec<_>>().join("; ");
+        Cell { test: test.to_owned(), text, passed: ways.iter().all(|(passed, ..)| *passed) }
+    };
+    tests.into_iter().map(one).collect()
+}
+
+fn is_passed(sighting: &Sighting) -> bool {
+    matches!(sighting.came, Came::Passed | Came::Complained(_))
+}
+
+fn in_short(sighting: &Sighting) -> String {
+    match &sighting.came {
+        Came::Passed => "passed".to_owned(),
+        Came::Complained(wrong) | Came::Wrong(wrong) => match wrong.signature.first() {
+            Some(signature) => format!("{}: {signature}", emphasis(wrong.class)),
+            None => format!("{}: {}", emphasis(wrong.class), wrong.detail),
+        },
+        Came::Skipped { .. } | Came::NoBoot { .. } => sighting.in_short(),
+    }
+}
+
 /// A class's word; what counts against a commit stands out.
 fn emphasis(class: Class) -> String {
     match class {
@@ -116,7 +153,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::{Sighting, Wrong};
+    use super::super::verdict::Wrong;
     use super::*;
 
     fn ran(came: Came) -> Trial {
@@ -139,7 +176,6 @@ mod tests {
         };
         let id = "0123456789abcdef0123456789abcdef01234567";
         table.add(0, id, "base", &ran(Came::Passed));
-        assert!(table.all_passed());
         table.add(1, id, "md: break it", &ran(wrong(Class::Hang, &["lvm: md_stop"])));
         table.add(2, id, "md: break it | more", &Trial::Unbuildable { error: "md.c:1: error: no".into() });
         table.add(3, id, "md: mend half", &ran(wrong(Class::Corruption, &[])));
@@ -152,5 +188,28 @@ mod tests {
              | 2 | `0123456789ab` md: break it \\| more | **does not build**: md.c:1: error: no |\n\
              | 3 | `0123456789ab` md: mend half | **corrupted**: x \\| y |\n"
         );
+    }
+
+    #[test]
+    fn what_a_series_mends_fails_on_its_base_only() {
+        let (id, mut table) = ("0123456789ab", Table::default());
+        let failed = || {
+            let (class, detail) = (Class::Failure, "exit code 1".to_owned());
+            Came::Wrong(Wrong { class, detail, signature: vec![], known_issues: vec![], last_lines: vec![] })
+        };
+        table.add(0, id, "base", &ran(failed()));
+        table.add(1, id, "md: mend it", &ran(Came::Passed));
+        assert!(table.all_passed());
+        let tries = [failed(), Came::Passed, Came::Passed].map(|came| match ran(came) {
+            Trial::Ran { seen, .. } => seen,
+            Trial::Unbuildable { .. } => vec![],
+        });
+        table.add(2, id, "md: more", &Trial::Ran { run: "r".into(), seen: tries.concat() });
+        assert!(!table.all_passed());
+        assert!(table.markdown().contains("| 1 of 3 **failed**: exit code 1; 2 of 3 passed |"));
+        let mut table = Table::default();
+        table.add(0, id, "base", &ran(Came::Passed));
+        table.add_unknown(1, id, "md: x", "the disk is full");
+        assert!(!table.all_passed() && table.markdown().contains("nothing is known: the disk is full"));
     }
 }

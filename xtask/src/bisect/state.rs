@@ -131,15 +131,14 @@ impl State {
         reports::write_whole(&dir.join(FILE), &text).with_context(failed)
     }
 
-    /// The end that fails.
-    pub(crate) fn failing_end(&self) -> Place {
-        self.question.rules.ends(&self.history).0
-    }
-
     /// The failure that is searched for, as soon as one was seen.
     pub(crate) fn lock(&self) -> Option<Lock> {
-        let at_end = self.trials.iter().filter(|recorded| recorded.place == self.failing_end());
-        Lock::from_trials(self.question.words.as_deref(), at_end.map(|recorded| &recorded.trial))
+        let (failing, passing) = self.question.rules.ends(&self.history);
+        let at = |place| -> Vec<&Trial> {
+            let trials = self.trials.iter().filter(|recorded| recorded.place == place);
+            trials.map(|recorded| &recorded.trial).collect()
+        };
+        Lock::from_trials(self.question.words.as_deref(), &at(failing), &at(passing))
     }
 
     /// Says of trials what they mean, be they of this search or of what is tried after it.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use reports::Judged;
 use reports::record::RunEnd;
 use vm_images::images::{Fault, ImageError};
 use vm_images::kernel_spec::{DebianSpec, KernelSpec};
@@ -57,7 +58,7 @@ pub(crate) fn pinned(session: &Session, overlay: &DebianSpec) -> Result<String> 
 /// Tests one kernel once; where the harness or the host failed, a second time.
 pub(crate) fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
     match run_once(session, options, kernel.clone()) {
-        Err(error) if is_worth_another(&error) => {
+        Err(error) if is_infra(&error) => {
             session.terminal.note(&format!("{error:#}; trying once more"));
             run_once(session, options, kernel)
         }
@@ -65,8 +66,9 @@ pub(crate) fn run(session: &Session, options: &Options, kernel: KernelSpec) -> R
     }
 }
 
-/// True for what the host did to an attempt; what it did before any began would happen again.
-fn is_worth_another(error: &anyhow::Error) -> bool {
+/// True for what the host did to an attempt, which says nothing of the next one; what it did before any began would
+/// happen again.
+pub(crate) fn is_infra(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<NothingKnown>(), Some(NothingKnown::Infra(_)))
 }
 
@@ -88,7 +90,9 @@ fn trial_of(ran: &Ran) -> Result<Trial> {
     if ran.record.end != RunEnd::Finished {
         return Err(NothingKnown::Interrupted.into());
     }
-    let seen: Result<Vec<_>, _> = ran.judged.iter().map(|judged| Sighting::of(&ran.record, judged)).collect();
+    // Each try by itself: the worst of several need not be the one that is searched for.
+    let tries = ran.judged.iter().flat_map(Judged::each_try);
+    let seen: Result<Vec<_>, _> = tries.map(|judged| Sighting::of(&ran.record, &judged)).collect();
     let seen =
         seen.with_context(|| format!("nothing is known of this kernel; logs: `{}`", ran.dir.display()))?;
     Ok(Trial::Ran { run: ran.dir.display().to_string(), seen })

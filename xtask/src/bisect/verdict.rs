@@ -55,6 +55,16 @@ pub(crate) enum Came {
     Wrong(Wrong),
 }
 
+impl Came {
+    /// What went wrong, or was complained of.
+    pub(crate) fn wrong(&self) -> Option<&Wrong> {
+        match self {
+            Came::Wrong(wrong) | Came::Complained(wrong) => Some(wrong),
+            Came::Passed | Came::Skipped { .. } | Came::NoBoot { .. } => None,
+        }
+    }
+}
+
 /// How a test went wrong, or what it complained of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wrong {
@@ -105,6 +115,11 @@ impl Wrong {
         }
     }
 
+    /// True if what names it holds these words.
+    fn is_named_by(&self, words: &str) -> bool {
+        self.signature.iter().chain(&self.known_issues).any(|text| text.contains(words))
+    }
+
     fn mentions(&self, words: &str) -> bool {
         let texts = [&self.signature, &self.known_issues, &self.last_lines].into_iter().flatten();
         texts.chain([&self.detail]).any(|text| text.contains(words))
@@ -122,8 +137,6 @@ impl Sighting {
         let dir = attempt.dir.clone();
         let reproduce = reports::reproduce::command(record, attempt);
         let (outcome, facts) = attempt.finished().ok_or(NothingKnown::Interrupted)?;
-        // Its guest was never ready, or md did not load in it.
-        let never_ran = attempt.ready_after_ms.is_none() || facts.test_ms.is_none();
         let what = |class| Wrong {
             class,
             detail: match class {
@@ -141,8 +154,11 @@ impl Sighting {
             }
             Outcome::Pass | Outcome::Warn { .. } => Came::Passed,
             Outcome::Skip { reason } => Came::Skipped { reason: reason.clone() },
-            Outcome::KernelCrash { title } if never_ran => Came::NoBoot { title: title.clone() },
-            Outcome::Hang { .. } if never_ran => Came::NoBoot { title: outcome.detail() },
+            // The guest was never ready, or md or what the test needs did not load.
+            Outcome::KernelCrash { title } if !attempt.started => Came::NoBoot { title: title.clone() },
+            Outcome::Hang { .. } | Outcome::Timeout { .. } if !attempt.started => {
+                Came::NoBoot { title: outcome.detail() }
+            }
             Outcome::KernelCrash { .. } => wrong(Class::Crash),
             Outcome::Hang { .. } => wrong(Class::Hang),
             Outcome::Timeout { .. } => wrong(Class::Timeout),
@@ -154,11 +170,6 @@ impl Sighting {
             Outcome::Infra { error } => return Err(NothingKnown::Infra(format!("{test}: {error}"))),
         };
         Ok(Sighting { test, dir, reproduce, came })
-    }
-
-    /// True if it went wrong.
-    pub(crate) fn is_wrong(&self) -> bool {
-        matches!(self.came, Came::Wrong(_))
     }
 
     /// In a line.
@@ -187,49 +198,73 @@ pub(crate) enum NothingKnown {
 /// The failure that is searched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
-    /// As it was first seen at the failing end.
+    /// As it was seen at the failing end.
     Seen {
         /// Of this test.
         test: String,
         /// In this way.
         wrong: Wrong,
     },
-    /// What mentions these words, of any test.
-    Words(String),
+    /// What mentions these words.
+    Words {
+        words: String,
+        /// Of these tests, which showed it at the failing end; of any, where no end is known.
+        tests: Vec<String>,
+        /// True if it was the kernel's own report that mentions them, and not a test's.
+        is_signed: bool,
+    },
     /// Whatever goes wrong: for whoever knows what the tests do otherwise.
     Anything,
 }
 
 impl Lock {
-    /// The failure that is meant, from the trials of the failing end, in order: the one that most of them show, lest a
-    /// chance failure becomes the question; of two that are as frequent, the one that came first.
-    pub(crate) fn from_trials<'t>(
-        words: Option<&str>,
-        trials: impl IntoIterator<Item = &'t Trial>,
-    ) -> Option<Lock> {
+    /// What mentions `words`, of any test.
+    pub(crate) fn words(words: String) -> Lock {
+        Lock::Words { words, tests: Vec::new(), is_signed: false }
+    }
+
+    /// The failure that is meant, from the trials of the failing end, in order. Without `words` it is the one that most of
+    /// them show, lest a chance failure becomes the question; of two that are as frequent, the one that came first.
+    /// What `passing`, the trials of the other end, show as well is meant only if there is nothing else.
+    pub(crate) fn from_trials(words: Option<&str>, failing: &[&Trial], passing: &[&Trial]) -> Option<Lock> {
         if let Some(words) = words {
-            return Some(Lock::Words(words.to_owned()));
+            let mentioning = failing.iter().flat_map(|trial| trial.seen()).filter_map(|sighting| {
+                let wrong = sighting.came.wrong().filter(|wrong| wrong.mentions(words))?;
+                Some((sighting.test.clone(), wrong))
+            });
+            let (mut tests, signed): (Vec<_>, Vec<_>) =
+                mentioning.map(|(test, wrong)| (test, wrong.is_named_by(words))).unzip();
+            tests.sort();
+            tests.dedup();
+            let is_signed = !signed.is_empty() && !signed.contains(&false);
+            return Some(Lock::Words { words: words.to_owned(), tests, is_signed });
         }
-        let sightings = trials.into_iter().flat_map(Trial::seen);
-        let seen: Vec<(&str, &Wrong)> = sightings
-            .filter_map(|sighting| match &sighting.came {
-                Came::Wrong(wrong) => Some((sighting.test.as_str(), wrong)),
+        let failures = |trials: &[&'_ Trial]| -> Vec<(String, Wrong)> {
+            let sightings = trials.iter().flat_map(|trial| trial.seen());
+            let wrong = sightings.filter_map(|sighting| match &sighting.came {
+                Came::Wrong(wrong) => Some((sighting.test.clone(), wrong.clone())),
                 Came::Passed | Came::Complained(_) | Came::Skipped { .. } | Came::NoBoot { .. } => None,
-            })
-            .collect();
-        let n_like = |(test, wrong): (&str, &Wrong)| {
-            seen.iter().filter(|(other, of_other)| *other == test && is_same(wrong, of_other)).count()
+            });
+            wrong.collect()
+        };
+        let (seen, at_other) = (failures(failing), failures(passing));
+        let n_like = |all: &[(String, Wrong)], (test, wrong): &(String, Wrong)| {
+            all.iter().filter(|(other, of_other)| other == test && is_same(wrong, of_other)).count()
         };
         // The last of equals is taken, so from behind.
-        let (test, wrong) = seen.iter().rev().copied().max_by_key(|failure| n_like(*failure))?;
-        Some(Lock::Seen { test: test.to_owned(), wrong: wrong.clone() })
+        let meant = seen.iter().rev().max_by_key(|one| (n_like(&at_other, one) == 0, n_like(&seen, one)))?;
+        Some(Lock::Seen { test: meant.0.clone(), wrong: meant.1.clone() })
     }
 
     /// True if only a failure counts that bears the kernel's own mark, which another bug hardly has.
     pub(crate) fn is_signed(&self) -> bool {
         match self {
-            Lock::Seen { wrong, .. } => !wrong.signature.is_empty(),
-            Lock::Words(_) => true,
+            Lock::Seen { wrong, .. } => match wrong.class {
+                Class::Hang | Class::Timeout | Class::Crash | Class::Complaint => !wrong.signature.is_empty(),
+                // What has none counts as the same.
+                Class::Failure | Class::Corruption => false,
+            },
+            Lock::Words { is_signed, .. } => *is_signed,
             Lock::Anything => false,
         }
     }
@@ -242,36 +277,45 @@ impl Lock {
             }
             Trial::Ran { seen, .. } => seen,
         };
-        let counts = |sighting: &&Sighting| match self {
-            Lock::Seen { test, .. } => sighting.test == *test,
-            Lock::Words(_) | Lock::Anything => true,
-        };
-        let (mut other, mut passed, mut nothing) = (None, false, None);
-        for sighting in seen.iter().filter(counts) {
+        if self.met_by(trial).is_some() {
+            return Observation::Failed;
+        }
+        let (mut other, mut untestable, mut passed) = (None, None, false);
+        for sighting in seen.iter().filter(|sighting| self.counts(sighting)) {
             match &sighting.came {
-                Came::Passed => passed = true,
-                Came::Complained(wrong) | Came::Wrong(wrong) if self.is_met_by(wrong) => {
-                    return Observation::Failed;
-                }
-                Came::Complained(_) => passed = true,
-                Came::Wrong(_) => other = other.or(Some(sighting.in_short())),
-                Came::Skipped { .. } | Came::NoBoot { .. } => nothing = nothing.or(Some(sighting.in_short())),
+                Came::Passed | Came::Complained(_) => passed = true,
+                // It may boot the next time: on a host that starves, the best kernel takes too long.
+                Came::Wrong(_) | Came::NoBoot { .. } => other = other.or(Some(sighting.in_short())),
+                Came::Skipped { .. } => untestable = untestable.or(Some(sighting.in_short())),
             }
         }
-        // What failed otherwise may have hidden what is searched for.
-        match (other, nothing) {
+        // What failed otherwise may have hidden what is searched for, and it may be the test that was skipped that shows it.
+        match (other, untestable) {
             (Some(other), _) => Observation::Other(other),
-            (None, Some(nothing)) if !passed => Observation::Untestable(nothing),
-            (None, None) if !passed => Observation::Untestable("no test ran".to_owned()),
-            (None, Some(_) | None) => Observation::Passed,
+            (None, Some(untestable)) => Observation::Untestable(untestable),
+            (None, None) if passed => Observation::Passed,
+            (None, None) => Observation::Untestable("no test ran".to_owned()),
         }
     }
 
-    fn is_met_by(&self, seen: &Wrong) -> bool {
+    /// What shows in a trial that it failed in the way that is searched for.
+    pub(crate) fn met_by<'t>(&self, trial: &'t Trial) -> Option<&'t Sighting> {
+        trial.seen().iter().filter(|sighting| self.counts(sighting)).find(|sighting| {
+            let wrong = sighting.came.wrong();
+            wrong.is_some_and(|wrong| match self {
+                Lock::Anything => wrong.class != Class::Complaint,
+                Lock::Words { words, .. } => wrong.mentions(words),
+                Lock::Seen { wrong: of_end, .. } => is_same(of_end, wrong),
+            })
+        })
+    }
+
+    /// True if what this test comes to matters.
+    fn counts(&self, sighting: &Sighting) -> bool {
         match self {
-            Lock::Anything => seen.class != Class::Complaint,
-            Lock::Words(words) => seen.mentions(words),
-            Lock::Seen { wrong, .. } => is_same(wrong, seen),
+            Lock::Seen { test, .. } => sighting.test == *test,
+            Lock::Words { tests, .. } => tests.is_empty() || tests.contains(&sighting.test),
+            Lock::Anything => true,
         }
     }
 
@@ -279,7 +323,7 @@ impl Lock {
     pub(crate) fn in_short(&self) -> String {
         match self {
             Lock::Anything => "anything that goes wrong".to_owned(),
-            Lock::Words(words) => format!("what mentions `{words}`"),
+            Lock::Words { words, .. } => format!("what mentions `{words}`"),
             Lock::Seen { test, wrong } => format!("{test} {}", wrong.in_short()),
         }
     }
@@ -364,7 +408,7 @@ mod tests {
 
     fn check(seen: Came, expect: &str) {
         let failing = ran(Came::Wrong(wrong(Class::Hang, &[STOP, "mdX_resync: md_do_sync"])));
-        let lock = Lock::from_trials(None, [&ran(Came::Passed), &failing]).unwrap();
+        let lock = Lock::from_trials(None, &[&ran(Came::Passed), &failing], &[]).unwrap();
         let observed = match lock.observe(&ran(seen)) {
             Observation::Failed => "failed".to_owned(),
             Observation::Passed => "passed".to_owned(),
@@ -393,7 +437,7 @@ mod tests {
     fn a_known_issue_in_common_is_the_same_bug() {
         let of =
             |line| Wrong { known_issues: vec!["sync-without-done".into()], ..wrong(Class::Hang, &[line]) };
-        let lock = Lock::from_trials(None, [&ran(Came::Wrong(of(STOP)))]).unwrap();
+        let lock = Lock::from_trials(None, &[&ran(Came::Wrong(of(STOP)))], &[]).unwrap();
         assert_eq!(lock.observe(&ran(Came::Wrong(of("lvm: md_stop")))), Observation::Failed);
     }
 
@@ -401,7 +445,7 @@ mod tests {
     fn what_did_not_run_tells_nothing() {
         check(Came::Passed, "passed");
         check(Came::Skipped { reason: "too old".into() }, "untestable: skipped: too old");
-        check(Came::NoBoot { title: "panic".into() }, "untestable: does not boot: panic");
+        check(Came::NoBoot { title: "panic".into() }, "other: does not boot: panic");
         let lock = Lock::Anything;
         let error = "raid modules do not build\n  | md.c:1:2: error: x\n  | more".to_owned();
         let expect = Observation::Untestable("does not build: md.c:1:2: error: x".into());
@@ -413,10 +457,11 @@ mod tests {
         let warning = "WARNING in md_run: md_run ← raid_ctr";
         let complained = || Came::Complained(wrong(Class::Complaint, &[warning]));
         check(complained(), "passed");
-        let words = Lock::from_trials(Some("WARNING in md_run"), []).unwrap();
+        let words = Lock::words("WARNING in md_run".to_owned());
         assert_eq!(words.observe(&ran(complained())), Observation::Failed);
         // The same report, where it ended the kernel.
-        let lock = Lock::from_trials(None, [&ran(Came::Wrong(wrong(Class::Crash, &[warning])))]).unwrap();
+        let lock =
+            Lock::from_trials(None, &[&ran(Came::Wrong(wrong(Class::Crash, &[warning])))], &[]).unwrap();
         assert_eq!(lock.observe(&ran(complained())), Observation::Failed);
         assert_eq!(Lock::Anything.observe(&ran(complained())), Observation::Passed);
     }
@@ -425,18 +470,55 @@ mod tests {
     fn a_chance_failure_is_not_what_is_searched_for() {
         let hung = || ran(Came::Wrong(wrong(Class::Hang, &[STOP])));
         let chance = ran(Came::Wrong(wrong(Class::Failure, &[])));
-        let lock = |trials: &[&Trial]| Lock::from_trials(None, trials.iter().copied()).unwrap().in_short();
+        let lock = |trials: &[&Trial]| Lock::from_trials(None, trials, &[]).unwrap().in_short();
         let of_hang = format!("lvm2:shell/x.sh hung ({STOP})");
         assert_eq!(lock(&[&chance, &hung(), &hung()]), of_hang);
         assert_eq!(lock(&[&hung(), &chance]), of_hang);
         assert_eq!(lock(&[&chance, &hung()]), "lvm2:shell/x.sh failed (no progress for 7 s)");
     }
 
+    fn two(first: Came, second: Came) -> Trial {
+        let sighting =
+            |test: &str, came| Sighting { test: test.into(), dir: "d".into(), reproduce: None, came };
+        Trial::Ran { run: "r".into(), seen: vec![sighting("a", first), sighting("b", second)] }
+    }
+
+    #[test]
+    fn what_the_passing_end_shows_too_is_not_meant() {
+        let always = || Came::Wrong(wrong(Class::Failure, &[]));
+        let hung = || Came::Wrong(wrong(Class::Hang, &[STOP]));
+        let (failing, passing) = (two(always(), hung()), two(always(), Came::Passed));
+        let lock = Lock::from_trials(None, &[&failing], &[&passing]).unwrap();
+        assert_eq!(lock.in_short(), format!("b hung ({STOP})"));
+        assert_eq!(lock.met_by(&failing).unwrap().test, "b");
+        assert_eq!(lock.observe(&passing), Observation::Passed);
+        let nothing_else = Lock::from_trials(None, &[&passing], &[&passing]).unwrap();
+        assert_eq!(nothing_else.observe(&passing), Observation::Failed);
+    }
+
+    #[test]
+    fn a_skip_beside_a_pass_is_no_pass() {
+        let trial = two(Came::Skipped { reason: "too old".into() }, Came::Passed);
+        let skipped = Observation::Untestable("skipped: too old".into());
+        assert_eq!(Lock::Anything.observe(&trial), skipped);
+        assert_eq!(Lock::words("stop".into()).observe(&trial), skipped);
+        // Only the test that shows it matters, where that is known.
+        let failing = two(Came::Passed, Came::Wrong(wrong(Class::Hang, &[STOP])));
+        let lock = Lock::from_trials(Some("stop_sync"), &[&failing], &[]).unwrap();
+        assert!(lock.is_signed());
+        assert_eq!(lock.observe(&trial), Observation::Passed);
+        let lock = Lock::from_trials(Some("device busy"), &[&failing], &[]).unwrap();
+        assert!(!lock.is_signed(), "a test's own words are no mark");
+    }
+
     #[test]
     fn any_corruption_is_the_same_corruption() {
-        let lock =
-            Lock::from_trials(None, [&ran(Came::Wrong(wrong(Class::Corruption, &["fsck found errors"])))])
-                .unwrap();
+        let lock = Lock::from_trials(
+            None,
+            &[&ran(Came::Wrong(wrong(Class::Corruption, &["fsck found errors"])))],
+            &[],
+        )
+        .unwrap();
         let other = ran(Came::Wrong(wrong(Class::Corruption, &["checksums differ"])));
         assert_eq!(lock.observe(&other), Observation::Failed);
         let failure = ran(Came::Wrong(wrong(Class::Failure, &[])));
@@ -445,7 +527,7 @@ mod tests {
 
     #[test]
     fn words_say_what_counts() {
-        let lock = Lock::from_trials(Some("stop_sync_thread"), []).unwrap();
+        let lock = Lock::words("stop_sync_thread".to_owned());
         assert_eq!(lock.observe(&ran(Came::Wrong(wrong(Class::Hang, &[STOP])))), Observation::Failed);
         assert!(matches!(lock.observe(&ran(Came::Wrong(wrong(Class::Hang, &[])))), Observation::Other(_)));
     }

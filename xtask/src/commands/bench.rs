@@ -45,7 +45,9 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
         BenchCommand::Build { rounds } => build::build(session, *rounds),
-        BenchCommand::Bisect { simulate: false, rounds, .. } => step::steps(session, *rounds),
+        BenchCommand::Bisect { simulate: false, rounds, kernel_tree, .. } => {
+            step::steps(session, *rounds, kernel_tree.as_deref())
+        }
         BenchCommand::Bisect { simulate: true, searches, commits, rate, .. } => {
             bisect::simulate(*searches, *commits, *rate)
         }

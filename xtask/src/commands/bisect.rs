@@ -13,12 +13,12 @@ use crate::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that
 use crate::bisect::git::{Repository, Scratch, ScratchError};
 use crate::bisect::history::History;
 use crate::bisect::options::BisectOptions;
-use crate::bisect::published::Range;
+use crate::bisect::published::{Range, several_branches};
 use crate::bisect::report;
 use crate::bisect::search::steps_left;
 use crate::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
 use crate::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
-use crate::bisect::verdict::{Came, Trial};
+use crate::bisect::verdict::{Sighting, Trial};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
 use crate::session::Session;
@@ -106,6 +106,12 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
     let offered = session.images(&apt)?.kernels_offered()?;
     session.terminal.end_step();
     let builds = range.choose(&offered).map_err(|error| usage(error.into()))?;
+    if let Some(branches) = several_branches(&builds) {
+        session.terminal.note(&format!(
+            "{branches} are no line: bugs and fixes come to each of them at a time of its own, so that the answer may be \
+             one of several changes. A branch at a time tells more"
+        ));
+    }
     let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
@@ -155,7 +161,12 @@ impl Listener for Shell<'_> {
         state.write(self.dir)?;
         let number = state.trials.len();
         self.session.terminal.timed(&format!("trial {number}: {}", report::over(state, observation)));
-        if let Some(loose) = (number == 1).then(|| state.lock()).flatten().as_ref().and_then(report::loose) {
+        let is_first =
+            state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count() == 1;
+        if *observation == Observation::Failed
+            && is_first
+            && let Some(loose) = state.lock().as_ref().and_then(report::loose)
+        {
             self.session.terminal.note(&loose);
         }
         let log = self.dir.join("bisect.log");
@@ -163,7 +174,7 @@ impl Listener for Shell<'_> {
     }
 }
 
-/// Takes the culprit back, and writes the report.
+/// Writes the report, takes the culprit back, and writes it again.
 fn finish(
     session: &Session,
     state: &mut State,
@@ -171,36 +182,26 @@ fn finish(
     finding: &Finding,
     dir: &Path,
 ) -> Result<Exit> {
+    let culprit = match (&state.question.source, &finding.first_new[..]) {
+        (Source::Commits { tree, overlay, .. }, &[culprit]) => Some((tree.clone(), overlay.clone(), culprit)),
+        (Source::Commits { .. } | Source::Published, _) => None,
+    };
     let mut show = String::new();
-    if let (Source::Commits { tree, overlay, .. }, &[culprit]) =
-        (state.question.source.clone(), &finding.first_new[..])
-    {
+    if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
-        let id = state.history.subject(culprit).id.clone();
-        show = repository.show(&id)?;
-        if state.reverted.is_none() {
-            // The answer is not lost if this fails.
-            session.terminal.say(&report::answer(state, finding));
-            session.terminal.timed("the new end with this commit taken back");
-            match revert(session, state, &repository, &id, overlay, trials) {
-                Ok(came) => state.reverted = Some(came),
-                Err(error) if session.host.cancel().is_cancelled() => return Err(error),
-                Err(error) => session.terminal.note(&format!(
-                    "it could not be taken back, to see whether that helps: {error:#}; --resume tries again"
-                )),
-            }
-            state.write(dir)?;
+        show = repository.show(&state.history.subject(culprit).id)?;
+        // The answer is not lost if this fails.
+        session.terminal.say(&report::answer(state, finding));
+        write_report(state, finding, &show, dir)?;
+        match revert(session, state, &repository, culprit, overlay, trials, dir) {
+            Ok(()) => {}
+            Err(error) if session.host.cancel().is_cancelled() => return Err(error),
+            Err(error) => session.terminal.note(&format!(
+                "it could not be taken back, to see whether that helps: {error:#}; --resume tries again"
+            )),
         }
     }
-    let telling = report::telling_trial(state, finding);
-    let evidence = telling.and_then(evidence_of).unwrap_or_default();
-    let mail = report::mail(state, finding, &show, &evidence, &files(state, finding));
-    let write = |name: &str, text: &str| {
-        let path = dir.join(name);
-        fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))
-    };
-    write("report.txt", &mail)?;
-    write("bisect.log", &state.git_log(Some(finding)))?;
+    write_report(state, finding, &show, dir)?;
     outln!("{}", report::answer(state, finding));
     for line in report::afterwards(state, &show) {
         outln!("{line}");
@@ -212,43 +213,67 @@ fn finish(
     Ok(if report::is_sure(state, finding) { Exit::Passed } else { Exit::TestsFailed })
 }
 
+/// What is known so far, for people and for git.
+fn write_report(state: &State, finding: &Finding, show: &str, dir: &Path) -> Result<()> {
+    let evidence = report::telling(state, finding).and_then(|(trial, shown)| evidence_of(trial, shown));
+    let mail = report::mail(state, finding, show, &evidence.unwrap_or_default(), &files(state, finding));
+    for (name, text) in [("report.txt", mail), ("bisect.log", state.git_log(Some(finding)))] {
+        let path = dir.join(name);
+        fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Tests the new end without the culprit, as often as it takes to know that a pass is not luck; goes on with what was
+/// tried before.
 fn revert(
     session: &Session,
-    state: &State,
+    state: &mut State,
     repository: &Repository<'_>,
-    culprit: &str,
+    culprit: usize,
     overlay: Option<String>,
     trials: &Trials<'_>,
-) -> Result<Reverted> {
+    dir: &Path,
+) -> Result<()> {
+    let id = &state.history.subject(culprit).id;
     let folder = session.store.temporary().join("reverted");
     let scratch = Scratch::create(repository, &folder)?;
-    let commit = match scratch.revert(culprit, &state.question.new.id) {
+    let commit = match scratch.revert(id, &state.question.new.id) {
         Ok(commit) => commit,
-        Err(ScratchError::DoesNotApply(why)) => return Ok(Reverted::DoesNotApply { why }),
+        Err(ScratchError::DoesNotApply(why)) => {
+            state.reverted = Some(Reverted::DoesNotApply { why });
+            return state.write(dir);
+        }
         Err(ScratchError::Failed(error)) => return Err(error),
     };
     let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials = Trials { session, source, options: trials.options.clone() };
-    // As often as it takes to know that a pass is not luck.
-    let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules);
+    let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules, &[culprit]);
     let observe = state.observer();
-    let mut tried = Vec::new();
-    for _ in 0..n_wanted {
-        let trial = trials.test(&commit)?;
-        let observation = observe(&trial);
-        tried.push(trial);
-        if observation != Observation::Passed {
-            break;
+    loop {
+        let tried = match &state.reverted {
+            Some(Reverted::Tried(tried)) => &tried[..],
+            Some(Reverted::DoesNotApply { .. }) | None => &[],
+        };
+        let has_failed = tried.last().is_some_and(|last| observe(last) != Observation::Passed);
+        if has_failed || tried.len() >= n_wanted as usize {
+            return Ok(());
         }
+        let number = tried.len() + 1;
+        session.terminal.timed(&format!("the new end with this commit taken back, {number} of {n_wanted}"));
+        let trial = trials.test(&commit)?;
+        match &mut state.reverted {
+            Some(Reverted::Tried(tried)) => tried.push(trial),
+            Some(Reverted::DoesNotApply { .. }) | None => state.reverted = Some(Reverted::Tried(vec![trial])),
+        }
+        state.write(dir)?;
     }
-    Ok(Reverted::Tried(tried))
 }
 
 /// The run's own report of what struck.
-fn evidence_of(trial: &Trial) -> Option<String> {
-    let Trial::Ran { run, seen } = trial else { return None };
-    let wrong = seen.iter().find(|sighting| matches!(sighting.came, Came::Wrong(_)))?;
-    fs::read_to_string(Path::new(run).join(&wrong.dir).join("report.txt")).ok()
+fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
+    let Trial::Ran { run, .. } = trial else { return None };
+    fs::read_to_string(Path::new(run).join(&shown.dir).join("report.txt")).ok()
 }
 
 /// Folders of the runs of the answer, and of what comes right before it.

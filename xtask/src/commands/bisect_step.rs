@@ -76,13 +76,13 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
         None => format!("tree:{}", tree.display()).parse()?,
     };
-    let lock = signature.map_or(Lock::Anything, Lock::Words);
+    let lock = signature.map_or(Lock::Anything, Lock::words);
     let trial = trial::run(session, &tests, kernel)?;
     let (exit, text) = match lock.observe(&trial) {
         Observation::Passed => (StepExit::Good, "good".to_owned()),
         Observation::Failed => {
-            let wrong = trial.seen().iter().find(|sighting| sighting.is_wrong());
-            let what = wrong.map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
+            let what =
+                lock.met_by(&trial).map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
             (StepExit::Bad, format!("bad{}", what.unwrap_or_default()))
         }
         Observation::Other(why) => (StepExit::Skip, format!("skip, it goes wrong in another way: {why}")),

@@ -3,13 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use vm_images::progress::Progress;
 
 use crate::beginning::create_folder;
 use crate::bisect::git::{Repository, Scratch, ScratchError};
 use crate::bisect::options::SeriesOptions;
 use crate::bisect::series::Table;
 use crate::bisect::state::Source;
-use crate::bisect::trial::{self, check_room, pinned, room_needed_mib, spec};
+use crate::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
 use crate::runner::tries::Times;
@@ -61,12 +62,20 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     let times = Times { repeat: Some(options.repeat), ..Times::default() };
     let tests = Options { times, out: Some(dir.join("runs")), ..Options::from(options.trial) };
     let all: Vec<(String, String)> = [(base.id, base.title)].into_iter().chain(commits).collect();
-    let mut table = Table::default();
+    let (mut table, mut is_all_known) = (Table::default(), true);
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
         session.terminal.timed(&format!("{what}: {} (\"{title}\")", crate::bisect::state::short(id)));
-        let trial = trial::run(session, &tests, spec(&source, id)?)?;
-        table.add(number, id, title, &trial);
+        match trial::run(session, &tests, spec(&source, id)?) {
+            Ok(trial) => table.add(number, id, title, &trial),
+            // The rest is still worth knowing.
+            Err(error) if is_infra(&error) => {
+                session.terminal.note(&format!("{error:#}"));
+                table.add_unknown(number, id, title, &format!("{:#}", error.root_cause()));
+                is_all_known = false;
+            }
+            Err(error) => return Err(error),
+        }
         // What is there already is not lost if the rest is.
         let path = dir.join("series.md");
         fs::write(&path, table.markdown())
@@ -74,5 +83,9 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     }
     out(&table.markdown());
     outln!("report: {}", shown_path(&dir.join("series.md")));
-    Ok(if table.all_passed() { Exit::Passed } else { Exit::TestsFailed })
+    Ok(match (table.all_passed(), is_all_known) {
+        (_, false) => Exit::Infra,
+        (true, true) => Exit::Passed,
+        (false, true) => Exit::TestsFailed,
+    })
 }

@@ -663,11 +663,9 @@ impl AttemptState {
             (exit, _) => self.output.outcome(exit),
         };
         self.conclude(outcome);
-        if !matches!(finished.exit, Exit::NotStarted(_)) {
-            self.facts.test_ms = Some(finished.wall_ms);
-            self.facts.user_ms = Some(finished.user_ms);
-            self.facts.sys_ms = Some(finished.sys_ms);
-        }
+        self.facts.test_ms = Some(finished.wall_ms);
+        self.facts.user_ms = Some(finished.user_ms);
+        self.facts.sys_ms = Some(finished.sys_ms);
         self.facts.output_bytes = finished.output_bytes;
         self.facts.survivors = finished.survivors;
         self.facts.survivors.truncate(32);
