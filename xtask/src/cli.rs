@@ -162,8 +162,8 @@ Examples:
   cargo xtask model show S14 --era 6.8 --with ReapDirectly
   cargo xtask model walk --scenario S5a --era 6.8 --seed 1 --for 10s
 
-Kernels: 6.5, 6.6, 6.7, P1, P1-2 … P1-10 (6.7 with the first patches of the series), v2 (all of it),
-6.8, 6.9, 6.12, 7.3. The exit code is 1 if a cell is not as expected.";
+Kernels: 6.1 (Debian's 6.1.192), 6.5, 6.6, 6.7, P1, P1-2 … P1-10 (6.7 with the first patches of the series),
+v2 (all of it), 6.8, 6.9, 6.12, 7.3. The exit code is 1 if a cell is not as expected.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

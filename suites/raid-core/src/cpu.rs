@@ -37,6 +37,10 @@ pub(crate) mod invariant {
     pub(crate) const I14: u16 = 1 << 14;
     /// A command is refused as busy only because of a sync thread that is there.
     pub(crate) const I15: u16 = 1 << 15;
+    /// Not an invariant: a second sync thread has taken the place of one that lives, and the model has only one.
+    pub(crate) const OVERTAKEN: u16 = 1 << 0;
+    /// What follows one of these cannot be told.
+    pub(crate) const ENDS: u16 = I7 | I13 | I14 | OVERTAKEN;
 }
 
 /// Where a function goes on.

@@ -11,6 +11,11 @@ pub enum Switch {
     /// 868bba54a3bc (v6.5, gone with what follows 714d20150ed8 in v6.7): `mddev_suspend` lets IO fail that
     /// waits for a reshape which the suspend keeps from going on (`pers->prepare_suspend`).
     C868b,
+    /// 446931543982 (v6.5): `md_unregister_thread` takes the thread's pointer without `pers_lock`.
+    C44693,
+    /// 9dfbdafda3b3 (only in the 6.1 series, where it still is; upstream took it back): `action_store` gives
+    /// `reconfig_mutex` up to unregister the sync thread, and then reaps.
+    C9dfb,
     /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
     /// the array as suspended only when its IO has drained.
     Suspend67,
@@ -78,10 +83,12 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 33] = [
+pub const SWITCHES: [Switch; 35] = [
     Switch::C130443,
     Switch::C644e,
     Switch::C868b,
+    Switch::C44693,
+    Switch::C9dfb,
     Switch::Suspend67,
     Switch::StartSync67,
     Switch::F52f5,
@@ -149,8 +156,10 @@ impl Era {
     }
 }
 
+/// 6.1.192: Debian's 6.1, with what the stable series took.
+pub const V6_1: Era = Era::of(&[Switch::C644e, Switch::C9dfb, Switch::C467e]);
 /// v6.5: before 130443d60b1b.
-pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b]);
+pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b, Switch::C44693]);
 /// v6.6.
 pub const V6_6: Era = V6_5.with(&[Switch::C130443]);
 /// v6.7, with the regressions that the series is about.
@@ -180,7 +189,8 @@ pub const V6_12: Era = V6_9.with(&[Switch::SyncAction, Switch::Cf86]);
 pub const V7_3: Era = V6_12.with(&[Switch::C418b, Switch::C1d24]);
 
 /// The kernels of the table, by the names that the command line takes.
-pub const ERAS: [(&str, Era); 18] = [
+pub const ERAS: [(&str, Era); 19] = [
+    ("6.1", V6_1),
     ("6.5", V6_5),
     ("6.6", V6_6),
     ("6.7", V6_7),

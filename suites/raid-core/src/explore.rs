@@ -312,7 +312,7 @@ impl<'a> Search<'a> {
             for kind in kinds_of(stepped.broken.0) {
                 self.places.note(kind, Place { state: me, step: Some((task as u8, choice)) });
             }
-            if stepped.broken.0 & (invariant::I7 | invariant::I13 | invariant::I14) != 0 {
+            if stepped.broken.0 & invariant::ENDS != 0 {
                 self.graph.marks[me as usize] |= mark::DONE | mark::ALL_DONE;
             } else {
                 let fresh = self.graph.reached.len() as u32;
@@ -420,7 +420,7 @@ pub(crate) fn corruption(state: &State, reshape: disk::Reshape) -> Option<Kind> 
 }
 
 pub(crate) fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
-    (0..16).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
+    (1..16).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
         invariant::I7 | invariant::I8 => Kind::Corruption,
         invariant::I9 => Kind::Eio,
         _ => Kind::Broken(bit),

@@ -68,7 +68,7 @@ impl Model for Peer {
         let mut next = state.0;
         let stepped = cpu::step(&mut next, self.era, self.scenario, step.task.into(), step.choice, None)?;
         // What follows from the use of freed memory means nothing.
-        let ends = stepped.broken.0 & (invariant::I7 | invariant::I13 | invariant::I14) != 0;
+        let ends = stepped.broken.0 & invariant::ENDS != 0;
         (!ends).then_some(Snapshot(next))
     }
 

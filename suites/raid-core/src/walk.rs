@@ -163,7 +163,7 @@ impl Walker<'_> {
                 return false;
             }
         }
-        stepped.broken.0 & (invariant::I7 | invariant::I13 | invariant::I14) == 0
+        stepped.broken.0 & invariant::ENDS == 0
     }
 
     fn note(&mut self, kind: Kind) {

@@ -20,6 +20,8 @@ const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::C130443, "S11", "6.6"),
     (Switch::C644e, "S3", "6.6"),
     (Switch::C868b, "S13", "6.6"),
+    (Switch::C44693, "S6f", "6.5"),
+    (Switch::C9dfb, "S11", "6.1"),
     (Switch::Suspend67, "S15", "6.7"),
     (Switch::StartSync67, "S9", "6.7"),
     (Switch::F52f5, "S4", "6.7"),

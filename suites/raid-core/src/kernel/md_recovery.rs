@@ -239,14 +239,15 @@ pub(super) fn unregister_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_reap_sync_thread` (md.c, v6.12; in v6.5 `resync_wait` was woken before NEEDED was set).
+/// `md_reap_sync_thread` (md.c, v6.12; in v6.5 `resync_wait` was woken before NEEDED was set). Argument 1: the caller has
+/// unregistered the thread. In 6.1 all do, just before, but `action_store` (9dfbdafda3b3) gives the mutex up between.
 pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => {
             if !c.holds_reconfig() {
                 c.breaks(invariant::I3);
             }
-            Flow::Call(F::MdUnregisterThread, 1)
+            if c.arg() == 1 { Flow::Next } else { Flow::Call(F::MdUnregisterThread, 1) }
         }
         1 if !c.has(Switch::C130443) => Flow::Next,
         1 => {
@@ -284,16 +285,43 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
+/// Set in the argument of [`md_unregister_thread`] when the thread that it waits for has ended: there may be another
+/// in its place by the time the waiter looks.
+const ENDED: u8 = 2;
+
+/// A sync thread ends: `kthread_stop` of who waits for it is done.
+pub(super) fn sync_thread_ends(c: &mut Cpu<'_>) {
+    let on = c.task().on;
+    for task in c.s.tasks.iter_mut().filter(|task| task.alive != 0 && task.on == on) {
+        let top = task.top_mut();
+        if top.f() == F::MdUnregisterThread && top.at == 3 && top.a == 1 {
+            top.a |= ENDED;
+        }
+    }
+}
+
 /// `md_unregister_thread` (md.c, v6.12): argument 0 for `mddev->thread`, 1 for `mddev->sync_thread`.
 pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     let on = c.on();
-    let sync = c.arg() == 1;
+    let sync = c.arg() & 1 == 1;
     let task = if sync { state::sync(on) } else { state::daemon(on) };
     match at {
         0 => {
             let there = if sync { c.set().sync_thread } else { c.set().thread } != 0;
             c.act(|| if there { "there is a thread" } else { "there is no thread" }.to_owned());
-            if there { Flow::Next } else { Flow::Ret(0) }
+            match there {
+                false => Flow::Ret(0),
+                true if c.has(Switch::C44693) => Flow::Next,
+                // Under pers_lock: nobody else sees the pointer before it is gone.
+                true if sync => {
+                    c.set().sync_thread = 0;
+                    Flow::Goto(2)
+                }
+                true => {
+                    c.set().thread = 0;
+                    Flow::Goto(2)
+                }
+            }
         }
         1 => {
             if sync {
@@ -315,7 +343,7 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "kthread_stop: tells the thread to stop".to_owned());
             Flow::Next
         }
-        3 if c.s.tasks[task].alive == 0 => {
+        3 if c.s.tasks[task].alive == 0 || c.arg() & ENDED != 0 => {
             c.act(|| "kthread_stop: the thread has ended".to_owned());
             Flow::Next
         }
@@ -431,7 +459,7 @@ pub(super) fn register_sync_thread(c: &mut Cpu<'_>) -> Flow {
     let task = state::sync(on);
     if c.s.tasks[task].alive != 0 {
         // The pointer to a living sync thread is lost.
-        c.breaks(invariant::I3);
+        c.breaks(invariant::I3 | invariant::OVERTAKEN);
     }
     c.s.tasks[task] = Task::starting(F::MdThread, on as u8);
     c.s.tasks[task].frames[0].a = 1;

@@ -4,7 +4,7 @@ use crate::bits::recovery::*;
 use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::F;
-use crate::state;
+use crate::state::{self, MAX};
 
 /// Argument of [`stop_sync_thread`]: `reconfig_mutex` is to be held again afterwards.
 pub(super) const LOCKED: u8 = 1;
@@ -196,10 +196,27 @@ pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
         3 => work_pending(c),
         4 => flush_work(c),
         5 if c.set().sync_thread == 0 => Flow::Goto(7),
+        5 if c.has(Switch::C9dfb) => Flow::Goto(10),
         5 => c.set_bit(INTR),
         6 => Flow::Call(F::MdReapSyncThread, 0),
         7 => Flow::Call(F::MddevUnlock, 0),
         8 => Flow::Goto(TAIL),
+        // The local also keeps reshape_position, which may change meanwhile.
+        10 => {
+            let position = c.set().reshape_position;
+            c.set_arg(u8::from(frozen) | position << 1);
+            Flow::Call(F::MddevUnlock, 0)
+        }
+        11 => c.set_bit(INTR),
+        12 => Flow::Call(F::MdUnregisterThread, 1),
+        13 => c.lock(Lock::Reconfig),
+        14 => {
+            let position = c.arg() >> 1;
+            c.set().reshape_position = if position == MAX >> 1 { MAX } else { position };
+            c.set_bit(INTR)
+        }
+        15 => Flow::Call(F::MdReapSyncThread, 1),
+        16 => Flow::Goto(7),
         V6_6 => {
             let seq = c.set().sync_seq;
             c.set_arg(u8::from(frozen) | (seq << 1));

@@ -3,7 +3,7 @@
 use crate::bits::{recovery::*, sb};
 use crate::cpu::{Cpu, Flow, Needs, Wq};
 use crate::era::Switch;
-use crate::kernel::F;
+use crate::kernel::{F, md_recovery};
 use crate::scenario::Level;
 use crate::state::{self, MAX, Queue};
 
@@ -30,6 +30,9 @@ pub(super) fn md_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         2 if c.task().should_stop != 0 => {
             c.act(|| "ends: kthread_should_stop".to_owned());
+            if c.arg() == 1 {
+                md_recovery::sync_thread_ends(c);
+            }
             Flow::Exit
         }
         2 if c.arg() == 1 => Flow::Call(F::MdDoSync, 0),
