@@ -112,7 +112,7 @@ impl Trial<'_> {
             wake(&mut woken, task);
             wake(&mut wakes, task);
             if self.ends(&woken, N_TASKS) {
-                remedies.push(format!("if {} were woken", self.name(task)));
+                remedies.push(format!("it would end if {} were woken", self.name(task)));
             }
         }
         if self.ends(&wakes, N_TASKS) {
@@ -126,17 +126,17 @@ impl Trial<'_> {
                     let is_set = other.sets[set].recovery & (1 << bit) != 0;
                     let name = names(1 << bit, &recovery::NAMES);
                     let verb = if is_set { "set" } else { "clear" };
-                    remedies.push(format!("if {} were {verb}", of(&name, set)));
+                    remedies.push(format!("it would end if {} were {verb}", of(&name, set)));
                 }
             }
             let mut other = wakes;
             other.sets[set].suspended = 0;
             if self.state.sets[set].suspended != 0 && self.ends(&other, N_TASKS) {
-                remedies.push(format!("if {} were not suspended", of("the array", set)));
+                remedies.push(format!("it would end if {} were not suspended", of("the array", set)));
             }
         }
         if remedies.is_empty() {
-            remedies.push("by no single flag or wake".to_owned());
+            remedies.push("no single flag or wake would end it".to_owned());
         }
         remedies
     }

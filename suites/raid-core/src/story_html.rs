@@ -49,7 +49,7 @@ impl Story {
             );
         }
         for remedy in &self.remedies {
-            let _infallible = write!(page, "<li>It would end {}", escape(remedy));
+            let _infallible = write!(page, "<li>{}", escape(remedy));
         }
         for flags in &self.flags {
             let _infallible = write!(page, "<li>{}", escape(flags));

@@ -148,7 +148,7 @@ impl Story {
             }
         }
         for remedy in &self.remedies {
-            paragraph("  ", "    ", &format!("it would end {remedy}"));
+            paragraph("  ", "    ", remedy);
         }
         for flags in &self.flags {
             paragraph("  ", "    ", flags);
