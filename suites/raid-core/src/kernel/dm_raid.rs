@@ -188,7 +188,7 @@ pub(super) fn raid_postsuspend(c: &mut Cpu<'_>, at: u8) -> Flow {
             let set = c.set();
             set.quiet = 1;
             set.dm_suspending = 0;
-            // 7.3 makes the array read-only as well; nothing here could tell.
+            // Left out: 7.3 makes the array read-only as well (ANSWERS.md, "What the model leaves out").
             c.act(|| "the raid_set is suspended".to_owned());
             Flow::Next
         }

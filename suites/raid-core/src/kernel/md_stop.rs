@@ -348,7 +348,8 @@ pub(super) fn sub_md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
         3 => c.set_bit(INTR),
         4 => Flow::Call(F::MdReapSyncThread, 0),
         5 => Flow::Goto(STOPPED),
-        // The personality's quiesce; v6.9 leaves it out for a read-only dm array.
+        // The personality's quiesce; cefcb9297fbd (6.12.115) leaves it out for a read-only dm array. It has no switch of its
+        // own: v6.9 had it here.
         STOPPED if c.has(Switch::P6) && c.scenario.is_dm && c.set().ro != 0 => Flow::Goto(12),
         STOPPED => Flow::Call(c.scenario.level.quiesce(), 1),
         11 => Flow::Call(c.scenario.level.quiesce(), 0),

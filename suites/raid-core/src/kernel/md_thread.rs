@@ -70,7 +70,8 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
 /// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
-/// for other arrays on the same devices, speed limits, the periodic checkpoint.
+/// for other arrays on the same devices, speed limits, the periodic checkpoint, reconfig_mutex at the end of a reshape that
+/// makes an md array larger.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const SET_INTR: u8 = 6;
     const BEGIN: u8 = 8;

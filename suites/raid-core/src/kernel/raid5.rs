@@ -9,7 +9,8 @@ use crate::kernel::dm_raid::register_directly;
 use crate::kernel::raid5_io::put_bio;
 use crate::state::{self, Bio, MAX};
 
-/// `raid5d` (raid5.c, v6.12).
+/// `raid5d` (raid5.c, v6.12). Left out: before 151f66bb618d (v6.10, 6.1.94) it handled stripes at CHANGE_PENDING as well,
+/// each of which `handle_stripe` turned back, and then looked again what was due.
 pub(super) fn raid5d(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => Flow::Call(F::MdCheckRecovery, 0),
