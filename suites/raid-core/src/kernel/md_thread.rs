@@ -1,7 +1,8 @@
 //! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
 
 use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Needs, Wq};
+use crate::cpu::{Cpu, Flow, Lock, Needs, Wq};
+use crate::disk::Reshape;
 use crate::era::Switch;
 use crate::kernel::{F, md_recovery};
 use crate::scenario::Level;
@@ -70,8 +71,7 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
 /// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
-/// for other arrays on the same devices, speed limits, the periodic checkpoint, reconfig_mutex at the end of a reshape that
-/// makes an md array larger.
+/// for other arrays on the same devices, speed limits, the periodic checkpoint.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const SET_INTR: u8 = 6;
     const BEGIN: u8 = 8;
@@ -80,6 +80,7 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const BREAK_INTR: u8 = 18;
     const OUT: u8 = 20;
     const SKIP: u8 = 30;
+    const DONE_IT: u8 = 35;
     let end = c.scenario.chunks();
     match at {
         0 => {
@@ -229,12 +230,31 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Goto(SKIP)
         }
         SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
-        31 => c.set_bit(DONE),
-        32 => c.wake_up(Wq::Resync),
+        // A reshape that has made an md array larger sets its size under reconfig_mutex; dm-raid has no queue (6.1), or is
+        // asked for (mddev_is_dm).
+        31 if c.scenario.is_dm || c.scenario.reshape != Reshape::Grow => Flow::Goto(DONE_IT),
+        31 => {
+            if c.test(RESHAPE) {
+                Flow::Next
+            } else {
+                Flow::Goto(DONE_IT)
+            }
+        }
+        32 => {
+            if c.test(INTR) {
+                Flow::Goto(DONE_IT)
+            } else {
+                Flow::Next
+            }
+        }
+        33 => c.lock(Lock::Reconfig),
+        34 => Flow::Call(F::MddevUnlock, 0),
+        DONE_IT => c.set_bit(DONE),
+        36 => c.wake_up(Wq::Resync),
         // v6.5 and v6.6: for raid5_prepare_suspend.
-        33 if c.has(Switch::C868b) => c.wake_up(Wq::Sb),
-        33 => Flow::Next,
-        34 => {
+        37 if c.has(Switch::C868b) => c.wake_up(Wq::Sb),
+        37 => Flow::Next,
+        38 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
         }
