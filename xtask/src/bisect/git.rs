@@ -235,7 +235,14 @@ impl<'h> Scratch<'h> {
         let out = format!("-o{}", mails.display());
         let mbox = mbox.canonicalize().with_context(|| format!("failed to read `{}`", mbox.display()));
         let mbox = mbox.map_err(usage)?;
-        let n = self.repository.read(&["mailsplit", &out, &mbox.to_string_lossy()])?;
+        let n = match self.repository.read(&["mailsplit", &out, &mbox.to_string_lossy()]) {
+            Err(HostError::Failed { .. }) => {
+                return Err(ScratchError::DoesNotApply(
+                    "it is no mailbox, as git format-patch writes it".into(),
+                ));
+            }
+            came => came?,
+        };
         let n: usize = n.trim().parse().context("git mailsplit did not say how many mails there are")?;
         self.repository.read(&["read-tree", base])?;
         let (mut tip, mut made) = (base.to_owned(), Vec::new());

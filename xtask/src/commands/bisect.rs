@@ -31,6 +31,7 @@ const FOLDER: &str = "bisect-";
 
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
+    let options_are_new = options.resume.is_none();
     let (dir, mut state) = match &options.resume {
         Some(named) => {
             if options.trial.selects() {
@@ -40,7 +41,11 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
             }
             let dir = find(named, &out)?;
             let state = State::read(&dir)?;
-            session.terminal.say(&format!("going on after {} trials", state.trials.len()));
+            session.terminal.say(&format!(
+                "going on with {} after {} trials",
+                dir.display(),
+                state.trials.len()
+            ));
             (dir, state)
         }
         None => begin(session, options, &out)?,
@@ -57,6 +62,11 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
             Err(usage(anyhow::anyhow!(report::explain(&state, &trouble))))
         }
     });
+    if done.is_err() && options_are_new && state.trials.is_empty() && !dir.join("runs").exists() {
+        // Not even a run began: there is nothing to go on with, and no log.
+        let _stays_if_it_must = fs::remove_dir_all(&dir);
+        return done;
+    }
     // What makes no sense makes none the next time.
     if done.is_err() && !is_stopped && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
         session.terminal.say(&format!("to go on: cargo xtask bisect --resume {}", dir.display()));
@@ -72,7 +82,12 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     }
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let searches = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER));
-    searches.map(|entry| entry.path()).max().ok_or_else(|| {
+    // One that found nothing out is not meant.
+    let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
+    let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
+    all.sort();
+    let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
+    newest.ok_or_else(|| {
         usage(anyhow::anyhow!("there is no bisection in `{}` that could go on", shown_path(out)))
     })
 }
@@ -260,7 +275,8 @@ fn revert(
             return Ok(());
         }
         let number = tried.len() + 1;
-        session.terminal.timed(&format!("the new end with this commit taken back, {number} of {n_wanted}"));
+        let (_, new) = state.terms();
+        session.terminal.timed(&format!("{new} end with this commit taken back, {number} of {n_wanted}"));
         let trial = trials.test(&commit)?;
         match &mut state.reverted {
             Some(Reverted::Tried(tried)) => tried.push(trial),
