@@ -271,7 +271,7 @@ pub enum Blame {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptFacts {
     /// From `StartTest` to the end of the test's own process, milliseconds; the guest's figure if
-    /// it could still give one, else the harness's. `None` if the test was never started.
+    /// it could still give one, else the harness's.
     pub test_ms: Option<u64>,
     /// User time of the test in the guest, milliseconds.
     pub user_ms: Option<u64>,

@@ -257,6 +257,12 @@ pub(crate) fn step(
     panic!("{:?} loops without an operation", cpu.s.tasks[me].top());
 }
 
+/// True if a task can take a step, whichever choice it has.
+pub(crate) fn can_step(state: &State, era: Era, scenario: &Scenario, task: usize) -> bool {
+    let mut copy = *state;
+    step(&mut copy, era, scenario, task, 0, None).is_some()
+}
+
 /// What a task waits for that cannot go on: its call chain and the wait, in words.
 pub(crate) fn waits_for(state: &State, era: Era, scenario: &Scenario, me: usize) -> Note {
     let mut copy = *state;

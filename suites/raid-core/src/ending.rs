@@ -36,7 +36,7 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn waits(&self, task: usize, is_over: bool) -> Option<Waiting> {
         let me = &self.state.tasks[task];
-        if me.alive == 0 || can_step(self.state, self.era, self.scenario, task) {
+        if me.alive == 0 || cpu::can_step(self.state, self.era, self.scenario, task) {
             return None;
         }
         // A worker without work is nobody's concern.
@@ -90,7 +90,7 @@ impl Trial<'_> {
             }
         }
         let moved =
-            (0..N_TASKS).any(|other| other != task && can_step(&state, self.era, self.scenario, other));
+            (0..N_TASKS).any(|other| other != task && cpu::can_step(&state, self.era, self.scenario, other));
         match (moved, reason) {
             (true, _) => "a wake is missing: if it came, others could go on".to_owned(),
             (false, Some(reason)) => format!("woken once more, it would turn back ({reason})"),
@@ -177,9 +177,4 @@ fn wake(state: &mut State, task: usize) {
     if task.alive != 0 {
         task.wakeup = 1;
     }
-}
-
-fn can_step(state: &State, era: Era, scenario: &Scenario, task: usize) -> bool {
-    let mut copy = *state;
-    cpu::step(&mut copy, era, scenario, task, 0, None).is_some()
 }

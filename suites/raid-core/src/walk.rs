@@ -137,8 +137,7 @@ impl Walker<'_> {
     }
 
     fn can_step(&self, task: usize) -> bool {
-        let mut copy = self.state;
-        cpu::step(&mut copy, self.era, self.scenario, task, 0, None).is_some()
+        cpu::can_step(&self.state, self.era, self.scenario, task)
     }
 
     /// Takes a step; false if nothing after it means anything.

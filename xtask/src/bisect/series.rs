@@ -36,7 +36,6 @@ struct Cell {
 impl Table {
     /// Adds a commit; number 0 is the base.
     pub(crate) fn add(&mut self, number: usize, id: &str, title: &str, trial: &Trial) {
-        let number = if number == 0 { "base".to_owned() } else { number.to_string() };
         let cells = match trial {
             Trial::Unbuildable { error } => Cells::All(format!("**does not build**: {}", first_error(error))),
             Trial::Ran { seen, .. } => Cells::Each(cells(seen)),
@@ -48,13 +47,16 @@ impl Table {
                 }
             }
         }
-        self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
+        self.push(number, id, title, cells);
     }
 
     /// Adds a commit of which nothing is known, for the host's or the harness's reasons.
     pub(crate) fn add_unknown(&mut self, number: usize, id: &str, title: &str, why: &str) {
+        self.push(number, id, title, Cells::All(format!("nothing is known: {why}")));
+    }
+
+    fn push(&mut self, number: usize, id: &str, title: &str, cells: Cells) {
         let number = if number == 0 { "base".to_owned() } else { number.to_string() };
-        let cells = Cells::All(format!("nothing is known: {why}"));
         self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
     }
 
