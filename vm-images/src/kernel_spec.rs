@@ -192,7 +192,7 @@ pub struct DebianKernel {
     pub flavour: String,
     /// The packages' version.
     pub version: String,
-    /// One image, or since 7.2 image, binary and modules.
+    /// One image, or since 7.2 image, binary and modules, and base.
     pub files: Vec<RemoteFile>,
 }
 
@@ -302,13 +302,14 @@ pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &DebianSpec) -> Vec<&'a st
     ranked.into_iter().take(5).map(|kernel| kernel.release.as_str()).collect()
 }
 
-/// `linux-image-R`, `linux-binary-R`, `linux-modules-R` → the part and R, if R is a release.
+/// `linux-image-R`, `linux-binary-R`, `linux-modules-R`, `linux-base-R` (since 7.3 with the configuration) → the part and R,
+/// if R is a release.
 fn release_of(package: &str) -> Option<(&str, &str)> {
     let rest = package.strip_prefix("linux-")?;
     let (part, release) = rest.split_once('-')?;
     let (version, flavour) = split_flavour(release);
     let is_exact = version.starts_with(|c: char| c.is_ascii_digit()) && !is_branch(version);
-    (["image", "binary", "modules"].contains(&part) && flavour.is_some() && is_exact)
+    (["image", "binary", "modules", "base"].contains(&part) && flavour.is_some() && is_exact)
         .then_some((part, release))
 }
 
@@ -354,6 +355,7 @@ mod tests {
             package("linux-image-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
             package("linux-binary-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
             package("linux-modules-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
+            package("linux-base-7.3.4+deb13-cloud-amd64", "7.3.4-1~bpo13+1"),
             package("linux-image-cloud-amd64", "6.12.117-1"),
         ])
     }
@@ -382,7 +384,7 @@ mod tests {
     fn a_split_image_brings_all_its_packages() {
         let kernels = mirror();
         let kernel = choose(&kernels, &"deb:7.3".parse().unwrap()).unwrap();
-        assert_eq!(kernel.files.len(), 3);
+        assert_eq!(kernel.files.len(), 4);
     }
 
     #[test]
