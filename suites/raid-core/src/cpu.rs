@@ -168,10 +168,36 @@ pub(crate) struct Note {
     pub(crate) stack: Vec<F>,
     /// What it did.
     pub(crate) text: String,
-    /// It looked at a flag or a thread that decides how the sync thread's life goes on.
-    pub(crate) looked: bool,
+    /// It looked at a flag or a thread that decides how the sync thread's life goes on: at which.
+    pub(crate) looked: Option<Look>,
     /// What it cannot go on without.
     pub(crate) needs: Option<Needs>,
+}
+
+/// What a step looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// A bit of `recovery`.
+    Bit(u16),
+    /// Whether the array is read-only.
+    ReadOnly,
+    /// Whether the array is suspended.
+    Suspended,
+    /// Something that is no flag.
+    Other,
+}
+
+impl Look {
+    /// What was looked at, otherwise than it is; false if that is no single flag.
+    pub(crate) fn turn_round(self, set: &mut Set) -> bool {
+        match self {
+            Self::Bit(bit) => set.recovery ^= bit,
+            Self::ReadOnly => set.ro ^= 1,
+            Self::Suspended if set.suspended != 0 || set.killed != 0 => (set.suspended, set.killed) = (0, 0),
+            Self::Suspended | Self::Other => return false,
+        }
+        true
+    }
 }
 
 /// What a task that cannot go on needs.
@@ -336,9 +362,14 @@ impl Cpu<'_> {
 
     /// As [`Self::act`], for a look that decides how the sync thread's life goes on.
     pub(crate) fn look(&mut self, words: impl FnOnce() -> String) {
+        self.look_at(Look::Other, words);
+    }
+
+    /// The same, at something that could be otherwise.
+    pub(crate) fn look_at(&mut self, what: Look, words: impl FnOnce() -> String) {
         self.act(words);
         if let Some(note) = &mut self.note {
-            note.looked = true;
+            note.looked = Some(what);
         }
     }
 
@@ -367,7 +398,7 @@ impl Cpu<'_> {
 
     pub(crate) fn test(&mut self, bit: u16) -> bool {
         let set = self.set().recovery & bit != 0;
-        self.look(|| format!("{} {}", name(bit), if set { "is set" } else { "is clear" }));
+        self.look_at(Look::Bit(bit), || format!("{} {}", name(bit), if set { "is set" } else { "is clear" }));
         set
     }
 
@@ -441,7 +472,7 @@ impl Cpu<'_> {
         if rdwr {
             self.act(|| "the array is read-write".to_owned());
         } else {
-            self.look(|| "the array is read-only".to_owned());
+            self.look_at(Look::ReadOnly, || "the array is read-only".to_owned());
         }
         rdwr
     }

@@ -72,30 +72,52 @@ impl Trial<'_> {
         }
     }
 
-    /// Where a thread without work would turn back, if it were woken.
+    /// Where a thread without work would turn back, if it were woken: at the looks that, had they seen something else, would
+    /// have let others go on; if there is none, at the last one.
     fn woken_once_more(&self, task: usize) -> String {
         let mut state = *self.state;
         wake(&mut state, task);
-        let mut reason = None;
+        let (mut last, mut deciding) = (None, Vec::new());
         for _ in 0..TRIAL_STEPS {
+            let before = state;
             let mut note = Note::default();
             let stepped = cpu::step(&mut state, self.era, self.scenario, task, 0, Some(&mut note));
             if stepped.is_none() || state.tasks[task].sleep != Queue::None {
                 break;
             }
-            if note.looked
-                && let Some(function) = stack(&note.stack).first()
+            let (Some(look), Some(function)) = (note.looked, stack(&note.stack).into_iter().next()) else {
+                continue;
+            };
+            let words = format!("{function}: {}", note.text);
+            let mut otherwise = before;
+            if look.turn_round(&mut otherwise.sets[before.tasks[task].on as usize])
+                && self.helps(&mut otherwise, task)
+                && !deciding.contains(&words)
             {
-                reason = Some(format!("{function}: {}", note.text));
+                deciding.push(words.clone());
             }
+            last = Some(words);
         }
-        let moved =
-            (0..N_TASKS).any(|other| other != task && cpu::can_step(&state, self.era, self.scenario, other));
-        match (moved, reason) {
-            (true, _) => "a wake is missing: if it came, others could go on".to_owned(),
-            (false, Some(reason)) => format!("woken once more, it would turn back ({reason})"),
-            (false, None) => "woken once more, it would find nothing to do".to_owned(),
+        let reasons = if deciding.is_empty() { last.into_iter().collect() } else { deciding };
+        if self.others_move(&state, task) {
+            "a wake is missing: if it came, others could go on".to_owned()
+        } else if reasons.is_empty() {
+            "woken once more, it would find nothing to do".to_owned()
+        } else {
+            format!("woken once more, it would turn back ({})", reasons.join("; "))
         }
+    }
+
+    /// Whether others could go on after this task has gone as far as it can.
+    fn helps(&self, state: &mut State, task: usize) -> bool {
+        (0..TRIAL_STEPS).any(|_| {
+            let stepped = cpu::step(state, self.era, self.scenario, task, 0, None);
+            stepped.is_none() || state.tasks[task].sleep != Queue::None
+        }) && self.others_move(state, task)
+    }
+
+    fn others_move(&self, state: &State, task: usize) -> bool {
+        (0..N_TASKS).any(|other| other != task && cpu::can_step(state, self.era, self.scenario, other))
     }
 
     /// Single things that, if they were otherwise, would end the wait of each user, everybody looking again. What

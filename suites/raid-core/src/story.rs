@@ -23,7 +23,8 @@ pub struct Line {
     pub text: String,
     /// The flag words of the raid_set that changed.
     pub flags: Vec<Change>,
-    /// Something of it is left when the next task takes over, or it looked at a flag, or it waits.
+    /// Something of it is left when the next task takes over, or it looked at a flag, or it changed one by which the sync
+    /// thread is held back (FROZEN, WAIT), or it waits.
     pub matters: bool,
 }
 
@@ -106,12 +107,14 @@ pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
         let stepped = cpu::step(&mut state, era, scenario, task, choice, Some(&mut note));
         assert!(stepped.is_some(), "a trace's step can be taken");
         let set = before.tasks[task].on as usize;
+        let asked =
+            (before.sets[set].recovery ^ state.sets[set].recovery) & (recovery::FROZEN | recovery::WAIT) != 0;
         lines.push(Line {
             task: task_name(task, scenario),
             stack: stack(&note.stack),
             text: note.text,
             flags: changed(set, &before.sets[set], &state.sets[set]),
-            matters: note.looked || note.needs.is_some(),
+            matters: note.looked.is_some() || note.needs.is_some() || asked,
         });
         states.push(state);
     }

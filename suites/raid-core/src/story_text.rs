@@ -1,12 +1,13 @@
 //! A story as text for a terminal. A column per task, which begins where the task's name stands and may go on to the
 //! right edge: only one task acts in a line. What one task does in one function without a break is one paragraph.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use textwrap::core::Word;
 use textwrap::{Options, WordSeparator, WordSplitter};
 
-use crate::story::{Line, Story};
+use crate::story::{Change, Story};
 
 /// Columns of the step numbers.
 const GUTTER: usize = 9;
@@ -87,6 +88,7 @@ impl Story {
         let cycle = self.lines.len() - self.repeats;
         let mut paragraphs: Vec<Paragraph<'a>> = Vec::new();
         let mut commands: Vec<Option<&String>> = vec![None; tasks.len()];
+        let mut shown = Shown::default();
         for (idx, line) in self.lines.iter().enumerate() {
             let column = tasks.iter().position(|task| *task == line.task).expect("a task of the story");
             let breaks = self.repeats > 0 && idx == cycle;
@@ -112,7 +114,8 @@ impl Story {
             paragraph.last = idx;
             if full || line.matters {
                 paragraph.texts.push(&line.text);
-                paragraph.flags = flags_of(line, several);
+                paragraph.flags =
+                    line.flags.iter().filter_map(|change| shown.show(change, several)).collect();
             } else if paragraph.texts.last() != Some(&LEFT_OUT) {
                 paragraph.texts.push(LEFT_OUT);
             }
@@ -236,14 +239,19 @@ fn pieces(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     Box::new(line.split_inclusive([' ', '|']).map(Word::from))
 }
 
-fn flags_of(line: &Line, several: bool) -> Vec<String> {
-    line.flags
-        .iter()
-        .map(|change| match several {
+/// The flag words as they were last shown: a change follows on from that, whatever was left out between.
+#[derive(Default)]
+struct Shown<'a>(BTreeMap<(usize, &'static str), &'a str>);
+
+impl<'a> Shown<'a> {
+    fn show(&mut self, change: &'a Change, several: bool) -> Option<String> {
+        let before = self.0.insert((change.raid_set, change.word), &change.after).unwrap_or(&change.before);
+        let change = Change { before: before.to_owned(), ..change.clone() };
+        (change.before != change.after).then(|| match several {
             true => format!("raid_set {} {change}", change.raid_set),
             false => change.to_string(),
         })
-        .collect()
+    }
 }
 
 #[cfg(test)]
@@ -293,19 +301,29 @@ mod tests {
         }
     }
 
-    /// The flags are left out with the steps that only passed through them: at the ends they are right.
+    /// Each change that is shown follows on from the one before, and the last one leads to the end.
     #[test]
-    fn no_flag_word_is_lost_between_tasks() {
-        let story = story("S1", "6.7", Kind::Deadlock);
-        let mut recovery = "NEEDED".to_owned();
-        for (idx, line) in story.lines.iter().enumerate() {
-            let begins = idx == 0 || story.lines[idx - 1].task != line.task;
-            for change in line.flags.iter().filter(|change| change.word == "recovery" && line.matters) {
-                assert!(!begins || change.before == recovery, "step {}", idx + 1);
-                recovery.clone_from(&change.after);
+    fn no_flag_word_is_lost_between_what_is_shown() {
+        for (scenario, era, kind) in [("S1", "6.7", Kind::Deadlock), ("S6f", "6.9", Kind::Broken(12))] {
+            let story = story(scenario, era, kind);
+            let tasks = story.tasks();
+            let mut recovery: Option<String> = None;
+            for paragraph in story.paragraphs(&tasks, false) {
+                for change in paragraph.flags.iter().filter_map(|change| change.strip_prefix("recovery: ")) {
+                    let (before, after) = change.split_once(" → ").unwrap();
+                    assert!(recovery.is_none_or(|recovery| recovery == before), "{change}");
+                    recovery = Some(after.to_owned());
+                }
             }
+            assert!(story.flags[0].starts_with(&format!("raid_set 0: {}", recovery.unwrap())));
         }
-        assert!(story.flags[0].starts_with(&format!("raid_set 0: {recovery}")));
+    }
+
+    /// Message "frozen" sets FROZEN and clears it again: both are told, though nothing of it is left.
+    #[test]
+    fn what_holds_the_sync_thread_back_is_never_left_out() {
+        let text = story("S6f", "6.9", Kind::Broken(12)).to_text(Page::default());
+        assert!(text.contains("sets FROZEN") && text.contains("clears FROZEN"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! md.c: how a sync thread is decided upon, started and reaped.
 
 use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::F;
 use crate::state::{self, MAX, Task};
@@ -201,7 +201,9 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
                 true => c.set().suspended > 0,
                 false => c.set().killed != 0,
             };
-            c.look(|| if suspended { "the array is suspended: returns" } else { "not suspended" }.into());
+            c.look_at(Look::Suspended, || {
+                if suspended { "the array is suspended: returns" } else { "not suspended" }.into()
+            });
             if suspended { Flow::Ret(0) } else { Flow::Goto(1) }
         }
         other => unreachable!("md_check_recovery has no step {other}"),
