@@ -40,7 +40,7 @@ use vm_images::host::Cancel;
 use vm_images::images::{Fault, ImageError};
 use vm_images::progress::Progress;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{BenchCommand, Cli, Command};
 use crate::config::Config;
 use crate::exit::{Exit, StepExit, UsageError};
 use crate::session::Session;
@@ -83,8 +83,12 @@ fn main() -> ExitCode {
             commands::bisect_step::run(&session, options)
         });
     }
+    // An exploration has nothing to clean up: a signal ends it at once.
+    let explores = matches!(&cli.command, Command::Model(_) | Command::Bench(BenchCommand::Model { .. }));
     let result = config.and_then(|config| {
-        signals::install(&cancel)?;
+        if !explores {
+            signals::install(&cancel)?;
+        }
         run(cli, &matches, config.as_ref(), &cancel, &terminal)
     });
     terminal.end_step();
