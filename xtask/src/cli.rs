@@ -211,7 +211,7 @@ pub(crate) struct WalkOptions {
     /// For how long
     #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "10s")]
     pub(crate) duration: Duration,
-    /// Tell the first hang or corruption, or what has this in its name
+    /// Tell the first hang or corruption, or the first of these (as for `show`)
     #[arg(long, value_name = "TEXT")]
     pub(crate) finding: Option<String>,
 }
@@ -241,7 +241,7 @@ pub(crate) struct ShowOptions {
     /// Without these
     #[arg(long, value_name = "SWITCH", value_delimiter = ',')]
     pub(crate) without: Vec<String>,
-    /// Not the worst, but what has this in its name: deadlock, corruption, churn, I5
+    /// Not the worst, but this: DL, DC, livelock, churn, EIO, V, I5, or a part of its words
     #[arg(long, value_name = "TEXT")]
     pub(crate) finding: Option<String>,
     /// Stop after so many states

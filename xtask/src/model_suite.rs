@@ -103,7 +103,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     for ((attempt, cell), explored) in attempts.into_iter().zip(&cells).zip(&outcomes) {
         events.append(Event::VmStarting { attempt })?;
         events.append(Event::TestStarted { attempt })?;
-        let worst = explored.findings.iter().find(|finding| table::counts(finding.kind));
+        let worst = table::worst(explored);
         let story = worst.map(|finding| story::tell(cell.scenario, cell.era.1, finding));
         if let Some(story) = &story {
             let folder = dir.join(folder(cell));
@@ -188,7 +188,7 @@ fn outcome_of(worst: Option<&Finding>) -> Outcome {
     match finding.kind {
         Kind::Deadlock => hang(HangKind::NoProgress),
         Kind::Livelock => hang(HangKind::Livelock),
-        Kind::Corruption => Outcome::DataCorruption { title: said },
+        Kind::Corruption | Kind::Restart => Outcome::DataCorruption { title: said },
         Kind::Churn => Outcome::Warn { warning: said },
         Kind::Broken(_) | Kind::Eio => Outcome::Fail { how: said },
     }

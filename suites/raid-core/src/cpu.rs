@@ -23,8 +23,6 @@ pub(crate) mod invariant {
     pub(crate) const I6: u16 = 1 << 6;
     /// A read returns the last acknowledged version.
     pub(crate) const I7: u16 = 1 << 7;
-    /// A restart from the on-disk position reads correctly.
-    pub(crate) const I8: u16 = 1 << 8;
     /// An IO fails that need not.
     pub(crate) const I9: u16 = 1 << 9;
     /// No unlock of a lock that is not held.
@@ -179,6 +177,8 @@ pub(crate) struct Note {
 pub(crate) enum Look {
     /// A bit of `recovery`.
     Bit(u16),
+    /// Bits of `sb_flags`.
+    Sb(u8),
     /// Whether the array is read-only.
     ReadOnly,
     /// Whether the array is suspended.
@@ -192,6 +192,7 @@ impl Look {
     pub(crate) fn turn_round(self, set: &mut Set) -> bool {
         match self {
             Self::Bit(bit) => set.recovery ^= bit,
+            Self::Sb(bits) => set.sb_flags ^= bits,
             Self::ReadOnly => set.ro ^= 1,
             Self::Suspended if set.suspended != 0 || set.killed != 0 => (set.suspended, set.killed) = (0, 0),
             Self::Suspended | Self::Other => return false,
@@ -342,6 +343,7 @@ impl Cpu<'_> {
 
     /// This step takes one of several outcomes: the explorer tries all.
     pub(crate) fn choose(&mut self, choices: u8) -> u8 {
+        assert!(choices > 0, "nothing to choose from");
         self.choices = choices;
         self.choice
     }

@@ -3,7 +3,7 @@
 //! more, and which single flag or wake, if it were otherwise, would let all users go on?
 
 use crate::bits::{names, recovery};
-use crate::cpu::{self, Needs, Note};
+use crate::cpu::{self, Look, Needs, Note};
 use crate::era::Era;
 use crate::explore::Kind;
 use crate::scenario::Scenario;
@@ -22,15 +22,16 @@ pub(crate) struct Ending {
 /// Looks at the state at the end of a trace.
 pub(crate) fn of(state: &State, era: Era, scenario: &Scenario, kind: Kind) -> Ending {
     let trial = Trial { state, era, scenario };
-    let is_over = kind == Kind::Deadlock;
+    let is_over = matches!(kind, Kind::Deadlock | Kind::Broken(16));
     let waiting = (0..N_TASKS).filter_map(|task| trial.waits(task, is_over)).collect();
     Ending { waiting, remedies: if is_over { trial.remedies() } else { Vec::new() } }
 }
 
-struct Trial<'a> {
-    state: &'a State,
-    era: Era,
-    scenario: &'a Scenario,
+/// What could be otherwise in a state.
+pub(crate) struct Trial<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) era: Era,
+    pub(crate) scenario: &'a Scenario,
 }
 
 impl Trial<'_> {
@@ -73,11 +74,11 @@ impl Trial<'_> {
     }
 
     /// Where a thread without work would turn back, if it were woken: at the looks that, had they seen something else, would
-    /// have let others go on; if there is none, at the last one.
+    /// have led to the end of the users' waits; if there is none, at the last one.
     fn woken_once_more(&self, task: usize) -> String {
         let mut state = *self.state;
         wake(&mut state, task);
-        let (mut last, mut deciding) = (None, Vec::new());
+        let mut looks = Vec::new();
         for _ in 0..TRIAL_STEPS {
             let before = state;
             let mut note = Note::default();
@@ -85,39 +86,28 @@ impl Trial<'_> {
             if stepped.is_none() || state.tasks[task].sleep != Queue::None {
                 break;
             }
-            let (Some(look), Some(function)) = (note.looked, stack(&note.stack).into_iter().next()) else {
-                continue;
-            };
-            let words = format!("{function}: {}", note.text);
-            let mut otherwise = before;
-            if look.turn_round(&mut otherwise.sets[before.tasks[task].on as usize])
-                && self.helps(&mut otherwise, task)
-                && !deciding.contains(&words)
-            {
-                deciding.push(words.clone());
+            if let (Some(look), Some(function)) = (note.looked, stack(&note.stack).first()) {
+                looks.push((before, look, format!("{function}: {}", note.text)));
             }
-            last = Some(words);
         }
-        let reasons = if deciding.is_empty() { last.into_iter().collect() } else { deciding };
-        if self.others_move(&state, task) {
-            "a wake is missing: if it came, others could go on".to_owned()
-        } else if reasons.is_empty() {
-            "woken once more, it would find nothing to do".to_owned()
-        } else {
-            format!("woken once more, it would turn back ({})", reasons.join("; "))
+        if (0..N_TASKS).any(|other| other != task && cpu::can_step(&state, self.era, self.scenario, other)) {
+            return "a wake is missing: if it came, others could go on".to_owned();
         }
-    }
-
-    /// Whether others could go on after this task has gone as far as it can.
-    fn helps(&self, state: &mut State, task: usize) -> bool {
-        (0..TRIAL_STEPS).any(|_| {
-            let stepped = cpu::step(state, self.era, self.scenario, task, 0, None);
-            stepped.is_none() || state.tasks[task].sleep != Queue::None
-        }) && self.others_move(state, task)
-    }
-
-    fn others_move(&self, state: &State, task: usize) -> bool {
-        (0..N_TASKS).any(|other| other != task && cpu::can_step(state, self.era, self.scenario, other))
+        let decides = |(before, look, _): &&(State, Look, String)| {
+            let mut otherwise = *before;
+            look.turn_round(&mut otherwise.sets[before.tasks[task].on as usize])
+                && self.ends(&otherwise, N_TASKS)
+        };
+        let mut reasons: Vec<&str> =
+            looks.iter().filter(decides).map(|(_, _, words)| words.as_str()).collect();
+        reasons.dedup();
+        if reasons.is_empty() {
+            reasons.extend(looks.last().map(|(_, _, words)| words.as_str()));
+        }
+        match reasons.is_empty() {
+            true => "woken once more, it would find nothing to do".to_owned(),
+            false => format!("woken once more, it would turn back ({})", reasons.join("; ")),
+        }
     }
 
     /// Single things that, if they were otherwise, would end the wait of each user, everybody looking again. What
@@ -164,7 +154,7 @@ impl Trial<'_> {
     }
 
     /// Whether each user who waits leaves the function it waits in, if the first `n_tasks` tasks get their turns.
-    fn ends(&self, from: &State, n_tasks: usize) -> bool {
+    pub(crate) fn ends(&self, from: &State, n_tasks: usize) -> bool {
         let mut state = *from;
         let mut waits: Vec<usize> = (0..N_USERS)
             .filter(|user| self.state.tasks[*user].alive != 0 && !self.scenario.users[*user].patient)

@@ -16,6 +16,12 @@ pub enum Switch {
     /// 9dfbdafda3b3 (only in the 6.1 series, where it still is; upstream took it back): `action_store` gives
     /// `reconfig_mutex` up to unregister the sync thread, and then reaps.
     C9dfb,
+    /// 5e2cf333b7bd (v6.1 to v6.7, and v6.9: bed9e27baf52 took it back for v6.8, 3445139e3a59 restored it): raid5d, after
+    /// stripes, waits for superblocks that only it may be about to write (CVE-2024-39476).
+    C5e2c,
+    /// 151f66bb618d (v6.10, 6.1.94): raid5d leaves at CHANGE_PENDING instead of trying again the stripes that `handle_stripe` turns
+    /// back. With a913d1f6a7f6 (v6.19, and in the stable series): neither does so on a read-only array, where nothing clears the flag.
+    C151f,
     /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
     /// the array as suspended only when its IO has drained.
     Suspend67,
@@ -61,6 +67,10 @@ pub enum Switch {
     /// to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks at
     /// FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same release.
     SyncAction,
+    /// 55dcfdf8af9c (v6.18, not in 6.12.117): `raid_postsuspend` makes the array read-only.
+    C55dc,
+    /// cefcb9297fbd (v7.0, 6.12.114): `__md_stop_writes` neither quiesces a read-only array of dm-raid nor flushes its bitmap.
+    Ccefc,
     /// cf86bb53b9c9 (6.12.94): `mddev_suspend` wakes the IO that waits for the reshape.
     Cf86,
     /// 418b3e64e445 (v7.x): a bio is given back only when the stripes that it is on are done with it.
@@ -83,12 +93,14 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 35] = [
+pub const SWITCHES: [Switch; 39] = [
     Switch::C130443,
     Switch::C644e,
     Switch::C868b,
     Switch::C44693,
     Switch::C9dfb,
+    Switch::C5e2c,
+    Switch::C151f,
     Switch::Suspend67,
     Switch::StartSync67,
     Switch::F52f5,
@@ -110,6 +122,8 @@ pub const SWITCHES: [Switch; 35] = [
     Switch::P11,
     Switch::C9e46,
     Switch::SyncAction,
+    Switch::C55dc,
+    Switch::Ccefc,
     Switch::Cf86,
     Switch::C418b,
     Switch::C1d24,
@@ -157,24 +171,27 @@ impl Era {
 }
 
 /// 6.1.192: Debian's 6.1, with what the stable series took.
-pub const V6_1: Era = Era::of(&[Switch::C644e, Switch::C9dfb, Switch::C467e]);
+pub const V6_1: Era = Era::of(&[Switch::C644e, Switch::C9dfb, Switch::C151f, Switch::C467e]);
 /// v6.5: before 130443d60b1b.
-pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b, Switch::C44693]);
+pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b, Switch::C44693, Switch::C5e2c]);
 /// v6.6.
 pub const V6_6: Era = V6_5.with(&[Switch::C130443]);
 /// v6.7, with the regressions that the series is about.
 pub const V6_7: Era =
     V6_6.without(Switch::C868b).with(&[Switch::Suspend67, Switch::StartSync67, Switch::F52f5, Switch::C467e]);
-/// v6.7 and the first four patches of the series.
-pub const P1_4: Era = V6_7.with(&[Switch::P1, Switch::P2, Switch::P3, Switch::P4]);
-/// v6.7 and the first eight patches of v2 of the series.
+/// What the series was made on, v6.8-rc1: v6.7 without raid5d's wait.
+const BASE: Era = V6_7.without(Switch::C5e2c);
+/// The first four patches of the series.
+pub const P1_4: Era = BASE.with(&[Switch::P1, Switch::P2, Switch::P3, Switch::P4]);
+/// The first eight patches of v2 of the series.
 pub const P1_8: Era = P1_4.with(&[Switch::P5v2, Switch::P6v2, Switch::P7, Switch::P8]);
-/// v6.7 and all of v2 of the series.
+/// All of v2 of the series.
 pub const V2: Era = P1_8.with(&[Switch::P9, Switch::P10, Switch::P11v2]);
 /// v6.8: what it merged of the series.
 pub const V6_8: Era = P1_4.with(&[Switch::C9e46]);
 /// v6.9: the whole series as merged.
 pub const V6_9: Era = V6_8.with(&[
+    Switch::C5e2c,
     Switch::P5,
     Switch::P6,
     Switch::RunKeepsFrozen,
@@ -183,10 +200,11 @@ pub const V6_9: Era = V6_8.with(&[
     Switch::P10,
     Switch::P11,
 ]);
-/// 6.12.94 and later of Debian's 6.12.
-pub const V6_12: Era = V6_9.with(&[Switch::SyncAction, Switch::Cf86]);
+/// 6.12.117 of Debian's 6.12.
+pub const V6_12: Era =
+    V6_9.without(Switch::C5e2c).with(&[Switch::C151f, Switch::SyncAction, Switch::Ccefc, Switch::Cf86]);
 /// 7.3.
-pub const V7_3: Era = V6_12.with(&[Switch::C418b, Switch::C1d24]);
+pub const V7_3: Era = V6_12.with(&[Switch::C55dc, Switch::C418b, Switch::C1d24]);
 
 /// The kernels of the table, by the names that the command line takes.
 pub const ERAS: [(&str, Era); 19] = [
@@ -194,9 +212,9 @@ pub const ERAS: [(&str, Era); 19] = [
     ("6.5", V6_5),
     ("6.6", V6_6),
     ("6.7", V6_7),
-    ("P1", V6_7.with(&[Switch::P1])),
-    ("P1-2", V6_7.with(&[Switch::P1, Switch::P2])),
-    ("P1-3", V6_7.with(&[Switch::P1, Switch::P2, Switch::P3])),
+    ("P1", BASE.with(&[Switch::P1])),
+    ("P1-2", BASE.with(&[Switch::P1, Switch::P2])),
+    ("P1-3", BASE.with(&[Switch::P1, Switch::P2, Switch::P3])),
     ("P1-4", P1_4),
     ("P1-5", P1_4.with(&[Switch::P5v2])),
     ("P1-6", P1_4.with(&[Switch::P5v2, Switch::P6v2])),

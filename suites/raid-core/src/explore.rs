@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::cpu::{self, invariant};
 use crate::cycles;
 use crate::disk;
+use crate::ending;
 use crate::era::Era;
-use crate::kernel::F;
+use crate::kernel::{F, raid5};
 use crate::scenario::Scenario;
 use crate::state::{MAX, N_TASKS, N_USERS, Queue, State, daemon, sync, worker};
 use crate::walk;
@@ -28,7 +29,9 @@ pub enum Kind {
     Livelock,
     /// A user's command or IO never ends, and nothing runs (I1).
     Deadlock,
-    /// A read returns, or a restart would return, what was not written last (I7, I8).
+    /// A restart from the superblocks would return what was not written last (I8).
+    Restart,
+    /// A read returns what was not written last (I7).
     Corruption,
 }
 
@@ -256,7 +259,7 @@ impl<'a> Search<'a> {
         if let Some(kind) = corruption {
             self.places.note(kind, here);
         }
-        if corruption == Some(Kind::Corruption) {
+        if corruption.is_some_and(ends) {
             // What follows from corrupted data is not looked at.
             self.graph.marks[me as usize] |= mark::DONE | mark::ALL_DONE;
             return;
@@ -416,22 +419,43 @@ pub(crate) fn corruption(state: &State, reshape: disk::Reshape) -> Option<Kind> 
     }
     let at_the_end =
         live.is_some_and(|set| set.progress == MAX && set.layout == 1 && state.sb.reshape_position != MAX);
-    Some(if at_the_end { Kind::Broken(8) } else { Kind::Corruption })
+    Some(if at_the_end { Kind::Broken(8) } else { Kind::Restart })
+}
+
+/// Whether what follows a finding of [`corruption`] cannot be told.
+pub(crate) fn ends(kind: Kind) -> bool {
+    matches!(kind, Kind::Corruption | Kind::Restart)
 }
 
 pub(crate) fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
     (1..16).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
-        invariant::I7 | invariant::I8 => Kind::Corruption,
+        invariant::I7 => Kind::Corruption,
         invariant::I9 => Kind::Eio,
         _ => Kind::Broken(bit),
     })
 }
 
-/// What is wrong with a state in which nothing can happen any more: I1, I4, I10.
+/// Whether all users' waits end if each raid5d that waits for the superblocks ([`raid5::waits_for_itself`]) goes on.
+fn raid5d_waits_for_itself(state: &State, era: Era, scenario: &Scenario) -> bool {
+    let mut otherwise = *state;
+    for on in (0..state.sets.len()).filter(|on| raid5::waits_for_itself(state, *on)) {
+        let task = &mut otherwise.tasks[daemon(on)];
+        task.sleep = Queue::None;
+        task.top_mut().at = raid5::LOOP;
+    }
+    otherwise != *state && ending::Trial { state, era, scenario }.ends(&otherwise, N_TASKS)
+}
+
+/// What is wrong with a state in which nothing can happen any more: I1, I4, I10. A deadlock that ends if raid5d leaves its wait
+/// for the superblocks is a kind of its own, I16: it is so wherever 5e2cf333b7bd is (ANSWERS.md).
 pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind> {
     let mut kinds = Vec::new();
     if marks_of(state, scenario) & mark::DONE == 0 {
-        kinds.push(Kind::Deadlock);
+        kinds.push(if raid5d_waits_for_itself(state, era, scenario) {
+            Kind::Broken(16)
+        } else {
+            Kind::Deadlock
+        });
     }
     for (idx, set) in state.sets.iter().enumerate() {
         let running = set.recovery & crate::bits::recovery::RUNNING != 0;

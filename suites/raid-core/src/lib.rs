@@ -35,6 +35,9 @@
 //! | V | another of the invariants I3 to I13, or I15, is broken | by the step that breaks it |
 //! | churn | the sync thread comes and goes until a user acts | a component that can be left |
 //!
+//! Three windows of a few instructions would be in most cells (I8 at a reshape's end, I14, I16): they are shown, but not part of
+//! a verdict ([`table::counts`]).
+//!
 //! A walk ([`walk`]) takes one interleaving after the other where there are too many states; its hangs are those that
 //! fair turns for everybody do not end. [`peer`] gives the same steps to stateright. Data are real ([`disk`]): each member's
 //! block says which version of which logical block it holds.

@@ -94,7 +94,7 @@ impl Model for Peer {
             }),
             Property::always("no corruption", |peer: &Self, state: &Snapshot| {
                 !peer.scenario.data
-                    || explore::corruption(&state.0, peer.scenario.reshape) != Some(Kind::Corruption)
+                    || !explore::corruption(&state.0, peer.scenario.reshape).is_some_and(explore::ends)
             }),
         ]
     }

@@ -46,6 +46,9 @@ pub enum Op {
         /// With `--noflush`.
         noflush: bool,
     },
+    /// `dmsetup suspend` of each device that a member is on: superblocks and bitmap are written no more. There must be no other
+    /// IO by then.
+    SuspendMembers,
     /// `dmsetup resume`: an inactive table takes over.
     Resume,
     /// `dmsetup remove`.
@@ -178,7 +181,7 @@ const DM_RAID5: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the table.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 22] = [
     Scenario {
         name: "S1",
         title: "a resync runs; the device is suspended, then removed",
@@ -245,6 +248,15 @@ pub const SCENARIOS: [Scenario; 20] = [
         name: "S6f",
         title: "a resync runs; message \"frozen\" beside the daemon",
         chunks: 1,
+        users: lvm(&[Op::Message(Message::Frozen)]),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S6r",
+        title: "a reshape runs; message \"frozen\" beside the daemon",
+        chunks: 4,
+        data: true,
+        start: RESHAPE_AT_9,
         users: lvm(&[Op::Message(Message::Frozen)]),
         ..DM_RAID5
     },
@@ -371,6 +383,14 @@ pub const SCENARIOS: [Scenario; 20] = [
         users: [user("mdadm", &[Op::SysCheck]), NOBODY, NOBODY, NOBODY],
         ..DM_RAID5
     },
+    Scenario {
+        name: "S17",
+        title: "the device is suspended, then what its members are on; the device is removed",
+        chunks: 1,
+        start: Start { live: true, ..NO_TABLE },
+        users: lvm(&[Op::Suspend { noflush: false }, Op::SuspendMembers, Op::Remove]),
+        ..DM_RAID5
+    },
 ];
 
 /// The scenario of that name.
@@ -399,6 +419,7 @@ impl Scenario {
                 pending: 0,
                 removed: 0,
                 open: self.users[2..].iter().filter(|user| !user.script.is_empty()).count() as u8,
+                members_suspended: 0,
             },
             sb: Sb {
                 resync_offset: start.resync_offset,

@@ -398,6 +398,8 @@ pub struct Dm {
     pub removed: u8,
     /// How many have the device open.
     pub open: u8,
+    /// The devices that the members are on are suspended: IO to them does not come back.
+    pub members_suspended: u8,
 }
 
 /// What the superblocks of the members say.

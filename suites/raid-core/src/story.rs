@@ -180,6 +180,9 @@ pub fn describe(kind: Kind) -> String {
         Kind::Broken(invariant) => format!("invariant I{invariant}: {}", invariant_in_words(invariant)),
         Kind::Livelock => "livelock: what repeats leads nowhere".to_owned(),
         Kind::Deadlock => "deadlock".to_owned(),
+        Kind::Restart => {
+            "data corruption after a restart: a block would not say what was last written".to_owned()
+        }
         Kind::Corruption => "data corruption: a block does not say what was last written".to_owned(),
     }
 }
@@ -198,6 +201,7 @@ pub fn invariant_in_words(invariant: u8) -> &'static str {
         13 => "nothing freed is referenced",
         15 => "a command is refused as busy only because of a sync thread that is there",
         14 => "a work item that is about to return uses no freed raid_set",
+        16 => "raid5d does not wait for superblocks that nobody else is about to write",
         _ => "(see domain.md)",
     }
 }

@@ -158,7 +158,7 @@ impl Walker<'_> {
             if let Some(kind) = corruption {
                 self.note(kind);
             }
-            if corruption == Some(Kind::Corruption) {
+            if corruption.is_some_and(explore::ends) {
                 return false;
             }
         }

@@ -21,6 +21,12 @@ pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Call(F::RaidCtr, 0)
         }
         Op::Suspend { noflush } => Flow::Call(F::DmSuspend, u8::from(noflush)),
+        Op::SuspendMembers => {
+            c.s.dm.members_suspended = 1;
+            c.touches_both();
+            c.act(|| "suspends the devices that the members are on".to_owned());
+            Flow::Next
+        }
         Op::Resume => Flow::Call(F::DoResume, 0),
         Op::Remove => Flow::Call(F::DevRemove, 0),
         Op::Clear => Flow::Call(F::TableClear, 0),

@@ -158,7 +158,7 @@ pub(super) fn raid_presuspend(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `raid_postsuspend` (dm-raid.c). Before P6 it did not stop the writes of a frozen array.
 pub(super) fn raid_postsuspend(c: &mut Cpu<'_>, at: u8) -> Flow {
-    const DONE_SUSPENDING: u8 = 7;
+    const DONE_SUSPENDING: u8 = 8;
     match at {
         0 => {
             let was = c.set().rt & rt::SUSPENDED != 0;
@@ -184,11 +184,16 @@ pub(super) fn raid_postsuspend(c: &mut Cpu<'_>, at: u8) -> Flow {
         },
         6 if c.has(Switch::Suspend67) && !c.has(Switch::P8) => Flow::Call(F::MddevSuspend, 0),
         6 => Flow::Next,
+        7 if c.has(Switch::C55dc) => {
+            c.set().ro = 1;
+            c.act(|| "ro = 1: read-only".to_owned());
+            Flow::Next
+        }
+        7 => Flow::Next,
         DONE_SUSPENDING => {
             let set = c.set();
             set.quiet = 1;
             set.dm_suspending = 0;
-            // Left out: 7.3 makes the array read-only as well (ANSWERS.md, "What the model leaves out").
             c.act(|| "the raid_set is suspended".to_owned());
             Flow::Next
         }

@@ -11,6 +11,7 @@ use crate::state::{self, MAX};
 /// then the superblocks are written; if another change came meanwhile, again.
 pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
     const REPEAT: u8 = 3;
+    const SUSPENDED: u8 = 10;
     match at {
         0 => {
             if c.is_rdwr() {
@@ -24,6 +25,7 @@ pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
         2 => Flow::Ret(0),
         REPEAT => c.clear_sb(sb::CHANGE_DEVS),
         4 => c.clear_sb(sb::CHANGE_CLEAN),
+        5 if c.s.dm.members_suspended != 0 => Flow::Goto(SUSPENDED),
         5 => {
             let set = *c.set();
             c.s.sb.resync_offset = set.resync_offset;
@@ -50,7 +52,23 @@ pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
             if again { Flow::Goto(REPEAT) } else { Flow::Next }
         }
         7 => c.wake_up(Wq::Sb),
+        SUSPENDED => Flow::Call(F::MdSuperWait, 0),
+        11 => Flow::Goto(5),
         _ => Flow::Ret(0),
+    }
+}
+
+/// `write_sb_page` (md-bitmap.c, v6.12; in `write_page` before v6.5), as `md_bitmap_flush` comes to it. That it writes is all that
+/// the model has of the bitmap.
+pub(super) fn write_sb_page(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    if at == 0 { Flow::Call(F::MdSuperWait, 0) } else { Flow::Ret(0) }
+}
+
+/// `md_super_wait` (md.c, v6.12): what was written to the members is there.
+pub(super) fn md_super_wait(c: &mut Cpu<'_>, _at: u8) -> Flow {
+    match c.s.dm.members_suspended {
+        0 => Flow::Ret(0),
+        _ => c.block(|| "writes to suspended members".to_owned()),
     }
 }
 

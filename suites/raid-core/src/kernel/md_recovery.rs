@@ -258,7 +258,7 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "counts sync_seq up".to_owned());
             Flow::Next
         }
-        // finish_reshape (raid5.c): only if the reshape was not interrupted.
+        // raid5_finish_reshape: if the reshape was not interrupted, the new geometry is all that there is.
         2 => {
             if c.test(RESHAPE) {
                 Flow::Next
@@ -268,7 +268,9 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         3 => {
             if !c.test(INTR) {
-                c.set().reshape_position = MAX;
+                let set = c.set();
+                set.reshape_position = MAX;
+                set.layout = 1;
             }
             Flow::Next
         }
@@ -358,7 +360,8 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 }
 
 /// `md_choose_sync_action` (md.c, v6.12; inline in `md_check_recovery` before v6.7). Returns whether
-/// there is something to do. What it reads is protected by `reconfig_mutex`.
+/// there is something to do. What it reads is protected by `reconfig_mutex`. A spare comes before a
+/// resync here, as it did before 4b10a3bc67c1 (v6.15, 6.12.111); no scenario has both.
 pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 if c.set().reshape_position != MAX => Flow::Next,
@@ -368,7 +371,6 @@ pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "removes the failed member".to_owned());
             Flow::Goto(0)
         }
-        0 if c.set().resync_offset != MAX && c.has(Switch::StartSync67) => Flow::Goto(3),
         0 if c.set().spare != 0 => Flow::Goto(5),
         0 if c.set().resync_offset != MAX => Flow::Goto(3),
         0 => Flow::Goto(8),

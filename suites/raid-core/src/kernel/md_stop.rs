@@ -332,6 +332,7 @@ pub(super) fn md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// `reconfig_mutex`. v6.7 (f52f5c71f3d4): `stop_sync_thread`, without FROZEN. v6.9 (P6): neither.
 pub(super) fn sub_md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
     const STOPPED: u8 = 10;
+    const FLUSHED: u8 = 13;
     let directly = !c.has(Switch::F52f5) || c.has(Switch::ReapDirectly);
     match at {
         0 if directly => c.set_bit(FROZEN),
@@ -348,19 +349,20 @@ pub(super) fn sub_md_stop_writes(c: &mut Cpu<'_>, at: u8) -> Flow {
         3 => c.set_bit(INTR),
         4 => Flow::Call(F::MdReapSyncThread, 0),
         5 => Flow::Goto(STOPPED),
-        // The personality's quiesce; cefcb9297fbd (6.12.115) leaves it out for a read-only dm array. It has no switch of its
-        // own: v6.9 had it here.
-        STOPPED if c.has(Switch::P6) && c.scenario.is_dm && c.set().ro != 0 => Flow::Goto(12),
+        // The personality's quiesce, and the bitmap's flush.
+        STOPPED if c.has(Switch::Ccefc) && c.scenario.is_dm && c.set().ro != 0 => Flow::Goto(FLUSHED),
         STOPPED => Flow::Call(c.scenario.level.quiesce(), 1),
         11 => Flow::Call(c.scenario.level.quiesce(), 0),
-        12 => {
+        12 if c.scenario.is_dm => Flow::Call(F::WriteSbPage, 0),
+        12 => Flow::Next,
+        FLUSHED => {
             if c.is_rdwr() {
                 Flow::Next
             } else {
                 Flow::Ret(0)
             }
         }
-        13 => {
+        14 => {
             let set = c.set();
             if set.in_sync != 0 && set.sb_flags == 0 {
                 return Flow::Ret(0);

@@ -1,7 +1,7 @@
 //! The port: kernel functions as numbered steps, with upstream's names. Each says which function of
 //! which version it follows, and which switch changes what in it.
 //!
-//! Left out, because no scenario's verdict hangs on it: the safemode timer, clusters, the bitmap, the
+//! Left out, because no scenario's verdict hangs on it: the safemode timer, clusters, the bitmap (but that it is written), the
 //! journal, rcu, reference counts of modules, sysfs notifications, read-ahead, discards, batches.
 
 mod dm;
@@ -11,7 +11,7 @@ mod md_recovery;
 mod md_stop;
 mod md_thread;
 mod raid10;
-mod raid5;
+pub(crate) mod raid5;
 mod raid5_io;
 
 use crate::cpu::{Cpu, Flow};
@@ -86,6 +86,8 @@ functions! {
     MdUnregisterThread "md_unregister_thread" md_recovery::md_unregister_thread
     MdChooseSyncAction "md_choose_sync_action" md_recovery::md_choose_sync_action
     MdUpdateSb "md_update_sb" md_io::md_update_sb
+    MdSuperWait "md_super_wait" md_io::md_super_wait
+    WriteSbPage "write_sb_page" md_io::write_sb_page
     MddevUnlock "mddev_unlock" md_io::mddev_unlock
     MddevSuspend "mddev_suspend" md_io::mddev_suspend
     MddevResume "__mddev_resume" md_io::mddev_resume

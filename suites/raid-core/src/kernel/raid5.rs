@@ -1,44 +1,65 @@
 //! raid5.c: the daemon, the sync thread's requests, the reshape.
 
 use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Wq, invariant};
+use crate::cpu::{Cpu, Flow, Look, Wq, invariant};
 use crate::disk::{self, EMPTY, Reshape};
 use crate::era::Switch;
 use crate::kernel::F;
 use crate::kernel::dm_raid::register_directly;
 use crate::kernel::raid5_io::put_bio;
-use crate::state::{self, Bio, MAX};
+use crate::state::{self, Bio, MAX, Queue, State};
 
-/// `raid5d` (raid5.c, v6.12). Left out: before 151f66bb618d (v6.10, 6.1.94) it handled stripes at CHANGE_PENDING as well,
-/// each of which `handle_stripe` turned back, and then looked again what was due.
+/// `raid5d` (raid5.c, v6.12). 151f66bb618d leaves at CHANGE_PENDING; 5e2cf333b7bd, before it, waited for the superblocks when
+/// nothing else was to be written.
 pub(super) fn raid5d(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const HANDLE: u8 = 3;
     match at {
         0 => Flow::Call(F::MdCheckRecovery, 0),
-        1 => {
+        LOOP if !c.has(Switch::C151f) => Flow::Goto(HANDLE),
+        LOOP => {
             if c.is_rdwr() {
                 Flow::Next
             } else {
-                Flow::Goto(3)
+                Flow::Goto(HANDLE)
             }
+        }
+        2 if c.set().sb_flags & sb::CHANGE_PENDING != 0 => {
+            c.look_at(Look::Sb(sb::CHANGE_PENDING), || "sb_flags: CHANGE_PENDING is set: leaves".to_owned());
+            Flow::Ret(0)
         }
         2 => {
-            if c.test_sb(sb::CHANGE_PENDING) {
-                Flow::Ret(0)
-            } else {
-                Flow::Next
-            }
+            c.act(|| "sb_flags: CHANGE_PENDING is clear".to_owned());
+            Flow::Next
         }
-        3 => Flow::Call(F::HandleActiveStripes, 0),
+        HANDLE => Flow::Call(F::HandleActiveStripes, 0),
         4 if c.ret() == 0 => Flow::Ret(0),
         4 => {
             if c.test_sb(!sb::CHANGE_PENDING) {
                 Flow::Call(F::MdCheckRecovery, 0)
+            } else if c.has(Switch::C5e2c) {
+                Flow::Goto(WAIT_SB)
             } else {
                 Flow::Next
             }
         }
-        _ => Flow::Goto(1),
+        WAIT_SB => {
+            let is_so = c.set().sb_flags & sb::CHANGE_PENDING == 0;
+            c.wait_event(Wq::Sb, is_so, "!CHANGE_PENDING").then(LOOP)
+        }
+        _ => Flow::Goto(LOOP),
     }
+}
+
+/// The step of [`raid5d`] with which it begins anew.
+pub(crate) const LOOP: u8 = 1;
+/// The one in which it waits for the superblocks.
+const WAIT_SB: u8 = 6;
+
+/// Whether a raid_set's raid5d sleeps until the superblocks are written.
+pub(crate) fn waits_for_itself(state: &State, on: usize) -> bool {
+    let task = &state.tasks[state::daemon(on)];
+    let top = (task.alive != 0).then(|| task.top());
+    task.sleep != Queue::None && top.is_some_and(|top| top.f() == F::Raid5d && top.at == WAIT_SB)
 }
 
 /// What raid5d can do next.
@@ -52,28 +73,43 @@ enum Work {
 }
 
 /// `handle_active_stripes` (raid5.c), one stripe a call: which one comes first is open. Returns 0 if
-/// there was none. Stripes are handled in a step; what completes with them, in further ones.
+/// there was none. Stripes are handled in a step; what completes with them, in further ones. First `handle_stripe` looks at
+/// CHANGE_PENDING (since a913d1f6a7f6, here with 151f66bb618d, not on a read-only array), and turns the stripe back, which counts all the same.
 pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
-    const MD_DONE_SYNC: u8 = 5;
-    const EXPANDED: u8 = 7;
+    const HANDLE: u8 = 1;
+    const MD_DONE_SYNC: u8 = 6;
+    const EXPANDED: u8 = 8;
     match at {
+        // At HANDLE, too: a bio's submitter may have got hold of the stripe meanwhile, and wakes raid5d when it releases it.
+        0 | HANDLE if works(c).1 == 0 => {
+            c.act(|| "no stripe to handle".to_owned());
+            Flow::Ret(0)
+        }
         0 => {
-            let (works, n) = works(c);
-            if n == 0 {
-                c.act(|| "no stripe to handle".to_owned());
-                return Flow::Ret(0);
+            let set = *c.set();
+            let pending = set.sb_flags & sb::CHANGE_PENDING != 0 && (set.ro == 0 || !c.has(Switch::C151f));
+            if !pending {
+                c.act(|| "handle_stripe: the superblocks need not be waited for".to_owned());
+                return Flow::Next;
             }
+            c.look_at(Look::Sb(sb::CHANGE_PENDING), || {
+                "handle_stripe: CHANGE_PENDING is set: turns the stripe back".to_owned()
+            });
+            Flow::Ret(1)
+        }
+        HANDLE => {
+            let (works, n) = works(c);
             let work = works[c.choose(n) as usize];
             handle_stripe(c, work)
         }
         // The stripe becomes inactive (release_inactive_stripe_list).
-        1 => {
+        2 => {
             c.set().active_stripes -= 1;
             c.wake_up(Wq::Stripe)
         }
-        2 if c.set().active_stripes != 0 => Flow::Next,
-        2 => c.wake_up(Wq::Quiescent),
-        3 => match c.arg() {
+        3 if c.set().active_stripes != 0 => Flow::Next,
+        3 => c.wake_up(Wq::Quiescent),
+        4 => match c.arg() {
             0 => Flow::Goto(MD_DONE_SYNC),
             1 => Flow::Goto(EXPANDED),
             _ => Flow::Ret(1),
@@ -84,7 +120,7 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "md_done_sync: counts recovery_active down".to_owned());
             Flow::Next
         }
-        6 => match c.wake_up(Wq::Recovery) {
+        7 => match c.wake_up(Wq::Recovery) {
             Flow::Next => Flow::Ret(1),
             other => other,
         },
@@ -93,7 +129,7 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "counts reshape_stripes down".to_owned());
             Flow::Next
         }
-        8 => c.wake_up(Wq::Reshape).then(MD_DONE_SYNC),
+        9 => c.wake_up(Wq::Reshape).then(MD_DONE_SYNC),
         _ => unreachable!("handle_active_stripes"),
     }
 }
