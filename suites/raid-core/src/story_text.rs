@@ -307,15 +307,15 @@ mod tests {
         for (scenario, era, kind) in [("S1", "6.7", Kind::Deadlock), ("S6f", "6.9", Kind::Broken(12))] {
             let story = story(scenario, era, kind);
             let tasks = story.tasks();
-            let mut recovery: Option<String> = None;
+            let mut recovery = "NEEDED".to_owned();
             for paragraph in story.paragraphs(&tasks, false) {
                 for change in paragraph.flags.iter().filter_map(|change| change.strip_prefix("recovery: ")) {
                     let (before, after) = change.split_once(" → ").unwrap();
-                    assert!(recovery.is_none_or(|recovery| recovery == before), "{change}");
-                    recovery = Some(after.to_owned());
+                    assert_eq!(recovery, before, "{change}");
+                    recovery = after.to_owned();
                 }
             }
-            assert!(story.flags[0].starts_with(&format!("raid_set 0: {}", recovery.unwrap())));
+            assert!(story.flags[0].starts_with(&format!("raid_set 0: {recovery}")));
         }
     }
 
