@@ -80,15 +80,20 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
     const MD_DONE_SYNC: u8 = 6;
     const EXPANDED: u8 = 8;
     match at {
-        // At HANDLE, too: a bio's submitter may have got hold of the stripe meanwhile, and wakes raid5d when it releases it.
-        0 | HANDLE if works(c).1 == 0 => {
-            c.act(|| "no stripe to handle".to_owned());
-            Flow::Ret(0)
-        }
-        0 => {
-            let set = *c.set();
-            let pending = set.sb_flags & sb::CHANGE_PENDING != 0 && (set.ro == 0 || !c.has(Switch::C151f));
-            if !pending {
+        0 | HANDLE => {
+            let (works, n) = works(c);
+            // At HANDLE, too: a bio's submitter may have got hold of the stripe meanwhile, and wakes raid5d when it releases it.
+            if n == 0 {
+                c.act(|| "no stripe to handle".to_owned());
+                return Flow::Ret(0);
+            }
+            if at == HANDLE {
+                let work = works[c.choose(n) as usize];
+                return handle_stripe(c, work);
+            }
+            let is_newer = c.has(Switch::C151f);
+            let set = c.set();
+            if set.sb_flags & sb::CHANGE_PENDING == 0 || (is_newer && set.ro != 0) {
                 c.act(|| "handle_stripe: the superblocks need not be waited for".to_owned());
                 return Flow::Next;
             }
@@ -96,11 +101,6 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
                 "handle_stripe: CHANGE_PENDING is set: turns the stripe back".to_owned()
             });
             Flow::Ret(1)
-        }
-        HANDLE => {
-            let (works, n) = works(c);
-            let work = works[c.choose(n) as usize];
-            handle_stripe(c, work)
         }
         // The stripe becomes inactive (release_inactive_stripe_list).
         2 => {
