@@ -174,6 +174,7 @@ fn a_wait_for_a_task_that_died_is_no_known_wait() {
         title: "BUG: kernel NULL pointer dereference in md_start_sync".into(),
         alt_titles: vec![],
         corrupted: false,
+        causes: vec![],
         frames: vec!["md_start_sync".into(), "process_one_work".into()],
     };
     assert_eq!(found(&[fault]), [""; 0]);
@@ -204,6 +205,7 @@ fn a_crash_is_recognised_by_title_and_frames() {
         title: "BUG: soft lockup".to_owned(),
         alt_titles: vec![],
         corrupted: false,
+        causes: vec![],
         frames: ["raid5_get_active_stripe+0x1/0x2", "retry_aligned_read", "raid5d"]
             .map(str::to_owned)
             .to_vec(),

@@ -161,6 +161,7 @@ fn only_a_fault_says_where_it_struck_and_a_hang_says_first_who_hangs() {
         title: title.to_owned(),
         alt_titles: vec![],
         corrupted: false,
+        causes: vec![],
         frames: frames.clone(),
     };
     let attempt = &mut record.attempts[0];

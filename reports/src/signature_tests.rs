@@ -20,6 +20,7 @@ fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
         title: title.to_owned(),
         alt_titles: vec![],
         corrupted: false,
+        causes: vec![],
         frames: frames.iter().map(|frame| (*frame).to_owned()).collect(),
     }
 }

@@ -124,6 +124,7 @@ fn with_reports(outcome: Outcome, kinds: &[(ReportKind, &str)]) -> (Verdict, Str
         title: title.to_owned(),
         alt_titles: vec![],
         corrupted: false,
+        causes: vec![],
         frames: vec![],
     };
     let reports: Vec<_> = kinds.iter().map(report).collect();

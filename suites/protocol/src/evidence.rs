@@ -62,6 +62,10 @@ pub struct KernelReport {
     pub corrupted: bool,
     /// Its stack, innermost first, where it has one; function names as the log gives them.
     pub frames: Vec<String>,
+    /// Who the kernel itself names as the reason, with their stacks: the task that likely owns the lock that a hung
+    /// task waits for (`CONFIG_DETECT_HUNG_TASK_BLOCKER`, since 6.16), the worker that a stalled workqueue waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<TaskStack>,
 }
 
 /// Kinds of reports in a kernel's log.

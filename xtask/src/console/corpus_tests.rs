@@ -45,7 +45,7 @@ impl Entry {
         if let Some(title) = reports.fatal_title() {
             writeln!(header, "CRASH: {title}").unwrap();
         }
-        for KernelReport { kind, title, alt_titles, corrupted, frames } in &told {
+        for KernelReport { kind, title, alt_titles, corrupted, frames, causes: _ } in &told {
             writeln!(header, "TITLE: {title}").unwrap();
             alt_titles.iter().for_each(|alt| writeln!(header, "ALT: {alt}").unwrap());
             writeln!(header, "TYPE: {}", name(*kind)).unwrap();

@@ -87,6 +87,7 @@ impl Reports {
                         alt_titles: vec![],
                         corrupted: line.is_mangled(),
                         frames: vec![],
+                        causes: vec![],
                     };
                     done.extend(self.tell(report));
                 }
@@ -144,6 +145,7 @@ impl Reports {
             alt_titles: titled.alt_titles,
             corrupted: open.is_mangled || titled.is_cut,
             frames: open.frames,
+            causes: vec![],
         };
         if report.kind == ReportKind::Panic {
             let cause = self.cause_of(&report.title);
