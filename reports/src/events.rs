@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_even_if_its_shape_changed() {
         let error = check(b"{\"at_ms\":0,\"event\":\"run-started\",\"format\":7,\"new\":{}}\n").unwrap_err();
-        assert!(error.contains("has event format 7, this md-regress knows up to 3"), "{error}");
+        assert!(error.contains("has event format 7, this md-regress knows up to 4"), "{error}");
     }
 
     #[test]

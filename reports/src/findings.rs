@@ -5,11 +5,12 @@
 
 use protocol::Outcome;
 use protocol::event::Place;
-use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::evidence::{KernelReport, TaskStack};
 
+use crate::faults::Weight;
 use crate::known_issues::Match;
 use crate::record::{Attempt, RunRecord};
-use crate::signature::{ARROW, Signature, is_resting_daemon, telling};
+use crate::signature::{ARROW, Signature, graver, is_resting_daemon, telling};
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
@@ -133,9 +134,8 @@ pub(crate) fn stack_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt
             None => groups.push(vec![stack]),
         }
     }
-    let fault = fault_lines(record, judged, attempt);
-    let hangs = matches!(attempt.finished(), Some((Outcome::Hang { .. }, _)));
-    let (mut lines, after) = if hangs { (vec![], fault) } else { (fault, vec![]) };
+    // What died is why others wait.
+    let mut lines = fault_lines(record, judged, attempt);
     for group in groups.iter().take(MAX_TASKS) {
         let stack = group[0];
         lines.push(task_line(stack));
@@ -154,24 +154,24 @@ pub(crate) fn stack_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt
     if !resting.is_empty() && !groups.is_empty() {
         lines.push(format!("at rest in md_thread: {}", names(&resting)));
     }
-    // A fault before a hang may be why, but who hangs is what was asked.
-    lines.extend(after);
     lines
 }
 
-/// Where the kernel faulted, if it did: the log has it as well, but without lines of the source. What the test
-/// causes on purpose, and what the kernel only warns of, is no place where anything stands.
+/// Where the kernel faulted, if it did. A console's last lines show it as well, but without lines of the source. What the
+/// test causes on purpose, and what the kernel only warns of, is no place where anything stands.
 fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let is_located = |frame: &String| record.lines.contains_key(&(attempt.kernel_idx, frame.clone()));
+    let is_on_the_console = matches!(attempt.finished(), Some((Outcome::KernelCrash { .. }, _)));
     let is_fault = |report: &&KernelReport| {
-        matches!(
-            report.kind,
-            ReportKind::Oops | ReportKind::Bug | ReportKind::MemoryError | ReportKind::Panic
-        ) && !judged.allowed.contains_key(&report.title)
-            && report.frames.iter().any(is_located)
+        record.run.policy.weigh(report) == Weight::Crash
+            && !judged.allowed.contains_key(&report.title)
+            && if is_on_the_console {
+                report.frames.iter().any(is_located)
+            } else {
+                !report.frames.is_empty()
+            }
     };
-    let fault = attempt.kernel_reports.iter().find(is_fault);
-    let Some(report) = fault else { return Vec::new() };
+    let Some(report) = graver(attempt.kernel_reports.iter().filter(is_fault)) else { return Vec::new() };
     let lines = frame_lines(record, attempt, &report.frames).into_iter();
     [format!("{}:", report.title)].into_iter().chain(lines).collect()
 }

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use protocol::event::{AttemptFacts, Blame, PlannedAttempt};
+use protocol::event::{AttemptFacts, Blame, FORMAT, PlannedAttempt};
 use protocol::wire::GuestFacts;
 use protocol::{Event, Outcome, Record};
 
+use crate::faults::Policy;
+use crate::older;
 use crate::record::{
     Attempt, AttemptState, Image, Kernel, Machine, NotPlanned, Remark, RunEnd, RunFacts, RunRecord, Shard,
 };
@@ -46,6 +48,8 @@ impl LiveRecord {
 #[derive(Debug, Default)]
 struct Fold {
     record: RunRecord,
+    /// Of the events.
+    format: Option<u32>,
     started: bool,
     ended: bool,
     /// Remarks about an attempt that were made before it began.
@@ -60,8 +64,31 @@ impl Fold {
             self.ended = false;
         }
         match event {
-            Event::RunStarted { format: _, run, started_at, harness, command, settings, host } => {
-                self.run_started(RunFacts { name: run, started_at, harness, command, settings, host });
+            Event::RunStarted {
+                format,
+                run,
+                started_at,
+                harness,
+                command,
+                settings,
+                host,
+                fail_on,
+                flaky_fails,
+            } => {
+                self.format.get_or_insert(format);
+                let policy = Policy::of(&fail_on, flaky_fails).unwrap_or_else(|error| {
+                    self.record.add_oddity(format!("the run's --fail-on makes no sense: {error}"));
+                    Policy::default()
+                });
+                self.run_started(RunFacts {
+                    name: run,
+                    started_at,
+                    harness,
+                    command,
+                    settings,
+                    host,
+                    policy,
+                });
             }
             Event::RunResumed { resumed_at, harness } => self.run_resumed(&resumed_at, &harness),
             Event::Sharded { shard, n_shards, digest } => {
@@ -110,6 +137,7 @@ impl Fold {
                 }
             }
             Event::KernelReported { attempt, report } => {
+                let report = older::corrected(self.format.unwrap_or(FORMAT), report);
                 if let Some(attempt) = self.attempt(attempt, "kernel-reported") {
                     attempt.kernel_reports.push(report);
                 }

@@ -6,6 +6,8 @@
 //! - [`signature`] names a hang or a crash by its stacks;
 //! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
 //!   [`kernel_version`] which kernels have them;
+//! - [`faults`] is the table of what each kind of kernel report makes of a test, `came_to` puts it beside what the test
+//!   says itself and what it left behind;
 //! - [`verdict`] judges the record by them, [`tries`] makes several tries of a test one verdict, [`rate`] says what
 //!   their number shows, and [`result`] what all verdicts come to;
 //! - `findings` and `storage` put signature, known issues, stacks, and the state of md and dm into words;
@@ -21,8 +23,10 @@
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
 //! reaches any report.
 
+mod came_to;
 pub mod events;
 pub mod expectations;
+pub mod faults;
 mod findings;
 mod fold;
 pub mod history;
@@ -30,6 +34,7 @@ pub mod junit;
 pub mod kernel_version;
 pub mod known_issues;
 mod mail;
+mod older;
 pub mod rate;
 pub mod recheck;
 pub mod record;
@@ -50,6 +55,7 @@ pub mod write;
 
 pub use events::read_events;
 pub use expectations::Expectations;
+pub use faults::Policy;
 pub use fold::LiveRecord;
 pub use known_issues::KnownIssues;
 pub use record::RunRecord;

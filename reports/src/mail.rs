@@ -22,8 +22,9 @@ const MAX_LINE_WIDTH: usize = 200;
 const NAME_WIDTH: usize = 11;
 
 /// True if what came of an attempt is worth a mail.
-pub(crate) fn is_due(outcome: &Outcome) -> bool {
-    match outcome {
+pub(crate) fn is_due(judged: &Judged) -> bool {
+    let Some(came_to) = &judged.came_to else { return false };
+    match came_to {
         Outcome::Fail { .. }
         | Outcome::Timeout { .. }
         | Outcome::Hang { .. }
@@ -41,7 +42,7 @@ pub(crate) fn is_due(outcome: &Outcome) -> bool {
 pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
     let mut out = Text::default();
     let kernel = kernel_name(record, judged.kernel_idx);
-    let what = what_happened(attempt);
+    let what = what_happened(judged);
     let title = judged.signature.as_ref().map(|signature| format!(": {}", signature.title()));
     out.line(&plain_arrows(&format!(
         "Subject: {} {what} on {kernel}{}",
@@ -134,8 +135,8 @@ fn kernel_name(record: &RunRecord, kernel_idx: u32) -> String {
 }
 
 /// `hung`, as part of a sentence: what happened, not what it means to whoever expected it.
-fn what_happened(attempt: &Attempt) -> &'static str {
-    match attempt.finished().map(|(outcome, _)| outcome) {
+fn what_happened(judged: &Judged) -> &'static str {
+    match &judged.came_to {
         Some(Outcome::Hang { .. }) => "hung",
         Some(Outcome::KernelCrash { .. }) => "crashed the kernel",
         Some(Outcome::DataCorruption { .. }) => "found changed data",

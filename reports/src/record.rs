@@ -11,6 +11,7 @@ use protocol::state::StorageState;
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
+use crate::faults::Policy;
 use crate::kernel_version::is_overlaid;
 
 /// All that is known of one run.
@@ -57,6 +58,8 @@ pub struct RunFacts {
     pub settings: Vec<String>,
     /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
     pub host: BTreeMap<String, String>,
+    /// What it was told to judge otherwise than by default.
+    pub policy: Policy,
 }
 
 /// A part of what was selected.

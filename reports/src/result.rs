@@ -114,6 +114,8 @@ mod tests {
                 signature: None,
                 known_issues: vec![],
                 not_struck: vec![],
+                came_to: None,
+                is_the_kernels: false,
                 tries: vec![],
             })
             .collect();

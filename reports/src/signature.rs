@@ -93,12 +93,9 @@ impl Signature {
         (!tasks.is_empty()).then_some(Signature::Tasks(tasks))
     }
 
-    /// By the worst of the reports, the first of these, and rather one whose text is whole.
+    /// By the report that says most.
     fn of_reports(reports: &[KernelReport], max_weight: u8) -> Option<Signature> {
-        let report = reports
-            .iter()
-            .filter(|report| weight(report.kind) <= max_weight)
-            .min_by_key(|report| (weight(report.kind), report.corrupted))?;
+        let report = graver(reports.iter().filter(|report| weight(report.kind) <= max_weight))?;
         let frames = telling_frames(&report.frames);
         Some(Signature::Report { title: report.title.clone(), frames: shown(&frames).to_vec() })
     }
@@ -332,6 +329,11 @@ const DATA: u8 = 2;
 const STALL: u8 = 3;
 const COMPLAINT: u8 = 4;
 const STORAGE: u8 = 5;
+
+/// The report that says most about what went wrong: the worst, the first of these, and rather one whose text is whole.
+pub(crate) fn graver<'a>(reports: impl Iterator<Item = &'a KernelReport>) -> Option<&'a KernelReport> {
+    reports.min_by_key(|report| (weight(report.kind), report.corrupted))
+}
 
 fn weight(kind: ReportKind) -> u8 {
     match kind {

@@ -122,6 +122,8 @@ pub(crate) fn sample_events() -> Vec<Record> {
                 .to_vec(),
             settings: vec![],
             host: map(&[("kernel", "6.8.0-1"), ("cpus", "2")]),
+            fail_on: vec![],
+            flaky_fails: false,
         },
         Event::MachineChosen {
             accel: "tcg".to_owned(),
@@ -452,7 +454,14 @@ fn hostile_state(word: &str, lines: &[String]) -> StorageState {
 
 fn hostile_report(title: &str, lines: &[String]) -> KernelReport {
     let (title, frames) = (title.to_owned(), lines.to_vec());
-    KernelReport { kind: ReportKind::Oops, title, alt_titles: vec![], corrupted: false, frames, causes: vec![] }
+    KernelReport {
+        kind: ReportKind::Warning,
+        title,
+        alt_titles: vec![],
+        corrupted: false,
+        frames,
+        causes: vec![],
+    }
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -1,12 +1,13 @@
 //! Several tries of one test on one kernel become one verdict, with what each came to.
 //!
 //! Tries that were asked for are trials: the worst of them decides, because that is what was looked for. A retry
-//! belongs to the try that it repeats: a pass there makes both of them one flaky trial.
+//! belongs to the try that it repeats: a pass there makes both of them one flaky trial, if what went wrong is what the test
+//! itself said. A race in md strikes now and then, so that a crash, a hang or changed data stands, however many retries pass.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use protocol::TestId;
+use protocol::{Outcome, TestId};
 
 use crate::known_issues::Match;
 use crate::rate::Rate;
@@ -26,6 +27,10 @@ pub struct Try {
     pub retry_of: Option<u32>,
     /// What it means by itself.
     pub verdict: Verdict,
+    /// What it really came to, by all that was seen.
+    pub came_to: Option<Outcome>,
+    /// True if a retry that passes makes up for it.
+    pub is_redeemable: bool,
     /// In a line; may hold a guest's words, as they came.
     pub in_short: String,
     /// One short line for people, as of [`Judged::detail`].
@@ -46,6 +51,7 @@ impl Judged {
         let alone = |one: &Try| Judged {
             attempt: Some(one.attempt),
             verdict: one.verdict,
+            came_to: one.came_to.clone(),
             detail: one.detail.clone(),
             signature: one.signature.clone(),
             known_issues: one.known_issues.clone(),
@@ -82,6 +88,8 @@ fn fold_one(record: &RunRecord, mut all: Vec<Judged>) -> Option<Judged> {
                 attempt,
                 retry_of: record.attempt(attempt).and_then(|attempt| attempt.retry_of),
                 verdict: judged.verdict,
+                came_to: judged.came_to.clone(),
+                is_redeemable: judged.is_redeemable(),
                 in_short: judged.in_short(),
                 detail: judged.detail.clone(),
                 signature: judged.signature.clone(),
@@ -89,13 +97,13 @@ fn fold_one(record: &RunRecord, mut all: Vec<Judged>) -> Option<Judged> {
             })
         })
         .collect();
-    let (verdict, evidence) = verdict_of(&tries)?;
+    let (verdict, evidence) = verdict_of(&tries, record.run.policy.flaky_fails)?;
     let judged = all.into_iter().find(|judged| judged.attempt == Some(evidence))?;
     Some(Judged { verdict, tries, ..judged })
 }
 
 /// What all tries come to, and the attempt that shows it best.
-fn verdict_of(tries: &[Try]) -> Option<(Verdict, u32)> {
+fn verdict_of(tries: &[Try], flaky_fails: bool) -> Option<(Verdict, u32)> {
     // A trial: what was asked for, and then its retries.
     let mut trials: BTreeMap<u32, Vec<&Try>> = BTreeMap::new();
     let mut roots: BTreeMap<u32, u32> = BTreeMap::new();
@@ -104,7 +112,7 @@ fn verdict_of(tries: &[Try]) -> Option<(Verdict, u32)> {
         roots.insert(one.attempt, root);
         trials.entry(root).or_default().push(one);
     }
-    let judged = trials.values().filter_map(|trial| verdict_of_trial(trial));
+    let judged = trials.values().filter_map(|trial| verdict_of_trial(trial, flaky_fails));
     let (verdict, evidence) =
         judged.min_by_key(|(verdict, evidence)| (Reverse(weight(*verdict)), *evidence))?;
     // Now as expected and now not: neither is the whole truth.
@@ -115,15 +123,21 @@ fn verdict_of(tries: &[Try]) -> Option<(Verdict, u32)> {
     Some((verdict, evidence))
 }
 
-fn verdict_of_trial(trial: &[&Try]) -> Option<(Verdict, u32)> {
-    let worst = trial.iter().min_by_key(|one| (Reverse(weight(one.verdict)), one.attempt))?;
+fn verdict_of_trial(trial: &[&Try], flaky_fails: bool) -> Option<(Verdict, u32)> {
+    let worst_first = |one: &&&Try| (Reverse(weight(one.verdict)), one.attempt);
+    let lasting =
+        trial.iter().filter(|one| one.verdict.is_bad() && !one.is_redeemable).min_by_key(worst_first);
+    if let Some(lasting) = lasting {
+        return Some((lasting.verdict, lasting.attempt));
+    }
+    let worst = trial.iter().min_by_key(worst_first)?;
     // The last that came to anything: a retry that never ran changes nothing.
     let last = trial.iter().rfind(|one| one.verdict.says_something()).unwrap_or(worst);
     let redeemed = !went_wrong(last.verdict) && last.verdict.says_something();
     Some(match worst.verdict {
         // A host that failed once says nothing of the kernel.
         Verdict::Infra if redeemed => (last.verdict, last.attempt),
-        verdict if verdict.is_bad() && redeemed => (Verdict::Flaky, worst.attempt),
+        verdict if verdict.is_bad() && redeemed && !flaky_fails => (Verdict::Flaky, worst.attempt),
         verdict => (verdict, worst.attempt),
     })
 }
@@ -169,6 +183,26 @@ fn weight(verdict: Verdict) -> u32 {
 }
 
 impl Judged {
+    /// True if a retry that passes makes up for it: the test itself said that it failed, or the host did. A crash, a
+    /// hang, changed data, and a fault that the kernel reported, have happened.
+    pub fn is_redeemable(&self) -> bool {
+        match self.verdict {
+            Verdict::Infra => true,
+            Verdict::Failed | Verdict::UnexpectedSkip => !self.is_the_kernels,
+            Verdict::Hung
+            | Verdict::Crashed
+            | Verdict::Corrupted
+            | Verdict::Passed
+            | Verdict::PassedWithComplaints
+            | Verdict::KnownFailure
+            | Verdict::UnexpectedPass
+            | Verdict::Flaky
+            | Verdict::Skipped
+            | Verdict::NotRun
+            | Verdict::Interrupted => false,
+        }
+    }
+
     /// True if it failed, and passed when it was tried again.
     pub fn is_redeemed(&self) -> bool {
         self.verdict == Verdict::Flaky && self.tries.iter().any(|one| one.retry_of.is_some())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use protocol::event::{AttemptFacts, PlannedAttempt};
+use protocol::evidence::{KernelReport, ReportKind};
 use protocol::outcome::HangKind;
 use protocol::{Event, Outcome, Record};
 
@@ -26,6 +27,14 @@ fn infra() -> Outcome {
 
 /// A run that tried one test so often; each try with what it repeats.
 fn run(tries: &[(Outcome, Option<u32>)]) -> RunRecord {
+    record_of(run_events(tries))
+}
+
+fn record_of(events: Vec<Event>) -> RunRecord {
+    RunRecord::from_events(events.into_iter().map(|event| Record { at_ms: 1, event }))
+}
+
+fn run_events(tries: &[(Outcome, Option<u32>)]) -> Vec<Event> {
     let test: TestId = "lvm2:shell/x.sh".parse().unwrap();
     let plan = (1..).zip(tries).map(|(attempt, (_, retry_of))| PlannedAttempt {
         attempt,
@@ -46,7 +55,7 @@ fn run(tries: &[(Outcome, Option<u32>)]) -> RunRecord {
         events.push(Event::AttemptFinished { attempt, outcome: outcome.clone(), facts });
     }
     events.push(Event::RunFinished { interrupted: false });
-    RunRecord::from_events(events.into_iter().map(|event| Record { at_ms: 1, event }))
+    events
 }
 
 fn judged(record: &RunRecord, expectations: &str) -> Judged {
@@ -83,14 +92,64 @@ fn of_trials_the_worst_decides() {
 fn a_pass_after_a_failure_makes_both_flaky() {
     check(&[(fail(), None), (Outcome::Pass, Some(1))], Verdict::Flaky, 1, RunResult::Passed);
     check(
-        &[(fail(), None), (hang(), Some(1)), (Outcome::Pass, Some(2))],
+        &[(fail(), None), (fail(), Some(1)), (Outcome::Pass, Some(2))],
         Verdict::Flaky,
-        2,
+        1,
         RunResult::Passed,
     );
     check(&[(fail(), None), (hang(), Some(1))], Verdict::Hung, 2, RunResult::TestsFailed);
     check(&[(fail(), None), (Outcome::Interrupted, Some(1))], Verdict::Failed, 1, RunResult::Interrupted);
     check(&[(infra(), None), (Outcome::Pass, Some(1))], Verdict::Passed, 2, RunResult::Passed);
+}
+
+/// A race that strikes now and then is what is looked for.
+#[test]
+fn no_retry_makes_up_for_a_hang_a_crash_or_changed_data() {
+    let title = || "x".to_owned();
+    for (outcome, verdict) in [
+        (hang(), Verdict::Hung),
+        (Outcome::KernelCrash { title: title() }, Verdict::Crashed),
+        (Outcome::DataCorruption { title: title() }, Verdict::Corrupted),
+    ] {
+        check(&[(outcome.clone(), None), (Outcome::Pass, Some(1))], verdict, 1, RunResult::TestsFailed);
+        check(
+            &[(fail(), None), (outcome, Some(1)), (Outcome::Pass, Some(2))],
+            verdict,
+            2,
+            RunResult::TestsFailed,
+        );
+    }
+}
+
+#[test]
+fn no_retry_makes_up_for_what_the_kernel_reported() {
+    let mut events = run_events(&[(fail(), None), (Outcome::Pass, Some(1))]);
+    let report = KernelReport {
+        kind: ReportKind::Warning,
+        title: "WARNING in md_run".to_owned(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: vec![],
+        causes: vec![],
+    };
+    let at =
+        events.iter().position(|event| matches!(event, Event::AttemptFinished { attempt: 1, .. })).unwrap();
+    events.insert(at, Event::KernelReported { attempt: 1, report });
+    let judged = judged(&record_of(events), "");
+    assert_eq!((judged.verdict, judged.attempt), (Verdict::Failed, Some(1)));
+}
+
+#[test]
+fn what_was_redeemed_fails_the_run_where_that_is_asked_for() {
+    let mut record = run(&[(fail(), None), (Outcome::Pass, Some(1))]);
+    record.run.policy = crate::Policy::of(&[], true).unwrap();
+    let judged = judged(&record, "");
+    assert_eq!((judged.verdict, judged.attempt), (Verdict::Failed, Some(1)));
+    assert_eq!(judged.tries_lines()[0], "2 tries: 1 failed, 1 passed");
+    // A host that failed is nobody's flaky test.
+    let mut record = run(&[(infra(), None), (Outcome::Pass, Some(1))]);
+    record.run.policy = crate::Policy::of(&[], true).unwrap();
+    assert_eq!(self::judged(&record, "").verdict, Verdict::Passed);
 }
 
 #[test]

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use protocol::event::{AttemptFacts, Blame};
-use protocol::evidence::{KernelReport, ReportKind};
+use protocol::evidence::KernelReport;
 use protocol::{Outcome, TestId};
 
+use crate::came_to::{self, Beside};
 use crate::expectations::{Expectation, Expectations, Shown};
+use crate::faults::{Class, Policy, Weight};
 use crate::kernel_version::Version;
 use crate::known_issues::{About, Evidence, KnownIssues, Match};
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
@@ -22,13 +24,13 @@ use crate::tries::{self, Try};
 pub enum Verdict {
     /// It passed, and nothing was wrong.
     Passed,
-    /// It passed, and the test or the kernel complained of something.
+    /// It passed, and the test or the kernel complained of something that fails no run.
     PassedWithComplaints,
-    /// It failed, or was still busy at its time limit (slow is not stuck).
+    /// It failed, or was still busy at its time limit (slow is not stuck), or the kernel found a fault in md or dm.
     Failed,
-    /// It stopped moving.
+    /// It stopped moving, or left behind what nobody can kill.
     Hung,
-    /// The kernel crashed.
+    /// The kernel crashed, or ran into a fault after which nothing can be relied on.
     Crashed,
     /// Data came back changed.
     Corrupted,
@@ -74,6 +76,10 @@ pub struct Judged {
     pub known_issues: Vec<Match>,
     /// Known issues that this test should have met on this kernel, and did not.
     pub not_struck: Vec<About>,
+    /// What it really came to, by all that was seen; nothing if it came to nothing.
+    pub came_to: Option<Outcome>,
+    /// True if the kernel's own reports alone would make it bad, whatever the test says.
+    pub is_the_kernels: bool,
     /// What each try came to, if there were several.
     pub tries: Vec<Try>,
 }
@@ -221,6 +227,8 @@ pub fn judge(
         signature: None,
         known_issues: Vec::new(),
         not_struck: Vec::new(),
+        came_to: None,
+        is_the_kernels: false,
         tries: Vec::new(),
     });
     tries::fold(record, attempts.collect()).into_iter().chain(not_planned).collect()
@@ -244,8 +252,27 @@ pub fn judge_one(
     };
     let allowed = |title: &str| allowing(title).is_some();
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
-    let recognised = recognise(attempt, version.as_ref(), known_issues);
-    let (verdict, detail, expectation) = judge_attempt(attempt, &recognised, &about, &allowed, record.end);
+    let policy = &record.run.policy;
+    let reports: Vec<_> = attempt
+        .kernel_reports
+        .iter()
+        .filter(|report| !allowed(&report.title))
+        .map(|report| (report, policy.weigh(report)))
+        .collect();
+    let (came_to, recognised, (verdict, detail, expectation)) = match &attempt.state {
+        AttemptState::Finished { outcome, facts } => {
+            let beside = Beside { facts, stacks: &attempt.stacks, reports: &reports };
+            let came_to = came_to::came_to(outcome, &beside);
+            let recognised = recognise(attempt, outcome, &came_to, version.as_ref(), known_issues);
+            let remarks = &attempt.remarks;
+            let seen =
+                Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+            let judging = judge_outcome(outcome, &came_to, facts, &seen, &about);
+            (Some(came_to), recognised, judging)
+        }
+        AttemptState::NotStarted => (None, Recognised::default(), judge_unfinished(false, record.end)),
+        AttemptState::Running => (None, Recognised::default(), judge_unfinished(true, record.end)),
+    };
     let Recognised { signature, known_issues, not_struck } = recognised;
     Judged {
         attempt: Some(attempt.number),
@@ -262,6 +289,8 @@ pub fn judge_one(
         signature,
         known_issues,
         not_struck,
+        came_to,
+        is_the_kernels: reports.iter().any(|(_, weight)| *weight < Weight::Complaint),
         tries: Vec::new(),
     }
 }
@@ -274,14 +303,24 @@ struct Recognised {
     not_struck: Vec<About>,
 }
 
-fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownIssues) -> Recognised {
-    let Some((outcome, _)) = attempt.finished() else { return Recognised::default() };
+/// `came_to` is what the attempt that finished with `outcome` really came to.
+fn recognise(
+    attempt: &Attempt,
+    outcome: &Outcome,
+    came_to: &Outcome,
+    version: Option<&Version>,
+    known_issues: &KnownIssues,
+) -> Recognised {
     let Attempt { stacks, kernel_reports: reports, .. } = attempt;
+    let matching = |outcome: &Outcome| {
+        known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version })
+    };
+    // A hang behind a task that died is a crash, and the issue that hangs is known by the hang.
     let matching =
-        || known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version });
+        || Some(matching(came_to)).filter(|found| !found.is_empty()).unwrap_or_else(|| matching(outcome));
     let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
-    let signature = Signature::of(outcome, stacks, reports);
-    match outcome {
+    let signature = Signature::of(came_to, stacks, reports);
+    match came_to {
         Outcome::Pass | Outcome::Warn { .. } => {
             // A pass says nothing of hangs, but a kernel that complained may have shown a bug.
             let known_issues = if reports.is_empty() { Vec::new() } else { matching() };
@@ -298,69 +337,56 @@ fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownI
     }
 }
 
+/// What an attempt means, in words, and the expectation that was met or missed.
 type Judging = (Verdict, String, Option<Judgement>);
 
-fn judge_attempt(
-    attempt: &Attempt,
-    recognised: &Recognised,
-    about: &[&Expectation],
-    allowed: &dyn Fn(&str) -> bool,
-    end: RunEnd,
-) -> Judging {
+/// The same of one that came to nothing.
+fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
     let words = |finished: &str, interrupted: &str, cut: &str| match end {
         RunEnd::Finished => finished.to_owned(),
         RunEnd::Interrupted => interrupted.to_owned(),
         RunEnd::Cut => cut.to_owned(),
     };
-    match &attempt.state {
-        AttemptState::NotStarted => {
-            let detail = words(
-                "planned, but never started",
-                "the run was interrupted before it",
-                "the events end before it",
-            );
-            (Verdict::NotRun, detail, None)
-        }
-        AttemptState::Running => {
-            let detail = words(
-                "the run ended and this attempt never did",
-                "the run was interrupted during it",
-                "the events end during it",
-            );
-            let verdict = match end {
-                RunEnd::Finished => Verdict::Infra,
-                RunEnd::Interrupted | RunEnd::Cut => Verdict::Interrupted,
-            };
-            (verdict, detail, None)
-        }
-        AttemptState::Finished { outcome, facts } => {
-            let seen =
-                Seen { recognised, remarks: &attempt.remarks, reports: &attempt.kernel_reports, allowed };
-            judge_outcome(outcome, facts, &seen, about)
-        }
+    if !has_begun {
+        let detail = words(
+            "planned, but never started",
+            "the run was interrupted before it",
+            "the events end before it",
+        );
+        return (Verdict::NotRun, detail, None);
     }
+    let detail = words(
+        "the run ended and this attempt never did",
+        "the run was interrupted during it",
+        "the events end during it",
+    );
+    let verdict = match end {
+        RunEnd::Finished => Verdict::Infra,
+        RunEnd::Interrupted | RunEnd::Cut => Verdict::Interrupted,
+    };
+    (verdict, detail, None)
 }
 
 /// What was seen beside the outcome.
 struct Seen<'a> {
     recognised: &'a Recognised,
     remarks: &'a [Remark],
-    reports: &'a [KernelReport],
+    /// What the kernel reported and nobody allows, and what it weighs.
+    reports: &'a [(&'a KernelReport, Weight)],
     /// True for the title of a report that the test causes on purpose.
     allowed: &'a dyn Fn(&str) -> bool,
+    policy: &'a Policy,
 }
 
 impl Seen<'_> {
-    /// What the kernel reported and nobody allows, in order.
-    fn reports(&self) -> impl Iterator<Item = &KernelReport> {
-        self.reports.iter().filter(|report| !(self.allowed)(&report.title))
-    }
-
     /// What the kernel complained of, in a line.
     fn complaint(&self) -> Option<String> {
-        let said =
-            self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text);
-        let all: Vec<_> = self.reports().map(|report| &report.title).chain(said).collect();
+        let all: Vec<_> = self
+            .reports
+            .iter()
+            .map(|(report, _)| &report.title)
+            .chain(self.remarks_on_the_kernel())
+            .collect();
         match all.as_slice() {
             [] => None,
             [one] => Some((*one).clone()),
@@ -368,24 +394,40 @@ impl Seen<'_> {
         }
     }
 
-    /// What the kernel reported of data that is not what was written.
-    fn corruption(&self) -> Option<&KernelReport> {
-        self.reports().find(|report| report.kind == ReportKind::Corruption)
+    /// What the harness noticed of the kernel, which it did not report itself.
+    fn remarks_on_the_kernel(&self) -> impl Iterator<Item = &String> {
+        self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text)
+    }
+
+    /// What `--fail-on` makes a failure of, and is no report of the kernel's.
+    fn failing_otherwise(&self, came_to: &Outcome) -> Option<String> {
+        let fails = |class| self.policy.weigh_class(class, false) < Weight::Complaint;
+        let warning = match came_to {
+            Outcome::Warn { warning } if fails(Class::TestWarning) => Some(warning.clone()),
+            _ => None,
+        };
+        warning.or_else(|| self.remarks_on_the_kernel().next().filter(|_| fails(Class::KernelLog)).cloned())
     }
 }
 
+/// `outcome` is what was recorded, `came_to` what it really came to.
 fn judge_outcome(
     outcome: &Outcome,
+    came_to: &Outcome,
     facts: &AttemptFacts,
     seen: &Seen<'_>,
     about: &[&Expectation],
 ) -> Judging {
-    let detail = outcome.detail();
+    let detail = match (came_to.detail(), came_to::own_words(outcome)) {
+        (detail, _) if came_to == outcome => detail,
+        (detail, own) if detail.contains(&own) => detail,
+        (detail, own) => format!("{detail}; {own}"),
+    };
     let signature = seen.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
     let known_issues: Vec<_> =
         seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
     let shown = Shown { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
-    let met = about.iter().copied().find(|entry| entry.is_met_by(outcome, shown));
+    let met = about.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
     let went_wrong = |verdict| {
         let verdict = match met {
             Some(entry) if entry.flaky => Verdict::Flaky,
@@ -396,14 +438,14 @@ fn judge_outcome(
         let entry = met.or(about.first().copied());
         (verdict, detail.clone(), entry.map(|entry| Judgement::of(entry, met.is_some())))
     };
-    match outcome {
-        Outcome::Pass => {
-            // Even of corruption: the test has looked at its data and says that it is right.
-            match seen.complaint() {
-                None => judge_pass(Verdict::Passed, String::new(), None, about),
-                Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, about),
-            }
+    match came_to {
+        Outcome::Pass | Outcome::Warn { .. } if let Some(how) = seen.failing_otherwise(came_to) => {
+            (Verdict::Failed, format!("{how}; {}", came_to::own_words(outcome)), None)
         }
+        Outcome::Pass => match seen.complaint() {
+            None => judge_pass(Verdict::Passed, String::new(), None, about),
+            Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, about),
+        },
         Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
         Outcome::Skip { .. } => match met {
             Some(entry) => (Verdict::Skipped, detail, Some(Judgement::of(entry, true))),
@@ -412,14 +454,7 @@ fn judge_outcome(
                 (Verdict::UnexpectedSkip, detail, missed)
             }
         },
-        // Why it failed is then known, and worse than a failure.
-        Outcome::Fail { .. } | Outcome::Timeout { .. } => match seen.corruption() {
-            Some(report) => {
-                let (verdict, detail, expectation) = went_wrong(Verdict::Corrupted);
-                (verdict, format!("{}; {detail}", report.title), expectation)
-            }
-            None => went_wrong(Verdict::Failed),
-        },
+        Outcome::Fail { .. } | Outcome::Timeout { .. } => went_wrong(Verdict::Failed),
         Outcome::Hang { .. } => went_wrong(Verdict::Hung),
         Outcome::KernelCrash { .. } => went_wrong(Verdict::Crashed),
         // A test that corrupts on purpose shows what it corrupted when it fails of something else.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing;
 use protocol::HangKind;
+use protocol::evidence::ReportKind;
 
 /// Judges one outcome by entries of a file, written as `outcome`, or `outcome flaky`.
 fn judged(outcome: Outcome, entries: &[&str]) -> Judging {
@@ -21,8 +22,28 @@ fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judgin
         .collect();
     let expectations = Expectations::parse(&text, "e.toml").unwrap();
     let about: Vec<&Expectation> = expectations.entries().iter().collect();
-    let seen = Seen { recognised: &Recognised::default(), remarks, reports: &[], allowed: &|_| false };
-    judge_outcome(&outcome, &AttemptFacts::default(), &seen, &about)
+    judge_seen(&outcome, &AttemptFacts::default(), remarks, &[], &Policy::default(), &about)
+}
+
+/// Judges an outcome beside what was seen; a report whose title begins with `allowed` is allowed.
+fn judge_seen(
+    outcome: &Outcome,
+    facts: &AttemptFacts,
+    remarks: &[Remark],
+    reports: &[KernelReport],
+    policy: &Policy,
+    about: &[&Expectation],
+) -> Judging {
+    let allowed = |title: &str| title.starts_with("allowed");
+    let reports: Vec<_> = reports
+        .iter()
+        .filter(|report| !allowed(&report.title))
+        .map(|report| (report, policy.weigh(report)))
+        .collect();
+    let came_to = came_to::came_to(outcome, &Beside { facts, stacks: &[], reports: &reports });
+    let recognised = Recognised::default();
+    let seen = Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+    judge_outcome(outcome, &came_to, facts, &seen, about)
 }
 
 fn check(outcome: Outcome, entries: &[&str], expect: Verdict, met: Option<bool>) {
@@ -53,9 +74,8 @@ fn a_pass_of_what_must_go_wrong_fails() {
     let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nreason = \"planted\"\nmust = true\n";
     let expectations = Expectations::parse(text, "e.toml").unwrap();
     let about: Vec<&Expectation> = expectations.entries().iter().collect();
-    let recognised = Recognised::default();
-    let seen = Seen { recognised: &recognised, remarks: &[], reports: &[], allowed: &|_| false };
-    let judge = |outcome| judge_outcome(&outcome, &AttemptFacts::default(), &seen, &about);
+    let policy = Policy::default();
+    let judge = |outcome| judge_seen(&outcome, &AttemptFacts::default(), &[], &[], &policy, &about);
     let (verdict, detail, _) = judge(Outcome::Pass);
     assert_eq!((verdict, detail.as_str()), (Verdict::Failed, "it passed"));
     assert_eq!(judge(hang()).0, Verdict::KnownFailure);
@@ -117,42 +137,94 @@ fn a_pass_over_kernel_complaints_is_no_plain_pass() {
     }
 }
 
-/// Judges an outcome while the kernel reports these; a title that begins with `allowed` is allowed.
-fn with_reports(outcome: Outcome, kinds: &[(ReportKind, &str)]) -> (Verdict, String) {
-    let report = |&(kind, title): &(ReportKind, &str)| KernelReport {
+/// A report of this kind under this title, with these frames.
+fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
+    KernelReport {
         kind,
         title: title.to_owned(),
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
-        frames: vec![],
-    };
-    let reports: Vec<_> = kinds.iter().map(report).collect();
-    let seen = Seen {
-        recognised: &Recognised::default(),
-        remarks: &[],
-        reports: &reports,
-        allowed: &|title| title.starts_with("allowed"),
-    };
-    let (verdict, detail, _) = judge_outcome(&outcome, &AttemptFacts::default(), &seen, &[]);
+        frames: frames.iter().map(|&frame| frame.to_owned()).collect(),
+    }
+}
+
+/// Judges an outcome while the kernel reports these; a title that begins with `allowed` is allowed.
+fn with_reports(outcome: Outcome, kinds: &[(ReportKind, &str)]) -> (Verdict, String) {
+    with_reports_by(outcome, kinds, &[])
+}
+
+fn with_reports_by(outcome: Outcome, kinds: &[(ReportKind, &str)], fail_on: &[&str]) -> (Verdict, String) {
+    let reports: Vec<_> = kinds.iter().map(|(kind, title)| report(*kind, title, &[])).collect();
+    let fail_on: Vec<_> = fail_on.iter().map(|&word| word.to_owned()).collect();
+    let policy = Policy::of(&fail_on, false).unwrap();
+    let (verdict, detail, _) = judge_seen(&outcome, &AttemptFacts::default(), &[], &reports, &policy, &[]);
     (verdict, detail)
 }
 
 #[test]
-fn what_the_kernel_reports_makes_a_pass_a_complaint_unless_it_is_allowed() {
-    use ReportKind::{Corruption, StorageError, Warning};
+fn what_the_kernel_reports_decides_whatever_the_test_says() {
+    use ReportKind::{Corruption, HungTask, Lockup, MemoryError, Oops, StorageError, Warning};
     let pass = |kinds: &[_]| with_reports(Outcome::Pass, kinds);
+    let passed = |verdict, title: &str| (verdict, format!("{title}; the test itself passed"));
+    assert_eq!(pass(&[(Warning, "WARNING in md_run")]), passed(Verdict::Failed, "WARNING in md_run"));
+    assert_eq!(pass(&[(Oops, "BUG: x in md_do_sync")]), passed(Verdict::Crashed, "BUG: x in md_do_sync"));
+    assert_eq!(pass(&[(Lockup, "soft lockup in raid5d")]).0, Verdict::Crashed);
+    assert_eq!(
+        pass(&[(Corruption, "md: x"), (MemoryError, "KASAN: y")]),
+        passed(Verdict::Crashed, "KASAN: y")
+    );
+    assert_eq!(
+        pass(&[(Corruption, "ext4: error in ext4_lookup")]),
+        passed(Verdict::Corrupted, "ext4: error in ext4_lookup")
+    );
+    // Of others, and what a test may cause.
     let complained = |detail: &str| (Verdict::PassedWithComplaints, detail.to_owned());
-    assert_eq!(pass(&[(Warning, "WARNING in md_run")]), complained("WARNING in md_run"));
+    assert_eq!(pass(&[(Warning, "WARNING in foo")]), complained("WARNING in foo"));
+    assert_eq!(pass(&[(HungTask, "hung task in md_run")]), complained("hung task in md_run"));
     assert_eq!(
         pass(&[(Warning, "a"), (StorageError, "b"), (StorageError, "allowed")]),
         complained("a, and 1 more")
     );
-    assert_eq!(pass(&[(Corruption, "ext4: error in ext4_lookup")]), complained("ext4: error in ext4_lookup"));
     assert_eq!(
-        pass(&[(Corruption, "allowed"), (StorageError, "allowed too")]),
+        pass(&[(Corruption, "allowed"), (StorageError, "allowed too"), (Oops, "allowed as well")]),
         (Verdict::Passed, String::new())
     );
+}
+
+#[test]
+fn an_oops_comes_before_what_follows_from_it() {
+    let oops = [(ReportKind::Oops, "BUG: x in raid5d")];
+    let crashed = |outcome: Outcome| with_reports(outcome, &oops);
+    assert_eq!(crashed(hang()).0, Verdict::Crashed);
+    assert_eq!(crashed(hang()).1, "BUG: x in raid5d; the kernel reports a hung task for 30 s");
+    assert_eq!(crashed(fail()), (Verdict::Crashed, "BUG: x in raid5d; exit status 1".to_owned()));
+    assert_eq!(crashed(skip()).0, Verdict::Crashed);
+    assert_eq!(crashed(Outcome::Timeout { limit_ms: 1 }).0, Verdict::Crashed);
+    assert_eq!(crashed(Outcome::DataCorruption { title: "a b differ".into() }).0, Verdict::Crashed);
+    assert_eq!(crashed(Outcome::Infra { error: "QEMU died".into() }).0, Verdict::Crashed);
+    assert_eq!(crashed(Outcome::Interrupted).0, Verdict::Interrupted);
+}
+
+#[test]
+fn fail_on_moves_the_line_for_a_class() {
+    use ReportKind::{Lockdep, Oops, StorageError, Warning};
+    let pass = |kinds: &[_], fail_on: &[&str]| with_reports_by(Outcome::Pass, kinds, fail_on).0;
+    assert_eq!(pass(&[(StorageError, "md: x")], &["storage-error"]), Verdict::Failed);
+    assert_eq!(pass(&[(StorageError, "md: x")], &["warning"]), Verdict::PassedWithComplaints);
+    assert_eq!(pass(&[(Warning, "WARNING in foo")], &["complaints"]), Verdict::Failed);
+    assert_eq!(pass(&[(Lockdep, "lockdep: x in md_open")], &["no-lockdep"]), Verdict::PassedWithComplaints);
+    assert_eq!(pass(&[(Oops, "x")], &["no-oops"]), Verdict::PassedWithComplaints);
+    assert_eq!(pass(&[(Oops, "x")], &["complaints"]), Verdict::Crashed, "never less than by default");
+    assert_eq!(
+        pass(&[(Warning, "WARNING in foo")], &["complaints", "no-warning"]),
+        Verdict::PassedWithComplaints
+    );
+    assert_eq!(with_reports_by(warn(), &[], &["test-warning"]).0, Verdict::Failed);
+    let remark = Remark { blame: Blame::Kernel, text: "12 messages are lost".to_owned() };
+    let policy = Policy::of(&["kernel-log".to_owned()], false).unwrap();
+    let judging = judge_seen(&Outcome::Pass, &AttemptFacts::default(), &[remark], &[], &policy, &[]);
+    assert_eq!(judging.0, Verdict::Failed);
 }
 
 #[test]
@@ -189,6 +261,8 @@ fn explanations_name_the_entry() {
             signature,
             known_issues,
             not_struck,
+            came_to: None,
+            is_the_kernels: false,
             tries: vec![],
         }
         .explanation()

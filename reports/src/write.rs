@@ -54,7 +54,7 @@ pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<Wr
     };
     let wrong = judged.iter().filter_map(|judged| {
         let attempt = record.attempt(judged.attempt?)?;
-        attempt.finished().filter(|(outcome, _)| mail::is_due(outcome)).map(|_| (judged, attempt))
+        mail::is_due(judged).then_some((judged, attempt))
     });
     for (judged, attempt) in wrong.take(MAILS_MAX) {
         if let Some(folder) = folder_within(dir, &attempt.dir) {

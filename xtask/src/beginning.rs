@@ -46,6 +46,8 @@ impl Beginning<'_> {
                 .collect(),
             settings: settings::words(options, prepared.chosen.accel),
             host,
+            fail_on: options.policy.words().to_vec(),
+            flaky_fails: options.policy.flaky_fails,
         })?;
         let accel = prepared.chosen.accel;
         events.append(Event::MachineChosen {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use regex::Regex;
+use reports::Policy;
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::{DebianSpec, KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
@@ -72,7 +73,7 @@ pub(crate) enum Command {
     Model(ModelOptions),
     /// Show a suite's tests: name, and tags
     #[command(
-        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'"
+        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'\n  cargo xtask list --classes                  what fails a run, and the names for --fail-on"
     )]
     List(ListOptions),
     /// Make the tools root and the guest image, or say where they are
@@ -144,6 +145,12 @@ pub(crate) struct ReplayOptions {
     /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
     #[arg(long)]
     pub(crate) check: bool,
+    /// Judge by these classes, and not by those that the run was given (as for `test`)
+    #[arg(id = "replay_fail_on", long = "fail-on", value_name = "CLASS", value_delimiter = ',', value_parser = class)]
+    pub(crate) fail_on: Option<Vec<String>>,
+    /// The same of what passed when it was tried again
+    #[arg(id = "replay_flaky", long = "flaky", value_enum, value_name = "WHAT")]
+    pub(crate) flaky: Option<FlakyChoice>,
     /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
     /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's events are left as they are
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
@@ -443,6 +450,9 @@ pub(crate) struct ListOptions {
     /// For programs: everything that is known of each
     #[arg(long)]
     pub(crate) json: bool,
+    /// No tests, but the classes of `test --fail-on`: what each is, and what it makes of a test
+    #[arg(long)]
+    pub(crate) classes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -645,7 +655,8 @@ pub(crate) struct TimesOptions {
     /// Try each test again and again, as long as this: 90s, 20m, 2h; what has begun is carried to its end
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     within: Option<Duration>,
-    /// Try what goes wrong again, up to so many times; what passes then is flaky, and fails no run
+    /// Try again, up to so many times, what a test itself says failed, and what the host spoilt; what passes then is
+    /// flaky, and fails no run (but see --flaky). Crashes, hangs and changed data stand
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = ["repeat", "until_fail", "within"])]
     retries: Option<u32>,
 }
@@ -659,6 +670,49 @@ impl From<TimesOptions> for Times {
 
 fn time(text: &str) -> Result<Duration, &'static str> {
     script::duration(text).ok_or("not a time up to a week, such as 90s, 20m or 2h")
+}
+
+/// What fails a run.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PolicyOptions {
+    /// Classes of what the kernel reports that fail a run, beside those that do by default: a name (warning,
+    /// storage-error, hung-task, kernel-log, test-warning …), or complaints for all of them; no-NAME lets a class pass.
+    /// `cargo xtask list --classes` shows what each is, and what it does by default
+    #[arg(long, value_name = "CLASS", env = "MD_REGRESS_FAIL_ON", value_delimiter = ',', value_parser = class)]
+    fail_on: Vec<String>,
+    /// What failed, and passed when it was tried again
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    flaky: FlakyChoice,
+}
+
+/// What becomes of a run in which a test was flaky.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FlakyChoice {
+    /// Passes: it is shown
+    #[default]
+    Pass,
+    /// Fails
+    Fail,
+}
+
+fn class(text: &str) -> Result<String, String> {
+    Policy::of(&[text.to_owned()], false).map(|_| text.to_owned())
+}
+
+impl ReplayOptions {
+    /// What the run is judged by: as it was recorded, but for what is said now.
+    pub(crate) fn policy(&self, recorded: &Policy) -> Policy {
+        let flaky_fails = self.flaky.map_or(recorded.flaky_fails, |flaky| flaky == FlakyChoice::Fail);
+        let words = self.fail_on.as_deref().unwrap_or(recorded.words());
+        Policy::of(words, flaky_fails).expect("each word was looked at when it was read")
+    }
+}
+
+impl From<PolicyOptions> for Policy {
+    fn from(options: PolicyOptions) -> Self {
+        let flaky_fails = options.flaky == FlakyChoice::Fail;
+        Policy::of(&options.fail_on, flaky_fails).expect("each word was looked at when it was read")
+    }
 }
 
 /// How tests are run.
@@ -681,6 +735,8 @@ pub(crate) struct RunOptions {
     pub(crate) guest: GuestOptions,
     #[command(flatten)]
     pub(crate) times: TimesOptions,
+    #[command(flatten)]
+    pub(crate) policy: PolicyOptions,
     /// VMs at a time (default: as many as the processors bear)
     #[arg(short = 'j', long = "jobs", value_name = "N", env = "MD_REGRESS_JOBS", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) n_vms: Option<u16>,
@@ -777,6 +833,7 @@ impl From<TestOptions> for test::Options {
             append: options.run.guest.append,
             accel: options.run.guest.accel,
             times: options.run.times.into(),
+            policy: options.run.policy.into(),
             shard: options.shard,
             resume: options.resume,
             n_vms: options.run.n_vms.map(usize::from),

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Command, ValueEnum};
+use reports::Policy;
 use toml::de::{DeTable, DeValue};
 use vm_images::kernel_spec::KernelSpec;
 
+use crate::cli::FlakyChoice;
 use crate::exit::usage;
 use crate::session::workspace;
 use crate::vm::accel::AccelChoice;
@@ -41,12 +43,15 @@ enum Kind {
     Program,
     Kernels,
     Accel,
+    /// Words of `--fail-on`.
+    Classes,
+    Flaky,
     /// From 1 on.
     Count,
     Texts,
 }
 
-const KEYS: [Key; 14] = [
+const KEYS: [Key; 16] = [
     Key { name: "mirror", id: "mirror", kind: Kind::Text },
     Key { name: "store", id: "store", kind: Kind::Path },
     Key { name: "qemu", id: "qemu", kind: Kind::Program },
@@ -55,6 +60,8 @@ const KEYS: [Key; 14] = [
     Key { name: "flavour", id: "flavours", kind: Kind::Texts },
     Key { name: "append", id: "append", kind: Kind::Text },
     Key { name: "accel", id: "accel", kind: Kind::Accel },
+    Key { name: "fail-on", id: "fail_on", kind: Kind::Classes },
+    Key { name: "flaky", id: "flaky", kind: Kind::Flaky },
     Key { name: "jobs", id: "n_vms", kind: Kind::Count },
     Key { name: "out", id: "out", kind: Kind::Path },
     Key { name: "history", id: "history", kind: Kind::Path },
@@ -194,17 +201,12 @@ fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, St
                 None => Ok(specs),
             }
         }
-        Kind::Accel => {
-            let name = text(value)?;
-            let known: Vec<_> = AccelChoice::value_variants()
-                .iter()
-                .filter_map(|choice| Some(choice.to_possible_value()?.get_name().to_owned()))
-                .collect();
-            if known.contains(&name) {
-                Ok(vec![name])
-            } else {
-                Err(format!("is `{name}`; it can be {}", known.join(", ")))
-            }
+        Kind::Accel => choice::<AccelChoice>(text(value)?),
+        Kind::Flaky => choice::<FlakyChoice>(text(value)?),
+        Kind::Classes => {
+            let words = texts(value)?;
+            Policy::of(&words, false).map_err(|error| format!("makes no sense: {error}"))?;
+            Ok(words)
         }
         Kind::Count => match value {
             DeValue::Integer(number) => match number.as_str().parse::<u16>() {
@@ -214,6 +216,19 @@ fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, St
             other => Err(format!("must be a number, not {}", article(other.type_str()))),
         },
         Kind::Texts => texts(value),
+    }
+}
+
+/// One of the values of an option.
+fn choice<T: ValueEnum>(name: String) -> Result<Vec<String>, String> {
+    let known: Vec<_> = T::value_variants()
+        .iter()
+        .filter_map(|choice| Some(choice.to_possible_value()?.get_name().to_owned()))
+        .collect();
+    if known.contains(&name) {
+        Ok(vec![name])
+    } else {
+        Err(format!("is `{name}`; it can be {}", known.join(", ")))
     }
 }
 
@@ -241,6 +256,12 @@ mod tests {
             "md-regress.toml:2: there is no key `kernal`; did you mean `kernel`?",
         );
         check_error("\naccel = \"kmv\"\n", "md-regress.toml:2: `accel` is `kmv`; it can be auto, kvm, tcg");
+        check_error("flaky = \"no\"\n", "md-regress.toml:1: `flaky` is `no`; it can be pass, fail");
+        let error = parse("fail-on = [\"warnings\"]\n").unwrap_err().to_string();
+        assert!(
+            error.starts_with("md-regress.toml:1: `fail-on` makes no sense: there is no class `warnings`"),
+            "{error}"
+        );
         check_error("jobs = 0\n", "md-regress.toml:1: `jobs` is 0; it must be from 1 to 65535");
         check_error("jobs = \"4\"\n", "md-regress.toml:1: `jobs` must be a number, not a string");
         check_error("out = 3\n", "md-regress.toml:1: `out` must be a text in quotes, not an integer");

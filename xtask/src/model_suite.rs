@@ -17,6 +17,7 @@ use raid_core::scenario::{SCENARIOS, Scenario};
 use raid_core::story::{self, Story};
 use raid_core::story_text::Page;
 use raid_core::table;
+use reports::Policy;
 use serde::Serialize;
 use vm_images::progress::Progress;
 
@@ -95,7 +96,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let dir = beginning::create_run(&out)?;
     let path = dir.join("events.jsonl");
     let events = EventLog::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
-    begin(&events, &dir, &cells).context("failed to write an event")?;
+    begin(&events, &dir, &cells, &options.policy).context("failed to write an event")?;
     session.terminal.note(&format!("{} scenarios and kernels, without a VM", cells.len()));
     let (attempts, cells): (Vec<u32>, Vec<Cell>) =
         (0..).zip(cells).map(|(idx, (_, cell))| (idx, cell)).unzip();
@@ -133,7 +134,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     Ok(Some(ran))
 }
 
-fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)]) -> Result<()> {
+fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)], policy: &Policy) -> Result<()> {
     events.append(Event::RunStarted {
         format: protocol::event::FORMAT,
         run: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -145,6 +146,8 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)]) -> Res
             .collect(),
         settings: Vec::new(),
         host: prepare::host_facts(),
+        fail_on: policy.words().to_vec(),
+        flaky_fails: policy.flaky_fails,
     })?;
     for (kernel_idx, name) in (0..).zip(RELEASES) {
         events.append(Event::KernelReady {

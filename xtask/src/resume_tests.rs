@@ -126,6 +126,8 @@ fn whole(times: Times) -> (tempfile::TempDir, Vec<u8>) {
             command: vec![],
             settings: vec!["--".into()],
             host: Default::default(),
+            fail_on: vec![],
+            flaky_fails: false,
         })
         .unwrap();
     let attempts = plan().into_iter().map(|planned| planned.attempt).collect();

@@ -39,6 +39,7 @@ fn words_with(options: &Options, accel: &str) -> Vec<String> {
         append,
         accel: _,
         times,
+        policy,
         shard,
         n_vms,
         out: _,
@@ -94,6 +95,12 @@ fn words_with(options: &Options, accel: &str) -> Vec<String> {
     }
     if times.retries > 0 {
         add("retries", times.retries.to_string());
+    }
+    for word in policy.words() {
+        add("fail-on", word.clone());
+    }
+    if policy.flaky_fails {
+        add("flaky", "fail".to_owned());
     }
     if let Some(shard) = shard {
         add("shard", shard.to_string());
@@ -160,6 +167,7 @@ mod tests {
         ]);
         check(&["--history=/h", "--lvm2-src=/src", "--mdadm-src=/m", "--retries=2", "--shard=2/5"]);
         check(&["--history=/h", "--repeat=40", "--dump"]);
+        check(&["--history=/h", "--retries=1", "--flaky=fail", "--fail-on=complaints,no-hung-task"]);
         check(&["--history=/h", "--until-fail", "--for=2h"]);
         check(&["--history=/h", "--until-fail", "--repeat=1"]);
     }

@@ -8,9 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
-use reports::RunRecord;
 use reports::history::Durations;
 use reports::judge_one;
+use reports::{Policy, RunRecord};
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) accel: AccelChoice,
     /// How many times each test is tried.
     pub(crate) times: Times,
+    /// What fails the run.
+    pub(crate) policy: Policy,
     /// Only this part of it.
     pub(crate) shard: Option<Shard>,
     /// VMs at a time; by default as many as the processors bear.

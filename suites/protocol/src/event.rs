@@ -14,7 +14,7 @@ use crate::test_id::TestId;
 use crate::wire::{GuestFacts, LoadedModule, Survivor};
 
 /// Version of the event format; readers refuse a newer one.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub enum Event {
         settings: Vec<String>,
         /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
         host: BTreeMap<String, String>,
+        /// Words of `--fail-on`, by which the run is judged. Since format 4.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fail_on: Vec<String>,
+        /// What passed only when it was tried again fails the run, too. Since format 4.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        flaky_fails: bool,
     },
     /// The harness was killed or interrupted, and another goes on. Attempts that had begun and came to nothing begin
     /// again. Since format 2.

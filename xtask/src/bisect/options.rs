@@ -6,7 +6,7 @@ use clap::Args;
 use vm_images::kernel_spec::DebianSpec;
 
 use super::published::Range;
-use crate::cli::{GuestOptions, SelectionOptions};
+use crate::cli::{GuestOptions, PolicyOptions, SelectionOptions};
 use crate::runner::tries::Times;
 use crate::test;
 
@@ -70,6 +70,8 @@ pub(crate) struct TrialOptions {
     flavours: Vec<String>,
     #[command(flatten)]
     guest: GuestOptions,
+    #[command(flatten)]
+    policy: PolicyOptions,
     /// Folder with debug information, as for `test`
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
     debug_info: Vec<PathBuf>,
@@ -204,6 +206,7 @@ impl From<TrialOptions> for test::Options {
             append: options.guest.append,
             accel: options.guest.accel,
             times: Times::default(),
+            policy: options.policy.into(),
             shard: None,
             resume: None,
             n_vms: options.n_vms.map(usize::from),

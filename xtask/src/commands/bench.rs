@@ -168,6 +168,7 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
         sources: Sources::default(),
         accel: AccelChoice::Auto,
         times: Times::default(),
+        policy: reports::Policy::default(),
         n_vms: Some(1),
         out: Some(out.to_owned()),
         flavours: vec![],

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use protocol::TestId;
+use reports::Policy;
+use reports::faults::Class;
 use serde::Serialize;
 use vm_images::progress::Progress;
 
@@ -37,6 +39,10 @@ struct Listed<'a> {
 }
 
 pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
+    if options.classes {
+        classes();
+        return Ok(Exit::Passed);
+    }
     if options.suite == model_suite::NAME {
         let n = model_suite::list(&options.selection.into_selection().patterns, options.json)?;
         return Ok(if n == 0 { Exit::NothingRan } else { Exit::Passed });
@@ -54,6 +60,16 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
         session.terminal.note(&format!("{test} {reason}"));
     }
     Ok(if tests.is_empty() { Exit::NothingRan } else { Exit::Passed })
+}
+
+/// The table of what fails a run, by class.
+fn classes() {
+    let policy = Policy::default();
+    outln!("{:<16} {:<11} {:<12} what it is", "class", "by itself", "in md or dm");
+    for class in Class::all() {
+        let [alone, with_storage] = [false, true].map(|of_storage| policy.weigh_class(class, of_storage));
+        outln!("{class:<16} {alone:<11} {with_storage:<12} {}", class.about());
+    }
 }
 
 fn listed<'a>(suite: &'a Suite, id: &'a TestId) -> Result<Listed<'a>> {

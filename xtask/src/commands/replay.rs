@@ -8,10 +8,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use reports::RunRecord;
 use reports::events::ReadError;
 use reports::recheck::KeptVerdicts;
 use reports::result::counts_line;
+use reports::{Policy, RunRecord};
 use vm_images::progress::Progress;
 
 use crate::cli::ReplayOptions;
@@ -24,7 +24,9 @@ use crate::test::suite_names;
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
     let runs = options.runs.clone().unwrap_or_else(report::default_runs);
-    let Replayed { ran, notes } = judge_again(&report::find_run(&options.run, &runs)?, &options.debug_info)?;
+    let policy = |recorded: &Policy| options.policy(recorded);
+    let Replayed { ran, notes } =
+        judge_again(&report::find_run(&options.run, &runs)?, &options.debug_info, policy)?;
     for note in notes {
         terminal.note(&note);
     }
@@ -54,8 +56,9 @@ struct Replayed {
     notes: Vec<String>,
 }
 
-fn judge_again(dir: &Path, debug_info: &[PathBuf]) -> Result<Replayed> {
+fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> Policy) -> Result<Replayed> {
     let mut record = report::read_record(dir).map_err(blame)?;
+    record.run.policy = policy(&record.run.policy);
     let suites = suite_names()?;
     let mut known = Known { known_issues: report::known_issues()?, ..Known::default() };
     let mut notes = Vec::new();

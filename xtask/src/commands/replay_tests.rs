@@ -39,7 +39,7 @@ fn verdicts(ran: &Ran) -> Vec<&'static str> {
 }
 
 fn judge_again(dir: &Path) -> Result<Replayed> {
-    super::judge_again(dir, &[])
+    super::judge_again(dir, &[], reports::Policy::clone)
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Times {
     pub(crate) until_fail: bool,
     /// No try begins later than this after the run.
     pub(crate) within: Option<Duration>,
-    /// A try that went wrong is tried again, up to so often, until it passes.
+    /// A try that went wrong in a way that a pass makes up for is tried again, up to so often, until it passes.
     pub(crate) retries: u32,
 }
 
@@ -55,8 +55,10 @@ impl Times {
 pub(crate) enum Came {
     /// It told something, and nothing that was not expected.
     Well,
-    /// It went wrong, or the host did.
+    /// The test says that it failed, or the host did: a pass would make up for it.
     Wrong,
+    /// A crash, a hang, changed data: however often it passes, this has happened.
+    WrongForGood,
     /// It told nothing, and would tell nothing the next time: a skip.
     ToNothing,
 }
@@ -71,7 +73,11 @@ impl Came {
             | Verdict::UnexpectedPass
             | Verdict::Flaky => Came::Well,
             Verdict::Failed | Verdict::Hung | Verdict::Crashed | Verdict::Corrupted | Verdict::Infra => {
-                Came::Wrong
+                if judged.is_redeemable() {
+                    Came::Wrong
+                } else {
+                    Came::WrongForGood
+                }
             }
             Verdict::Skipped | Verdict::UnexpectedSkip | Verdict::NotRun | Verdict::Interrupted => {
                 Came::ToNothing
@@ -156,6 +162,7 @@ impl Tries {
                     self.wrong.push_back(attempt);
                 }
             }
+            Came::WrongForGood => self.subjects[place].is_done |= self.times.until_fail,
             Came::ToNothing => self.subjects[place].is_done = true,
         }
     }
@@ -233,6 +240,7 @@ mod tests {
         assert_eq!(n_tries(until_fail, 3, came), 1 + 11 + 21);
         assert_eq!(n_tries(Times::new(Some(5), true, None, None), 3, came), 1 + 5 + 5);
         assert_eq!(n_tries(until_fail, 3, |_, _| Came::ToNothing), 3, "a skip is a skip for ever");
+        assert_eq!(n_tries(until_fail, 3, |_, _| Came::WrongForGood), 3);
     }
 
     #[test]
@@ -258,6 +266,7 @@ mod tests {
         let done = play(retries, 2, |_, _| Came::Wrong);
         assert_eq!(done[2..5], [(3, Some(1)), (4, Some(2)), (5, Some(3))]);
         assert_eq!(n_tries(retries, 2, |_, _| Came::ToNothing), 2);
+        assert_eq!(n_tries(retries, 2, |_, _| Came::WrongForGood), 2, "no pass would make up for it");
     }
 
     proptest! {

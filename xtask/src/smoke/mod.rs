@@ -77,6 +77,7 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         sources: Sources::default(),
         accel: AccelChoice::Auto,
         times: Times::default(),
+        policy: reports::Policy::default(),
         n_vms: None,
         out: Some(out.0.clone()),
         flavours: vec![],

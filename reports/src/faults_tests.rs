@@ -1,0 +1,67 @@
+//! What each class of reports makes of a test, and the words that move it.
+
+use protocol::evidence::TaskStack;
+
+use super::*;
+
+fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
+    KernelReport {
+        kind,
+        title: title.to_owned(),
+        alt_titles: vec![],
+        corrupted: false,
+        frames: frames.iter().map(|&frame| frame.to_owned()).collect(),
+        causes: vec![],
+    }
+}
+
+#[test]
+fn a_warning_is_a_failure_where_md_or_dm_is_in_it() {
+    let weigh = |report: &KernelReport| Policy::default().weigh(report);
+    let warning = |title: &str, frames: &[&str]| weigh(&report(ReportKind::Warning, title, frames));
+    assert_eq!(warning("WARNING in foo", &["foo+0x1/0x2", "bar+0x1/0x2"]), Weight::Complaint);
+    assert_eq!(warning("WARNING in foo", &["foo+0x1/0x2", "raid_map+0x1/0x2 [dm_raid]"]), Weight::Failure);
+    assert_eq!(warning("WARNING in md_stop", &[]), Weight::Failure, "its stack is cut");
+    assert_eq!(warning("KCSAN: data-race in foo / raid5d", &[]), Weight::Failure);
+    // What stalls is named by its cause.
+    let mut stall = report(ReportKind::WorkqueueStall, "workqueue lockup", &[]);
+    assert_eq!(weigh(&stall), Weight::Complaint);
+    stall.causes = vec![TaskStack {
+        pid: 5,
+        comm: "kworker/0:1".to_owned(),
+        of_test: false,
+        state: 'R',
+        still_ms: 0,
+        frames: vec!["md_start_sync+0x1/0x2 [md_mod]".to_owned()],
+    }];
+    assert_eq!(weigh(&stall), Weight::Failure);
+}
+
+#[test]
+fn a_suspected_leak_is_no_crash() {
+    let leak = report(ReportKind::Bug, "memory leak found by kmemleak", &[]);
+    assert_eq!(Policy::default().weigh(&leak), Weight::Complaint);
+    let bug = report(ReportKind::Bug, "BUG: Bad page state", &[]);
+    assert_eq!(Policy::default().weigh(&bug), Weight::Crash);
+}
+
+#[test]
+fn each_class_has_a_name_that_moves_it() {
+    for class in Class::all() {
+        let down = Policy::of(&[format!("no-{class}")], false).unwrap();
+        assert_eq!(down.weigh_class(class, true), Weight::Complaint, "{class}");
+        let up = Policy::of(&[class.to_string()], false).unwrap();
+        assert!(up.weigh_class(class, false) <= Weight::Failure, "{class}");
+    }
+    let kinds = Class::all().filter(|class| matches!(class, Class::Report(_))).count();
+    assert_eq!(kinds, KINDS.len());
+}
+
+#[test]
+fn a_word_that_is_no_class_is_told_with_those_that_are() {
+    let error = Policy::of(&["warnings".to_owned()], false).unwrap_err();
+    assert!(
+        error.starts_with("there is no class `warnings`; there are complaints (all of them), panic, oops"),
+        "{error}"
+    );
+}
