@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -92,6 +92,8 @@ struct Agent {
     kmsg: Option<Kmsg>,
     control: VecDeque<Message>,
     test: Option<Running>,
+    /// The cgroup of a test that is over and left behind what cannot be killed: it is still looked at.
+    left: Option<PathBuf>,
     /// A guest has one in its life, and it stays: closing a terminal may take long.
     shell: Option<Shell>,
     sampler: Option<Witness>,
@@ -125,6 +127,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         kmsg: None,
         control: VecDeque::new(),
         test: None,
+        left: None,
         shell: None,
         sampler: None,
         diagnosis: None,
@@ -377,8 +380,14 @@ impl Agent {
             return Some(Message::Shell(ShellMessage::Ended { exit }));
         }
         let over = self.test.take_if(|test| test.is_sent())?;
-        self.sampler = None;
-        over.into_report().map(Message::Finished)
+        let cgroup = over.process.cgroup().to_owned();
+        let report = over.into_report()?;
+        if report.survivors.iter().any(|one| one.unkillable) {
+            self.left = Some(cgroup);
+        } else {
+            self.sampler = None;
+        }
+        Some(Message::Finished(report))
     }
 
     fn note(&mut self, text: String) {
@@ -489,6 +498,7 @@ impl Agent {
         if let Some(objection) = self.objection(&request.program) {
             return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
         }
+        self.left = None;
         match Running::start(request, now) {
             Ok(test) => {
                 match request.sampled.then(|| launch::sampler(test.process.cgroup())).transpose() {
@@ -508,7 +518,8 @@ impl Agent {
     }
 
     fn diagnose(&mut self, attempt: u32) {
-        let cgroup = self.test.as_ref().map_or(Path::new(""), |test| test.process.cgroup());
+        let left = self.left.as_deref().unwrap_or(Path::new(""));
+        let cgroup = self.test.as_ref().map_or(left, |test| test.process.cgroup());
         match launch::diagnosis(cgroup) {
             Ok(diagnosis) => self.diagnosis = Some((Witness::new(diagnosis), attempt)),
             Err(error) => {

@@ -3,6 +3,7 @@
 //! It does no I/O and reads no clock, so that a recorded run can be judged again without a VM, and
 //! every way to die is a test of a few lines. `drive.rs` carries the effects out.
 
+mod leftovers;
 mod lost;
 
 use std::time::Duration;
@@ -66,6 +67,8 @@ enum Phase {
     Interrogating,
     /// The guest stands still, its memory is written.
     Dumping { since: Duration },
+    /// The test has ended, and what it left behind cannot be killed: does it stand, or only take long?
+    Lingering { since: Duration },
     /// The test has ended, its files come back.
     Collecting { since: Duration },
     /// The guest powers off, or we kill it.
@@ -126,6 +129,8 @@ pub(crate) struct AttemptState {
     killed: bool,
     /// The guest was made to panic, to say where it was.
     struck: bool,
+    /// When the guest was asked to power off, while it is asked from outside why it does not.
+    asked_to_power_off: Option<Duration>,
     outcome: Option<Outcome>,
     facts: AttemptFacts,
 }
@@ -170,6 +175,7 @@ impl AttemptState {
             late: false,
             killed: false,
             struck: false,
+            asked_to_power_off: None,
             outcome: None,
             facts: AttemptFacts::default(),
         }
@@ -287,6 +293,7 @@ impl AttemptState {
                 effects.extend(self.collect(at));
                 effects
             }
+            Phase::Lingering { since } => self.linger_on(at, since),
             Phase::Collecting { since }
                 if at > self.last_file + self.limits.grace_period
                     || at > since + self.limits.grace_period * COLLECTING_GRACE_PERIODS =>
@@ -296,10 +303,7 @@ impl AttemptState {
                 effects
             }
             Phase::Ending { since } if at > since + self.limits.grace_period && !self.killed => {
-                let words = "the guest did not power off and was killed".to_owned();
-                let mut effects = vec![self.remark(Blame::Harness, words)];
-                effects.extend(self.kill());
-                effects
+                self.does_not_power_off(at, since)
             }
             Phase::Booting
             | Phase::Diagnosing { .. }
@@ -359,8 +363,12 @@ impl AttemptState {
     ) -> Vec<Effect> {
         self.facts.test_ms = Some(millis(at.saturating_sub(since)));
         self.conclude(outcome);
-        self.phase = Phase::Diagnosing { since: at };
         self.stopped_at = Some(at);
+        self.ask_for_evidence(at, stacks)
+    }
+
+    fn ask_for_evidence(&mut self, at: Duration, stacks: Vec<TaskStack>) -> Vec<Effect> {
+        self.phase = Phase::Diagnosing { since: at };
         let mut effects: Vec<_> = self.witnessed.stacks(stacks).into_iter().map(Effect::Record).collect();
         effects.push(Effect::Send(Request::Diagnose { attempt: self.number }));
         effects
@@ -373,7 +381,17 @@ impl AttemptState {
     }
 
     fn sample(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
-        let Phase::Testing { since } = self.phase else { return vec![] };
+        let since = match self.phase {
+            Phase::Testing { since } => since,
+            Phase::Lingering { .. } => return self.look_at_leftovers(at, sample),
+            Phase::Booting
+            | Phase::Diagnosing { .. }
+            | Phase::Interrogating
+            | Phase::Dumping { .. }
+            | Phase::Collecting { .. }
+            | Phase::Ending { .. }
+            | Phase::Ended => return vec![],
+        };
         self.facts.sampling_ms = Some(sample.cost_us / 1000);
         self.blind_beats = 0;
         self.last_sample = at;
@@ -501,6 +519,7 @@ impl AttemptState {
                 | Phase::Testing { .. }
                 | Phase::Interrogating
                 | Phase::Dumping { .. }
+                | Phase::Lingering { .. }
                 | Phase::Collecting { .. }
                 | Phase::Ending { .. }
                 | Phase::Ended => self.garbage(),
@@ -675,8 +694,7 @@ impl AttemptState {
             .iter()
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
-        self.phase = Phase::Collecting { since: at };
-        effects.extend(self.collect(at));
+        effects.extend(if self.leaves_something() { self.linger(at) } else { self.collect(at) });
         effects
     }
 

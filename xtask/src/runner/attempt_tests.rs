@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, TaskStack};
-use protocol::sample::Sample;
+use protocol::sample::{Sample, TaskSample};
 use protocol::state::StorageState;
 use protocol::wire::{
     Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
+    Survivor,
 };
 use protocol::{HangKind, Outcome, TestId};
 
@@ -172,6 +173,42 @@ impl Play {
         self.agent(second, Message::Finished(finished))
     }
 
+    /// Ends, and leaves a process behind that nobody could kill.
+    fn leaves(self, second: u64, exit: Exit) -> Self {
+        let left = Survivor { pid: 60, comm: "dd".into(), state: 'D', unkillable: true };
+        let finished = Finished {
+            attempt: 1,
+            exit,
+            wall_ms: 1234,
+            user_ms: 1,
+            sys_ms: 2,
+            output_bytes: 0,
+            survivors: vec![left],
+        };
+        self.agent(second, Message::Finished(finished))
+    }
+
+    /// A sample each second, of what `tasks` makes of it.
+    fn samples(mut self, to: u64, tasks: impl Fn(u64) -> Vec<TaskSample>) -> Self {
+        for second in self.now.as_secs()..to {
+            self = self.agent(second, Message::Sample(sample(second, tasks(second))));
+        }
+        self
+    }
+
+    fn collected(self, second: u64) -> Self {
+        let collected = Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 };
+        self.tell(second, Input::Files(Ok(collected)))
+    }
+
+    /// Outcome, and how many are still said to be unkillable.
+    fn outcome_and_left(self) -> (Outcome, usize) {
+        let now = self.now.as_secs();
+        let play = self.tell(now, Input::Ended(VmEnd::Clean));
+        let (outcome, facts) = play.state.finish(play.now, 0);
+        (outcome, facts.survivors.iter().filter(|one| one.unkillable).count())
+    }
+
     fn outcome(self, end: VmEnd) -> Outcome {
         let now = self.now.as_secs();
         let play = self.tell(now, Input::Ended(end));
@@ -188,6 +225,63 @@ fn a_test_passes_and_the_guest_powers_off() {
     assert_eq!(play.sent.last(), Some(&Request::PowerOff));
     assert!(!play.killed);
     assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
+}
+
+#[test]
+fn what_nobody_can_kill_and_stands_is_a_hang_though_the_test_passed() {
+    let play = Play::testing().leaves(10, Exit::Code(0));
+    assert!(!matches!(play.sent.last(), Some(Request::Collect { .. })), "it is watched first");
+    let play = play.samples(30, |_| vec![task(60, "dd", 'D', 5)]);
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let play = play.agent(31, Message::Diagnosed { attempt: 1 });
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+    let (outcome, n_left) = play.collected(32).outcome_and_left();
+    let Outcome::Hang { kind: HangKind::NoProgress, seen, .. } = outcome else { panic!("{outcome:?}") };
+    let expect = "the test passed, and left behind dd (pid 60), which cannot be killed";
+    assert_eq!((seen.as_deref(), n_left), (Some(expect), 1));
+}
+
+#[test]
+fn what_only_takes_long_to_die_is_no_hang() {
+    // It goes when its request completes.
+    let play = Play::testing().leaves(10, Exit::Code(1));
+    let play = play.samples(14, |_| vec![task(60, "dd", 'D', 5)]).samples(15, |_| vec![]);
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+    let (outcome, n_left) = play.collected(16).outcome_and_left();
+    assert_eq!((outcome, n_left), (Outcome::Fail { how: "exit status 1".into() }, 0));
+    // It moves for as long as anybody looks.
+    let play = Play::testing().leaves(10, Exit::Code(0)).samples(80, |n| vec![task(60, "dd", 'D', n)]);
+    let says = |event: &Event| matches!(event, Event::Remark { text, .. } if text.starts_with("left behind dd (pid 60): killed, still there"));
+    assert!(play.events.iter().any(says), "{:?}", play.events);
+    assert_eq!(play.collected(81).outcome_and_left(), (Outcome::Pass, 0));
+}
+
+#[test]
+fn what_is_left_while_nobody_can_look_is_still_there() {
+    let play = Play::testing().leaves(10, Exit::Code(0)).heartbeats(75);
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let play = play.agent(76, Message::Diagnosed { attempt: 1 }).collected(77);
+    assert_eq!(play.outcome_and_left(), (Outcome::Pass, 1), "the verdict goes by who is left");
+}
+
+#[test]
+fn a_power_off_that_waits_in_md_is_a_hang() {
+    let play = Play::testing().finished(10, Exit::Code(0)).collected(11).wait(17);
+    assert!(play.asked.contains(&Ask::SysRq('l')), "{:?}", play.asked);
+    let agent = "\
+sysrq: Show Blocked State
+task:init            state:D stack:0     pid:1     tgid:1     ppid:0      flags:0x00004002
+Call Trace:
+ <TASK>
+ __schedule+0x4ea/0xbe0
+ __md_stop_writes+0x1/0x2 [md_mod]
+ md_notify_reboot+0x1/0x2 [md_mod]
+ </TASK>";
+    let play = play.console(17, agent).wait(50);
+    assert!(play.killed);
+    let outcome = play.outcome(VmEnd::Killed);
+    let Outcome::Hang { seen: Some(seen), .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(seen, "the test passed, and the guest does not power off: that waits in md or dm");
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Witnessed {
         is_news.then(|| Event::StacksSeen { attempt: self.attempt, stacks: self.stacks.clone() })
     }
 
+    /// Tasks that were seen so far.
+    pub(crate) fn seen(&self) -> &[TaskStack] {
+        &self.stacks
+    }
+
     /// Takes a piece; `None` if it says nothing new, or there were too many.
     pub(crate) fn take(&mut self, evidence: Evidence) -> Option<Event> {
         match evidence {

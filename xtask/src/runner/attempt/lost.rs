@@ -117,7 +117,9 @@ impl AttemptState {
     pub(super) fn interrogate(&mut self, at: Duration, since: Duration, slowness: u32) -> Vec<Effect> {
         self.phase = Phase::Interrogating;
         self.started_at = Some(since);
-        let (interrogation, asks) = Interrogation::begin(at, slowness, self.dump.is_wanted());
+        // A guest that only does not power off is worth a dump if that turns out to be md's doing.
+        let wants_dump = self.dump.is_wanted() && self.asked_to_power_off.is_none();
+        let (interrogation, asks) = Interrogation::begin(at, slowness, wants_dump);
         self.interrogation = Some(interrogation);
         asks.into_iter().map(Effect::Ask).collect()
     }
@@ -132,6 +134,7 @@ impl AttemptState {
         }
         if interrogation.is_done() {
             effects.extend(self.confess());
+            effects.extend(self.why_it_does_not_power_off(at));
             effects.extend(self.dump_or(at, Self::kill));
         }
         effects
@@ -287,6 +290,7 @@ impl AttemptState {
             Phase::Booting
             | Phase::Testing { .. }
             | Phase::Diagnosing { .. }
+            | Phase::Lingering { .. }
             | Phase::Collecting { .. }
             | Phase::Ending { .. }
             | Phase::Ended => return vec![],

@@ -1,0 +1,143 @@
+//! The part of an attempt after its test: what the test left behind and nobody can kill, a guest that does not power
+//! off. Either may be a deadlock that the test itself never noticed.
+//!
+//! Deliberately not here: whether something stands ([`crate::runner::progress`]), and what a guest is asked from outside
+//! ([`crate::runner::interrogation`]).
+
+use std::time::Duration;
+
+use protocol::event::Blame;
+use protocol::frames::is_storage_frame;
+use protocol::sample::Sample;
+use protocol::{HangKind, Outcome};
+
+use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
+use crate::runner::progress::{Progress, Stuck};
+use crate::vm::Ask;
+
+/// For how long what cannot be killed is watched, in grace periods, as long as it moves: a slow device ends a wait.
+const LINGERING_GRACE_PERIODS: u32 = 12;
+
+/// Survivors that are named at most.
+const NAMES_MAX: usize = 6;
+
+/// Process id of the agent, which powers the guest off.
+const AGENT_PID: u32 = 1;
+
+impl AttemptState {
+    /// True if something of the test is left that was killed and is still there, and can be watched.
+    pub(super) fn leaves_something(&self) -> bool {
+        self.job.sampled && self.facts.survivors.iter().any(|one| one.unkillable)
+    }
+
+    /// The test is over; what it left is watched until it has gone, or stands.
+    pub(super) fn linger(&mut self, at: Duration) -> Vec<Effect> {
+        self.phase = Phase::Lingering { since: at };
+        self.progress = Progress::of_test_silent_for(self.limits.silence_timeout);
+        vec![]
+    }
+
+    /// Takes a sample of what the test left.
+    pub(super) fn look_at_leftovers(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
+        self.last_sample = at;
+        if !sample.tasks.iter().any(|task| task.of_test) {
+            // They took long, and went.
+            self.facts.survivors.iter_mut().for_each(|one| one.unkillable = false);
+            return self.collect(at);
+        }
+        match self.progress.take(sample) {
+            Some(Stuck { kind, still_ms, stacks, unseen: _ }) => {
+                let seen =
+                    format!("{} left behind {}, which cannot be killed", self.said(), self.left_names());
+                self.outcome = Some(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
+                self.ask_for_evidence(at, stacks)
+            }
+            None => vec![Effect::Ask(Ask::Times)],
+        }
+    }
+
+    /// Looks at the clock.
+    pub(super) fn linger_on(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
+        if at <= since + self.limits.grace_period * LINGERING_GRACE_PERIODS {
+            return vec![];
+        }
+        let stacks = self.progress.stacks();
+        if at > self.last_sample + SAMPLE_COUNTS_FOR {
+            // Nobody can say that it moves. What is known is that it was killed, and is there.
+            return self.ask_for_evidence(at, stacks);
+        }
+        let text = format!(
+            "left behind {}: killed, still there after {} s, and not stuck",
+            self.left_names(),
+            at.saturating_sub(since).as_secs()
+        );
+        self.facts.survivors.iter_mut().for_each(|one| one.unkillable = false);
+        let mut effects = vec![self.remark(Blame::Test, text)];
+        effects.extend(self.collect(at));
+        effects
+    }
+
+    /// What the test had come to, as the beginning of a sentence.
+    fn said(&self) -> String {
+        match &self.outcome {
+            None | Some(Outcome::Pass) => "the test passed, and".to_owned(),
+            Some(other) => format!("the test ({})", other.detail()),
+        }
+    }
+
+    fn left_names(&self) -> String {
+        let left: Vec<_> = self.facts.survivors.iter().filter(|one| one.unkillable).collect();
+        let mut names: Vec<_> =
+            left.iter().take(NAMES_MAX).map(|one| format!("{} (pid {})", one.comm, one.pid)).collect();
+        if left.len() > NAMES_MAX {
+            names.push(format!("{} more", left.len() - NAMES_MAX));
+        }
+        names.join(", ")
+    }
+
+    // ---- the power-off -----------------------------------------------------------------------
+
+    /// The guest was asked to power off, and is still there: is it slow, or does it stand in md's or dm's doing
+    /// (md_notify_reboot, md.c)? Of a test that went wrong already that is no news.
+    pub(super) fn does_not_power_off(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
+        match self.outcome {
+            Some(Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } | Outcome::Skip { .. }) => {
+                self.asked_to_power_off = Some(since);
+                self.interrogate(at, since, 1)
+            }
+            Some(
+                Outcome::Timeout { .. }
+                | Outcome::Hang { .. }
+                | Outcome::KernelCrash { .. }
+                | Outcome::DataCorruption { .. }
+                | Outcome::Interrupted
+                | Outcome::Infra { .. },
+            )
+            | None => {
+                let mut effects = vec![self.does_not_end()];
+                effects.extend(self.kill());
+                effects
+            }
+        }
+    }
+
+    /// What the guest said when it was asked why, if it was.
+    pub(super) fn why_it_does_not_power_off(&mut self, at: Duration) -> Vec<Effect> {
+        let Some(since) = self.asked_to_power_off.take() else { return vec![] };
+        let stands =
+            self.witnessed.seen().iter().find(|stack| {
+                stack.pid == AGENT_PID && stack.frames.iter().any(|frame| is_storage_frame(frame))
+            });
+        if stands.is_none() {
+            return vec![self.does_not_end()];
+        }
+        let seen = format!("{} the guest does not power off: that waits in md or dm", self.said());
+        let silent_ms = millis(at.saturating_sub(since));
+        self.outcome = Some(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen: Some(seen) });
+        vec![]
+    }
+
+    fn does_not_end(&self) -> Effect {
+        self.remark(Blame::Harness, "the guest did not power off and was killed".to_owned())
+    }
+}
