@@ -8,18 +8,24 @@
 //! stacks = ["stop_sync_thread ← md_stop ← raid_dtr"]  # each of them another task; frames in this
 //!                                    # order, others between them; `a|b` is either, a leading `^`
 //!                                    # means the innermost of md and dm
+//! without-stacks = ["^raid5d"]       # and no task stands so: what tells it from a bug that looks the same
 //! sync-at-rest = true                # no sync thread is at work in md
 //! report = "regex"                   # in a kernel report: `TITLE, in f ← g`
-//! outcome = "hang"                   # hang | kernel-crash | data-corruption | fail | timeout
+//! outcome = "hang"                   # hang | kernel-crash | data-corruption | fail | timeout; a hang is also what
+//!                                    # leaves a task that cannot be killed, or that the kernel reports as hung
 //! hang-kind = "livelock"             # as in events.jsonl
 //! tests = ["lvm2:shell/lvconvert-*"] # globs
 //! # Which kernels have it.
-//! present = [">=6.7, <6.8", "6.1"]   # upstream versions
-//! fixed-in = { "6.12" = "6.12.110" } # branch: first stable release, and so first Debian build, with the fix
+//! present = [">=6.7, <6.8", "6.1"]   # upstream versions; who is newer than `<6.8` has the fix. `6.9 to 7.3` are
+//!                                    # the branches that were looked at: of others nothing is known
+//! fixed-in = { "6.12" = "6.12.110", "7.3" = "7.3" }  # branch: first stable release, and so first Debian build,
+//!                                    # with the fix; a mainline release has it for all that are newer, too
 //! absent = ["6.1"]                   # upstream versions without it, where the first with it is not known
 //! debian = { "6.12" = "6.12.111" }   # branch: first package of Debian's with the fix, where known
 //! # What is known of it.
 //! fix = "1baae052cccd"               # upstream commit; absent: none is known
+//! subject = "md: Don't …"            # its first line, by which changelogs list it: what `fixed-in` and `debian`
+//!                                    # say is held against them (known_issues_changelog_tests.rs)
 //! unchecked = true                   # the commit's id, or that the signature is this bug's, is from memory
 //! seen = true                        # md-regress's authors saw it happen; default false
 //! bug = "what happens, in sentences"
@@ -37,13 +43,16 @@ use toml::Spanned;
 
 use crate::expectations::{ExpectedOutcome, glob_matches, line_of, one_line};
 use crate::kernel_version::{Range, Version};
-use crate::signature::{ARROW, Role, is_same_function, telling, telling_frames};
+use crate::signature::{ARROW, Role, TaskSignature, is_same_function, telling, telling_frames};
 
 /// Issues that one failure is said to look like, at most.
 const MAX_MATCHES: usize = 3;
 
 /// Frames of a stack that other bugs may share as well.
 const WIDE_FRAMES: usize = 2;
+
+/// How long a task must have stood still, milliseconds, to be part of a hang though it could be killed.
+const STILL_MS: u64 = 5_000;
 
 /// Commits of the kernel's tree, by id.
 const COMMITS: &str = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/commit/?id=";
@@ -60,6 +69,8 @@ pub struct KnownIssue {
     /// What is told of it.
     about: About,
     stacks: Vec<Pattern>,
+    /// Where no task may stand.
+    without_stacks: Vec<Pattern>,
     sync_at_rest: bool,
     report: Option<Regex>,
     outcome: Option<ExpectedOutcome>,
@@ -85,6 +96,8 @@ pub struct About {
     pub bug: String,
     /// The commit that fixes it.
     pub fix: Option<String>,
+    /// That commit's first line.
+    pub subject: Option<String>,
     /// True if the entry is from memory in part.
     pub unchecked: bool,
     /// True if this project saw it happen.
@@ -135,6 +148,8 @@ pub struct Evidence<'a> {
     pub stacks: &'a [TaskStack],
     /// What the kernel reported.
     pub reports: &'a [KernelReport],
+    /// The test left a process that could not be killed. Whatever else it came to, that hangs.
+    pub has_unkillable: bool,
     /// The kernel's sources, if known.
     pub version: Option<&'a Version>,
 }
@@ -169,6 +184,8 @@ struct Entry {
     #[serde(default)]
     stacks: Vec<Spanned<String>>,
     #[serde(default)]
+    without_stacks: Vec<Spanned<String>>,
+    #[serde(default)]
     sync_at_rest: bool,
     report: Option<Spanned<String>>,
     outcome: Option<ExpectedOutcome>,
@@ -184,6 +201,7 @@ struct Entry {
     #[serde(default)]
     debian: std::collections::BTreeMap<String, Spanned<String>>,
     fix: Option<Spanned<String>>,
+    subject: Option<Spanned<String>>,
     #[serde(default)]
     unchecked: bool,
     #[serde(default)]
@@ -274,7 +292,11 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         let problem = "`tests` alone would excuse every failure; give `outcome` as well".to_owned();
         return Err((start, problem));
     }
+    if let (Some(without), true) = (entry.without_stacks.first(), entry.stacks.is_empty()) {
+        return Err((without.span().start, "`without-stacks` says nothing without `stacks`".to_owned()));
+    }
     let stacks = entry.stacks.iter().map(check_pattern).collect::<Result<_, _>>()?;
+    let without_stacks = entry.without_stacks.iter().map(check_pattern).collect::<Result<_, _>>()?;
     let report = match &entry.report {
         None => None,
         Some(report) => Some(Regex::new(report.get_ref()).map_err(|error| {
@@ -318,6 +340,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         title: entry.title.into_inner().trim().to_owned(),
         bug: entry.bug.split_whitespace().collect::<Vec<_>>().join(" "),
         fix,
+        subject: entry.subject.map(Spanned::into_inner),
         unchecked: entry.unchecked,
         seen: entry.seen,
         link,
@@ -327,6 +350,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
     Ok(KnownIssue {
         about,
         stacks,
+        without_stacks,
         sync_at_rest: entry.sync_at_rest,
         report,
         outcome: entry.outcome,
@@ -361,8 +385,10 @@ fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, (usize, String)> 
 
 fn check_range(range: &Spanned<String>) -> Result<Range, (usize, String)> {
     Range::parse(range.get_ref()).ok_or_else(|| {
-        let problem =
-            format!("`{}` is no range of versions: expected `>=6.7, <6.8` or `6.1`", range.get_ref());
+        let problem = format!(
+            "`{}` is no range of versions: expected `>=6.7, <6.8`, `6.1` or `6.9 to 7.3`",
+            range.get_ref()
+        );
         (range.span().start, problem)
     })
 }
@@ -397,10 +423,66 @@ fn names_test(globs: &[String], test: &TestId) -> bool {
     globs.iter().any(|glob| glob_matches(glob, if glob.contains('@') { &flavoured } else { &name }))
 }
 
+/// Where what stands in the kernel is to be read from, for an attempt that came to this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standstill {
+    /// From all stacks that were taken, else from what the kernel reports.
+    Anywhere,
+    /// From stacks of tasks that nothing but the kernel holds up: a script that was merely slow has tasks, too.
+    Blocked,
+    /// From the kernel's own reports of hung tasks alone.
+    Reported,
+}
+
+impl Evidence<'_> {
+    /// Where a hang is to be read from. A hang is a hang whatever the test's time limit, exit status or panic made
+    /// of it: the tasks stand where they stood.
+    fn standstill(&self) -> Standstill {
+        match self.outcome {
+            Outcome::Hang { .. } => Standstill::Anywhere,
+            Outcome::Timeout { .. } => Standstill::Blocked,
+            Outcome::Pass
+            | Outcome::Warn { .. }
+            | Outcome::Fail { .. }
+            | Outcome::Skip { .. }
+            | Outcome::KernelCrash { .. }
+            | Outcome::DataCorruption { .. }
+            | Outcome::Interrupted
+            | Outcome::Infra { .. } => {
+                if self.has_unkillable {
+                    Standstill::Blocked
+                } else {
+                    Standstill::Reported
+                }
+            }
+        }
+    }
+
+    /// The telling tasks that a hang may be read from.
+    fn hung_tasks(&self) -> Vec<TaskSignature> {
+        let stands = |stack: &TaskStack| match self.standstill() {
+            Standstill::Anywhere => true,
+            Standstill::Blocked => stack.state == 'D' || stack.still_ms >= STILL_MS,
+            Standstill::Reported => false,
+        };
+        let tasks = telling(self.stacks).into_iter();
+        tasks.filter(|(stack, _)| stands(stack)).map(|(_, task)| task).collect()
+    }
+
+    /// The frames of the tasks that the kernel itself reported. In a hang any report may show one; else only one that
+    /// says so.
+    fn reported_frames(&self) -> Vec<Vec<String>> {
+        let is_of_hang = |report: &&KernelReport| {
+            matches!(self.outcome, Outcome::Hang { .. }) || report.kind == ReportKind::HungTask
+        };
+        self.reports.iter().filter(is_of_hang).map(|report| telling_frames(&report.frames)).collect()
+    }
+}
+
 impl KnownIssue {
     fn looks_like(&self, evidence: &Evidence<'_>) -> bool {
         (self.tests.is_empty() || names_test(&self.tests, evidence.test))
-            && self.outcome.is_none_or(|outcome| ExpectedOutcome::of(evidence.outcome) == Some(outcome))
+            && self.is_outcome(evidence)
             && self.hang_kind.is_none_or(
                 |wanted| matches!(evidence.outcome, Outcome::Hang { kind, .. } if *kind == wanted),
             )
@@ -408,33 +490,51 @@ impl KnownIssue {
             && self.matches_stacks(evidence)
     }
 
+    /// True if the attempt came to what this issue makes of one. A hang that is known by its stacks is one wherever
+    /// they are seen.
+    fn is_outcome(&self, evidence: &Evidence<'_>) -> bool {
+        match self.outcome {
+            None => true,
+            Some(ExpectedOutcome::Hang) if !self.stacks.is_empty() => true,
+            Some(outcome) => ExpectedOutcome::of(evidence.outcome) == Some(outcome),
+        }
+    }
+
     fn matches_stacks(&self, evidence: &Evidence<'_>) -> bool {
         if self.stacks.is_empty() {
             return true;
         }
+        let is_hang = matches!(evidence.outcome, Outcome::Hang { .. });
         // Who waits for a task that died says nothing of why that died.
         let faults: Vec<_> =
             evidence.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
-        if matches!(evidence.outcome, Outcome::Hang { .. }) && !faults.is_empty() {
+        if !faults.is_empty() && (is_hang || self.outcome == Some(ExpectedOutcome::Hang)) {
             let mut frames = faults.iter().map(|fault| telling_frames(&fault.frames)).collect();
-            return assign(&self.stacks, &mut frames);
+            return is_hang && assign(&self.stacks, &mut frames);
         }
-        let tasks = telling(evidence.stacks);
-        if self.sync_at_rest && tasks.iter().any(|(_, task)| task.role == Role::Sync) {
+        let tasks = match self.outcome {
+            Some(ExpectedOutcome::Hang) => evidence.hung_tasks(),
+            Some(_) | None => telling(evidence.stacks).into_iter().map(|(_, task)| task).collect(),
+        };
+        if self.sync_at_rest && tasks.iter().any(|task| task.role == Role::Sync) {
             return false;
         }
-        let mut frames: Vec<Vec<String>> = tasks.into_iter().map(|(_, task)| task.frames).collect();
+        let mut frames: Vec<Vec<String>> = tasks.into_iter().map(|task| task.frames).collect();
         if frames.is_empty() {
             // The kernel's own reports of blocked tasks are stacks too.
-            frames = evidence.reports.iter().map(|report| telling_frames(&report.frames)).collect();
+            frames = evidence.reported_frames();
         }
-        assign(&self.stacks, &mut frames)
+        let is_other = frames.iter().any(|task| self.without_stacks.iter().any(|pattern| pattern.fits(task)));
+        !is_other && assign(&self.stacks, &mut frames)
     }
 
     /// How much must fit: of two issues that a failure looks like, the more exact one comes first.
     fn n_details(&self) -> usize {
         let n_frames: usize = self.stacks.iter().map(|pattern| pattern.frames.len()).sum();
-        n_frames + 2 * usize::from(self.report.is_some()) + usize::from(self.sync_at_rest)
+        n_frames
+            + self.without_stacks.len()
+            + 2 * usize::from(self.report.is_some())
+            + usize::from(self.sync_at_rest)
     }
 
     /// True if one short stack is all that is asked for.
@@ -443,6 +543,7 @@ impl KnownIssue {
             && self.stacks[0].frames.len() <= WIDE_FRAMES
             && self.report.is_none()
             && self.tests.is_empty()
+            && self.without_stacks.is_empty()
             && !self.sync_at_rest
     }
 
@@ -473,6 +574,10 @@ impl KnownIssue {
         match self.fixed_in.iter().find(|(branch, _)| version.is_of(branch)) {
             Some((_, first)) if version >= first => Standing::Fixed,
             Some(_) => Standing::Present,
+            // A mainline release with the fix comes before all newer ones.
+            None if self.fixed_in.iter().any(|(branch, first)| branch == first && version >= first) => {
+                Standing::Fixed
+            }
             None if in_range => Standing::Present,
             None if self.present.iter().any(|range| range.end().is_some_and(|end| version >= end)) => {
                 Standing::Fixed
@@ -577,6 +682,9 @@ impl Standing {
     }
 }
 
+#[cfg(test)]
+#[path = "known_issues_changelog_tests.rs"]
+mod changelog_tests;
 #[cfg(test)]
 #[path = "known_issues_tests.rs"]
 mod tests;

@@ -275,16 +275,26 @@ struct Recognised {
 }
 
 fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownIssues) -> Recognised {
-    let Some((outcome, _)) = attempt.finished() else { return Recognised::default() };
+    let Some((outcome, facts)) = attempt.finished() else { return Recognised::default() };
     let Attempt { stacks, kernel_reports: reports, .. } = attempt;
-    let matching =
-        || known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version });
+    let has_unkillable = facts.survivors.iter().any(|survivor| survivor.unkillable);
+    let matching = || {
+        known_issues.matching(&Evidence {
+            test: &attempt.test,
+            outcome,
+            stacks,
+            reports,
+            has_unkillable,
+            version,
+        })
+    };
     let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
     let signature = Signature::of(outcome, stacks, reports);
     match outcome {
         Outcome::Pass | Outcome::Warn { .. } => {
-            // A pass says nothing of hangs, but a kernel that complained may have shown a bug.
-            let known_issues = if reports.is_empty() { Vec::new() } else { matching() };
+            // A pass by itself says nothing, but a kernel that complained, or that holds a process that cannot be
+            // killed, may have shown a bug.
+            let known_issues = if reports.is_empty() && !has_unkillable { Vec::new() } else { matching() };
             Recognised { signature, known_issues, not_struck: not_struck() }
         }
         Outcome::Fail { .. }
