@@ -3,6 +3,8 @@
 use super::*;
 use crate::testing::{self, stack};
 use protocol::evidence::ReportKind;
+use protocol::event::AttemptFacts;
+use protocol::wire::Survivor;
 
 /// Ids and standings of what a hang with these stacks looks like on a kernel of this version.
 fn hang_on(version: &str, stacks: &[TaskStack]) -> Vec<String> {
@@ -592,4 +594,41 @@ fn a_kernel_is_not_told_of_bugs_that_its_stable_release_fixed() {
 fn a_pattern_that_excludes_wants_one_that_includes() {
     let entry = "[[issue]]\nid = \"x\"\ntitle = \"t\"\nreport = \"r\"\nwithout-stacks = [\"a\"]\n";
     check_error(entry, "known-issues.toml:5: `without-stacks` says nothing without `stacks`");
+}
+
+#[test]
+fn a_pass_that_leaves_a_stuck_process_is_recognised_in_a_record() {
+    let events = |unkillable: bool| {
+        let stacks: Vec<serde_json::Value> =
+            testing::hung_stacks().iter().map(|stack| serde_json::to_value(stack).unwrap()).collect();
+        let facts = AttemptFacts {
+            survivors: vec![Survivor { pid: 812, comm: "lvm".into(), state: 'D', unkillable }],
+            ..AttemptFacts::default()
+        };
+        let (facts, outcome) =
+            (serde_json::to_value(&facts).unwrap(), serde_json::to_value(Outcome::Pass).unwrap());
+        let kernel = serde_json::json!({
+            "at_ms": 1, "event": "kernel-ready", "kernel_idx": 0, "spec": "deb:6.1", "exact_spec": "deb:6.1",
+            "release": "6.1.0-56-amd64", "package_version": "6.1.192-2", "digest": "0"
+        });
+        let attempt = serde_json::json!({"attempt": 1, "test": "lvm2:a", "kernel_idx": 0, "dir": "a"});
+        let lines = [
+            kernel,
+            serde_json::json!({"at_ms": 2, "event": "planned", "attempts": [attempt]}),
+            serde_json::json!({"at_ms": 3, "event": "test-started", "attempt": 1}),
+            serde_json::json!({"at_ms": 4, "event": "stacks-seen", "attempt": 1, "stacks": stacks}),
+            serde_json::json!({
+                "at_ms": 5, "event": "attempt-finished", "attempt": 1, "outcome": outcome, "facts": facts
+            }),
+            serde_json::json!({"at_ms": 6, "event": "run-finished", "interrupted": false}),
+        ];
+        lines.map(|line| serde_json::from_value(line).unwrap())
+    };
+    let known = |unkillable| {
+        let record = crate::record::RunRecord::from_events(events(unkillable));
+        let judged = crate::verdict::judge(&record, &Default::default(), testing::known_issues());
+        judged[0].known_issues.iter().map(|known| known.about.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(known(true), ["dm-raid-stop-and-barrier"]);
+    assert_eq!(known(false), [""; 0]);
 }
