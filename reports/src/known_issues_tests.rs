@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::testing::{self, stack};
-use protocol::evidence::ReportKind;
 use protocol::event::AttemptFacts;
+use protocol::evidence::ReportKind;
 use protocol::wire::Survivor;
 
 /// Ids and standings of what a hang with these stacks looks like on a kernel of this version.
@@ -631,4 +631,148 @@ fn a_pass_that_leaves_a_stuck_process_is_recognised_in_a_record() {
     };
     assert_eq!(known(true), ["dm-raid-stop-and-barrier"]);
     assert_eq!(known(false), [""; 0]);
+}
+
+/// A title as the console's classifier writes it, the frames of the report, a kernel, and what that must be known as.
+#[test]
+fn reports_are_recognised_as_the_kernel_writes_them() {
+    for (title, frames, version, expect) in [
+        (
+            "BUG: kernel NULL pointer dereference in rdev_addable",
+            "rdev_addable+0x4d/0xf0 ← md_start_sync+0x329/0x480 ← process_one_work",
+            "6.12.107",
+            "rdev-addable-null-dereference present",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in rdev_addable",
+            "rdev_addable ← md_start_sync",
+            "6.1.192",
+            "rdev-addable-null-dereference older",
+        ),
+        (
+            "general protection fault in md_notify_reboot",
+            "md_notify_reboot ← notifier_call_chain ← blocking_notifier_call_chain ← kernel_restart",
+            "6.12.20",
+            "all-mddevs-after-free present",
+        ),
+        (
+            "general protection fault in bdi_unregister",
+            "bdi_unregister+0x4b/0x170 ← __del_gendisk+0x356/0x3e0 ← mddev_unlock+0x351/0x360 ← rdev_attr_store",
+            "6.18.1",
+            "gendisk-deleted-twice present",
+        ),
+        (
+            "general protection fault in __wake_up_common",
+            "__wake_up_common ← mempool_free ← raid_end_bio_io ← raid1_end_write_request ← bio_endio",
+            "6.12.38",
+            "raid1-pool-on-the-stack present",
+        ),
+        (
+            "KASAN: stack-out-of-bounds in mempool_alloc_noprof",
+            "mempool_alloc_noprof ← raid1_write_request ← raid1_make_request",
+            "6.1.146",
+            "raid1-pool-on-the-stack fixed",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in sync_request_write",
+            "sync_request_write ← raid1d ← md_thread",
+            "6.1.135",
+            "raid1-check-without-source present",
+        ),
+        (
+            "general protection fault in bitmap_get_stats",
+            "bitmap_get_stats ← md_seq_show ← seq_read_iter",
+            "6.12.38",
+            "bitmap-stats-fault present",
+        ),
+        (
+            "WARNING in raid10_handle_discard",
+            "raid10_handle_discard ← raid10_make_request ← md_handle_request",
+            "6.12.63",
+            "raid10-discard-nowait present",
+        ),
+        (
+            "divide error in setup_geo",
+            "setup_geo ← setup_conf ← raid10_run ← md_run",
+            "6.12.87",
+            "raid10-no-far-copies present",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in raid5_store_group_thread_cnt",
+            "raid5_store_group_thread_cnt ← md_attr_store ← sysfs_kf_write",
+            "6.12.63",
+            "group-thread-cnt-null-dereference present",
+        ),
+        (
+            "lockdep: suspicious RCU usage in md_wakeup_thread",
+            "md_wakeup_thread ← md_write_start",
+            "6.12.62",
+            "wakeup-outside-rcu present",
+        ),
+        (
+            "KASAN: slab-use-after-free in ppl_do_flush",
+            "ppl_do_flush ← ppl_write_stripe_run ← handle_active_stripes",
+            "6.1.187",
+            "ppl-flush-after-free present",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in raid5_free_percpu",
+            "raid5_free_percpu ← free_conf ← setup_conf ← raid5_run ← md_run",
+            "7.3.3",
+            "raid5-percpu-null-dereference present",
+        ),
+        (
+            "soft lockup in md_do_sync",
+            "md_do_sync ← md_thread ← kthread",
+            "6.12.116",
+            "sync-skips-without-a-pause present",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in process_metadata_update",
+            "process_metadata_update ← process_recvd_msg ← recv_daemon ← md_thread",
+            "6.12.74",
+            "cluster-metadata-null-dereference present",
+        ),
+        (
+            "BUG: kernel NULL pointer dereference in __dm_suspend",
+            "__dm_suspend ← dm_suspend ← dev_suspend ← ctl_ioctl",
+            "6.12.52",
+            "dm-suspend-null-dereference present",
+        ),
+        (
+            "KASAN: slab-use-after-free in do_resume",
+            "do_resume ← ctl_ioctl",
+            "6.12.111",
+            "dm-resume-after-free present",
+        ),
+        (
+            "soft lockup in integrity_metadata",
+            "integrity_metadata ← process_one_work ← worker_thread",
+            "6.12.114",
+            "integrity-discard-never-ends present",
+        ),
+        (
+            "KASAN: slab-out-of-bounds in memcpy",
+            "memcpy ← dm_integrity_map_inline ← dm_integrity_map ← __map_bio",
+            "6.12.113",
+            "integrity-inline-overflow present",
+        ),
+        (
+            "WARNING in raid_resume",
+            "raid_resume ← dm_table_resume_targets ← __dm_resume",
+            "6.10-rc2",
+            "resume-warns-of-a-sync-thread present",
+        ),
+        (
+            "WARNING in raid_resume",
+            "raid_resume ← dm_table_resume_targets ← __dm_resume",
+            "6.12.117",
+            "resume-warns-of-a-sync-thread fixed",
+        ),
+    ] {
+        let report = KernelReport { kind: ReportKind::Oops, ..hung_task(title, frames) };
+        let found = crash_on(version, report);
+        assert!(found.iter().any(|id| id == expect), "{title} on {version}: {found:?}");
+        assert!(found.len() == 1, "{title} on {version} is more than one: {found:?}");
+    }
 }
