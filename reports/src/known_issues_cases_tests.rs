@@ -121,7 +121,8 @@ fn a_circle_of_other_locks_is_no_known_one() {
         &["mddev_suspend", "raid1_add_disk", "remove_and_add_spares", "md_start_sync", "process_one_work"],
     );
     assert_eq!(crash_on("6.7.4", hot_add.clone()), ["hot-add-suspends present"]);
-    assert_eq!(crash_on("6.7.12", hot_add), ["hot-add-suspends fixed"]);
+    assert_eq!(crash_on("6.7.12", hot_add.clone()), ["hot-add-suspends fixed"]);
+    assert_eq!(crash_on("6.12.117", hot_add), ["hot-add-suspends fixed"]);
     // As 2aa72276fab9 quotes it.
     let recursive = "lockdep: possible recursive locking detected in __kernfs_remove";
     let clear = lockdep(recursive, &["kernfs_drain", "__kernfs_remove", "kobject_put", "md_attr_store"]);
