@@ -19,11 +19,19 @@ pub struct Version {
     rc: Option<u32>,
 }
 
-/// Versions between bounds (`>=6.7, <6.8`), or a whole branch (`6.1`).
+/// Versions between bounds (`>=6.7, <6.8`), a whole branch (`6.1`), or all branches between two (`6.9 to 7.3`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Range {
     /// All versions that begin with this one.
     Branch(Version),
+    /// From the first branch to the last, both whole. What is older or newer was not looked at, so that nothing
+    /// follows for it.
+    Branches {
+        /// The first.
+        first: Version,
+        /// The last.
+        last: Version,
+    },
     /// From the first, before the second.
     Bounds {
         /// `>=`.
@@ -151,10 +159,14 @@ impl fmt::Display for Version {
 }
 
 impl Range {
-    /// Parses `>=6.7, <6.8`, `<6.6` or `6.1`.
+    /// Parses `>=6.7, <6.8`, `<6.6`, `6.1` or `6.9 to 7.3`.
     pub fn parse(text: &str) -> Option<Range> {
         if let Some(branch) = Version::parse(text.trim()) {
             return Some(Range::Branch(branch));
+        }
+        if let Some((first, last)) = text.split_once(" to ") {
+            let (first, last) = (Version::parse(first.trim())?, Version::parse(last.trim())?);
+            return (first < last).then_some(Range::Branches { first, last });
         }
         let (mut from, mut before) = (None, None);
         for bound in text.split(',').map(str::trim) {
@@ -175,6 +187,7 @@ impl Range {
     pub fn contains(&self, version: &Version) -> bool {
         match self {
             Range::Branch(branch) => version.is_of(branch),
+            Range::Branches { first, last } => version >= first && (version <= last || version.is_of(last)),
             Range::Bounds { from, before } => {
                 from.as_ref().is_none_or(|from| version >= from)
                     && before.as_ref().is_none_or(|before| version < before)
@@ -185,7 +198,7 @@ impl Range {
     /// The first version after the range, if it says so.
     pub fn end(&self) -> Option<&Version> {
         match self {
-            Range::Branch(_) => None,
+            Range::Branch(_) | Range::Branches { .. } => None,
             Range::Bounds { before, .. } => before.as_ref(),
         }
     }
@@ -193,7 +206,7 @@ impl Range {
     /// The first version of the range, if it says so.
     pub fn start(&self) -> Option<&Version> {
         match self {
-            Range::Branch(_) => None,
+            Range::Branch(_) | Range::Branches { .. } => None,
             Range::Bounds { from, .. } => from.as_ref(),
         }
     }
@@ -255,7 +268,25 @@ mod tests {
         assert!(holds(">=6.7, <6.8", "6.7") && holds(">=6.7, <6.8", "6.7.12"));
         assert!(!holds(">=6.7, <6.8", "6.8") && !holds(">=6.7, <6.8", "6.6.99"));
         assert!(holds("<6.6", "6.1.192") && holds("6.1", "6.1.192") && !holds("6.1", "6.12.1"));
-        for bad in ["", "6", ">6.7", "<=6.8", ">=6.8, <6.7", ">=6.7, >=6.8", "6.x", ">=6.7 <6.8"] {
+        assert!(holds("6.9 to 7.3", "6.9") && holds("6.9 to 7.3", "6.12.1") && holds("6.9 to 7.3", "7.3.4"));
+        assert!(!holds("6.9 to 7.3", "6.8.12") && !holds("6.9 to 7.3", "7.4-rc1"));
+        let looked_at = Range::parse("6.9 to 7.3").unwrap();
+        assert_eq!((looked_at.start(), looked_at.end()), (None, None), "nothing follows for other versions");
+        for bad in [
+            "6.9 to",
+            "to 6.9",
+            "7.3 to 6.9",
+            "6.9 to 6.9",
+            "6.9 to 7.3, <7.4",
+            "",
+            "6",
+            ">6.7",
+            "<=6.8",
+            ">=6.8, <6.7",
+            ">=6.7, >=6.8",
+            "6.x",
+            ">=6.7 <6.8",
+        ] {
             assert_eq!(Range::parse(bad), None, "{bad}");
         }
     }

@@ -45,7 +45,7 @@ fn a_hang_is_a_mail_to_the_list() {
       pending: one that is just running starts its thread afterwards. raid_dtr
       then sets INTR and waits for that thread, whose close_sync waits until the
       array is no longer frozen.
-      seen here before, see suites/known-issues.toml:150
+      seen here before, see suites/known-issues.toml:186
 
     Where tasks stand
     -----------------

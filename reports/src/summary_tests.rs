@@ -212,7 +212,7 @@ fn a_hang_reads_like_a_report_to_the_list() {
     - `known issue dm-raid-stop-and-barrier, which this kernel has: the destructor of a suspended raid1 waits for a resync that waits until the array is resumed`
       - `no fix is known`
       - `integrity-caching.sh hangs in 5 of 5 runs on Debian 6.1.170, 6.1.187 and 6.1.192 and passes on 6.12.113. Read in 6.1.192's source: nobody holds the barrier. raid_postsuspend stops writes, then mddev_suspend quiesces the array (array_frozen). md_start_sync registers the sync thread without reconfig_mutex, and md_stop_writes flushes it only while its work is pending: one that is just running starts its thread afterwards. raid_dtr then sets INTR and waits for that thread, whose close_sync waits until the array is no longer frozen.`
-      - `seen here before, see suites/known-issues.toml:150`
+      - `seen here before, see suites/known-issues.toml:186`
 
     Where they stood:
 

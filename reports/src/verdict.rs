@@ -263,7 +263,7 @@ pub fn judge_one(
         AttemptState::Finished { outcome, facts } => {
             let beside = Beside { facts, stacks: &attempt.stacks, reports: &reports };
             let came_to = came_to::came_to(outcome, &beside);
-            let recognised = recognise(attempt, outcome, &came_to, version.as_ref(), known_issues);
+            let recognised = recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues);
             let remarks = &attempt.remarks;
             let seen =
                 Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
@@ -306,14 +306,15 @@ struct Recognised {
 /// `came_to` is what the attempt that finished with `outcome` really came to.
 fn recognise(
     attempt: &Attempt,
-    outcome: &Outcome,
+    (outcome, facts): (&Outcome, &AttemptFacts),
     came_to: &Outcome,
     version: Option<&Version>,
     known_issues: &KnownIssues,
 ) -> Recognised {
-    let Attempt { stacks, kernel_reports: reports, .. } = attempt;
+    let Attempt { test, stacks, kernel_reports: reports, .. } = attempt;
+    let has_unkillable = facts.survivors.iter().any(|survivor| survivor.unkillable);
     let matching = |outcome: &Outcome| {
-        known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version })
+        known_issues.matching(&Evidence { test, outcome, stacks, reports, has_unkillable, version })
     };
     // A hang behind a task that died is a crash, and the issue that hangs is known by the hang.
     let matching =

@@ -229,7 +229,7 @@ fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
 
 fn issue_line(matched: &Match) -> IssueLine<'_> {
     let Match { about, standing, fixed_in, debian, is_wide } = matched;
-    let About { id, title, bug: _, fix, unchecked, seen, link, place } = about;
+    let About { id, title, bug: _, fix, subject: _, unchecked, seen, link, place } = about;
     IssueLine {
         id,
         title,
