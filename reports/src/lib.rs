@@ -4,7 +4,7 @@
 //! - [`events`] reads `events.jsonl`, also one whose writer was killed;
 //! - [`record`] folds the events into a [`RunRecord`]: facts, no judgement;
 //! - [`signature`] names a hang or a crash by its stacks;
-//! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
+//! - [`expectations`] says what a suite is known to do, [`allowance`] what a test causes on purpose, [`known_issues`] which bugs are known, and
 //!   [`kernel_version`] which kernels have them;
 //! - [`verdict`] judges the record by them, [`tries`] makes several tries of a test one verdict, [`rate`] says what
 //!   their number shows, and [`result`] what all verdicts come to;
@@ -21,6 +21,7 @@
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
 //! reaches any report.
 
+pub mod allowance;
 pub mod events;
 pub mod expectations;
 mod findings;

@@ -10,6 +10,7 @@ use protocol::event::{AttemptFacts, Blame};
 use protocol::evidence::{KernelReport, ReportKind};
 use protocol::{Outcome, TestId};
 
+use crate::allowance::Allowances;
 use crate::expectations::{Expectation, Expectations, Shown};
 use crate::kernel_version::Version;
 use crate::known_issues::{About, Evidence, KnownIssues, Match};
@@ -238,11 +239,8 @@ pub fn judge_one(
         .get(attempt.test.suite())
         .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
     // What the test causes on purpose says nothing.
-    let allowing = |title: &str| {
-        let suite = expectations.get(attempt.test.suite())?;
-        suite.allowing(&attempt.test, release, title)
-    };
-    let allowed = |title: &str| allowing(title).is_some();
+    let allowances = Allowances::of(attempt, release, expectations.get(attempt.test.suite()));
+    let allowed = |title: &str| allowances.reason(title).is_some();
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
     let recognised = recognise(attempt, version.as_ref(), known_issues);
     let (verdict, detail, expectation) = judge_attempt(attempt, &recognised, &about, &allowed, record.end);
@@ -257,7 +255,7 @@ pub fn judge_one(
         allowed: attempt
             .kernel_reports
             .iter()
-            .filter_map(|report| Some((report.title.clone(), allowing(&report.title)?.reason.clone())))
+            .filter_map(|report| Some((report.title.clone(), allowances.reason(&report.title)?.to_owned())))
             .collect(),
         signature,
         known_issues,

@@ -587,7 +587,8 @@ pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
     /// Run a script of your own as a test; may be given several times. It runs as LVM2's tests do: their
-    /// folder, environment, and exit contract (0 passed, 200 skipped)
+    /// folder, environment, and exit contract (0 passed, 200 skipped). Among its first lines it may say which
+    /// reports of the kernel it causes on purpose, by their titles: `# md-regress: allow=REGEX`
     #[arg(long = "script", value_name = "FILE")]
     scripts: Vec<PathBuf>,
     /// What the scripts need, for example ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456;

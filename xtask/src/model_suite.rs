@@ -163,6 +163,7 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)]) -> Res
                 dir: folder(cell),
                 again: Vec::new(),
                 retry_of: None,
+                allow: Vec::new(),
             })
         })
         .collect::<Result<_>>()?;

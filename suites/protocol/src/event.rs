@@ -251,6 +251,10 @@ pub struct PlannedAttempt {
     /// The attempt that this one repeats, because that one went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<u32>,
+    /// What its script says it causes on purpose: regular expressions, searched in the titles of the kernel's reports.
+    /// Part of the record, so that the run is judged alike without the script.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// Whose doing something is.

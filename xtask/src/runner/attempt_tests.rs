@@ -38,6 +38,7 @@ pub(crate) fn job(id: TestId) -> Job {
         make_dirs: vec![],
         load_modules: vec![],
         preload_modules: vec![],
+        allow: vec![],
         required_modules: vec![],
         wanted_modules: vec![],
         own_modules: None,
