@@ -242,7 +242,7 @@ pub fn judge_one(
     let allowances = Allowances::of(attempt, release, expectations.get(attempt.test.suite()));
     let allowed = |title: &str| allowances.reason(title).is_some();
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
-    let recognised = recognise(attempt, version.as_ref(), known_issues);
+    let recognised = recognise(attempt, version.as_ref(), known_issues, &allowed);
     let (verdict, detail, expectation) = judge_attempt(attempt, &recognised, &about, &allowed, record.end);
     let Recognised { signature, known_issues, not_struck } = recognised;
     Judged {
@@ -272,13 +272,25 @@ struct Recognised {
     not_struck: Vec<About>,
 }
 
-fn recognise(attempt: &Attempt, version: Option<&Version>, known_issues: &KnownIssues) -> Recognised {
+fn recognise(
+    attempt: &Attempt,
+    version: Option<&Version>,
+    known_issues: &KnownIssues,
+    allowed: &dyn Fn(&str) -> bool,
+) -> Recognised {
     let Some((outcome, _)) = attempt.finished() else { return Recognised::default() };
     let Attempt { stacks, kernel_reports: reports, .. } = attempt;
     let matching =
         || known_issues.matching(&Evidence { test: &attempt.test, outcome, stacks, reports, version });
     let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
-    let signature = Signature::of(outcome, stacks, reports);
+    // What a test causes on purpose does not name what went wrong.
+    let on_its_own: Vec<_> = reports.iter().filter(|report| !allowed(&report.title)).cloned().collect();
+    let other_failure = Outcome::Fail { how: String::new() };
+    let named_by = match outcome {
+        Outcome::DataCorruption { title } if allowed(title) => &other_failure,
+        other => other,
+    };
+    let signature = Signature::of(named_by, stacks, &on_its_own);
     match outcome {
         Outcome::Pass | Outcome::Warn { .. } => {
             // A pass says nothing of hangs, but a kernel that complained may have shown a bug.

@@ -292,8 +292,16 @@ fn what_a_script_says_it_causes_is_no_complaint_when_the_record_is_read_again() 
     let kasan = [failed[0], (MemoryError, "KASAN: use-after-free in raid1d")];
     assert_ne!(of_script(&["disk failure", "raid1"], &kasan, Outcome::Pass).verdict, Verdict::Passed);
     assert_eq!(of_script(&["("], &failed, Outcome::Pass).verdict, Verdict::PassedWithComplaints);
+    // What it causes on purpose names nothing that went wrong.
+    let fail = || Outcome::Fail { how: "exit status 1".to_owned() };
+    let checksum = [(ReportKind::Corruption, "dm-integrity: checksum failed")];
+    assert!(of_script(&[], &checksum, fail()).signature.is_some());
+    assert_eq!(of_script(&["^dm-integrity: checksum failed$"], &checksum, fail()).signature, None);
     // Lines of its own output, as a suite may allow them.
     let differ = || Outcome::DataCorruption { title: "a b differ: byte 1, line 1".to_owned() };
-    assert_eq!(of_script(&allow, &[], differ()).verdict, Verdict::Failed);
-    assert_eq!(of_script(&[], &[], differ()).verdict, Verdict::Corrupted);
+    let judged = of_script(&allow, &[], differ());
+    assert_eq!((judged.verdict, judged.signature), (Verdict::Failed, None));
+    let judged = of_script(&[], &[], differ());
+    assert_eq!(judged.verdict, Verdict::Corrupted);
+    assert_eq!(judged.in_short(), "a b differ: byte 1, line 1");
 }
