@@ -261,7 +261,8 @@ pub struct PlannedAttempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
-    /// The kernel under test.
+    /// The kernel under test. A remark that blames it is a complaint, and changes the verdict of a pass: only what the
+    /// kernel itself did. What was slow, missing or given up may be anybody's.
     Kernel,
     /// The test itself.
     Test,
