@@ -24,7 +24,9 @@
 //! reason = "why, in a sentence"
 //! ```
 //!
-//! The same goes for lines in a test's own output that say that data is not what was written.
+//! The same goes for lines in a test's own output that say that data is not what was written. What kills a kernel (an
+//! oops, a BUG, KASAN, a lockup) is allowed only by a regex that matches its title from the first word on
+//! ([`crate::allowance`]).
 //!
 //! A glob without `@` covers every flavour of a test; one with `@` is compared with
 //! `name@flavour` (`name@` for the default flavour).
@@ -34,10 +36,13 @@
 
 use std::fmt;
 
+use protocol::evidence::ReportKind;
 use protocol::{Outcome, TestId};
 use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
+
+use crate::allowance::Pattern;
 
 /// All expectations of one suite, in the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +55,7 @@ pub struct Expectations {
 #[derive(Clone, Debug)]
 pub struct Allowance {
     about: About,
-    reports: Vec<Regex>,
+    reports: Vec<Pattern>,
     /// Why, in a sentence.
     pub reason: String,
     /// File and line of the entry, for those who want to change it.
@@ -203,9 +208,16 @@ impl Expectations {
         Ok(Expectations { entries, allowed })
     }
 
-    /// The entry that allows a report of this title to this test on a kernel of this release.
-    pub fn allowing(&self, test: &TestId, release: Option<&str>, title: &str) -> Option<&Allowance> {
-        self.allowed.iter().find(|entry| entry.about.covers(test, release) && entry.allows(title))
+    /// The entry that allows a report of this title to this test on a kernel of this release; without a kind, a line
+    /// of the test's own output.
+    pub(crate) fn allowing(
+        &self,
+        test: &TestId,
+        release: Option<&str>,
+        kind: Option<ReportKind>,
+        title: &str,
+    ) -> Option<&Allowance> {
+        self.allowed.iter().find(|entry| entry.about.covers(test, release) && entry.allows(kind, title))
     }
 
     /// The entries about this test on a kernel of this release. An entry that names kernels is
@@ -288,14 +300,11 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault>
     if reports.is_empty() {
         return Err((reports_at, "`reports` is empty; name the titles that are allowed".to_owned()));
     }
-    // One that matches every title would hide the next bug.
-    if let Some(all) =
-        reports.iter().find(|report| Regex::new(report.get_ref()).is_ok_and(|regex| regex.is_match("")))
-    {
-        let problem = format!("`reports` would allow anything by `{}`; name the titles", all.get_ref());
-        return Err((all.span().start, problem));
-    }
-    let reports = reports.iter().map(|report| check_regex_at("reports", report)).collect::<Result<_, _>>()?;
+    let check = |report: &Spanned<String>| {
+        Pattern::parse(report.get_ref())
+            .map_err(|problem| (report.span().start, format!("`reports` {problem}")))
+    };
+    let reports = reports.iter().map(check).collect::<Result<_, _>>()?;
     Ok(Allowance { about, reports, reason: check_reason(entry.reason, "allowed")?, place })
 }
 
@@ -358,8 +367,8 @@ impl About {
 }
 
 impl Allowance {
-    fn allows(&self, title: &str) -> bool {
-        self.reports.iter().any(|regex| regex.is_match(title))
+    fn allows(&self, kind: Option<ReportKind>, title: &str) -> bool {
+        self.reports.iter().any(|pattern| pattern.allows(kind, title))
     }
 }
 

@@ -10,7 +10,7 @@ use protocol::evidence::{KernelReport, TaskStack};
 use crate::faults::Weight;
 use crate::known_issues::Match;
 use crate::record::{Attempt, RunRecord};
-use crate::signature::{ARROW, Signature, graver, is_resting_daemon, telling};
+use crate::signature::{ARROW, Signature, graver, is_resting_daemon, telling, without_numbers};
 use crate::text;
 use crate::verdict::{Judged, Verdict};
 
@@ -39,7 +39,7 @@ impl Judged {
         // A crash's explanation is mostly the title of its report, which the signature begins with.
         let parts = if headline.starts_with(&explanation) {
             vec![headline, issue]
-        } else if explanation.contains(&headline) {
+        } else if explanation.contains(&headline) || without_numbers(&explanation).contains(&headline) {
             vec![explanation, issue]
         } else {
             vec![explanation, headline, issue]

@@ -206,7 +206,7 @@ impl Fold {
     }
 
     fn planned(&mut self, planned: PlannedAttempt) {
-        let PlannedAttempt { attempt: number, test, kernel_idx, dir, again, retry_of } = planned;
+        let PlannedAttempt { attempt: number, test, kernel_idx, dir, again, retry_of, allow } = planned;
         if self.record.places.contains_key(&number) {
             self.record.add_oddity(format!("attempt {number} was planned twice; the first plan stands"));
             return;
@@ -219,6 +219,7 @@ impl Fold {
             dir,
             again,
             retry_of,
+            allow,
             state: AttemptState::NotStarted,
             ready_after_ms: None,
             started: false,

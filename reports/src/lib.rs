@@ -4,8 +4,8 @@
 //! - [`events`] reads `events.jsonl`, also one whose writer was killed;
 //! - [`record`] folds the events into a [`RunRecord`]: facts, no judgement;
 //! - [`signature`] names a hang or a crash by its stacks;
-//! - [`expectations`] says what a suite is known to do, [`known_issues`] which bugs are known, and
-//!   [`kernel_version`] which kernels have them;
+//! - [`expectations`] says what a suite is known to do, [`allowance`] what a test causes on purpose, [`known_issues`]
+//!   which bugs are known, and [`kernel_version`] which kernels have them;
 //! - [`faults`] is the table of what each kind of kernel report makes of a test, `came_to` puts it beside what the test
 //!   says itself and what it left behind;
 //! - [`verdict`] judges the record by them, [`tries`] makes several tries of a test one verdict, [`rate`] says what
@@ -23,6 +23,7 @@
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
 //! reaches any report.
 
+pub mod allowance;
 mod came_to;
 pub mod events;
 pub mod expectations;

@@ -129,6 +129,8 @@ pub struct Attempt {
     pub again: Vec<String>,
     /// The attempt that it repeats, because that one went wrong.
     pub retry_of: Option<u32>,
+    /// Regular expressions of titles that its script says it causes on purpose.
+    pub allow: Vec<String>,
     /// How far it came.
     pub state: AttemptState,
     /// From starting QEMU to the agent's answer, milliseconds.

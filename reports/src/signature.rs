@@ -9,10 +9,12 @@
 //! are shown.
 
 use std::cmp::Reverse;
+use std::sync::LazyLock;
 
 use protocol::Outcome;
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::frames::is_storage_function;
+use regex::Regex;
 
 /// Frames of one task that a signature shows at most.
 const MAX_SHOWN_FRAMES: usize = 6;
@@ -34,9 +36,9 @@ pub const ARROW: &str = " ← ";
 pub enum Signature {
     /// Where tasks stood, the most telling first; never empty.
     Tasks(Vec<TaskSignature>),
-    /// What the kernel reported.
+    /// What the kernel reported, or what the test itself said of changed data.
     Report {
-        /// Its title; the guest's words, as they came.
+        /// Its title; the guest's words, as they came, but for numbers of a test's own.
         title: String,
         /// Its frames of md and dm, innermost first; may be empty.
         frames: Vec<String>,
@@ -66,9 +68,11 @@ pub enum Role {
 }
 
 impl Signature {
-    /// The signature of an attempt that came to this; none if nothing was seen that names it.
+    /// The signature of an attempt that came to this; none if nothing was seen that names it. `reports` are those that
+    /// the test does not cause on purpose. Lost members and IO errors name nothing: what makes a test fail is what it
+    /// does in spite of them.
     pub fn of(outcome: &Outcome, stacks: &[TaskStack], reports: &[KernelReport]) -> Option<Signature> {
-        let of_report = |max_weight| Signature::of_reports(reports, max_weight);
+        let of_report = |max_weight| Signature::of_reports(reports, |kind| weight(kind) <= max_weight);
         match outcome {
             // A task that died with a lock held is why others wait: its oops names the hang.
             Outcome::Hang { .. } => {
@@ -76,7 +80,11 @@ impl Signature {
             }
             Outcome::KernelCrash { .. } => of_report(COMPLAINT).or_else(|| Signature::of_stacks(stacks)),
             Outcome::Timeout { .. } => of_report(STALL).or_else(|| Signature::of_stacks(stacks)),
-            Outcome::DataCorruption { .. } => of_report(STORAGE),
+            // By what says that data changed, unless a fault says why: what the kernel says of a write that failed, or
+            // warns of, is not what changed it.
+            Outcome::DataCorruption { title } => of_report(FAULT)
+                .or_else(|| Signature::of_reports(reports, |kind| kind == ReportKind::Corruption))
+                .or_else(|| Some(Signature::Report { title: without_numbers(title), frames: Vec::new() })),
             Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } => of_report(COMPLAINT),
             Outcome::Skip { .. } | Outcome::Interrupted | Outcome::Infra { .. } => None,
         }
@@ -93,9 +101,9 @@ impl Signature {
         (!tasks.is_empty()).then_some(Signature::Tasks(tasks))
     }
 
-    /// By the report that says most.
-    fn of_reports(reports: &[KernelReport], max_weight: u8) -> Option<Signature> {
-        let report = graver(reports.iter().filter(|report| weight(report.kind) <= max_weight))?;
+    /// By the report of such kinds that says most.
+    fn of_reports(reports: &[KernelReport], may_name: impl Fn(ReportKind) -> bool) -> Option<Signature> {
+        let report = graver(reports.iter().filter(|report| may_name(report.kind)))?;
         let frames = telling_frames(&report.frames);
         Some(Signature::Report { title: report.title.clone(), frames: shown(&frames).to_vec() })
     }
@@ -276,6 +284,26 @@ fn plain_comm(comm: &str) -> String {
         }
         Some(_) | None => comm.to_owned(),
     }
+}
+
+/// What differs from run to run of one failure, in what a test prints: where `cmp` found the difference and what was
+/// there (`-b`), addresses, names that mktemp(1) and LVM2's tests make up.
+static CHANGING: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
+    [
+        (r" is +[0-7]+ .*$", ""),
+        (r"\btmp\.\w{6,}", "tmp.X"),
+        (r"\bLVMTEST[\w.]+", "LVMTEST"),
+        (r"\b0x[0-9a-fA-F]+", "0xN"),
+        (r"\b\d+\b", "N"),
+    ]
+    .map(|(pattern, plain)| (Regex::new(pattern).expect("a regular expression of our own"), plain))
+});
+
+/// A test's own line, the same on every run: `a b differ: byte N, line N`.
+pub(crate) fn without_numbers(line: &str) -> String {
+    CHANGING
+        .iter()
+        .fold(line.to_owned(), |line, (pattern, plain)| pattern.replace_all(&line, *plain).into_owned())
 }
 
 /// One name for the many entries into one kind of wait.

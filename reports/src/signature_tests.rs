@@ -178,3 +178,66 @@ proptest! {
         }
     }
 }
+
+fn headline_of(outcome: &Outcome, reports: &[(ReportKind, &str)]) -> Option<String> {
+    let report = |&(kind, title): &(ReportKind, &str)| report(kind, title, &[]);
+    let reports: Vec<_> = reports.iter().map(report).collect();
+    Signature::of(outcome, &[], &reports).map(|signature| signature.headline())
+}
+
+#[test]
+fn changed_data_is_named_by_what_says_that_it_changed() {
+    use ReportKind::{Corruption, Oops, StorageError, Warning};
+    let cmp = "/mnt/a /tmp/tmp.x8Kd02/a differ: byte 4097, line 3 is 101 A 132 Z";
+    let corrupted = Outcome::DataCorruption { title: cmp.to_owned() };
+    let failed = (StorageError, "md/raid1: disk failure, device disabled");
+    let of = |reports: &[_]| headline_of(&corrupted, reports).unwrap();
+    let plain = "/mnt/a /tmp/tmp.X/a differ: byte N, line N";
+    // The script failed the disk itself: that is no name for what went wrong.
+    assert_eq!(of(&[failed]), plain);
+    assert_eq!(of(&[]), plain);
+    assert_eq!(of(&[failed, (Warning, "WARNING in md_run")]), plain);
+    assert_eq!(of(&[failed, (Corruption, "md: mismatch found")]), "md: mismatch found");
+    assert_eq!(of(&[(Corruption, "md: mismatch found"), (Oops, "BUG: in raid1d")]), "BUG: in raid1d");
+}
+
+#[test]
+fn lost_members_name_no_outcome() {
+    let failed = [(ReportKind::StorageError, "md/raid1: disk failure, device disabled")];
+    let crash = Outcome::KernelCrash { title: "the machine went away by itself".to_owned() };
+    for outcome in [
+        Outcome::Pass,
+        Outcome::Warn { warning: String::new() },
+        Outcome::Fail { how: String::new() },
+        Outcome::Timeout { limit_ms: 1 },
+        hang(),
+        crash,
+    ] {
+        assert_eq!(headline_of(&outcome, &failed), None, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_tests_own_line_is_the_same_on_every_run() {
+    for (line, plain) in [
+        ("mismatch_cnt: 128", "mismatch_cnt: N"),
+        (
+            "md5sum: WARNING: 1 computed checksum did NOT match",
+            "md5sum: WARNING: N computed checksum did NOT match",
+        ),
+        (
+            "Metadata corruption detected at 0x55d0c1f0a2e3, xfs_inode block 0x80/0x2000",
+            "Metadata corruption detected at 0xN, xfs_inode block 0xN/0xN",
+        ),
+        (
+            "/dev/md0: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.",
+            "/dev/md0: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.",
+        ),
+        (
+            "cat: LVMTEST2311.8oCzXGfvYy/mnt/fileA: Structure needs cleaning",
+            "cat: LVMTEST/mnt/fileA: Structure needs cleaning",
+        ),
+    ] {
+        assert_eq!(without_numbers(line), plain);
+    }
+}

@@ -110,6 +110,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
         dir: format!("attempts/{:03}-{}", attempt_idx + 1, test(name).slug()),
         again: vec![],
         retry_of: None,
+        allow: vec![],
     });
     let mut events = vec![
         Event::RunStarted {
@@ -371,7 +372,8 @@ pub(crate) fn one_attempt(
 ) -> (RunRecord, Vec<Judged>) {
     let test: TestId = "lvm2:shell/integrity-caching.sh".parse().unwrap();
     let dir = format!("6.1/{}", test.slug());
-    let plan = PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir, again: vec![], retry_of: None };
+    let plan =
+        PlannedAttempt { attempt: 1, test, kernel_idx: 0, dir, again: vec![], retry_of: None, allow: vec![] };
     let mut events = sample_events();
     events.truncate(5);
     events[2] = at(0, kernel);
@@ -408,6 +410,7 @@ pub(crate) fn hostile(name: &str, detail: &str, lines: &[String]) -> Option<(Run
         dir: format!("attempts/{detail}"),
         again: vec![],
         retry_of: None,
+        allow: vec![],
     };
     let mut events = sample_events();
     events.truncate(5);
@@ -489,6 +492,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         dir: format!("attempts/{attempt}"),
         again: vec![],
         retry_of: None,
+        allow: vec![],
     });
     let header: Vec<Event> = sample_events().into_iter().take(5).map(|record| record.event).collect();
     let event = prop_oneof![

@@ -43,6 +43,7 @@ fn run_events(tries: &[(Outcome, Option<u32>)]) -> Vec<Event> {
         dir: format!("6.12/x~{attempt}"),
         again: vec![],
         retry_of: *retry_of,
+        allow: vec![],
     });
     let mut events: Vec<Event> =
         testing::sample_events().into_iter().take(5).map(|record| record.event).collect();

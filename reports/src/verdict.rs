@@ -10,6 +10,7 @@ use protocol::event::{AttemptFacts, Blame};
 use protocol::evidence::KernelReport;
 use protocol::{Outcome, TestId};
 
+use crate::allowance::Allowances;
 use crate::came_to::{self, Beside};
 use crate::expectations::{Expectation, Expectations, Shown};
 use crate::faults::{Class, Policy, Weight};
@@ -246,11 +247,8 @@ pub fn judge_one(
         .get(attempt.test.suite())
         .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
     // What the test causes on purpose says nothing.
-    let allowing = |title: &str| {
-        let suite = expectations.get(attempt.test.suite())?;
-        suite.allowing(&attempt.test, release, title)
-    };
-    let allowed = |title: &str| allowing(title).is_some();
+    let allowances = Allowances::of(attempt, release, expectations.get(attempt.test.suite()));
+    let allowed = |title: &str| allowances.reason(title).is_some();
     let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
     let policy = &record.run.policy;
     let reports: Vec<_> = attempt
@@ -263,7 +261,8 @@ pub fn judge_one(
         AttemptState::Finished { outcome, facts } => {
             let beside = Beside { facts, stacks: &attempt.stacks, reports: &reports };
             let came_to = came_to::came_to(outcome, &beside);
-            let recognised = recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues);
+            let recognised =
+                recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues, &allowed);
             let remarks = &attempt.remarks;
             let seen =
                 Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
@@ -284,7 +283,7 @@ pub fn judge_one(
         allowed: attempt
             .kernel_reports
             .iter()
-            .filter_map(|report| Some((report.title.clone(), allowing(&report.title)?.reason.clone())))
+            .filter_map(|report| Some((report.title.clone(), allowances.reason(&report.title)?.to_owned())))
             .collect(),
         signature,
         known_issues,
@@ -310,6 +309,7 @@ fn recognise(
     came_to: &Outcome,
     version: Option<&Version>,
     known_issues: &KnownIssues,
+    allowed: &dyn Fn(&str) -> bool,
 ) -> Recognised {
     let Attempt { test, stacks, kernel_reports: reports, .. } = attempt;
     let has_unkillable = facts.survivors.iter().any(|survivor| survivor.unkillable);
@@ -320,7 +320,14 @@ fn recognise(
     let matching =
         || Some(matching(came_to)).filter(|found| !found.is_empty()).unwrap_or_else(|| matching(outcome));
     let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
-    let signature = Signature::of(came_to, stacks, reports);
+    // What a test causes on purpose does not name what went wrong.
+    let on_its_own: Vec<_> = reports.iter().filter(|report| !allowed(&report.title)).cloned().collect();
+    let other_failure = Outcome::Fail { how: String::new() };
+    let named_by = match came_to {
+        Outcome::DataCorruption { title } if allowed(title) => &other_failure,
+        other => other,
+    };
+    let signature = Signature::of(named_by, stacks, &on_its_own);
     match came_to {
         Outcome::Pass | Outcome::Warn { .. } => {
             // A pass says nothing of hangs, but a kernel that complained may have shown a bug.

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::testing;
-use protocol::HangKind;
+use protocol::event::PlannedAttempt;
 use protocol::evidence::ReportKind;
+use protocol::{Event, HangKind};
 
 /// Judges one outcome by entries of a file, written as `outcome`, or `outcome flaky`.
 fn judged(outcome: Outcome, entries: &[&str]) -> Judging {
@@ -316,4 +317,65 @@ fn a_title_is_said_once() {
     assert_eq!(crashed.in_short(), expect);
     crashed.signature = Some(Signature::Report { title: "page state".to_owned(), frames: vec![] });
     assert_eq!(crashed.in_short(), "BUG: bad page state; unknown signature: no known issue has it");
+}
+
+/// A script's run, read back from the lines of its events.
+fn of_script(allow: &[&str], reports: &[(ReportKind, &str)], outcome: Outcome) -> Judged {
+    let plan = PlannedAttempt {
+        attempt: 1,
+        test: TestId::new("script", "repro.sh").unwrap(),
+        kernel_idx: 0,
+        dir: "x".to_owned(),
+        again: vec![],
+        retry_of: None,
+        allow: allow.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    let reported = reports.iter().map(|&(kind, title)| Event::KernelReported {
+        attempt: 1,
+        report: KernelReport {
+            kind,
+            title: title.to_owned(),
+            alt_titles: vec![],
+            corrupted: false,
+            causes: vec![],
+            frames: vec![],
+        },
+    });
+    let events = [Event::Planned { attempts: vec![plan] }, Event::VmStarting { attempt: 1 }];
+    let finished = Event::AttemptFinished { attempt: 1, outcome, facts: AttemptFacts::default() };
+    let lines: Vec<String> = events
+        .into_iter()
+        .chain(reported)
+        .chain([finished])
+        .map(|event| serde_json::to_string(&protocol::Record { at_ms: 1, event }).unwrap())
+        .collect();
+    let record = RunRecord::from_events(lines.iter().map(|line| serde_json::from_str(line).unwrap()));
+    judge_one(&record, &record.attempts[0], &BTreeMap::new(), &KnownIssues::default())
+}
+
+#[test]
+fn what_a_script_says_it_causes_is_no_complaint_when_the_record_is_read_again() {
+    use ReportKind::{MemoryError, StorageError};
+    let failed = [(StorageError, "md/raid1: disk failure, device disabled")];
+    assert_eq!(of_script(&[], &failed, Outcome::Pass).verdict, Verdict::PassedWithComplaints);
+    let allow = ["^md/raid1: disk failure, .*disabled$", " differ: byte"];
+    let judged = of_script(&allow, &failed, Outcome::Pass);
+    assert_eq!(judged.verdict, Verdict::Passed);
+    assert_eq!(judged.allowed[failed[0].1], "the script's own header");
+    // What is not named still counts, and a damaged pattern allows nothing.
+    let kasan = [failed[0], (MemoryError, "KASAN: use-after-free in raid1d")];
+    assert_ne!(of_script(&["disk failure", "raid1"], &kasan, Outcome::Pass).verdict, Verdict::Passed);
+    assert_eq!(of_script(&["("], &failed, Outcome::Pass).verdict, Verdict::PassedWithComplaints);
+    // What it causes on purpose names nothing that went wrong.
+    let fail = || Outcome::Fail { how: "exit status 1".to_owned() };
+    let checksum = [(ReportKind::Corruption, "dm-integrity: checksum failed")];
+    assert!(of_script(&[], &checksum, fail()).signature.is_some());
+    assert_eq!(of_script(&["^dm-integrity: checksum failed$"], &checksum, fail()).signature, None);
+    // Lines of its own output, as a suite may allow them.
+    let differ = || Outcome::DataCorruption { title: "a b differ: byte 1, line 1".to_owned() };
+    let judged = of_script(&allow, &[], differ());
+    assert_eq!((judged.verdict, judged.signature), (Verdict::Failed, None));
+    let judged = of_script(&[], &[], differ());
+    assert_eq!(judged.verdict, Verdict::Corrupted);
+    assert_eq!(judged.in_short(), "a b differ: byte 1, line 1");
 }

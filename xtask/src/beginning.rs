@@ -1,5 +1,6 @@
 //! How a run begins: its folder, and the first events, which say what it consists of.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,10 +41,7 @@ impl Beginning<'_> {
             run,
             started_at: rfc3339_now(),
             harness: prepare::harness_version(),
-            command: ["cargo".to_owned(), "xtask".to_owned()]
-                .into_iter()
-                .chain(std::env::args().skip(1))
-                .collect(),
+            command: command_line(std::env::args_os()),
             settings: settings::words(options, prepared.chosen.accel),
             host,
             fail_on: options.policy.words().to_vec(),
@@ -92,6 +90,13 @@ impl Beginning<'_> {
         }
         Ok(())
     }
+}
+
+/// The command line as it was given, for the record. What is no UTF-8 (a file's name need not be) is shown as near as
+/// text can come to it: `std::env::args` would panic.
+pub(crate) fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
+    let words = args.skip(1).map(|word| word.to_string_lossy().into_owned());
+    ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect()
 }
 
 fn checkout_facts(checkout: &vm_images::checkout::Checkout) -> (String, Checkout) {
@@ -145,4 +150,18 @@ pub(crate) fn rfc3339_now() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let now = time::OffsetDateTime::now_utc();
     now.replace_nanosecond(0).unwrap_or(now).format(format).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_text_is_recorded_as_near_as_text_can_come() {
+        let words = [b"xtask".to_vec(), b"test".to_vec(), b"--script=a\xff.sh".to_vec()];
+        let command = command_line(words.into_iter().map(OsString::from_vec));
+        assert_eq!(command, ["cargo", "xtask", "test", "--script=a\u{fffd}.sh"]);
+    }
 }

@@ -271,13 +271,18 @@ pub(crate) struct ShowOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelCommand {
     /// Show the kernels that the mirror offers, oldest first: branch, version, spec
-    #[command(after_help = "Examples:\n  cargo xtask kernel list\n  cargo xtask kernel list 6.12")]
+    #[command(
+        after_help = "Examples:\n  cargo xtask kernel list\n  cargo xtask kernel list 6.12\n  cargo xtask test --kernel $(cargo xtask kernel list --newest)"
+    )]
     List {
         /// Only this branch, for example 6.12
         branch: Option<String>,
         /// Also the kernels that are not built for the cloud
         #[arg(long)]
         all_flavours: bool,
+        /// Only the name of the newest branch, for --kernel
+        #[arg(long, conflicts_with_all = ["branch", "all_flavours"])]
+        newest: bool,
     },
     /// Fetch kernels and prepare them for booting
     #[command(after_help = "Examples:\n  cargo xtask kernel fetch deb:6.1 deb:6.12.107+deb13-cloud-amd64")]
@@ -597,7 +602,8 @@ pub(crate) struct TestOptions {
     #[command(flatten)]
     selection: SelectionOptions,
     /// Run a script of your own as a test; may be given several times. It runs as LVM2's tests do: their
-    /// folder, environment, and exit contract (0 passed, 200 skipped)
+    /// folder, environment, and exit contract (0 passed, 200 skipped). Among its first lines it may say which
+    /// reports of the kernel it causes on purpose, by their titles: `# md-regress: allow=REGEX`
     #[arg(long = "script", value_name = "FILE")]
     scripts: Vec<PathBuf>,
     /// What the scripts need, for example ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456;

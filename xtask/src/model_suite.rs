@@ -140,10 +140,7 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)], policy
         run: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         started_at: beginning::rfc3339_now(),
         harness: prepare::harness_version(),
-        command: ["cargo".to_owned(), "xtask".to_owned()]
-            .into_iter()
-            .chain(std::env::args().skip(1))
-            .collect(),
+        command: beginning::command_line(std::env::args_os()),
         settings: Vec::new(),
         host: prepare::host_facts(),
         fail_on: policy.words().to_vec(),
@@ -169,6 +166,7 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)], policy
                 dir: folder(cell),
                 again: Vec::new(),
                 retry_of: None,
+                allow: Vec::new(),
             })
         })
         .collect::<Result<_>>()?;

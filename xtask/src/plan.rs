@@ -198,6 +198,7 @@ pub(crate) fn plan(
                 dir: dir_of(prepared, kernel_idx, &job.id),
                 again: again.clone(),
                 retry_of: None,
+                allow: job.allow.clone(),
             };
             wanted.push(*own);
             plan.push(Planned {

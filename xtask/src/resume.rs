@@ -166,6 +166,7 @@ fn planned_as(attempt: &Attempt) -> PlannedAttempt {
         dir: attempt.dir.clone(),
         again: attempt.again.clone(),
         retry_of: attempt.retry_of,
+        allow: attempt.allow.clone(),
     }
 }
 

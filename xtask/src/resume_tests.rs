@@ -52,6 +52,7 @@ fn plan() -> Vec<Planned> {
                     dir: format!("6.12/t{number}"),
                     again: vec![],
                     retry_of: None,
+                    allow: vec![],
                 },
                 job: job(test.clone()),
                 vm: VmSpec {

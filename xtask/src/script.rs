@@ -2,15 +2,25 @@
 //!
 //! It is run as LVM2's tests are: their folder, environment and exit contract, so that `. lib/inittest`
 //! works and `skip` is a skip. A script that sources nothing runs as well.
+//!
+//! What it needs, and what it causes on purpose, it may say itself, in comments among its first lines:
+//!
+//! ```sh
+//! # md-regress: ram=2G,disks=4x256M
+//! # md-regress: allow=^md/raid1: disk failure, device disabled$
+//! ```
+//!
+//! Deliberately not here: what an `allow` allows ([`reports::allowance`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use protocol::TestId;
 use protocol::wire::INBOX;
+use reports::allowance::Pattern;
 
 use crate::suite::{Contract, GivenFile, Job, Suite};
 
@@ -18,9 +28,11 @@ use crate::suite::{Contract, GivenFile, Job, Suite};
 pub(crate) const SUITE: &str = "script";
 /// The suite whose way to run tests is a script's.
 pub(crate) const RUN_AS: &str = "lvm2";
-/// A line of a script that says what it needs begins with this.
+/// A line of a script that says what it needs or allows begins with this.
 const HEADER: &str = "# md-regress:";
-/// Lines of a script in which that line is looked for.
+/// Begins what such a line allows. A regular expression has commas: it is no part of a list of needs.
+const ALLOW: &str = "allow=";
+/// Lines of a script in which such lines are looked for.
 const HEADER_LINES: usize = 30;
 /// Largest script: it goes into the guest's memory.
 const SCRIPT_BYTES_MAX: u64 = 64 << 20;
@@ -87,6 +99,11 @@ impl FromStr for Needs {
                     }
                     needs.modules.replace(modules).is_none()
                 }
+                "allow" => {
+                    return Err(bad(
+                        "is no need: the script itself says it, on a line of its own, `# md-regress: allow=REGEX`",
+                    ));
+                }
                 _ => return Err(bad("is nothing that a script can need")),
             };
             if !is_new {
@@ -124,8 +141,8 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     );
     let content = fs::read(path).with_context(|| format!("failed to read script `{shown}`"))?;
     ensure!(!content.is_empty(), "script `{shown}` is empty");
-    let header = header(&content).with_context(|| format!("script `{shown}`"))?;
-    let needs = needs.cloned().unwrap_or_default().or(header);
+    let Header { needs: own_needs, allow } = Header::read(&content, &shown.to_string())?;
+    let needs = needs.cloned().unwrap_or_default().or(own_needs);
     let name = file_name(path);
     let id = TestId::new(SUITE, &name)?;
     let id = match flavour {
@@ -152,6 +169,7 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
         // It may want them with options of its own.
         preload_modules: vec![],
         required_modules,
+        allow,
         files: vec![GivenFile { name, mode: 0o755, content }],
         disks: needs.disks.unwrap_or_default(),
         ram_mib: needs.ram_mib.unwrap_or(plain.ram_mib),
@@ -180,14 +198,41 @@ fn file_name(path: &Path) -> String {
     if name.chars().all(|c| c == '.') { "script".to_owned() } else { name }
 }
 
-/// Needs that the script itself states, in a comment near its top.
-fn header(content: &[u8]) -> Result<Needs> {
-    let lines = content.split(|&byte| byte == b'\n').take(HEADER_LINES);
-    let mut stated = lines.filter_map(|line| std::str::from_utf8(line).ok()?.trim().strip_prefix(HEADER));
-    Ok(match stated.next() {
-        Some(needs) => needs.trim().parse()?,
-        None => Needs::default(),
-    })
+/// What a script says of itself, in comments near its top.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Header {
+    needs: Needs,
+    /// Titles that it causes on purpose.
+    allow: Vec<String>,
+}
+
+impl Header {
+    /// Reads it; errors name `file` and the line.
+    fn read(content: &[u8], file: &str) -> Result<Header> {
+        let mut header = Header::default();
+        // Needs may stand on several lines: together they are one list, in which nothing is said twice.
+        let (mut needs, mut needs_at) = (Vec::new(), 0);
+        for (number, line) in (1..).zip(content.split(|&byte| byte == b'\n').take(HEADER_LINES)) {
+            let Ok(line) = std::str::from_utf8(line) else { continue };
+            let Some(stated) = line.trim().strip_prefix(HEADER).map(str::trim) else { continue };
+            let Some(pattern) = stated.strip_prefix(ALLOW).map(str::trim) else {
+                let _checked: Needs =
+                    stated.parse().with_context(|| format!("script `{file}`, line {number}"))?;
+                needs.push(stated);
+                needs_at = number;
+                continue;
+            };
+            if let Err(problem) = Pattern::parse(pattern) {
+                bail!("script `{file}`, line {number}: `allow` {problem}");
+            }
+            header.allow.push(pattern.to_owned());
+        }
+        if !needs.is_empty() {
+            header.needs =
+                needs.join(",").parse().with_context(|| format!("script `{file}`, line {needs_at}"))?;
+        }
+        Ok(header)
+    }
 }
 
 /// `4x256M`, or sizes with `+` in between: `2x1G+512M`.
@@ -289,6 +334,33 @@ mod tests {
         assert_eq!((job.ram_mib, job.disks.len()), (4096, 2));
         let error = format!("{:#}", script("# md-regress: ram=lots\n", None).unwrap_err());
         assert!(error.contains("my reshape hang.sh") && error.contains("`ram=lots` is no size"), "{error}");
+    }
+
+    #[test]
+    fn a_script_says_what_it_causes_on_purpose() {
+        let content = "#!/bin/bash\n# md-regress: ram=1G\n# md-regress: allow=^md/raid1: disk failure, .{1,9} disabled$\n\
+                       # md-regress: disks=2x64M\n#  md-regress: allow=not so near\n  # md-regress: allow=I/O error\r\ntrue\n";
+        let job = script(content, None).unwrap();
+        assert_eq!(job.allow, ["^md/raid1: disk failure, .{1,9} disabled$", "I/O error"]);
+        assert_eq!((job.ram_mib, job.disks.len()), (1024, 2));
+        assert_eq!(script("true\n", None).unwrap().allow, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_error_in_a_header_names_its_line() {
+        let error =
+            |line: &str| format!("{:#}", script(&format!("#!/bin/sh\n\n{line}\n"), None).unwrap_err());
+        for (line, problem) in [
+            ("# md-regress: allow=disk failure(", "`allow` is no regular expression: "),
+            ("# md-regress: allow=", "`allow` would allow anything by ``; name the titles"),
+            ("# md-regress: allow=.*", "`allow` would allow anything by `.*`; name the titles"),
+            ("# md-regress: ram=1G,allow=x", "`allow=x` is no need: the script itself says it"),
+            ("# md-regress: ram=1G\n# md-regress: ram=2G", "`ram=2G` was said twice"),
+        ] {
+            let error = error(line);
+            assert!(error.contains("my reshape hang.sh`, line ") && error.contains(problem), "{error}");
+        }
+        assert!(error("# md-regress: allow=(").contains("line 3: "));
     }
 
     #[test]

@@ -230,6 +230,8 @@ pub(crate) struct Job {
     pub(crate) wanted_modules: Vec<String>,
     /// Folder of the sources of kernel modules that it is given, built for its kernel.
     pub(crate) own_modules: Option<PathBuf>,
+    /// Regular expressions of titles that it says itself it causes on purpose.
+    pub(crate) allow: Vec<String>,
     /// Files that it is given, in [`protocol::wire::INBOX`].
     pub(crate) files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
@@ -402,6 +404,7 @@ impl Suite {
             make_dirs: self.run.make_dirs.clone(),
             load_modules: self.machine.load_modules.clone(),
             preload_modules: self.machine.preload_modules.clone(),
+            allow: vec![],
             required_modules: self.machine.required_modules.clone(),
             wanted_modules: test.modules(),
             own_modules: self

@@ -34,6 +34,10 @@ mod test_run;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number of the host's greeting, which no test is told; 0 before there was one.
+static SESSION: AtomicU64 = AtomicU64::new(0);
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {
@@ -64,15 +68,26 @@ fn first_process() -> ! {
     fatal(&failure)
 }
 
-/// Says why on the console, and ends the machine.
+/// A host greeted the agent with this number: it signs its last words.
+pub(crate) fn greeted(session: u64) {
+    SESSION.store(session, Ordering::Relaxed);
+}
+
+/// Says why on the console, and ends the machine. Signed, for a test can write there, too.
 fn fatal(why: &str) -> ! {
-    say(&format!("FATAL: {why}"));
+    let session = Some(SESSION.load(Ordering::Relaxed)).filter(|session| *session != 0);
+    write_line(&protocol::last_words::say(session, why));
     boot::power_off()
 }
 
-/// Writes a line to the console, and waits until it is out.
+/// Says something on the console.
 fn say(text: &str) {
-    let line = format!("md-regress-agent: {text}\n");
+    write_line(&format!("md-regress-agent: {text}"));
+}
+
+/// Writes a line to the console, and waits until it is out.
+fn write_line(line: &str) {
+    let line = format!("{line}\n");
     match OpenOptions::new().write(true).open("/dev/console") {
         Ok(mut console) => {
             let _ = console.write_all(line.as_bytes());

@@ -453,6 +453,7 @@ impl Agent {
     }
 
     fn hello(&mut self, version: u32, session: u64, seed: &[u8], now: Instant) {
+        crate::greeted(session);
         if version != VERSION {
             self.note(format!("the harness speaks version {version} of the protocol, the agent {VERSION}"));
         }

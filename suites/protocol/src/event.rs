@@ -257,13 +257,18 @@ pub struct PlannedAttempt {
     /// The attempt that this one repeats, because that one went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<u32>,
+    /// What its script says it causes on purpose: regular expressions, searched in the titles of the kernel's reports.
+    /// Part of the record, so that the run is judged alike without the script.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
 }
 
 /// Whose doing something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
-    /// The kernel under test.
+    /// The kernel under test. A remark that blames it is a complaint, and changes the verdict of a pass: only what the
+    /// kernel itself did. What was slow, missing or given up may be anybody's.
     Kernel,
     /// The test itself.
     Test,

@@ -4,7 +4,7 @@
 //! - [`test_id`]: the name of a test;
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
 //!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
-//!   [`sample`] what the guest's sampler sees;
+//!   [`sample`] what the guest's sampler sees, [`last_words`] what its agent says where there are no ports;
 //! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it; [`frames`] which
 //!   of a stack are md's or dm's.
 //!
@@ -14,6 +14,7 @@ pub mod codec;
 pub mod event;
 pub mod evidence;
 pub mod frames;
+pub mod last_words;
 pub mod outcome;
 pub mod sample;
 pub mod shell;

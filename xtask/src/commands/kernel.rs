@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
 use vm_images::progress::Progress;
 
@@ -13,7 +13,10 @@ use crate::terminal::outln;
 
 pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
     match command {
-        KernelCommand::List { branch, all_flavours } => list(session, branch.as_deref(), *all_flavours),
+        KernelCommand::List { newest: true, .. } => newest(session),
+        KernelCommand::List { branch, all_flavours, newest: false } => {
+            list(session, branch.as_deref(), *all_flavours)
+        }
         KernelCommand::Fetch { specs } => fetch(session, specs),
     }
 }
@@ -42,6 +45,17 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
         "the mirror has no kernel of {branch}; it has branches {}",
         branches.join(", ")
     )))
+}
+
+/// The newest branch alone: those who test each night what there is cannot name it beforehand.
+fn newest(session: &Session) -> Result<Exit> {
+    let apt = session.apt()?;
+    let kernels = session.images(&apt)?.kernels_offered()?;
+    session.terminal.end_step();
+    let ours = kernels.iter().rfind(|kernel| kernel.flavour == DEFAULT_FLAVOUR);
+    let newest = ours.with_context(|| format!("the mirror has no kernel of flavour {DEFAULT_FLAVOUR}"))?;
+    outln!("deb:{}", newest.branch);
+    Ok(Exit::Passed)
 }
 
 fn fetch(session: &Session, specs: &[KernelSpec]) -> Result<Exit> {

@@ -1,5 +1,6 @@
 //! Classifies console output. Never reads files or clocks: callers pass bytes.
 
+mod agent_words;
 mod backtraces;
 #[cfg(test)]
 mod corpus_tests;
@@ -9,6 +10,7 @@ mod stack;
 mod storage;
 mod titles;
 
+pub(crate) use agent_words::AgentWords;
 pub(crate) use backtraces::Backtraces;
 pub(crate) use reports::Reports;
 
@@ -54,8 +56,6 @@ pub(crate) struct Crash {
     /// The first line that names a fault, without its time stamp.
     fault: Option<String>,
     panicked: bool,
-    /// The guest agent's own last words.
-    agent: Option<String>,
     /// The newest line that is not empty.
     newest: String,
     /// The lines that say most about the end: from the first fault on, else the newest.
@@ -81,10 +81,6 @@ impl Crash {
         if !line.trim().is_empty() {
             line.clone_into(&mut self.newest);
             self.keep(line);
-        }
-        // The agent writes to the console itself; what bears a time stamp came from a test.
-        if let Some(words) = line.strip_prefix("md-regress-agent: FATAL: ") {
-            self.agent.get_or_insert_with(|| words.to_owned());
         }
         let text = without_time(line);
         if FAULTS.iter().any(|fault| text.starts_with(fault)) {
@@ -124,11 +120,6 @@ impl Crash {
     /// The newest line that is not empty.
     pub(crate) fn newest(&self) -> &str {
         &self.newest
-    }
-
-    /// Why the guest agent gave up, if it did: the harness's fault, not the kernel's.
-    pub(crate) fn agent_gave_up(&self) -> Option<&str> {
-        self.agent.as_deref()
     }
 }
 
@@ -189,13 +180,6 @@ mod tests {
         let crash = look(&["[    1.0] a test printed BUG: here", "BUGS: none", "[x", "[]"]);
         assert_eq!(crash.title(), None);
         assert!(!crash.panicked());
-    }
-
-    #[test]
-    fn the_agents_last_words_are_its_own() {
-        let crash = look(&["md-regress-agent: FATAL: no disk mdr-root"]);
-        assert_eq!(crash.agent_gave_up(), Some("no disk mdr-root"));
-        assert_eq!(look(&["[  1.0] md-regress-agent: FATAL: forged by a test"]).agent_gave_up(), None);
     }
 
     #[test]

@@ -161,6 +161,7 @@ fn job() -> Job {
         make_dirs: vec![],
         load_modules: vec![],
         preload_modules: vec![],
+        allow: vec![],
         required_modules: vec![],
         wanted_modules: vec![],
         own_modules: None,

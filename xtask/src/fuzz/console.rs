@@ -1,6 +1,7 @@
 //! The console, and the reading of a test's output: any bytes, in any pieces, in bounded memory.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use protocol::Outcome;
@@ -9,7 +10,7 @@ use reports::text::printable;
 
 use super::mutate::{cuts, damaged, damages};
 use super::recorded;
-use crate::console::{Crash, Lines, Reports};
+use crate::console::{AgentWords, Crash, Lines, Reports};
 use crate::runner::output::OutputScan;
 use crate::session::workspace;
 use crate::suite::{Contract, Suite};
@@ -31,10 +32,11 @@ fn check_console(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
     let (seen, rest) = whole;
     prop_assert_eq!(seen.len(), bytes.iter().filter(|&&byte| byte == b'\n').count());
     prop_assert!(seen.iter().chain([&rest]).all(|line| line.len() <= LINE_MAX));
-    let mut crash = Crash::default();
+    let (mut crash, mut agent) = (Crash::default(), AgentWords::new(7));
     let mut title = None;
     for line in &seen {
         crash.look(line);
+        agent.look(Duration::ZERO, line);
         // The first fault names the crash, whatever follows.
         title = title.or_else(|| crash.title().map(str::to_owned));
         prop_assert_eq!(crash.title(), title.as_deref());
@@ -52,7 +54,7 @@ fn check_console(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
         prop_assert!(report.title.chars().count() <= 160 && report.frames.len() <= 40);
         prop_assert!(!report.title.chars().any(char::is_control));
     }
-    for words in [crash.title(), crash.agent_gave_up(), Some(crash.newest())].into_iter().flatten() {
+    for words in [crash.title(), agent.gave_up(false), Some(crash.newest())].into_iter().flatten() {
         prop_assert!(words.len() <= LINE_MAX && !words.contains('\n'));
         prop_assert!(!printable(words).chars().any(char::is_control));
     }

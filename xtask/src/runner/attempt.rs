@@ -18,7 +18,7 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use crate::console::{Crash, Lines, Reports};
+use crate::console::{AgentWords, Crash, Lines, Reports};
 use crate::runner::collected::{FileList, Took};
 pub(crate) use crate::runner::effect::{Effect, Opening, TimeLimits, kernel_log_line};
 use crate::runner::effect::{disk_serial, put_file};
@@ -89,6 +89,7 @@ pub(crate) struct AttemptState {
     phase: Phase,
     console: Lines,
     crash: Crash,
+    agent_words: AgentWords,
     /// What the kernel reports. Read from the console alone: the agent's copy of the log is no longer sent
     /// when it matters most, and from both everything would be counted twice.
     reports: Reports,
@@ -140,6 +141,7 @@ impl AttemptState {
     pub(crate) fn new(number: u32, opening: Opening, job: Job, limits: TimeLimits) -> Self {
         AttemptState {
             number,
+            agent_words: AgentWords::new(opening.session),
             opening,
             output: OutputScan::new(job.contract.clone()),
             progress: Progress::of_test_silent_for(limits.silence_timeout),
@@ -262,6 +264,15 @@ impl AttemptState {
             if !effects.is_empty() {
                 return effects;
             }
+        }
+        if let Some(since) = self.agent_words.gone_since()
+            && at > since + self.limits.grace_period
+            && self.fate.panicked_since().is_none()
+            && self.phase != Phase::Ended
+        {
+            // Nobody serves the guest any more, and it did not go: whatever it seems to hang in now is our doing.
+            let why = self.agent_words.gave_up(true).unwrap_or_default();
+            return self.fail(format!("the guest agent gave up: {}", clip(why)));
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
@@ -424,11 +435,13 @@ impl AttemptState {
         let mut newest = None;
         let mut told = Vec::new();
         let (crash, reports, booting) = (&mut self.crash, &mut self.reports, self.phase == Phase::Booting);
+        let agent_words = &mut self.agent_words;
         let (asking, suspicion) = (&mut self.interrogation, &mut self.suspicion);
         self.console.push(bytes, |line| {
             asking.iter_mut().for_each(|asking| asking.heard(at, line));
             suspicion.iter_mut().for_each(|suspicion| suspicion.heard(at, line));
             crash.look(line);
+            agent_words.look(at, line);
             told.extend(reports.look(line));
             if booting && !line.trim().is_empty() {
                 newest = Some(line.to_owned());
@@ -496,9 +509,15 @@ impl AttemptState {
         let fault = self.crash_title().map(str::to_owned);
         let seen = Seen {
             fault: fault.as_deref(),
-            agent_gave_up: self.crash.agent_gave_up().filter(|_| !self.ready),
+            agent_gave_up: self.agent_words.gave_up(self.ready),
             is_explained: self.outcome.is_some(),
         };
+        // What the test came to before that stands.
+        if let Some(why) = seen.agent_gave_up
+            && self.outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Infra { .. }))
+        {
+            effects.push(self.remark(Blame::Harness, format!("the guest agent gave up: {}", clip(why))));
+        }
         match self.fate.ended(end, seen) {
             Some(Blamed::Kernel { title }) => self.conclude(Outcome::KernelCrash { title }),
             Some(Blamed::Infra { error }) => self.conclude(Outcome::Infra { error }),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use protocol::event::Event;
+use protocol::event::{Blame, Event};
 use protocol::evidence::{Evidence, TaskStack};
 use protocol::sample::{Sample, TaskSample};
 use protocol::state::StorageState;
@@ -39,6 +39,7 @@ pub(crate) fn job(id: TestId) -> Job {
         make_dirs: vec![],
         load_modules: vec![],
         preload_modules: vec![],
+        allow: vec![],
         required_modules: vec![],
         wanted_modules: vec![],
         own_modules: None,
@@ -313,6 +314,64 @@ fn an_agent_that_gives_up_is_ours() {
     let fatal = "md-regress-agent: FATAL: no disk mdr-root";
     let play = Play::new().tell(1, Input::Hypervisor(gone)).console(1, fatal);
     assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("mdr-root")));
+}
+
+/// The guest powers off without having been asked, after these lines on the console.
+fn powered_off(play: Play, lines: &[&str]) -> Play {
+    let gone = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    lines
+        .iter()
+        .fold(play.heartbeats(10), |play, line| play.console(10, line))
+        .tell(10, Input::Hypervisor(gone))
+}
+
+#[test]
+fn an_agent_that_gives_up_while_a_test_runs_is_ours() {
+    let fatal = protocol::last_words::say(Some(SESSION), "panicked at src/serve.rs:1:2: no memory");
+    let play = powered_off(Play::testing(), &[&fatal]);
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("no memory")));
+    // Behind what a test wrote without an end of line, too.
+    let play = powered_off(Play::testing(), &[&format!("no line end{fatal}")]);
+    assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { .. }));
+}
+
+#[test]
+fn a_test_cannot_speak_for_the_agent() {
+    let other = protocol::last_words::say(Some(SESSION + 1), "forged");
+    for forged in ["md-regress-agent: FATAL: forged", &other] {
+        let outcome = powered_off(Play::testing(), &[forged]).outcome(VmEnd::Clean);
+        assert!(
+            matches!(&outcome, Outcome::KernelCrash { title } if title.contains("went away by itself")),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_kernel_that_faults_may_be_why_the_agent_gives_up() {
+    let fatal = protocol::last_words::say(Some(SESSION), "no memory");
+    let oops = "[   10.0] BUG: kernel NULL pointer dereference, address: 8";
+    let outcome = powered_off(Play::testing(), &[oops, &fatal]).outcome(VmEnd::Clean);
+    assert!(matches!(&outcome, Outcome::KernelCrash { title } if title.contains("NULL")), "{outcome:?}");
+}
+
+#[test]
+fn an_agent_that_gives_up_and_does_not_go_is_no_hang() {
+    let fatal = protocol::last_words::say(Some(SESSION), "no memory");
+    let play = Play::testing().heartbeats(10).console(10, &fatal).wait(60);
+    assert!(play.killed);
+    let outcome = play.outcome(VmEnd::Killed);
+    assert!(matches!(&outcome, Outcome::Infra { error } if error.contains("no memory")), "{outcome:?}");
+}
+
+#[test]
+fn what_a_test_came_to_stands_when_the_agent_gives_up_after_it() {
+    let fatal = protocol::last_words::say(Some(SESSION), "no memory");
+    let play = powered_off(Play::testing().finished(9, Exit::Code(0)), &[&fatal]);
+    let play = play.tell(10, Input::Ended(VmEnd::Clean));
+    let told = |event: &Event| matches!(event, Event::Remark { text, blame: Blame::Harness, .. } if text.contains("no memory"));
+    assert!(play.events.iter().any(told), "{:?}", play.events);
+    assert_eq!(play.state.finish(play.now, 0).0, Outcome::Pass);
 }
 
 #[test]
@@ -652,7 +711,8 @@ fn a_guest_that_speaks_again_was_not_lost() {
     let play = mute(Play::testing(), 20, Some(Ask::SysRq('l')), "[   40.0] sysrq: Show Memory");
     assert!(play.asked.contains(&Ask::SysRq('w')), "{:?}", play.asked);
     let play = play.agent(20, beat).finished(21, Exit::Code(0));
-    let told = |event: &Event| matches!(event, Event::Remark { text, .. } if text.contains("then went on"));
+    // Whoever was slow, it changes no verdict.
+    let told = |event: &Event| matches!(event, Event::Remark { text, blame: Blame::Harness, .. } if text.contains("then went on"));
     assert!(play.events.iter().any(told), "{:?}", play.events);
     assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
 }

@@ -114,17 +114,18 @@ impl Attempt<'_> {
                 remark(Blame::Host, format!("no snapshot could be made ({why}): booted instead"))?;
             }
             // What keeps a guest from booting shows when it is booted.
-            Some((_, Err(SnapshotError::NoBoot(why)))) => unsaved = Some(why),
+            Some((_, Err(SnapshotError::Crashed(why)))) => unsaved = Some((Blame::Kernel, why)),
+            Some((_, Err(SnapshotError::NoBoot(why)))) => unsaved = Some((Blame::Host, why)),
             Some((_, Err(SnapshotError::Cancelled))) | None => {}
         }
         match self.try_in(&self.vm, self.limits, context, line)? {
             Tried::Over(outcome, facts) => {
-                // It booted after all: a guest that is booted for a test loads less than one that is to be saved.
-                if let Some(why) = unsaved.filter(|_| !matches!(outcome, Outcome::KernelCrash { .. })) {
-                    remark(
-                        Blame::Kernel,
-                        format!("no guest could be saved to be restored ({why}): booted instead"),
-                    )?;
+                // It booted after all. A guest that is to be saved loads more than one that is booted for a test: what
+                // the kernel said of its own fault there is the kernel's; that it was slow is the host's, and no test's.
+                if let Some((blame, why)) =
+                    unsaved.filter(|_| !matches!(outcome, Outcome::KernelCrash { .. }))
+                {
+                    remark(blame, format!("no guest could be saved to be restored ({why}): booted instead"))?;
                 }
                 Ok((outcome, *facts))
             }

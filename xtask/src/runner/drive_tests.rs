@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use protocol::codec::Garbage;
-use protocol::event::{AttemptFacts, Event};
+use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{Outcome, TestId};
 use vm_images::host::Cancel;
@@ -32,11 +32,15 @@ enum Guest {
     Rubbish,
     /// Its hypervisor dies at once.
     Dead,
+    /// Its kernel oopses while it boots.
+    Oopses,
 }
 
 /// Starts fake guests; counts those that booted and those that were restored.
 struct Fake {
     booted: Guest,
+    /// One that boots to be saved, if it is another.
+    to_save: Option<Guest>,
     /// One for each restore in turn; the last one from then on.
     restored: Vec<Guest>,
     starts: Mutex<Vec<&'static str>>,
@@ -58,7 +62,7 @@ impl Hypervisor for Fake {
         let n_restored = starts.iter().filter(|how| **how == "restored").count();
         let (how, guest) = match spec.restore {
             Some(_) => ("restored", self.restored[n_restored.min(self.restored.len() - 1)]),
-            None => ("booted", self.booted),
+            None => ("booted", self.to_save.filter(|_| spec.saves).unwrap_or(self.booted)),
         };
         starts.push(how);
         let mut vm = FakeVm { guest, inputs, ended: false };
@@ -136,6 +140,10 @@ impl Vm for FakeVm {
                 self.tell(Input::Agent(Err(rubbish)));
                 self.tell(Input::Console(vec![0xff; 5000]));
             }
+            Guest::Oopses => {
+                let oops = b"[    1.0] BUG: kernel NULL pointer dereference, address: 8\n";
+                self.tell(Input::Console(oops.to_vec()));
+            }
             Guest::Silent | Guest::Dead => {}
         }
         Ok(())
@@ -170,6 +178,8 @@ struct Played {
     facts: AttemptFacts,
     starts: Vec<&'static str>,
     remarks: Vec<String>,
+    /// Whom they blame.
+    blamed: Vec<Blame>,
 }
 
 fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
@@ -178,9 +188,12 @@ fn play(booted: Guest, restored: Guest, with_snapshots: bool) -> Played {
 
 /// So many attempts in one run, one after the other: what came of the last, and how all guests started.
 fn play_all(booted: Guest, restored: Vec<Guest>, with_snapshots: bool, n_attempts: u32) -> Played {
+    play_fake(Fake { booted, to_save: None, restored, starts: Mutex::default() }, with_snapshots, n_attempts)
+}
+
+fn play_fake(fake: Fake, with_snapshots: bool, n_attempts: u32) -> Played {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).unwrap();
-    let fake = Fake { booted, restored, starts: Mutex::default() };
     let (cancel, terminal) = (Cancel::default(), Terminal::detect());
     let snapshots = Snapshots::new(&fake, &store, &Silent, &cancel);
     let log = folder.path().join("events.jsonl");
@@ -231,11 +244,11 @@ fn play_all(booted: Guest, restored: Vec<Guest>, with_snapshots: bool, n_attempt
     let text = std::fs::read_to_string(&log).unwrap();
     let records = text.lines().map(|line| serde_json::from_str::<protocol::Record>(line).unwrap());
     let remarks = records.filter_map(|record| match record.event {
-        Event::Remark { text, .. } => Some(text),
+        Event::Remark { text, blame, .. } => Some((text, blame)),
         _ => None,
     });
-    let remarks = remarks.collect();
-    Played { outcome, facts, starts: fake.starts.into_inner().unwrap(), remarks }
+    let (remarks, blamed) = remarks.unzip();
+    Played { outcome, facts, starts: fake.starts.into_inner().unwrap(), remarks, blamed }
 }
 
 #[test]
@@ -308,4 +321,19 @@ fn a_kernel_that_does_not_boot_is_not_blamed_on_the_snapshot() {
     let played = play(Guest::Silent, Guest::Good, true);
     assert!(matches!(played.outcome, Outcome::KernelCrash { .. }), "{:?}", played.outcome);
     assert_eq!(played.remarks, Vec::<String>::new());
+}
+
+/// A remark that blames the kernel makes a pass a complaint: a host that is slow must not.
+#[test]
+fn a_guest_that_could_not_be_saved_is_the_kernels_only_if_the_kernel_says_so() {
+    for (to_save, blame, words) in
+        [(Guest::Silent, Blame::Host, "no answer for 0 s"), (Guest::Oopses, Blame::Kernel, "NULL pointer")]
+    {
+        let (booted, restored) = (Guest::Good, vec![Guest::Good]);
+        let fake = Fake { booted, to_save: Some(to_save), restored, starts: Mutex::default() };
+        let played = play_fake(fake, true, 1);
+        assert_eq!((&played.outcome, played.facts.restored), (&Outcome::Pass, false), "{to_save:?}");
+        assert_eq!((played.starts.as_slice(), played.blamed.as_slice()), (&["booted"; 2][..], &[blame][..]));
+        assert!(played.remarks[0].contains(words), "{:?}", played.remarks);
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Fate {
 pub(crate) struct Seen<'a> {
     /// The line or report that names a fault of the kernel's.
     pub(crate) fault: Option<&'a str>,
-    /// Why the agent gave up, if it did so before it ever answered.
+    /// Why the agent gave up, if it did, in words that can only be its own.
     pub(crate) agent_gave_up: Option<&'a str>,
     /// Something is known that this end may only follow from.
     pub(crate) is_explained: bool,
@@ -90,7 +90,8 @@ impl Fate {
         if seen.is_explained {
             return None;
         }
-        if let Some(words) = seen.agent_gave_up {
+        // A kernel that faulted may be why the agent could not go on.
+        if let (Some(words), None) = (seen.agent_gave_up, seen.fault) {
             return Some(Blamed::Infra { error: format!("the guest agent gave up: {words}") });
         }
         Some(match self.shutdown.as_deref() {

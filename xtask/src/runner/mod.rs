@@ -19,6 +19,7 @@ mod interrogation;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod schedule;
+mod trace;
 pub(crate) mod tries;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use protocol::wire::Exit;
 
 use crate::console::Lines;
 use crate::runner::corruption::corruption_line;
+use crate::runner::trace::{Says, says};
 use crate::suite::Contract;
 
 /// Lines kept for the report.
@@ -26,6 +27,10 @@ pub(crate) struct OutputScan {
     weakened: Vec<String>,
     /// The first line that says that data is not what was written.
     corruption: Option<String>,
+    /// The script's own last words, and those before the last command that ended it with the status of a skip: what
+    /// its clean-up prints after that is no reason.
+    last_words: Option<String>,
+    words_at_exit: Option<String>,
 }
 
 impl OutputScan {
@@ -40,6 +45,8 @@ impl OutputScan {
             warning: None,
             weakened: Vec::new(),
             corruption: None,
+            last_words: None,
+            words_at_exit: None,
         }
     }
 
@@ -75,6 +82,16 @@ impl OutputScan {
         if self.corruption.is_none() && self.before_epilogue.is_none() {
             self.corruption = corruption_line(line);
         }
+        if let Some(code) = self.contract.skip_exit.filter(|_| self.contract.own_program) {
+            match says(line, code) {
+                Says::Words(words) => self.last_words = Some(words.to_owned()),
+                Says::Exit(before) => {
+                    let words = before.map(str::to_owned).or_else(|| self.last_words.clone());
+                    self.words_at_exit = words.or(self.words_at_exit.take());
+                }
+                Says::Nothing => {}
+            }
+        }
         if self.last.len() == KEPT_LINES {
             self.last.pop_front();
         }
@@ -98,7 +115,7 @@ impl OutputScan {
                 Outcome::Skip {
                     reason: reason
                         .cloned()
-                        .or_else(|| self.own_reason())
+                        .or_else(|| self.own_reason(code))
                         .unwrap_or_else(|| "it gave no reason".into()),
                 }
             }
@@ -116,9 +133,18 @@ impl OutputScan {
         }
     }
 
-    /// The last line of a script that knows nothing of lvm2's words.
-    fn own_reason(&self) -> Option<String> {
-        self.newest().filter(|_| self.contract.own_program).map(str::to_owned)
+    /// The last words of a script that knows nothing of lvm2's: never a command that `set -x` shows.
+    fn own_reason(&self, code: i32) -> Option<String> {
+        if !self.contract.own_program {
+            return None;
+        }
+        let rest = self.lines.rest();
+        let (last, at_exit) = match says(&rest, code) {
+            Says::Words(words) => (Some(words), None),
+            Says::Exit(before) => (None, before.or(self.last_words.as_deref())),
+            Says::Nothing => (None, None),
+        };
+        at_exit.or(self.words_at_exit.as_deref()).or(last).or(self.last_words.as_deref()).map(str::to_owned)
     }
 
     /// A failure, or worse: one that the output itself explains by data that changed.
@@ -178,6 +204,28 @@ mod tests {
             "## 1 skip() called from x.sh:19"
         );
         assert_eq!(skip(""), "it gave no reason");
+    }
+
+    #[test]
+    fn a_command_is_no_reason_for_a_skip() {
+        let skip = |output: &str| {
+            let mut scan = scan("");
+            scan.contract.own_program = true;
+            scan.push(output.as_bytes());
+            scan.outcome(Exit::Code(200)).detail()
+        };
+        let sentence = "no NOWAIT writes here, though nothing is in their way";
+        assert_eq!(skip(&format!("+ xfs_io -d\n+ echo '{sentence}'\n{sentence}\n+ exit 200\n")), sentence);
+        assert_eq!(skip(&format!("#x.sh:3+ echo no\n{sentence}\n#x.sh:4+ exit 200\n")), sentence);
+        // Not even if a clean-up is longer than what is kept, or has words of its own.
+        let cleanup = "+ losetup -d\n".repeat(100);
+        assert_eq!(skip(&format!("{sentence}\n+ exit 200\n{cleanup}mdadm: stopped /dev/md0\n")), sentence);
+        // `set -v` shows the source, `printf` ends no line, and so may be the whole output.
+        assert_eq!(skip(&format!("echo {sentence:?}\n{sentence}\nexit 200\n")), sentence);
+        assert_eq!(skip("no disk+ exit 200\n"), "no disk");
+        assert_eq!(skip("no disk"), "no disk");
+        assert_eq!(skip("no disk\n"), "no disk");
+        assert_eq!(skip("+ '[' -e /dev/x ']'\n+ exit 200\n"), "it gave no reason");
     }
 
     #[test]

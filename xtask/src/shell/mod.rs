@@ -195,7 +195,11 @@ impl Shell<'_> {
                 note(format!("no snapshot could be made ({why}): booting instead"));
             }
             // What keeps a guest from booting shows when it is booted.
-            Some((_, Err(SnapshotError::NoBoot(_) | SnapshotError::Cancelled))) | None => {}
+            Some((
+                _,
+                Err(SnapshotError::Crashed(_) | SnapshotError::NoBoot(_) | SnapshotError::Cancelled),
+            ))
+            | None => {}
         }
         match self.try_in(vm, self.limits.boot_timeout)? {
             Tried::Over(finished) => Ok(finished),

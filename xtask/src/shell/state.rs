@@ -11,7 +11,7 @@ use protocol::window::{ReceiveWindow, SendWindow};
 use protocol::wire::{Exit, Message, Program, Request, VERSION};
 
 use super::keys::{self, EscapeKeys};
-use crate::console::{Crash, Lines};
+use crate::console::{AgentWords, Crash, Lines};
 use crate::runner::attempt::{Opening, TimeLimits, kernel_log_line};
 use crate::runner::collected::{FileList, Took};
 use crate::runner::fate::{Blamed, Fate, Seen};
@@ -162,6 +162,7 @@ pub(crate) struct ShellState {
     n_notes: u32,
     console: Lines,
     crash: Crash,
+    agent_words: AgentWords,
     last_lines: VecDeque<String>,
     fate: Fate,
     files: FileList,
@@ -181,6 +182,7 @@ impl ShellState {
         limits: TimeLimits,
     ) -> Self {
         ShellState {
+            agent_words: AgentWords::new(opening.session),
             opening,
             program,
             terminal,
@@ -387,7 +389,7 @@ impl ShellState {
             Input::Ended(end) => {
                 let seen = Seen {
                     fault: self.crash.title(),
-                    agent_gave_up: self.crash.agent_gave_up().filter(|_| !self.ready),
+                    agent_gave_up: self.agent_words.gave_up(self.ready),
                     is_explained: self.end.is_some(),
                 };
                 match self.fate.ended(end, seen) {
@@ -403,8 +405,10 @@ impl ShellState {
 
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
         let (crash, last_lines) = (&mut self.crash, &mut self.last_lines);
+        let agent_words = &mut self.agent_words;
         self.console.push(bytes, |line| {
             crash.look(line);
+            agent_words.look(at, line);
             if last_lines.len() == LAST_LINES {
                 last_lines.pop_front();
             }

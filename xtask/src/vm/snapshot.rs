@@ -17,6 +17,8 @@ use vm_images::host::Cancel;
 use vm_images::progress::Progress;
 use vm_images::store::{Store, StoreError};
 
+use crate::console::{Crash, Lines};
+
 use super::{Hypervisor, HypervisorEvent, InfraError, Input, VmEnd, VmSpec};
 
 /// Kind of these artifacts in the store.
@@ -34,7 +36,10 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Why there is no snapshot.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum SnapshotError {
-    /// Its boot tells more than we could.
+    /// The kernel said itself what keeps it from booting: this.
+    #[error("the guest does not boot: {0}")]
+    Crashed(String),
+    /// It did not boot, and nothing says why: a busy host does that, too. Its boot for a test tells more than we could.
     #[error("the guest does not boot: {0}")]
     NoBoot(String),
     /// Of the hypervisor's, the store's, the disk's doing.
@@ -181,20 +186,23 @@ impl<'a> Snapshots<'a> {
             Some(line) => format!("{error}: {line}"),
             None => error,
         };
+        let (mut lines, mut crash) = (Lines::default(), Crash::default());
         self.wait(&told, boot_timeout, |input| match input {
             Input::Agent(Ok(Message::Hello { .. })) => Some(Ok(())),
             Input::Ended(VmEnd::Failed { error }) => Some(Err(SnapshotError::Infra(error.clone()))),
             Input::Ended(VmEnd::Clean | VmEnd::Killed) => {
                 Some(Err(SnapshotError::NoBoot("it went away".into())))
             }
-            Input::Console(_)
-            | Input::Agent(_)
-            | Input::Files(_)
-            | Input::Hypervisor(_)
-            | Input::Answer(_) => None,
+            Input::Console(bytes) => {
+                lines.push(bytes, |line| crash.look(line));
+                None
+            }
+            Input::Agent(_) | Input::Files(_) | Input::Hypervisor(_) | Input::Answer(_) => None,
         })
-        .unwrap_or_else(|| {
-            Err(SnapshotError::NoBoot(format!("no answer for {} s", boot_timeout.as_secs())))
+        .unwrap_or_else(|| Err(SnapshotError::NoBoot(format!("no answer for {} s", boot_timeout.as_secs()))))
+        .map_err(|error| match (error, crash.title()) {
+            (SnapshotError::NoBoot(why), Some(title)) => SnapshotError::Crashed(format!("{title}; {why}")),
+            (error, _) => error,
         })?;
         vm.save(state)?;
         self.wait(&told, SAVE_TIMEOUT, |input| match input {
@@ -221,7 +229,7 @@ impl<'a> Snapshots<'a> {
         &self,
         told: &Receiver<Input>,
         timeout: Duration,
-        answer: impl Fn(&Input) -> Option<Result<(), SnapshotError>>,
+        mut answer: impl FnMut(&Input) -> Option<Result<(), SnapshotError>>,
     ) -> Option<Result<(), SnapshotError>> {
         let end = Instant::now() + timeout;
         loop {

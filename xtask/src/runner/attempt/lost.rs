@@ -89,7 +89,9 @@ impl AttemptState {
         self.outcome = None;
         self.phase = Phase::Testing { since };
         let words = format!("the guest said nothing for {} s, then went on", mute.as_secs());
-        vec![self.remark(Blame::Kernel, words)]
+        // It was given up too early. Memory that ran out and a busy host do that; a kernel that loses a processor says so
+        // itself, as a lockup or a stall.
+        vec![self.remark(Blame::Harness, words)]
     }
 
     /// Looks at the agent's silence: true while it says nothing worth a verdict of its test.

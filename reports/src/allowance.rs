@@ -1,0 +1,132 @@
+//! What a test causes on purpose: which reports of the kernel, and which lines of its own output, say nothing against
+//! it.
+//!
+//! One rule for all who may say so: suites in `expectations.toml` (`[[allow]]`), scripts in their header
+//! (`# md-regress: allow=REGEX`), which the record keeps, so that a run that is judged again is judged alike.
+//! Deliberately not here: what a report that nobody allows means ([`crate::verdict`]).
+
+use protocol::evidence::ReportKind;
+use regex::Regex;
+
+use crate::expectations::{Expectations, one_line};
+use crate::record::Attempt;
+
+/// Why something is allowed that a script allows itself.
+const OWN_HEADER: &str = "the script's own header";
+
+/// Titles with nothing in common but that they are titles: a pattern that matches all of them would hide the next bug.
+const UNLIKE: [&str; 4] = [
+    "BUG: KASAN: slab-use-after-free in raid1d",
+    "md: superblock write error",
+    "kernel panic: 0",
+    "/dev/x: FAILED",
+];
+
+/// What is allowed: a regular expression, searched in titles.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl Pattern {
+    /// Checks it; an error says what is wrong with it, after the name of where it was said.
+    pub fn parse(text: &str) -> Result<Pattern, String> {
+        let regex =
+            Regex::new(text).map_err(|error| format!("is no regular expression: {}", one_line(&error)))?;
+        if regex.is_match("") || UNLIKE.iter().all(|title| regex.is_match(title)) {
+            return Err(format!("would allow anything by `{text}`; name the titles"));
+        }
+        Ok(Pattern(regex))
+    }
+
+    /// True if it allows this title: of a report of this kind, or of a line of the test's own.
+    ///
+    /// What kills a kernel, or leaves it of no use, must be named from its first word on: `raid1` allows what md/raid1
+    /// says of a failed disk, and not a NULL dereference in raid1_write_request.
+    pub(crate) fn allows(&self, kind: Option<ReportKind>, title: &str) -> bool {
+        let found = self.0.find(title);
+        match kind {
+            Some(
+                ReportKind::Panic
+                | ReportKind::Oops
+                | ReportKind::Bug
+                | ReportKind::MemoryError
+                | ReportKind::Lockup,
+            ) => found.is_some_and(|found| found.start() == 0),
+            None
+            | Some(
+                ReportKind::Warning
+                | ReportKind::Undefined
+                | ReportKind::DataRace
+                | ReportKind::Lockdep
+                | ReportKind::HungTask
+                | ReportKind::RcuStall
+                | ReportKind::WorkqueueStall
+                | ReportKind::StorageError
+                | ReportKind::Corruption,
+            ) => found.is_some(),
+        }
+    }
+}
+
+/// All that one attempt is allowed.
+pub(crate) struct Allowances<'a> {
+    attempt: &'a Attempt,
+    release: Option<&'a str>,
+    suite: Option<&'a Expectations>,
+    own: Vec<Pattern>,
+}
+
+impl<'a> Allowances<'a> {
+    /// By its suite, on a kernel of this release, and by what the attempt says itself. A pattern of the record's that
+    /// makes no sense allows nothing.
+    pub(crate) fn of(
+        attempt: &'a Attempt,
+        release: Option<&'a str>,
+        suite: Option<&'a Expectations>,
+    ) -> Self {
+        let own = attempt.allow.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+        Allowances { attempt, release, suite, own }
+    }
+
+    /// Why the report of this title is allowed, or the line of the test's own output; nothing if it is not.
+    pub(crate) fn reason(&self, title: &str) -> Option<&str> {
+        let report = self.attempt.kernel_reports.iter().find(|report| report.title == title);
+        let kind = report.map(|report| report.kind);
+        if let Some(suite) = self.suite
+            && let Some(entry) = suite.allowing(&self.attempt.test, self.release, kind, title)
+        {
+            return Some(&entry.reason);
+        }
+        self.own.iter().any(|pattern| pattern.allows(kind, title)).then_some(OWN_HEADER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(pattern: &str, kind: ReportKind, title: &str) -> bool {
+        Pattern::parse(pattern).unwrap().allows(Some(kind), title)
+    }
+
+    #[test]
+    fn a_pattern_that_names_nothing_is_refused() {
+        for text in ["", ".*", ".", "[a-z]", r"\w+", "e|x", "^", "$"] {
+            let error = Pattern::parse(text).unwrap_err();
+            assert_eq!(error, format!("would allow anything by `{text}`; name the titles"));
+        }
+        assert!(Pattern::parse("disk failure(").unwrap_err().starts_with("is no regular expression: "));
+    }
+
+    #[test]
+    fn what_kills_a_kernel_is_named_from_its_first_word_on() {
+        use ReportKind::{Lockup, MemoryError, Oops, StorageError, Warning};
+        assert!(allows("raid1", StorageError, "md/raid1: disk failure, device disabled"));
+        assert!(allows("raid1", Warning, "WARNING in raid1_write_request"));
+        let null = "BUG: kernel NULL pointer dereference in raid1_write_request";
+        assert!(!allows("raid1", Oops, null));
+        assert!(!allows("raid1", MemoryError, "KASAN: use-after-free in raid1d"));
+        assert!(!allows("raid1|lockup", Lockup, "BUG: soft lockup in raid1d"));
+        assert!(allows("BUG: kernel NULL pointer .* in raid1_", Oops, null));
+        assert!(allows("raid1|BUG: kernel NULL", Oops, null));
+    }
+}
