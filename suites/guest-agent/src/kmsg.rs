@@ -38,6 +38,8 @@ pub(crate) struct Record {
     pub(crate) seq: u64,
     pub(crate) at_us: u64,
     pub(crate) level: u8,
+    pub(crate) facility: u8,
+    pub(crate) caller: Option<String>,
     pub(crate) text: String,
 }
 
@@ -50,22 +52,38 @@ pub(crate) fn parse(record: &[u8]) -> Option<Record> {
     let prio: u32 = fields.next()?.parse().ok()?;
     let seq = fields.next()?.parse().ok()?;
     let at_us = fields.next()?.parse().ok()?;
+    // Flags come first; what follows has names.
+    let caller = fields.skip(1).find_map(|field| field.strip_prefix("caller=")).map(str::to_owned);
     let text = rest.split('\n').next().unwrap_or_default().to_owned();
-    Some(Record { seq, at_us, level: (prio & 7) as u8, text })
+    let facility = u8::try_from(prio >> 3).unwrap_or(u8::MAX);
+    Some(Record { seq, at_us, level: (prio & 7) as u8, facility, caller, text })
 }
 
 /// A record as it goes to the host. It may go to several, one after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    pub(crate) bytes: Rc<[u8]>,
+    record: Rc<Record>,
+    bytes: Rc<[u8]>,
     cost: u64,
 }
 
 impl Line {
     fn of(record: Record) -> Self {
         let cost = record.text.len() as u64 + OVERHEAD;
-        let Record { seq, at_us, level, text } = record;
-        Line { bytes: encode(&Message::Kmsg { seq, at_us, level, text }).into(), cost }
+        let bytes = record.encoded(0).into();
+        Line { record: Rc::new(record), bytes, cost }
+    }
+
+    /// As it is sent, after so many that are not.
+    fn after(&self, left_out: u64) -> Rc<[u8]> {
+        if left_out == 0 { Rc::clone(&self.bytes) } else { self.record.encoded(left_out).into() }
+    }
+}
+
+impl Record {
+    fn encoded(&self, left_out: u64) -> Vec<u8> {
+        let Record { seq, at_us, level, facility, caller, text } = self.clone();
+        encode(&Message::Kmsg { seq, at_us, level, facility, caller, left_out, text })
     }
 }
 
@@ -74,13 +92,15 @@ impl Line {
 pub(crate) struct Backlog {
     lines: VecDeque<Line>,
     bytes: u64,
+    /// Dropped since the newest that went.
+    left_out: u64,
     bucket: TokenBucket,
 }
 
 impl Backlog {
     /// An empty backlog.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { lines: VecDeque::new(), bytes: 0, bucket: TokenBucket::new(BURST, PER_S, now) }
+        Self { lines: VecDeque::new(), bytes: 0, left_out: 0, bucket: TokenBucket::new(BURST, PER_S, now) }
     }
 
     /// True if the budget is spent: what comes now pushes out what is older.
@@ -101,18 +121,19 @@ impl Backlog {
         while self.bytes > BACKLOG {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.bytes -= oldest.cost;
+            self.left_out += 1;
         }
     }
 
     /// The next record, if the budget allows it.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<Line> {
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<Rc<[u8]>> {
         if self.next_in(now)? > Duration::ZERO {
             return None;
         }
         let line = self.lines.pop_front()?;
         self.bytes -= line.cost;
         self.bucket.spend(line.cost);
-        Some(line)
+        Some(line.after(std::mem::take(&mut self.left_out)))
     }
 
     /// How long until [`Self::pop`] gives something; `None` if nothing waits.
@@ -154,6 +175,10 @@ pub(crate) struct Kmsg {
     fd: OwnedFd,
     said: Said,
     resume: Instant,
+    /// One beyond the newest record, if all have been read.
+    end: Option<u64>,
+    /// One beyond the newest record that was read.
+    next: u64,
     pub(crate) backlog: Backlog,
 }
 
@@ -162,9 +187,18 @@ impl Kmsg {
     pub(crate) fn open(now: Instant) -> rustix::io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::open("/dev/kmsg", flags, Mode::empty())?;
-        let mut kmsg = Self { fd, said: Said::default(), resume: now, backlog: Backlog::new(now) };
+        let mut kmsg = Self::of(fd, now);
         kmsg.read(now);
         Ok(kmsg)
+    }
+
+    fn of(fd: OwnedFd, now: Instant) -> Self {
+        Self { fd, said: Said::default(), resume: now, end: None, next: 0, backlog: Backlog::new(now) }
+    }
+
+    /// One beyond the newest record that there was when all had been read; `None` if there is more.
+    pub(crate) fn end(&self) -> Option<u64> {
+        self.end
     }
 
     /// Begins again at the oldest record.
@@ -173,6 +207,7 @@ impl Kmsg {
         self.backlog = Backlog::new(now);
         if self.said.gone {
             self.said = Said::default();
+            self.end = None;
             // Cannot fail on a `/dev/kmsg`; if it did, only what a reader had before would be missing.
             let _ = rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0));
         } else {
@@ -200,6 +235,7 @@ impl Kmsg {
         let starved = self.backlog.is_starved(now);
         self.resume = now + if starved { LONG_PAUSE } else { PAUSE };
         let mut buffer = [0; BUFFER];
+        self.end = None;
         for _ in 0..AT_ONCE {
             if !self.backlog.wants_more(now) {
                 break;
@@ -207,6 +243,7 @@ impl Kmsg {
             match rustix::io::read(&self.fd, &mut buffer) {
                 Ok(n) => {
                     if let Some(record) = parse(&buffer[..n]) {
+                        self.next = record.seq.saturating_add(1);
                         let line = Line::of(record);
                         self.said.push(&line);
                         self.backlog.push(line);
@@ -215,6 +252,10 @@ impl Kmsg {
                 // Overwritten before we came: the gap in the sequence numbers tells the host.
                 Err(Errno::PIPE) => self.said.forget(),
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.end = Some(self.next);
+                    break;
+                }
                 Err(_) => break,
             }
         }
@@ -229,11 +270,10 @@ mod tests {
     #[test]
     fn real_lines() {
         let check = |line: &str, seq, at_us, level, text: &str| {
-            assert_eq!(
-                parse(line.as_bytes()),
-                Some(Record { seq, at_us, level, text: text.to_owned() }),
-                "{line:?}"
-            );
+            let record = parse(line.as_bytes()).unwrap();
+            let found = (record.seq, record.at_us, record.level, record.text.as_str());
+            assert_eq!(found, (seq, at_us, level, text), "{line:?}");
+            (record.facility, record.caller)
         };
         check(
             "5,0,0,-;Linux version 6.12.117+deb13-cloud-amd64 (debian-kernel@lists.debian.org)\n",
@@ -256,7 +296,11 @@ mod tests {
             6,
             "udevd[80]: starting version 181",
         );
-        check("4,9,17,c,caller=T1;a\\x0ab;c\n", 9, 17, 4, "a\\x0ab;c");
+        let (facility, caller) = check("4,9,17,c,caller=T1;a\\x0ab;c\n", 9, 17, 4, "a\\x0ab;c");
+        assert_eq!((facility, caller.as_deref()), (0, Some("T1")));
+        // Who writes to /dev/kmsg is a user (facility 1) whatever it says.
+        let (facility, caller) = check("12,9,17,-;Kernel panic\n", 9, 17, 4, "Kernel panic");
+        assert_eq!((facility, caller), (1, None));
     }
 
     #[test]
@@ -267,20 +311,33 @@ mod tests {
     }
 
     fn line(seq: u64) -> Line {
-        Line::of(Record { seq, at_us: 0, level: 6, text: "x".repeat(100) })
+        let text = "x".repeat(100);
+        Line::of(Record { seq, at_us: 0, level: 6, facility: 0, caller: None, text })
     }
 
-    fn seq(line: &Line) -> u64 {
-        let text = String::from_utf8_lossy(&line.bytes);
-        let digits = text.split("\"seq\":").nth(1).unwrap().split(',').next().unwrap();
-        digits.parse().unwrap()
+    /// Sequence number of a line as it is sent, and how many were left out before it.
+    fn sent(line: &[u8]) -> (u64, u64) {
+        let mut numbers = None;
+        protocol::codec::LineDecoder::new().push(line, |message| {
+            if let Ok(Message::Kmsg { seq, left_out, .. }) = message {
+                numbers = Some((seq, left_out));
+            }
+        });
+        numbers.unwrap()
+    }
+
+    fn seq(line: &[u8]) -> u64 {
+        sent(line).0
     }
 
     #[test]
     fn what_was_said_is_kept_whole_or_not_at_all() {
         let mut said = Said::default();
         (0..10).for_each(|seq| said.push(&line(seq)));
-        assert_eq!(said.lines.iter().map(seq).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!(
+            said.lines.iter().map(|line| line.record.seq).collect::<Vec<_>>(),
+            (0..10).collect::<Vec<_>>()
+        );
         (10..10_000).for_each(|seq| said.push(&line(seq)));
         assert!(said.gone && said.lines.is_empty());
     }
@@ -290,7 +347,7 @@ mod tests {
         // The file is not read again, so any will do.
         let fd = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
         let now = Instant::now();
-        let mut kmsg = Kmsg { fd, said: Said::default(), resume: now, backlog: Backlog::new(now) };
+        let mut kmsg = Kmsg::of(fd, now);
         for seq in 0..3 {
             kmsg.said.push(&line(seq));
             kmsg.backlog.push(line(seq));
@@ -306,18 +363,22 @@ mod tests {
     fn a_flood_drops_the_oldest_and_keeps_to_the_budget() {
         let now = Instant::now();
         let mut backlog = Backlog::new(now);
-        let (mut sent, mut last) = (0, 0);
+        let (mut spent, mut last) = (0, 0);
+        let cost = line(0).cost;
         for number in 0..100_000 {
             backlog.push(line(number));
             while let Some(line) = backlog.pop(now) {
-                sent += line.cost;
+                spent += cost;
                 last = seq(&line);
             }
         }
-        assert!(sent <= BURST && backlog.bytes <= BACKLOG);
+        assert!(spent <= BURST && backlog.bytes <= BACKLOG);
         assert!(backlog.wants_more(now), "new lines are worth more than old ones");
-        let next = backlog.pop(now + Duration::from_secs(1)).unwrap();
-        assert!(seq(&next) > last + 1, "the gap shows");
+        let later = now + Duration::from_secs(1);
+        let (next, left_out) = sent(&backlog.pop(later).unwrap());
+        assert!(next > last + 1, "the gap shows");
+        assert_eq!(left_out, next - last - 1, "and whose doing it is");
+        assert_eq!(sent(&backlog.pop(later).unwrap()), (next + 1, 0));
     }
 
     #[test]

@@ -354,7 +354,7 @@ impl Agent {
         }
         // What the kernel said during the test comes before its end, as far as the budget goes.
         if let Some(line) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
-            return Some(line.bytes);
+            return Some(line);
         }
         self.next_end().map(|message| encode(&message).into())
     }
@@ -471,6 +471,21 @@ impl Agent {
         if let Some(kmsg) = &mut self.kmsg {
             kmsg.rewind(now);
         }
+        self.tell_kernel_state(now);
+    }
+
+    /// Tells how the kernel says that it is.
+    fn tell_kernel_state(&mut self, now: Instant) {
+        if !self.port.has_session() {
+            return;
+        }
+        // First the taint: what causes it is logged before or after it, but has been by the time of a report's end.
+        let tainted = crate::boot::tainted();
+        let log_end = self.kmsg.as_mut().and_then(|kmsg| {
+            kmsg.read(now);
+            kmsg.end()
+        });
+        self.control.push_back(Message::KernelState { tainted, log_end });
     }
 
     /// Why this cannot be run now; `None` if it can.
@@ -508,6 +523,7 @@ impl Agent {
     }
 
     fn diagnose(&mut self, attempt: u32) {
+        self.tell_kernel_state(Instant::now());
         let cgroup = self.test.as_ref().map_or(Path::new(""), |test| test.process.cgroup());
         match launch::diagnosis(cgroup) {
             Ok(diagnosis) => self.diagnosis = Some((Witness::new(diagnosis), attempt)),
@@ -658,10 +674,8 @@ impl Agent {
                 }
                 Change::Over => {
                     test.drain_pipe(&mut self.buffer, now);
-                    if let Some(kmsg) = self.kmsg.as_mut().filter(|_| self.port.has_session()) {
-                        kmsg.read(now);
-                    }
                     test.finish(now);
+                    self.tell_kernel_state(now);
                 }
             }
         }
