@@ -1,5 +1,7 @@
 //! Every way for an attempt to go, without a VM.
 
+mod kernel_log;
+
 use std::time::Duration;
 
 use protocol::event::Event;
@@ -276,7 +278,7 @@ fn reported(event: &Event) -> Option<&str> {
     }
 }
 
-/// The agent sends the same log a second time: only the console's is read.
+/// The agent sends the same log a second time, with other stamps even.
 #[test]
 fn a_report_of_the_kernels_is_recorded_once() {
     let line = "md/raid1:md0: Disk failure on vdc, disabling device.";

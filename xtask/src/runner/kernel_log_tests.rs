@@ -419,4 +419,44 @@ proptest! {
         prop_assert_eq!(titles, [WARNED, FAULTED]);
         prop_assert_eq!(both.losses(), vec![]);
     }
+
+    /// Whatever a guest says: bounded, no title twice.
+    #[test]
+    fn any_words_are_read_in_bounds(inputs in proptest::collection::vec(anything(), 0..300)) {
+        let (both, told) = read(&inputs);
+        let titles: BTreeSet<_> = told.iter().map(|report| &report.title).collect();
+        prop_assert!(titles.len() == told.len() && told.len() <= REPORTS_MAX);
+        prop_assert!(both.losses().len() <= 4 && both.waiting.is_empty() && both.stamps.is_empty());
+        prop_assert!(both.n_bare == 0 && both.waiting_bytes == 0);
+        for (_, words) in both.losses() {
+            prop_assert!(words.len() < 400);
+        }
+    }
+}
+
+fn anything() -> impl Strategy<Value = In> {
+    let number = || prop_oneof![6 => 0..40_u64, 1 => Just(u64::MAX), 1 => any::<u64>()];
+    let words = proptest::sample::select(vec![
+        "BUG: x",
+        "BUG: y",
+        "Call Trace:",
+        " a_b+0x1/0x2",
+        "</TASK>",
+        "md: x",
+        "",
+        "\\x0a\\x0aBUG: z",
+        "Kernel panic - not syncing: Fatal exception",
+        "** 5 printk messages dropped **",
+        "\\x",
+        "[    0.000007] BUG: q",
+        "** 18446744073709551615 printk messages dropped **",
+    ]);
+    (0..8_u8, number(), number(), number(), words).prop_map(
+        |(shape, seq, at_us, left_out, words)| match shape {
+            0..3 => In::Console(as_on_console(at_us, None, words)),
+            3 => In::Console(words.to_owned()),
+            4 => In::End(seq),
+            _ => In::Record { seq, at_us, facility: u8::from(shape == 5), left_out, text: words.to_owned() },
+        },
+    )
 }

@@ -153,11 +153,6 @@ impl Coverage {
         (self.n_forgotten + self.stretches.len() as u64).saturating_sub(1)
     }
 
-    /// Stamp of the newest record.
-    pub(super) fn last_us(&self) -> Option<u64> {
-        self.stretches.back().map(|stretch| stretch.last_us)
-    }
-
     /// All that is missing; of the oldest the sum.
     pub(super) fn gaps(&self) -> impl Iterator<Item = &Gap> {
         let open = self.stretches.iter().map(|stretch| &stretch.gap);
@@ -231,7 +226,6 @@ mod tests {
         coverage.begin(10, &[digest("a")], 0, 0);
         coverage.extend(20, &[digest("b")]);
         coverage.extend(19, &[digest("c")]);
-        assert_eq!(coverage.last_us(), Some(20));
         assert_eq!(coverage.place(19, digest("c")), Place::Read(0));
         assert_eq!(coverage.place(20, digest("b")), Place::Read(0));
     }
