@@ -177,7 +177,8 @@ impl Agent {
 
     /// True if nothing that matters waits for the host, or there is no host.
     fn is_written(&self) -> bool {
-        !self.port.has_session() || (self.port.out.is_empty() && self.control.is_empty())
+        let kmsg_is_said = self.kmsg.as_ref().is_none_or(Kmsg::is_said);
+        !self.port.has_session() || (self.port.out.is_empty() && self.control.is_empty() && kmsg_is_said)
     }
 
     // ---- waiting -----------------------------------------------------------------------------
@@ -439,7 +440,10 @@ impl Agent {
                 self.collect(Wanted { attempt, patterns, max_bytes });
             }
             Request::Shell(request) => self.shell_request(request, now),
-            Request::PowerOff => self.power_off_at = Some(now + LAST_WORDS),
+            Request::PowerOff => {
+                self.kmsg.iter_mut().for_each(|kmsg| kmsg.catch_up(now));
+                self.power_off_at = Some(now + LAST_WORDS);
+            }
         }
     }
 
@@ -482,7 +486,7 @@ impl Agent {
         // First the taint: what causes it is logged before or after it, but has been by the time of a report's end.
         let tainted = crate::boot::tainted();
         let log_end = self.kmsg.as_mut().and_then(|kmsg| {
-            kmsg.read(now);
+            kmsg.catch_up(now);
             kmsg.end()
         });
         self.control.push_back(Message::KernelState { tainted, log_end });

@@ -126,8 +126,7 @@ impl KernelLog {
             self.settle(&mut reports);
             while self.waiting.len() > WAITING_MAX || self.waiting_bytes > WAITING_BYTES_MAX {
                 let Some(oldest) = self.pop() else { break };
-                self.given_us = self.given_us.max(oldest.us);
-                self.read_console(&oldest, None, &mut reports);
+                self.give_up_waiting(&oldest, &mut reports);
             }
         }
         News { reports, says_hung }
@@ -355,6 +354,19 @@ impl KernelLog {
                     // What follows without a stamp is of the gap as well, until the next stretch's first line.
                     self.console_in = number.checked_sub(1);
                 }
+            }
+        }
+    }
+
+    /// The other log does not come: reads the console in its place.
+    fn give_up_waiting(&mut self, line: &Waiting, reports: &mut Vec<KernelReport>) {
+        match line.us.map(|us| self.coverage.place(us, line.digest)) {
+            Some(Place::Read(_)) => {}
+            Some(Place::Gap(number)) => self.read_console(line, Some(number), reports),
+            None if line.is_settled => {}
+            Some(Place::Ahead) | None => {
+                self.given_us = self.given_us.max(line.us);
+                self.read_console(line, None, reports);
             }
         }
     }

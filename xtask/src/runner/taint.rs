@@ -21,7 +21,7 @@ struct Flag {
 const FLAGS: [Flag; 5] = {
     use ReportKind as K;
     [
-        Flag { bit: 7, letter: 'D', about: "an oops", kinds: &[K::Oops, K::Bug, K::Panic] },
+        Flag { bit: 7, letter: 'D', about: "an oops", kinds: &[K::Oops, K::Bug, K::Panic, K::MemoryError] },
         Flag {
             bit: 9,
             letter: 'W',

@@ -50,7 +50,7 @@ fn stamp(text: &str, at_start: bool) -> Option<(u64, &str)> {
 /// The text of a record without the kernel's escapes (`\x0a`; Documentation/ABI/testing/dev-kmsg), as it stands on
 /// the console.
 pub(super) fn unescaped(text: &str) -> String {
-    if !text.contains("\\x") {
+    if !text.as_bytes().contains(&b'\\') {
         return text.to_owned();
     }
     let mut bytes = Vec::with_capacity(text.len());
