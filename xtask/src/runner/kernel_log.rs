@@ -15,6 +15,7 @@
 
 mod coverage;
 mod line;
+mod losses;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -24,6 +25,7 @@ use protocol::evidence::{KernelReport, ReportKind};
 use crate::console::{REPORTS_MAX, Reports, dropped_messages};
 use coverage::{Coverage, Place};
 use line::{Digest, as_on_console, stamped, unescaped};
+use losses::Losses;
 
 /// Lines of the console that wait for the other log at most, and their bytes. A longer one is the guest's that has lost
 /// its agent: then the oldest is read as it is.
@@ -93,17 +95,15 @@ pub(crate) struct KernelLog {
     stamps: VecDeque<(u64, Digest)>,
     waiting_bytes: usize,
     n_bare: usize,
+    /// The console has had a line with a stamp: the kernel's lines have one.
+    has_stamps: bool,
     /// The stretch that the console's newest settled line with a stamp is in.
     console_in: Option<u64>,
     recent: VecDeque<Digest>,
     users: VecDeque<Digest>,
     /// Up to here the console was read in the place of the other log.
     given_us: Option<u64>,
-    /// Messages that the console dropped and the other log has not, the stamp before the first of them, and lines that
-    /// came from the console after the end of the other.
-    n_dropped: u64,
-    dropped_after_us: Option<u64>,
-    n_ahead: u64,
+    losses: Losses,
     /// Stamp of the newest line that was read.
     newest_us: Option<u64>,
 }
@@ -121,6 +121,7 @@ impl KernelLog {
         if !is_known {
             self.waiting_bytes += line.len();
             self.n_bare += usize::from(us.is_none());
+            self.has_stamps |= us.is_some();
             self.stamps.extend(us.map(|us| (us, digest)));
             self.waiting.push_back(Waiting { us, digest, text: line.to_owned(), is_settled: false });
             self.settle(&mut reports);
@@ -187,7 +188,7 @@ impl KernelLog {
         let mut reports = Vec::new();
         self.settle(&mut reports);
         // Told of once more than in the beginning: of the test's end. What a test wrote to the console may come later.
-        let mut is_whole = self.n_ends > 1 && self.is_whole();
+        let mut is_whole = self.n_ends > 1 && self.has_stamps && self.is_whole();
         while let Some(line) = self.pop() {
             let place = line.us.map(|us| self.coverage.place(us, line.digest));
             match place {
@@ -196,7 +197,7 @@ impl KernelLog {
                 Some(Place::Ahead) => {
                     // From here on the kernel spoke to the console alone.
                     is_whole = false;
-                    self.n_ahead += 1;
+                    self.losses.ahead += 1;
                     self.read_console(&line, None, &mut reports);
                 }
                 None if is_whole || line.is_settled => {}
@@ -232,64 +233,8 @@ impl KernelLog {
 
     /// What neither log has, once both have ended, and whose doing that is.
     pub(crate) fn losses(&self) -> Vec<(Blame, String)> {
-        let mut said = Vec::new();
-        let (mut kernel, mut ours, mut left_out) = (0_u64, 0_u64, 0_u64);
-        let mut span: Option<(u64, u64)> = None;
-        for gap in self.coverage.gaps() {
-            let (by_kernel, by_us) = gap.lost();
-            kernel = kernel.saturating_add(by_kernel);
-            ours = ours.saturating_add(by_us);
-            left_out = left_out.saturating_add(gap.n_left_out);
-            if by_kernel > 0 {
-                let from = span.map_or(gap.from_us, |(from, _)| from);
-                span = Some((from, gap.to_us));
-            }
-        }
-        if kernel > 0 {
-            let (from, to) = span.unwrap_or_default();
-            said.push((
-                Blame::Kernel,
-                format!(
-                    "{kernel} messages of the kernel's log are lost, between {} and {} s after its boot: neither \
-                     /dev/kmsg nor the console has them",
-                    seconds(from),
-                    seconds(to)
-                ),
-            ));
-        }
-        if self.n_dropped > 0 {
-            let after =
-                self.dropped_after_us.map_or_else(String::new, |us| format!(", after {} s", seconds(us)));
-            said.push((
-                Blame::Kernel,
-                format!(
-                    "the console dropped {} messages of the kernel's log{after}, and /dev/kmsg was not read there",
-                    self.n_dropped
-                ),
-            ));
-        }
-        if left_out > 0 {
-            let has = match ours {
-                0 => "the console has them".to_owned(),
-                _ => format!("the console lacks {ours} of them"),
-            };
-            said.push((
-                Blame::Harness,
-                format!("the guest agent left out {left_out} messages of a flood in the kernel's log; {has}"),
-            ));
-        }
         let unsent = self.end.unwrap_or(0).saturating_sub(self.next_seq.unwrap_or(0));
-        if unsent > self.n_ahead {
-            said.push((
-                Blame::Harness,
-                format!(
-                    "the last {unsent} messages of the kernel's log did not come from the guest agent; the console has \
-                     {} of them",
-                    self.n_ahead
-                ),
-            ));
-        }
-        said
+        Losses { unsent, ..self.losses }.told(self.coverage.gaps())
     }
 
     // ---- what is known of a line -------------------------------------------------------------
@@ -389,8 +334,8 @@ impl KernelLog {
             match before.and_then(|number| self.coverage.gap_mut(number)) {
                 Some(gap) => gap.n_dropped = gap.n_dropped.saturating_add(n_dropped),
                 None => {
-                    self.n_dropped = self.n_dropped.saturating_add(n_dropped);
-                    self.dropped_after_us = self.dropped_after_us.or(self.newest_us);
+                    self.losses.dropped = self.losses.dropped.saturating_add(n_dropped);
+                    self.losses.dropped_after_us = self.losses.dropped_after_us.or(self.newest_us);
                 }
             }
             // Whose lines follow, nobody knows.
@@ -464,10 +409,6 @@ fn push_bounded(ring: &mut VecDeque<Digest>, digest: Digest, max: usize) {
         ring.pop_front();
     }
     ring.push_back(digest);
-}
-
-fn seconds(us: u64) -> String {
-    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
 #[cfg(test)]
