@@ -255,8 +255,8 @@ impl Kmsg {
         (self.resume > now).then(|| self.resume - now)
     }
 
-    /// Reads the log to its end, within bounds, and lets all of it that waits go. What a test's kernel said last says
-    /// most, and would else be lost with a guest whose budget a flood has spent.
+    /// Reads the log to its end, within bounds, and lets all of it that waits go. What a test's kernel said
+    /// last says most, and would else be lost with a guest whose budget a flood has spent.
     pub(crate) fn catch_up(&mut self, now: Instant) {
         for _ in 0..ROUNDS_MAX {
             self.read(now);

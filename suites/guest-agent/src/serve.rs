@@ -483,7 +483,8 @@ impl Agent {
         if !self.port.has_session() {
             return;
         }
-        // First the taint: what causes it is logged before or after it, but has been by the time of a report's end.
+        // First the taint: what causes it is logged before or after it, but has been by the time of a
+        // report's end.
         let tainted = crate::boot::tainted();
         let log_end = self.kmsg.as_mut().and_then(|kmsg| {
             kmsg.catch_up(now);

@@ -209,15 +209,15 @@ pub enum Message {
     Finished(Finished),
     /// One record of the kernel log, from `/dev/kmsg`.
     Kmsg {
-        /// Sequence number; a gap means that the kernel dropped records before we read them, but for those that
-        /// `left_out` counts.
+        /// Sequence number; a gap means that the kernel dropped records before we read them, but for those
+        /// that `left_out` counts.
         seq: u64,
         /// Time since boot, microseconds.
         at_us: u64,
         /// Syslog priority, 0 (emerg) to 7 (debug).
         level: u8,
-        /// Syslog facility: 0 for the kernel's own words. What is written to `/dev/kmsg` bears another: the kernel
-        /// takes no 0 from there (`devkmsg_write`, kernel/printk/printk.c).
+        /// Syslog facility: 0 for the kernel's own words. What is written to `/dev/kmsg` bears another: the
+        /// kernel takes no 0 from there (`devkmsg_write`, kernel/printk/printk.c).
         #[serde(default, skip_serializing_if = "is_zero")]
         facility: u8,
         /// Who spoke, `T77` or `C0`, of a kernel with `CONFIG_PRINTK_CALLER`.
@@ -229,14 +229,14 @@ pub enum Message {
         /// The text, control characters as the kernel escaped them.
         text: String,
     },
-    /// How the kernel says that it is: after [`Message::Hello`], once a test is over (before [`Message::Finished`]),
-    /// and when a hang is written down.
+    /// How the kernel says that it is: after [`Message::Hello`], once a test is over (before
+    /// [`Message::Finished`]), and when a hang is written down.
     KernelState {
         /// `/proc/sys/kernel/tainted`, if it could be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tainted: Option<u64>,
-        /// One beyond the newest record of the kernel log, if all of it has been read: when [`Message::Kmsg`] has come
-        /// up to here, whatever was logged before this was asked has come.
+        /// One beyond the newest record of the kernel log, if all of it has been read: when [`Message::Kmsg`]
+        /// has come up to here, whatever was logged before this was asked has come.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         log_end: Option<u64>,
     },

@@ -1,17 +1,18 @@
 //! The kernel's log, read whole: `/dev/kmsg`, which the guest agent sends, and the serial console as one.
 //!
-//! Either alone fails. The console is muted by a `dmesg -n 1`, drops what it can't print in time, and is written to by
-//! tests; the agent's copy stops with the agent, before a panic's last words. What is read is the records of
-//! `/dev/kmsg` in their order: they are clean, are numbered, and say who wrote them. The console has what these lack,
-//! and only that is read from it: what was said in a gap of the numbers, and after the last of them. Both bear the same
-//! stamps, in microseconds, so that it is known what a console's line stands beside ([`Coverage`]). It waits until
-//! that is known, at the longest until the log's end.
+//! Either alone fails. The console is muted by a `dmesg -n 1`, drops what it can't print in time, and is
+//! written to by tests; the agent's copy stops with the agent, before a panic's last words. What is read is
+//! the records of `/dev/kmsg` in their order: they are clean, are numbered, and say who wrote them. The
+//! console has what these lack, and only that is read from it: what was said in a gap of the numbers, and
+//! after the last of them. Both bear the same stamps, in microseconds, so that it is known what a console's
+//! line stands beside ([`Coverage`]). It waits until that is known, at the longest until the log's end.
 //!
-//! So each line is read once; what is mangled on the console is read from the other; and what a test writes to
-//! `/dev/kmsg` or to the console, even in the kernel's own words, is no report.
+//! So each line is read once; what is mangled on the console is read from the other; and what a test writes
+//! to `/dev/kmsg` or to the console, even in the kernel's own words, is no report.
 //!
-//! Pure and bounded. Deliberately not here: what a line means ([`crate::console`]), the decision whether the machine is
-//! dead (that needs the console at once: [`crate::console::Crash`]), and where the lines come from.
+//! Pure and bounded. Deliberately not here: what a line means ([`crate::console`]), the decision whether the
+//! machine is dead (that needs the console at once: [`crate::console::Crash`]), and where the lines come
+//! from.
 
 mod coverage;
 mod line;
@@ -27,8 +28,8 @@ use coverage::{Coverage, Place};
 use line::{Digest, as_on_console, stamped, unescaped};
 use losses::Losses;
 
-/// Lines of the console that wait for the other log at most, and their bytes. A longer one is the guest's that has lost
-/// its agent: then the oldest is read as it is.
+/// Lines of the console that wait for the other log at most, and their bytes. A longer one is the guest's
+/// that has lost its agent: then the oldest is read as it is.
 const WAITING_MAX: usize = 8192;
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
@@ -56,7 +57,8 @@ pub(crate) struct LogRecord<'a> {
 pub(crate) struct News {
     /// What is complete, and is the kernel's as far as can be known.
     pub(crate) reports: Vec<KernelReport>,
-    /// The console says that a task or a processor does not get on. At once, and before it is known who says so.
+    /// The console says that a task or a processor does not get on. At once, and before it is known who says
+    /// so.
     pub(crate) says_hung: bool,
 }
 
@@ -85,8 +87,8 @@ pub(crate) struct KernelLog {
     coverage: Coverage,
     next_seq: Option<u64>,
     n_missing: u64,
-    /// One beyond the newest record of which it is known that there is one, how often that was told, and how far it
-    /// was when all had come.
+    /// One beyond the newest record of which it is known that there is one, how often that was told, and how
+    /// far it was when all had come.
     end: Option<u64>,
     n_ends: u32,
     whole_to: Option<u64>,
@@ -187,7 +189,8 @@ impl KernelLog {
     pub(crate) fn finish(&mut self) -> Vec<KernelReport> {
         let mut reports = Vec::new();
         self.settle(&mut reports);
-        // Told of once more than in the beginning: of the test's end. What a test wrote to the console may come later.
+        // Told of once more than in the beginning: of the test's end. What a test wrote to the console may
+        // come later.
         let mut is_whole = self.n_ends > 1 && self.has_stamps && self.is_whole();
         while let Some(line) = self.pop() {
             let place = line.us.map(|us| self.coverage.place(us, line.digest));
@@ -296,7 +299,8 @@ impl KernelLog {
                     if !is_settled {
                         self.read_console(&line, Some(number), reports);
                     }
-                    // What follows without a stamp is of the gap as well, until the next stretch's first line.
+                    // What follows without a stamp is of the gap as well, until the next stretch's first
+                    // line.
                     self.console_in = number.checked_sub(1);
                 }
             }

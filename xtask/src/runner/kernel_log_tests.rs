@@ -391,7 +391,8 @@ fn a_hung_task_is_heard_of_at_once() {
 }
 
 proptest! {
-    /// However the two are cut, late or holed: no report twice, none that neither way has, none missed that one has whole.
+    /// However the two are cut, late or holed: no report twice, none that neither way has, none missed that
+    /// one has whole.
     #[test]
     fn any_two_readings_of_a_log_are_one(
         turns in proptest::collection::vec(any::<bool>(), 0..80),

@@ -1,7 +1,7 @@
 //! What the kernel's taint flags say of a test: those that came in its time, and whether the log tells why.
 //!
-//! Pure. Bits as in Documentation/admin-guide/tainted-kernels.rst. Deliberately not here: flags that say nothing of a
-//! fault, such as those of a module from outside the tree.
+//! Pure. Bits as in Documentation/admin-guide/tainted-kernels.rst. Deliberately not here: flags that say
+//! nothing of a fault, such as those of a module from outside the tree.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,9 @@ struct Flag {
 }
 
 /// `add_taint` of 6.12 and 7.3: of an oops in `oops_end` and `die`, of a warning in `__warn` and of
-/// `__might_resched` and `__schedule_bug`, of a bad page in `bad_page`, `print_bad_pte`, `slab_bug`, and by KASAN and
-/// KFENCE, of a soft lockup in `watchdog_timer_fn`, of a machine check in `mce_panic` and `do_machine_check`.
+/// `__might_resched` and `__schedule_bug`, of a bad page in `bad_page`, `print_bad_pte`, `slab_bug`, and by
+/// KASAN and KFENCE, of a soft lockup in `watchdog_timer_fn`, of a machine check in `mce_panic` and
+/// `do_machine_check`.
 const FLAGS: [Flag; 5] = {
     use ReportKind as K;
     [
@@ -86,7 +87,8 @@ mod tests {
 
     #[test]
     fn a_module_of_ours_is_no_news() {
-        // Out of the tree (O), not signed (E), staging (C), proprietary (P), forced (F), an overlay of live patches (K).
+        // Out of the tree (O), not signed (E), staging (C), proprietary (P), forced (F), an overlay of live
+        // patches (K).
         check(0, 1 << 12 | 1 << 13 | 1 << 10 | 1 | 2 | 1 << 15, &[], None);
     }
 }

@@ -1,8 +1,8 @@
-//! Which part of the kernel's log has been read from `/dev/kmsg`: stretches of it without a gap, by the stamps of their
-//! first and last lines.
+//! Which part of the kernel's log has been read from `/dev/kmsg`: stretches of it without a gap, by the
+//! stamps of their first and last lines.
 //!
-//! Pure. Sequence numbers say that nothing is missing within a stretch. So what the console shows of that time is in
-//! it, or is not the kernel's.
+//! Pure. Sequence numbers say that nothing is missing within a stretch. So what the console shows of that
+//! time is in it, or is not the kernel's.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,8 @@ impl Gap {
         // What was found counts for the agent's first: which they are is not known, and a loss is to be told.
         let found_of_ours = self.n_found.min(self.n_left_out);
         let kernel = of_kernel.saturating_sub(self.n_found - found_of_ours);
-        // A record may be several lines: what the console itself calls dropped is not made good by their number.
+        // A record may be several lines: what the console itself calls dropped is not made good by their
+        // number.
         let kernel = kernel.max(self.n_dropped.min(of_kernel));
         (kernel, self.n_left_out - found_of_ours)
     }

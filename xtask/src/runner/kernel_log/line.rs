@@ -1,4 +1,5 @@
-//! A line of the kernel's log in both of its shapes, made comparable: the console's, and a record's of `/dev/kmsg`.
+//! A line of the kernel's log in both of its shapes, made comparable: the console's, and a record's of
+//! `/dev/kmsg`.
 //!
 //! Pure. Deliberately not here: what a line means ([`crate::console`]), and which of the two is read
 //! ([`super::KernelLog`]).
@@ -17,8 +18,8 @@ impl Digest {
     }
 }
 
-/// `[   12.345678] text`, `[   12.345678][  T77] text` → its stamp in microseconds, and the text. Behind unfinished
-/// words of somebody else a stamp counts if it is a whole one.
+/// `[   12.345678] text`, `[   12.345678][  T77] text` → its stamp in microseconds, and the text. Behind
+/// unfinished words of somebody else a stamp counts if it is a whole one.
 pub(super) fn stamped(line: &str) -> Option<(u64, &str)> {
     let mut from = 0;
     while let Some(at) = line[from..].find('[').map(|at| from + at) {
@@ -47,8 +48,8 @@ fn stamp(text: &str, at_start: bool) -> Option<(u64, &str)> {
     Some((s.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(us)?, rest))
 }
 
-/// The text of a record without the kernel's escapes (`\x0a`; Documentation/ABI/testing/dev-kmsg), as it stands on
-/// the console.
+/// The text of a record without the kernel's escapes (`\x0a`; Documentation/ABI/testing/dev-kmsg), as it
+/// stands on the console.
 pub(super) fn unescaped(text: &str) -> String {
     if !text.as_bytes().contains(&b'\\') {
         return text.to_owned();

@@ -1,6 +1,7 @@
 //! What neither log has, in words, and whose doing it is.
 //!
-//! Pure. What the kernel lost is a complaint of it: a report may have been among that. What the harness lost is not.
+//! Pure. What the kernel lost is a complaint of it: a report may have been among that. What the harness lost
+//! is not.
 
 use protocol::event::Blame;
 
@@ -9,7 +10,8 @@ use super::coverage::Gap;
 /// What is missing at the end of an attempt.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    /// Messages that the console dropped where the other log was not read, and the stamp of the line before the first.
+    /// Messages that the console dropped where the other log was not read, and the stamp of the line before
+    /// the first.
     pub(super) dropped: u64,
     pub(super) dropped_after_us: Option<u64>,
     /// Records that were announced and did not come, and lines that the console has after those that came.
