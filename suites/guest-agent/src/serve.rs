@@ -180,7 +180,8 @@ impl Agent {
 
     /// True if nothing that matters waits for the host, or there is no host.
     fn is_written(&self) -> bool {
-        !self.port.has_session() || (self.port.out.is_empty() && self.control.is_empty())
+        let kmsg_is_said = self.kmsg.as_ref().is_none_or(Kmsg::is_said);
+        !self.port.has_session() || (self.port.out.is_empty() && self.control.is_empty() && kmsg_is_said)
     }
 
     // ---- waiting -----------------------------------------------------------------------------
@@ -357,7 +358,7 @@ impl Agent {
         }
         // What the kernel said during the test comes before its end, as far as the budget goes.
         if let Some(line) = self.kmsg.as_mut().and_then(|kmsg| kmsg.backlog.pop(now)) {
-            return Some(line.bytes);
+            return Some(line);
         }
         self.next_end().map(|message| encode(&message).into())
     }
@@ -448,7 +449,10 @@ impl Agent {
                 self.collect(Wanted { attempt, patterns, max_bytes });
             }
             Request::Shell(request) => self.shell_request(request, now),
-            Request::PowerOff => self.power_off_at = Some(now + LAST_WORDS),
+            Request::PowerOff => {
+                self.kmsg.iter_mut().for_each(|kmsg| kmsg.catch_up(now));
+                self.power_off_at = Some(now + LAST_WORDS);
+            }
         }
     }
 
@@ -481,6 +485,22 @@ impl Agent {
         if let Some(kmsg) = &mut self.kmsg {
             kmsg.rewind(now);
         }
+        self.tell_kernel_state(now);
+    }
+
+    /// Tells how the kernel says that it is.
+    fn tell_kernel_state(&mut self, now: Instant) {
+        if !self.port.has_session() {
+            return;
+        }
+        // First the taint: what causes it is logged before or after it, but has been by the time of a
+        // report's end.
+        let tainted = crate::boot::tainted();
+        let log_end = self.kmsg.as_mut().and_then(|kmsg| {
+            kmsg.catch_up(now);
+            kmsg.end()
+        });
+        self.control.push_back(Message::KernelState { tainted, log_end });
     }
 
     /// Why this cannot be run now; `None` if it can.
@@ -519,6 +539,7 @@ impl Agent {
     }
 
     fn diagnose(&mut self, attempt: u32) {
+        self.tell_kernel_state(Instant::now());
         let left = self.left.as_deref().unwrap_or(Path::new(""));
         let cgroup = self.test.as_ref().map_or(left, |test| test.process.cgroup());
         match launch::diagnosis(cgroup) {
@@ -670,10 +691,8 @@ impl Agent {
                 }
                 Change::Over => {
                     test.drain_pipe(&mut self.buffer, now);
-                    if let Some(kmsg) = self.kmsg.as_mut().filter(|_| self.port.has_session()) {
-                        kmsg.read(now);
-                    }
                     test.finish(now);
+                    self.tell_kernel_state(now);
                 }
             }
         }

@@ -305,6 +305,12 @@ pub struct AttemptFacts {
     pub output_dropped: u64,
     /// Kernel log records that were lost before they could be read.
     pub kmsg_lost: u64,
+    /// `/proc/sys/kernel/tainted` before the test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint_before: Option<u64>,
+    /// The same after the test, or when it hung.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taint_after: Option<u64>,
     /// Messages from the guest that made no sense.
     pub garbage_messages: u64,
     /// Processes of the test that outlived it.

@@ -14,7 +14,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names the modules
 /// that it loads before that, with commas between them.
@@ -209,14 +209,36 @@ pub enum Message {
     Finished(Finished),
     /// One record of the kernel log, from `/dev/kmsg`.
     Kmsg {
-        /// Sequence number; a gap means that the kernel dropped records before we read them.
+        /// Sequence number; a gap means that the kernel dropped records before we read them, but for those
+        /// that `left_out` counts.
         seq: u64,
         /// Time since boot, microseconds.
         at_us: u64,
         /// Syslog priority, 0 (emerg) to 7 (debug).
         level: u8,
+        /// Syslog facility: 0 for the kernel's own words. What is written to `/dev/kmsg` bears another: the
+        /// kernel takes no 0 from there (`devkmsg_write`, kernel/printk/printk.c).
+        #[serde(default, skip_serializing_if = "is_zero")]
+        facility: u8,
+        /// Who spoke, `T77` or `C0`, of a kernel with `CONFIG_PRINTK_CALLER`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        caller: Option<String>,
+        /// Records directly before this one that the agent read and dropped, to keep to its budget.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        left_out: u64,
         /// The text, control characters as the kernel escaped them.
         text: String,
+    },
+    /// How the kernel says that it is: after [`Message::Hello`], once a test is over (before
+    /// [`Message::Finished`]), and when a hang is written down.
+    KernelState {
+        /// `/proc/sys/kernel/tainted`, if it could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tainted: Option<u64>,
+        /// One beyond the newest record of the kernel log, if all of it has been read: when [`Message::Kmsg`]
+        /// has come up to here, whatever was logged before this was asked has come.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        log_end: Option<u64>,
     },
     /// Sign of life, every [`HEARTBEAT_MS`].
     Heartbeat {
@@ -354,4 +376,9 @@ pub struct Survivor {
     pub state: char,
     /// True if it was still there after it had been killed (D state).
     pub unkillable: bool,
+}
+
+/// True for what a message need not say.
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }

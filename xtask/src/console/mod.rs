@@ -12,11 +12,18 @@ mod titles;
 
 pub(crate) use agent_words::AgentWords;
 pub(crate) use backtraces::Backtraces;
-pub(crate) use reports::Reports;
+pub(crate) use reports::{REPORTS_MAX, Reports};
 
 use std::collections::VecDeque;
 
 pub(crate) use panic_watch::PanicWatch;
+
+/// How many messages the console lost here, if this is the kernel's word for that (`console_prepend_dropped`,
+/// kernel/printk/printk.c; 5.10: `console_unlock`). It bears no time stamp.
+pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
+    let words = without_time(line).trim().strip_prefix("** ")?;
+    words.strip_suffix(" printk messages dropped **")?.parse().ok()
+}
 
 /// Longest line that is looked at; the rest of a longer one is passed over.
 const MAX_LINE: usize = 4096;

@@ -144,7 +144,7 @@ fn sample() -> impl Strategy<Value = Sample> {
 pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     let session = prop_oneof![8 => Just(SESSION), 1 => any::<u64>()];
     let version = prop_oneof![8 => Just(VERSION), 1 => any::<u32>()];
-    let kmsg = (number(), number(), any::<u8>(), words());
+    let kmsg = (number(), number(), any::<u8>(), 0..2_u8, number(), words());
     prop_oneof![
         3 => (version, session, guest())
             .prop_map(|(version, session, guest)| Message::Hello { version, session, guest }),
@@ -155,7 +155,12 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
         8 => (attempt(), number(), bytes())
             .prop_map(|(attempt, offset, data)| Message::Output { attempt, offset, data }),
         2 => finished(),
-        4 => kmsg.prop_map(|(seq, at_us, level, text)| Message::Kmsg { seq, at_us, level, text }),
+        4 => kmsg.prop_map(|(seq, at_us, level, facility, left_out, text)| {
+            let caller = (level > 128).then(|| text.clone());
+            Message::Kmsg { seq, at_us, level, facility, caller, left_out, text }
+        }),
+        1 => (proptest::option::of(number()), proptest::option::of(number()))
+            .prop_map(|(tainted, log_end)| Message::KernelState { tainted, log_end }),
         4 => (number(), number(), number()).prop_map(|(uptime_ms, mem_available_kib, output_bytes)| {
             Message::Heartbeat { uptime_ms, mem_available_kib, output_bytes, sampler: Some('D') }
         }),

@@ -18,7 +18,7 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use crate::console::{AgentWords, Crash, Lines, Reports};
+use crate::console::{AgentWords, Crash, Lines};
 use crate::runner::collected::{FileList, Took};
 pub(crate) use crate::runner::effect::{Effect, Opening, TimeLimits, kernel_log_line};
 use crate::runner::effect::{disk_serial, put_file};
@@ -26,8 +26,10 @@ use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::heartbeat::{OwnTime, Silence};
 use crate::runner::interrogation::{DUMP_MAX, Interrogation};
+use crate::runner::kernel_log::{KernelLog, LogRecord, is_of_hang};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
+use crate::runner::taint;
 use crate::suite::Job;
 use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
 
@@ -90,9 +92,8 @@ pub(crate) struct AttemptState {
     console: Lines,
     crash: Crash,
     agent_words: AgentWords,
-    /// What the kernel reports. Read from the console alone: the agent's copy of the log is no longer sent
-    /// when it matters most, and from both everything would be counted twice.
-    reports: Reports,
+    /// What the kernel reports, on the console and in the agent's copy of its log.
+    kernel_log: KernelLog,
     fate: Fate,
     output: OutputScan,
     progress: Progress,
@@ -111,7 +112,6 @@ pub(crate) struct AttemptState {
     interrogation: Option<Interrogation>,
     suspicion: Option<Suspicion>,
     dump: Dump,
-    next_kmsg: Option<u64>,
     files: FileList,
     n_notes: u32,
     /// When something of a file last came.
@@ -151,7 +151,7 @@ impl AttemptState {
             phase: Phase::Booting,
             console: Lines::default(),
             crash: Crash::default(),
-            reports: Reports::default(),
+            kernel_log: KernelLog::default(),
             fate: Fate::default(),
             witnessed: Witnessed::new(number),
             output_end: 0,
@@ -165,7 +165,6 @@ impl AttemptState {
             interrogation: None,
             suspicion: None,
             dump: Dump::default(),
-            next_kmsg: None,
             files: FileList::new(number),
             n_notes: 0,
             last_file: Duration::ZERO,
@@ -434,7 +433,8 @@ impl AttemptState {
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
         let mut newest = None;
         let mut told = Vec::new();
-        let (crash, reports, booting) = (&mut self.crash, &mut self.reports, self.phase == Phase::Booting);
+        let mut says_hung = false;
+        let (crash, log, booting) = (&mut self.crash, &mut self.kernel_log, self.phase == Phase::Booting);
         let agent_words = &mut self.agent_words;
         let (asking, suspicion) = (&mut self.interrogation, &mut self.suspicion);
         self.console.push(bytes, |line| {
@@ -442,7 +442,9 @@ impl AttemptState {
             suspicion.iter_mut().for_each(|suspicion| suspicion.heard(at, line));
             crash.look(line);
             agent_words.look(at, line);
-            told.extend(reports.look(line));
+            let news = log.console(line);
+            told.extend(news.reports);
+            says_hung |= news.says_hung;
             if booting && !line.trim().is_empty() {
                 newest = Some(line.to_owned());
             }
@@ -451,8 +453,14 @@ impl AttemptState {
             self.fate.console_panics(at);
             self.panicked(at);
         }
-        let told: Vec<_> = told.into_iter().filter_map(|report| self.reported(report)).collect();
-        told.into_iter().chain(newest.map(Effect::Show)).collect()
+        if says_hung {
+            self.progress.kernel_reports_hung();
+        }
+        self.all_reported(told).into_iter().chain(newest.map(Effect::Show)).collect()
+    }
+
+    fn all_reported(&mut self, told: Vec<KernelReport>) -> Vec<Effect> {
+        told.into_iter().filter_map(|report| self.reported(report)).collect()
     }
 
     fn reported(&mut self, report: KernelReport) -> Option<Effect> {
@@ -460,8 +468,7 @@ impl AttemptState {
         if report.kind == ReportKind::Panic && self.is_struck() {
             return None;
         }
-        // A task that waits, or a processor that runs and runs.
-        if matches!(report.kind, ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall) {
+        if is_of_hang(report.kind) {
             self.progress.kernel_reports_hung();
         }
         Some(Effect::Record(Event::KernelReported { attempt: self.number, report }))
@@ -470,14 +477,25 @@ impl AttemptState {
     /// The console is at its end: what it was still telling is all that will be known of it.
     fn finish_reports(&mut self) -> Vec<Effect> {
         let rest = self.console.rest();
-        let mut told = if rest.is_empty() { vec![] } else { self.reports.look(&rest) };
-        told.extend(self.reports.finish());
-        told.into_iter().filter_map(|report| self.reported(report)).collect()
+        let mut told = if rest.is_empty() { vec![] } else { self.kernel_log.console(&rest).reports };
+        told.extend(self.kernel_log.finish());
+        self.all_reported(told)
+    }
+
+    /// What the kernel's log lacks, and what its taint says beside it.
+    fn log_remarks(&self) -> Vec<Effect> {
+        let (before, after) = (self.facts.taint_before, self.facts.taint_after);
+        let tainted = before.zip(after).and_then(|(before, after)| {
+            taint::unreported(before, after, self.kernel_log.kinds()).map(|words| (Blame::Kernel, words))
+        });
+        let said = self.kernel_log.losses().into_iter().chain(tainted);
+        said.map(|(blame, words)| self.remark(blame, words)).collect()
     }
 
     /// What the kernel died of: the classified report, else the console's first fault as it stands.
     fn crash_title(&self) -> Option<&str> {
-        self.reports.fatal_title().or(self.crash.title())
+        let seen = self.crash.title().filter(|title| !self.kernel_log.is_users(title));
+        self.kernel_log.fatal_title().or(seen)
     }
 
     fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
@@ -505,6 +523,7 @@ impl AttemptState {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
         let mut effects = self.finish_reports();
+        effects.extend(self.log_remarks());
         effects.extend(self.confess());
         let fault = self.crash_title().map(str::to_owned);
         let seen = Seen {
@@ -562,11 +581,22 @@ impl AttemptState {
                 self.take_output(at, offset, data)
             }
             Message::Finished(finished) if finished.attempt == self.number => self.finished(at, finished),
-            Message::Kmsg { seq, at_us, text, .. } => {
-                let lost = seq.saturating_sub(self.next_kmsg.unwrap_or(seq));
-                self.facts.kmsg_lost = self.facts.kmsg_lost.saturating_add(lost);
-                self.next_kmsg = Some(seq.saturating_add(1));
-                vec![Effect::KernelLog(kernel_log_line(at_us, &text))]
+            Message::Kmsg { seq, at_us, facility, caller, left_out, text, level: _ } => {
+                let caller = caller.as_deref();
+                let record = LogRecord { seq, at_us, facility, caller, left_out, text: &text };
+                let told = self.kernel_log.record(&record);
+                self.facts.kmsg_lost = self.kernel_log.n_missing();
+                let mut effects = self.all_reported(told);
+                effects.push(Effect::KernelLog(kernel_log_line(at_us, &text)));
+                effects
+            }
+            Message::KernelState { tainted, log_end } => {
+                log_end.into_iter().for_each(|end| self.kernel_log.ends_at(end));
+                match self.facts.taint_before {
+                    None => self.facts.taint_before = tainted,
+                    Some(_) => self.facts.taint_after = tainted.or(self.facts.taint_after),
+                }
+                vec![]
             }
             Message::Heartbeat { output_bytes, sampler, .. } => {
                 if output_bytes > self.output_counted {

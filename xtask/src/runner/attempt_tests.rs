@@ -1,5 +1,7 @@
 //! Every way for an attempt to go, without a VM.
 
+mod kernel_log;
+
 use std::time::Duration;
 
 use protocol::event::{Blame, Event};
@@ -418,6 +420,10 @@ fn an_oops_that_the_test_survives_is_a_complaint_of_the_kernels() {
     assert_eq!(play.state.finish(play.now, 0).0, Outcome::Pass);
 }
 
+fn kmsg(seq: u64, at_us: u64, text: &str) -> Message {
+    Message::Kmsg { seq, at_us, level: 4, facility: 0, caller: None, left_out: 0, text: text.into() }
+}
+
 fn reported(event: &Event) -> Option<&str> {
     match event {
         Event::KernelReported { report, .. } => Some(&report.title),
@@ -425,11 +431,11 @@ fn reported(event: &Event) -> Option<&str> {
     }
 }
 
-/// The agent sends the same log a second time: only the console's is read.
+/// The agent sends the same log a second time, with other stamps even.
 #[test]
 fn a_report_of_the_kernels_is_recorded_once() {
     let line = "md/raid1:md0: Disk failure on vdc, disabling device.";
-    let record = |seq| Message::Kmsg { seq, at_us: 0, level: 4, text: line.into() };
+    let record = |seq| kmsg(seq, 0, line);
     let play = Play::testing()
         .console(5, &format!("[   10.0] {line}"))
         .agent(5, record(1))
@@ -875,7 +881,7 @@ fn dropped_output_is_counted_once() {
 
 #[test]
 fn lost_kernel_log_records_are_counted() {
-    let record = |seq| Message::Kmsg { seq, at_us: 0, level: 6, text: "x".into() };
+    let record = |seq| kmsg(seq, 0, "x");
     let play = Play::testing().agent(4, record(5)).agent(4, record(6)).agent(4, record(10));
     let play = play.tell(5, Input::Ended(VmEnd::Killed));
     assert_eq!(play.state.finish(play.now, 0).1.kmsg_lost, 3);

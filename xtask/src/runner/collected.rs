@@ -86,6 +86,7 @@ impl FileList {
             | Message::Output { .. }
             | Message::Finished(_)
             | Message::Kmsg { .. }
+            | Message::KernelState { .. }
             | Message::Heartbeat { .. }
             | Message::FileStart { .. }
             | Message::FileData { .. }

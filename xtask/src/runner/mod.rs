@@ -16,9 +16,11 @@ mod evidence;
 pub(crate) mod fate;
 mod heartbeat;
 mod interrogation;
+pub(crate) mod kernel_log;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod schedule;
+mod taint;
 mod trace;
 pub(crate) mod tries;
 

@@ -456,6 +456,7 @@ impl ShellState {
             | Message::Started { .. }
             | Message::Output { .. }
             | Message::Finished(_)
+            | Message::KernelState { .. }
             | Message::Heartbeat { .. }
             | Message::FileStart { .. }
             | Message::FileData { .. }

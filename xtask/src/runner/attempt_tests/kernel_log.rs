@@ -1,0 +1,119 @@
+//! What the kernel's log comes to in an attempt: reports, remarks, and the name of a crash.
+
+use protocol::event::{AttemptFacts, Blame};
+use protocol::wire::Message;
+
+use super::*;
+
+const WARNING: [&str; 4] = [
+    "WARNING: CPU: 0 PID: 9 at drivers/md/md.c:1 md_start+0x12/0x34 [md_mod]",
+    "Call Trace:",
+    " md_run+0x1/0x2 [md_mod]",
+    "---[ end trace 0000000000000000 ]---",
+];
+const TITLE: &str = "WARNING in md_start";
+/// Who is to blame for a remark: what makes a pass a complaint, and what does not.
+const COMPLAINT: [Blame; 1] = [Blame::Kernel];
+
+fn state(tainted: u64, log_end: u64) -> Message {
+    Message::KernelState { tainted: Some(tainted), log_end: Some(log_end) }
+}
+
+fn by_user(seq: u64, at_us: u64, text: &str) -> Message {
+    Message::Kmsg { seq, at_us, level: 4, facility: 1, caller: None, left_out: 0, text: text.into() }
+}
+
+impl Play {
+    fn records(self, second: u64, first: u64, lines: &[&str]) -> Self {
+        (first..)
+            .zip(lines)
+            .fold(self, |play, (seq, line)| play.agent(second, kmsg(seq, seq * 1_000_000, line)))
+    }
+
+    /// The test passes, the guest powers off: what was reported, who is blamed by remarks, and what is known.
+    fn passes(self, second: u64) -> (Vec<String>, Vec<Blame>, AttemptFacts) {
+        let play = self.finished(second, Exit::Code(0)).tell(second, Input::Ended(VmEnd::Clean));
+        let told = play.events.iter().filter_map(reported).map(str::to_owned).collect();
+        let remark = |event: &Event| match event {
+            Event::Remark { blame, .. } => Some(*blame),
+            _ => None,
+        };
+        let blamed = play.events.iter().filter_map(remark).collect();
+        let (outcome, facts) = play.state.finish(play.now, 0);
+        assert_eq!(outcome, Outcome::Pass);
+        (told, blamed, facts)
+    }
+}
+
+/// After `dmesg -n 1`, only /dev/kmsg has it.
+#[test]
+fn a_muted_console_hides_no_report() {
+    let (told, blamed, _) = Play::testing().records(5, 10, &WARNING).passes(8);
+    assert_eq!((told, blamed), (vec![TITLE.to_owned()], vec![]));
+}
+
+#[test]
+fn a_report_is_recorded_as_soon_as_the_agent_has_told_it() {
+    let play = Play::testing().records(5, 10, &WARNING);
+    assert_eq!(play.events.iter().filter_map(reported).collect::<Vec<_>>(), [TITLE]);
+}
+
+#[test]
+fn what_a_test_says_to_the_kernels_log_is_no_report() {
+    let words = "Kernel panic - not syncing: says a test";
+    let heartbeat =
+        || Message::Heartbeat { uptime_ms: 1, mem_available_kib: 1, output_bytes: 0, sampler: None };
+    let play = Play::testing()
+        .console(5, &format!("[    9.000000] {words}"))
+        .agent(5, by_user(9, 9_000_000, words))
+        .agent(6, heartbeat())
+        .agent(10, heartbeat());
+    let (told, blamed, _) = play.passes(12);
+    assert_eq!((told, blamed), (vec![], vec![]));
+    // Nor does it name the crash, if one comes of something else.
+    let play = Play::testing()
+        .console(5, "[    9.000000] BUG: says a test")
+        .agent(5, by_user(9, 9_000_000, "BUG: says a test"))
+        .tell(7, Input::Hypervisor(HypervisorEvent::Shutdown { reason: "guest-shutdown".into() }));
+    let outcome = play.outcome(VmEnd::Clean);
+    assert!(
+        matches!(&outcome, Outcome::KernelCrash { title } if !title.contains("says a test")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn what_is_lost_is_a_complaint() {
+    let play = || Play::testing().records(5, 10, &["a"]);
+    let (_, blamed, facts) = play().records(6, 15, &["b"]).passes(8);
+    assert_eq!((&blamed[..], facts.kmsg_lost), (&COMPLAINT[..], 4));
+    // Not if the console has it.
+    let shown: String = (11..15).map(|second| format!("[   {second}.000000] md: words\n")).collect();
+    let (_, blamed, facts) = play().console(5, &shown).records(6, 15, &["b"]).passes(8);
+    assert_eq!((blamed, facts.kmsg_lost), (vec![], 4));
+    let (_, blamed, _) = Play::testing().console(5, "** 7 printk messages dropped **").passes(8);
+    assert_eq!(blamed, COMPLAINT);
+}
+
+#[test]
+fn a_taint_that_no_report_goes_with_is_a_complaint() {
+    let play = || Play::testing().agent(3, state(4096, 0));
+    let (_, blamed, facts) = play().agent(5, state(4096 | 512, 0)).passes(8);
+    assert_eq!(
+        (&blamed[..], facts.taint_before, facts.taint_after),
+        (&COMPLAINT[..], Some(4096), Some(4608))
+    );
+    let (told, blamed, _) = play().records(4, 10, &WARNING).agent(5, state(4096 | 512, 14)).passes(8);
+    assert_eq!((told, blamed), (vec![TITLE.to_owned()], vec![]));
+    let (_, blamed, _) = play().agent(5, state(4096 | 8192, 0)).passes(8);
+    assert_eq!(blamed, []);
+    // It was so before the test.
+    let (_, blamed, _) = Play::testing().agent(3, state(512, 0)).agent(5, state(512, 0)).passes(8);
+    assert_eq!(blamed, []);
+}
+
+#[test]
+fn what_the_guest_did_not_send_is_ours() {
+    let (_, blamed, _) = Play::testing().records(5, 0, &["a"]).agent(6, state(0, 5)).passes(8);
+    assert_eq!(blamed, [Blame::Harness]);
+}

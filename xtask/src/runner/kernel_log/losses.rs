@@ -1,0 +1,84 @@
+//! What neither log has, in words, and whose doing it is.
+//!
+//! Pure. What the kernel lost is a complaint of it: a report may have been among that. What the harness lost
+//! is not.
+
+use protocol::event::Blame;
+
+use super::coverage::Gap;
+
+/// What is missing at the end of an attempt.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// Messages that the console dropped where the other log was not read, and the stamp of the line before
+    /// the first.
+    pub(super) dropped: u64,
+    pub(super) dropped_after_us: Option<u64>,
+    /// Records that were announced and did not come, and lines that the console has after those that came.
+    pub(super) unsent: u64,
+    pub(super) ahead: u64,
+}
+
+impl Losses {
+    /// A remark for each kind of loss.
+    pub(super) fn told<'a>(&self, gaps: impl Iterator<Item = &'a Gap>) -> Vec<(Blame, String)> {
+        let (mut kernel, mut ours, mut left_out) = (0_u64, 0_u64, 0_u64);
+        let mut span: Option<(u64, u64)> = None;
+        for gap in gaps {
+            let (by_kernel, by_us) = gap.lost();
+            kernel = kernel.saturating_add(by_kernel);
+            ours = ours.saturating_add(by_us);
+            left_out = left_out.saturating_add(gap.n_left_out);
+            if by_kernel > 0 {
+                span = Some((span.map_or(gap.from_us, |(from, _)| from), gap.to_us));
+            }
+        }
+        let mut said = Vec::new();
+        if let Some((from, to)) = span {
+            let (from, to) = (seconds(from), seconds(to));
+            let words = format!(
+                "the kernel's log lacks {}, between {from} and {to} s after its boot: neither /dev/kmsg nor the console \
+                 has what was said there",
+                messages(kernel)
+            );
+            said.push((Blame::Kernel, words));
+        }
+        if self.dropped > 0 {
+            let after =
+                self.dropped_after_us.map_or_else(String::new, |us| format!(" after {} s", seconds(us)));
+            let words = format!(
+                "the console dropped {}{after}, and /dev/kmsg was not read there",
+                messages(self.dropped)
+            );
+            said.push((Blame::Kernel, words));
+        }
+        if left_out > 0 {
+            let has = match ours {
+                0 => "the console has all of it".to_owned(),
+                lacks => format!("the console lacks {lacks} of them"),
+            };
+            let words = format!(
+                "the guest agent left out {} of a flood in the kernel's log; {has}",
+                messages(left_out)
+            );
+            said.push((Blame::Harness, words));
+        }
+        if self.unsent > self.ahead {
+            let words = format!(
+                "the end of the kernel's log, {}, did not come from the guest agent; the console has {} of that",
+                messages(self.unsent),
+                self.ahead
+            );
+            said.push((Blame::Harness, words));
+        }
+        said
+    }
+}
+
+fn messages(n: u64) -> String {
+    if n == 1 { "1 message".to_owned() } else { format!("{n} messages") }
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
