@@ -132,6 +132,27 @@ impl Crash {
     }
 }
 
+/// How many messages the kernel says were lost before this line: a console that was too slow, or a reader, has not
+/// seen them (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; journald has `Missed 4 kernel
+/// messages`). The line stands at the place of the gap.
+#[cfg_attr(not(test), allow(dead_code, reason = "who reads both logs of an attempt counts with it"))]
+pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
+    // Most lines are none of these: ask for the rarest character first.
+    if !line.contains("** ") && !line.contains("Missed ") {
+        return None;
+    }
+    let text = without_time(line).trim();
+    if let Some(rest) = text.strip_prefix("** ").and_then(|rest| rest.strip_suffix(" **")) {
+        let (number, what) = rest.split_once(' ')?;
+        let said = matches!(what, "printk messages dropped" | "printk message dropped");
+        return said.then(|| number.parse().ok()).flatten();
+    }
+    let rest = text.strip_prefix("systemd-journald").unwrap_or(text);
+    let rest = rest.trim_start_matches(|c: char| c == '[' || c == ']' || c == ':' || c.is_ascii_digit());
+    let (number, what) = rest.trim_start().strip_prefix("Missed ")?.split_once(' ')?;
+    what.starts_with("kernel messages").then(|| number.parse().ok()).flatten()
+}
+
 /// `[   12.345678] text` and `[   12.345678][  T1] text` → `text`.
 fn without_time(line: &str) -> &str {
     let mut text = line;
@@ -196,6 +217,27 @@ mod tests {
         let crash = look(&["md-regress-agent: FATAL: no disk mdr-root"]);
         assert_eq!(crash.agent_gave_up(), Some("no disk mdr-root"));
         assert_eq!(look(&["[  1.0] md-regress-agent: FATAL: forged by a test"]).agent_gave_up(), None);
+    }
+
+    #[test]
+    fn dropped_messages_are_counted() {
+        for (line, n) in [
+            ("[   60.000003] ** 123 printk messages dropped **", 123),
+            ("[   60.000003][    T7] ** 1 printk messages dropped **", 1),
+            ("** 4312 printk messages dropped **\r", 4312),
+            ("systemd-journald[211]: Missed 7 kernel messages", 7),
+        ] {
+            assert_eq!(dropped_messages(line), Some(n), "{line}");
+        }
+        for line in [
+            "[   60.0] md: md0 stopped.",
+            "** x printk messages dropped **",
+            "** 5 messages of a test **",
+            "says ** 5 printk messages dropped **",
+            "Missed it",
+        ] {
+            assert_eq!(dropped_messages(line), None, "{line}");
+        }
     }
 
     #[test]
