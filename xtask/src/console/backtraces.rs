@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 use protocol::evidence::{FRAMES_MAX, STACKS_MAX, TaskStack};
 use regex::Regex;
 
+use super::line::LogLine;
 use super::stack::{frame, instruction_pointer};
+use super::tasks::{TaskLine, stack_of, task_line};
 
 /// Longest frame that is kept, characters.
 const FRAME_MAX: usize = 200;
@@ -36,29 +38,27 @@ static ON_CPU: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^CPU: \d+ (?:UID: \d+ )?PID: (?<pid>\d+) Comm: (?<comm>.+?) (?:Not tainted|Tainted)")
         .expect("a regular expression of our own")
 });
-static TASK: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"^task:(?<comm>.+?)\s+state:(?<state>[A-Z])\s+stack:\s*\d+\s+pid:\s*(?<pid>\d+)(?:\s+tgid:\s*\d+)?(?:\s+ppid:\s*(?<ppid>\d+))?",
-    )
-        .expect("a regular expression of our own")
-});
-
 impl Backtraces {
     /// Takes the next line, with or without a time stamp.
     pub(crate) fn look(&mut self, line: &str) {
-        let text = super::without_time(line).trim();
-        let found = ON_CPU.captures(text).map(|found| ('R', found));
-        let task = || TASK.captures(text).map(|found| (found["state"].chars().next().unwrap_or('?'), found));
-        if let Some((state, found)) = found.or_else(task) {
+        for piece in LogLine::pieces(line) {
+            self.look_at(piece.text.trim());
+        }
+    }
+
+    fn look_at(&mut self, text: &str) {
+        let on_cpu = || {
+            let found = text.starts_with("CPU: ").then(|| ON_CPU.captures(text)).flatten()?;
+            Some(stack_of(found["pid"].parse().ok()?, &found["comm"], 'R'))
+        };
+        let task = task_line(text);
+        if let Some(TaskLine { pid, parent: Some(parent), .. }) = task
+            && self.parents.len() < PARENTS_MAX
+        {
+            self.parents.insert(pid, parent);
+        }
+        if let Some(stack) = task.map(|task| task.stack()).or_else(on_cpu) {
             self.close();
-            let Ok(pid) = found["pid"].parse() else { return };
-            if let Some(parent) = found.name("ppid").and_then(|parent| parent.as_str().parse().ok())
-                && self.parents.len() < PARENTS_MAX
-            {
-                self.parents.insert(pid, parent);
-            }
-            let comm = found["comm"].chars().take(32).collect();
-            let stack = TaskStack { pid, comm, of_test: false, state, still_ms: 0, frames: vec![] };
             self.open = Some(Open { stack, in_interrupt: false });
             return;
         }
@@ -73,6 +73,8 @@ impl Backtraces {
                     open.stack.frames = vec![clip(found.text)];
                 } else if let Some(found) = frame(text)
                     && !open.in_interrupt
+                    // arm64 and powerpc begin a task's stack with how it left the processor.
+                    && found.function != "__switch_to"
                     && open.stack.frames.len() < FRAMES_MAX
                 {
                     open.stack.frames.push(clip(found.text));

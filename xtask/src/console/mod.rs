@@ -3,18 +3,26 @@
 mod backtraces;
 #[cfg(test)]
 mod corpus_tests;
+mod helpers;
+mod line;
+mod open_report;
+mod openings;
 mod panic_watch;
 mod reports;
 mod stack;
 mod storage;
+mod tasks;
 mod titles;
+mod workqueue;
 
 pub(crate) use backtraces::Backtraces;
 pub(crate) use reports::Reports;
 
+pub(crate) use panic_watch::PanicWatch;
+
 use std::collections::VecDeque;
 
-pub(crate) use panic_watch::PanicWatch;
+use line::LogLine;
 
 /// Longest line that is looked at; the rest of a longer one is passed over.
 const MAX_LINE: usize = 4096;
@@ -66,12 +74,13 @@ pub(crate) struct Crash {
 const TAIL_LINES: usize = 20;
 
 /// Lines that name a fault, as the kernel begins them.
-const FAULTS: [&str; 6] = [
+const FAULTS: [&str; 7] = [
     "BUG: ",
     "Oops: ",
     "general protection fault",
     "kernel BUG at ",
     "Unable to handle kernel",
+    "Internal error: ",
     "Kernel panic - not syncing: ",
 ];
 
@@ -86,7 +95,12 @@ impl Crash {
         if let Some(words) = line.strip_prefix("md-regress-agent: FATAL: ") {
             self.agent.get_or_insert_with(|| words.to_owned());
         }
-        let text = without_time(line);
+        for piece in LogLine::pieces(line) {
+            self.look_at(piece.text, line);
+        }
+    }
+
+    fn look_at(&mut self, text: &str, line: &str) {
         if FAULTS.iter().any(|fault| text.starts_with(fault)) {
             if self.fault.is_none() {
                 self.tail = VecDeque::from([line.to_owned()]);
@@ -141,7 +155,7 @@ pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
     if !line.contains("** ") && !line.contains("Missed ") {
         return None;
     }
-    let text = without_time(line).trim();
+    let text = LogLine::of(line).text.trim();
     if let Some(rest) = text.strip_prefix("** ").and_then(|rest| rest.strip_suffix(" **")) {
         let (number, what) = rest.split_once(' ')?;
         let said = matches!(what, "printk messages dropped" | "printk message dropped");
@@ -151,21 +165,6 @@ pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
     let rest = rest.trim_start_matches(|c: char| c == '[' || c == ']' || c == ':' || c.is_ascii_digit());
     let (number, what) = rest.trim_start().strip_prefix("Missed ")?.split_once(' ')?;
     what.starts_with("kernel messages").then(|| number.parse().ok()).flatten()
-}
-
-/// `[   12.345678] text` and `[   12.345678][  T1] text` → `text`.
-fn without_time(line: &str) -> &str {
-    let mut text = line;
-    while let Some(rest) = text.strip_prefix('[') {
-        let Some((stamp, after)) = rest.split_once(']') else { break };
-        let is_stamp = !stamp.is_empty()
-            && stamp.trim_start().chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '/');
-        if !is_stamp {
-            break;
-        }
-        text = after;
-    }
-    if text.len() == line.len() { line } else { text.trim_start() }
 }
 
 #[cfg(test)]

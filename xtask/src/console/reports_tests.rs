@@ -5,6 +5,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use protocol::evidence::FRAMES_MAX;
 
 fn read(log: &str) -> Vec<KernelReport> {
     let mut reports = Reports::default();
