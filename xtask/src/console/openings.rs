@@ -255,7 +255,7 @@ const RULES: &[Rule] = {
             K::HungTask,
             Stack,
             Whole,
-            r"^INFO: task (?<comm>.+):(?<pid>\d+) blocked (?:in I/O wait )?for more(?: than \d+ seconds|$)",
+            r"^INFO: task (?<comm>.+):(?<pid>\d+) blocked (?:in I/O wait )?for(?: more)?(?: than \d+ seconds|$)",
             "hung task",
         ),
         // Debugging checks that begin with BUG.
@@ -368,7 +368,7 @@ const RULES: &[Rule] = {
             MaybeStack,
             Whole,
             r"^sysfs: cannot create duplicate filename '",
-            "sysfs: duplicate filename",
+            "sysfs duplicate filename",
         ),
         rule(
             K::Warning,

@@ -89,6 +89,10 @@ impl Reports {
             return;
         }
         if !self.open.is_empty() {
+            // Of what was lost here, a part may have been of any of them.
+            if super::dropped_messages(line.text).is_some() {
+                self.open.iter_mut().filter(|open| !open.is_told()).for_each(|open| open.is_mangled = true);
+            }
             self.go_on(line, done);
         }
         if let Some((kind, title)) = storage_line(line.text) {
