@@ -275,6 +275,9 @@ const NAMES: &[&str] = &[
     "print_cpu_stall",
     "check_cpu_stall",
     "rcu_pending",
+    "rcu_do_batch",
+    "rcu_core",
+    "rcu_cblist_dequeue",
     "update_process_times",
     "tick_nohz_handler",
     "tick_sched_handle",
@@ -379,8 +382,16 @@ pub(super) fn is_generic(function: &str) -> bool {
 /// Rust's own way into a panic, with its names as the compiler writes them (v0 and the older form):
 /// `_RNvNtCs…_4core9panicking5panic`, `core::panicking::panic_fmt`.
 fn is_rust_panic(function: &str) -> bool {
-    const PARTS: [&str; 6] =
-        ["9panicking", "core::panicking", "13unwrap_failed", "13expect_failed", "6option13", "6result13"];
+    const PARTS: [&str; 8] = [
+        "9panicking",
+        "core::panicking",
+        "13unwrap_failed",
+        "13expect_failed",
+        "6option13",
+        "6result13",
+        "rust_begin_unwind",
+        "10rust_panic",
+    ];
     (function.starts_with("_R") || function.starts_with("_ZN") || function.starts_with("core"))
         && PARTS.iter().any(|part| function.contains(part))
 }

@@ -3,6 +3,8 @@
 mod backtraces;
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod formats_tests;
 mod helpers;
 mod line;
 mod open_report;
@@ -17,6 +19,8 @@ mod workqueue;
 
 pub(crate) use backtraces::Backtraces;
 pub(crate) use reports::Reports;
+#[cfg_attr(not(test), allow(unused_imports, reason = "as the function says"))]
+pub(crate) use reports::identity;
 
 pub(crate) use panic_watch::PanicWatch;
 

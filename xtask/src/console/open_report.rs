@@ -185,6 +185,12 @@ impl OpenReport {
         found.is_some()
     }
 
+    /// True if its first line is all of it.
+    pub(super) fn is_complete(&self) -> bool {
+        self.opening.tail == Tail::Nothing
+            && matches!(self.opening.kind, ReportKind::Bug | ReportKind::Lockdep | ReportKind::RcuStall)
+    }
+
     /// True if it has told all that it must, so that only silence shows that no more comes.
     pub(super) fn is_told(&self) -> bool {
         match self.stage {
@@ -307,7 +313,7 @@ impl OpenReport {
                 self.has_marks = true;
                 Step::Goes
             }
-            "</TASK>" if self.stage == Stage::Stack && self.may_name_blocker => {
+            "</TASK>" if self.stage == Stage::Stack && self.may_name_blocker && self.waits_for_a_lock() => {
                 self.stage = Stage::Done;
                 self.n_foreign = 0;
                 Step::Goes
@@ -361,6 +367,15 @@ impl OpenReport {
         self.stage = Stage::Cause;
         self.n_foreign = 0;
         Some(Step::Goes)
+    }
+
+    /// Of a lock the kernel knows who holds it.
+    fn waits_for_a_lock(&self) -> bool {
+        const LOCKS: [&str; 6] = ["mutex_lock", "ww_mutex", "rwsem_down", "down_read", "down_write", "down"];
+        self.frames.iter().take(8).any(|frame| {
+            let bare = frame.trim_start_matches('_');
+            LOCKS.iter().any(|lock| bare.starts_with(lock))
+        })
     }
 
     /// Lockdep names first the lock that it objects to, with where it is taken: `…, at: md_open+0x4f/0x110`, or on the

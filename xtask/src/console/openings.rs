@@ -152,13 +152,19 @@ const RULES: &[Rule] = {
             r"^(?:Oops: )?general protection fault\b",
             "general protection fault",
         ),
-        rule(K::Oops, Stack, Headline, r"^kernel BUG at (?<file>[\w./+-]+):\d+!", "kernel BUG"),
+        rule(
+            K::Oops,
+            Stack,
+            Headline,
+            r"^kernel BUG at (?:(?<file>[\w./+-]+):\d+!|(?<function>[A-Za-z_][\w.]*)\+0x)",
+            "kernel BUG",
+        ),
         rule(K::Oops, Stack, Headline, r"^(?:traps: )?PANIC: double fault", "double fault"),
         rule(
             K::Oops,
             Stack,
             Exception,
-            r"^(?:Oops: )?(?<what>stack segment|double fault|divide error|invalid opcode|int3|alignment check|control protection fault)\b.*\[#\d+\]",
+            r"^(?:Oops: )?(?<what>stack segment|double fault|divide error|invalid opcode|int3|alignment check|control protection fault|bounds|stack guard page|invalid TSS|segment not present|iret exception|fpu exception|simd exception|unexpected #NM exception)\b.*\[#\d+\]",
             "$what",
         ),
         rule(K::Oops, Stack, Exception, r"^Internal error: Oops(?: - BUG)?: ", "Oops"),
@@ -374,7 +380,7 @@ const RULES: &[Rule] = {
             K::Warning,
             MaybeStack,
             Whole,
-            r"^kobject: .* (?<what>tried to init an initialized object|attempted to be registered with empty name)",
+            r"^kobject: .* (?<what>tried to init an initialized object|tried to add an uninitialized object|attempted to be registered with empty name)",
             "kobject: $what",
         ),
         rule(
@@ -431,6 +437,14 @@ const BEGINNINGS: &[&str] = &[
     "int3",
     "alignment check",
     "control protection",
+    "bounds",
+    "stack guard",
+    "invalid TSS",
+    "segment not",
+    "iret exception",
+    "fpu exception",
+    "simd exception",
+    "unexpected #NM",
     "traps: PANIC",
     "PANIC: double",
     "CPU",
@@ -467,6 +481,18 @@ pub(super) fn opening(line: &str) -> Option<Opening> {
 
 fn matching(line: &str) -> Option<(&'static Rule, Opening)> {
     PATTERNS.iter().find_map(|(rule, pattern)| Some((*rule, rule.opening(line, &pattern.captures(line)?))))
+}
+
+/// The pattern that a line matches first, with what it opens: for the test that no rule is idle.
+#[cfg(test)]
+pub(super) fn recognised(line: &str) -> Option<(&'static str, Opening)> {
+    opening(line)?;
+    matching(line).map(|(rule, opening)| (rule.pattern, opening))
+}
+
+#[cfg(test)]
+pub(super) fn patterns() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|rule| rule.pattern)
 }
 
 impl Rule {

@@ -62,16 +62,6 @@ impl Reports {
         done
     }
 
-    /// The log has been silent for a while: gives what has told all that it must, and only waited for what the
-    /// kernel might have added.
-    pub(crate) fn settle(&mut self) -> Vec<KernelReport> {
-        let mut done = Vec::new();
-        while let Some(idx) = self.open.iter().position(OpenReport::is_told) {
-            done.extend(self.close(idx));
-        }
-        done
-    }
-
     /// What killed the kernel, if it is dead: the report that its panic is the end of, the panic itself, or
     /// without one the first fault.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
@@ -147,7 +137,11 @@ impl Reports {
         }
         let mut open = OpenReport::new(next, line);
         open.is_mangled |= is_mixed;
+        let is_complete = open.is_complete();
         self.open.push(open);
+        if is_complete {
+            done.extend(self.close(self.open.len() - 1));
+        }
     }
 
     fn go_on(&mut self, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
@@ -271,11 +265,7 @@ impl Reports {
     /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their stacks,
     /// unless these differ by chance.
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
-        let apart: Vec<String> = if tells_by_stack(report.kind) {
-            telling_apart(&report.frames).into_iter().map(str::to_owned).collect()
-        } else {
-            Vec::new()
-        };
+        let apart: Vec<String> = apart(&report).into_iter().map(str::to_owned).collect();
         let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
         // One that was cut says less of the same.
         let is_same = |known: &Vec<String>| known.starts_with(&apart) || apart.starts_with(known);
@@ -286,6 +276,18 @@ impl Reports {
         self.n_told += 1;
         Some(report)
     }
+}
+
+/// What one bug has in common with no other: the title, and the frames that tell it from others of that title. Reports
+/// from two logs of one kernel are compared by it.
+#[cfg_attr(not(test), allow(dead_code, reason = "who reads both logs of an attempt compares with it"))]
+pub(crate) fn identity(report: &KernelReport) -> String {
+    format!("{} {}", report.title, apart(report).join(" "))
+}
+
+/// The frames that tell a report from others of its title.
+fn apart(report: &KernelReport) -> Vec<&str> {
+    if tells_by_stack(report.kind) { telling_apart(&report.frames) } else { Vec::new() }
 }
 
 /// True where the stack is the bug's. A spinning or starved processor is interrupted anywhere, and of a race either

@@ -62,7 +62,7 @@ fn recognised(line: &str) -> Option<(&'static Rule, String, ReportKind)> {
     })
 }
 
-/// The rule's pattern that a line matches first, and all patterns: for the test that none is idle.
+/// The pattern that a line matches first: for the test that no rule is idle.
 #[cfg(test)]
 pub(super) fn pattern_of(line: &str) -> Option<&'static str> {
     recognised(line).map(|(rule, ..)| rule.pattern)

@@ -287,7 +287,6 @@ const EXT4: &[Rule] = &[
 /// ext4's journal.
 const JBD2: &[Rule] = &[
     changed(r"^JBD2: .*[Cc]hecksum (?:error|found|recovering)", "jbd2: checksum error"),
-    changed(r"^JBD2: Invalid checksum", "jbd2: checksum error"),
     changed(
         r"^JBD2: (?:corrupted journal superblock|journal transaction \d+ on \S+ is corrupt|bad block at offset)",
         "jbd2: journal is corrupted",
