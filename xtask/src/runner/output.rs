@@ -6,7 +6,7 @@ use protocol::Outcome;
 use protocol::wire::Exit;
 
 use crate::console::Lines;
-use crate::runner::corruption::corruption_line;
+use crate::runner::corruption::CorruptionScan;
 use crate::suite::Contract;
 
 /// Lines kept for the report.
@@ -24,8 +24,8 @@ pub(crate) struct OutputScan {
     bare_skip: Option<String>,
     warning: Option<String>,
     weakened: Vec<String>,
-    /// The first line that says that data is not what was written.
-    corruption: Option<String>,
+    /// Looks for a line that says that data is not what was written.
+    corruption: CorruptionScan,
 }
 
 impl OutputScan {
@@ -39,7 +39,7 @@ impl OutputScan {
             bare_skip: None,
             warning: None,
             weakened: Vec::new(),
-            corruption: None,
+            corruption: CorruptionScan::default(),
         }
     }
 
@@ -72,8 +72,8 @@ impl OutputScan {
         {
             self.before_epilogue = Some(self.last.iter().cloned().collect());
         }
-        if self.corruption.is_none() && self.before_epilogue.is_none() {
-            self.corruption = corruption_line(line);
+        if self.before_epilogue.is_none() {
+            self.corruption.look(line);
         }
         if self.last.len() == KEPT_LINES {
             self.last.pop_front();
@@ -123,8 +123,8 @@ impl OutputScan {
 
     /// A failure, or worse: one that the output itself explains by data that changed.
     fn failure(&self, how: String) -> Outcome {
-        match &self.corruption {
-            Some(line) => Outcome::DataCorruption { title: line.clone() },
+        match self.corruption.found() {
+            Some(line) => Outcome::DataCorruption { title: line.to_owned() },
             None => Outcome::Fail { how },
         }
     }
