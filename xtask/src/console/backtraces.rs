@@ -184,6 +184,37 @@ mod tests {
         assert_eq!(traces.parents(), &BTreeMap::from([(126, 2), (55, 50)]));
     }
 
+    /// Blocked tasks of arm64, with levels and the caller who asked, and of 5.0: no mark ends a stack.
+    #[test]
+    fn blocked_tasks_of_other_formats_are_read() {
+        let arm64 = "\
+<6>[ 5487.973655][ T9272] sysrq: Show Blocked State
+<6>[ 5487.974388][ T9272] task:md127_raid5     state:D stack:0     pid:2619  ppid:2      flags:0x00000008
+<6>[ 5487.983896][ T9272] Call trace:
+<6>[ 5487.987135][ T9272]  __switch_to+0xc0/0x100
+<6>[ 5487.991406][ T9272]  __schedule+0x2a0/0x6b0
+<6>[ 5487.999658][ T9272]  raid5d+0x358/0x56c
+<6>[ 5488.016080][ T9272] task:md127_resync    state:D stack:0     pid:2620  ppid:2      flags:0x00000008
+<6>[ 5488.025278][ T9272] Call trace:
+<6>[ 5488.028491][ T9272]  __switch_to+0xc0/0x100
+<6>[ 5488.041047][ T9272]  raid5_get_active_stripe+0x1f4/0x454";
+        let frames = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            read(arm64),
+            [
+                ("md127_raid5".to_owned(), 'D', frames(&["__schedule", "raid5d"])),
+                ("md127_resync".to_owned(), 'D', frames(&["raid5_get_active_stripe"])),
+            ]
+        );
+        let old = "\
+May 10 17:51:08 server kernel: md0_raid1       D    0   435      2 0x80000080
+May 10 17:51:08 server kernel: Call Trace:
+May 10 17:51:08 server kernel:  ? __schedule+0x30b/0x8b0
+May 10 17:51:08 server kernel:  schedule+0x32/0x80
+May 10 17:51:08 server kernel:  md_super_wait+0x69/0xa0 [md_mod]";
+        assert_eq!(read(old), [("md0_raid1".to_owned(), 'D', frames(&["schedule", "md_super_wait"]))]);
+    }
+
     #[test]
     fn a_panic_by_nmi_says_where_it_came() {
         let log = "\

@@ -84,7 +84,7 @@ impl OpenReport {
             frames: Vec::new(),
             causes: Vec::new(),
             stage: Stage::Words,
-            work: StalledWork::new(opening.pool.clone()),
+            work: StalledWork::of(opening.pool.clone()),
             held_at: None,
             expects_held_at: false,
             n_lines: 0,
@@ -137,6 +137,10 @@ impl OpenReport {
             Part::Exception => !self.has_exception,
             Part::Whole | Part::Reason | Part::CutHere => true,
         };
+        // Every pool that stalls is named before the works are.
+        if own.tail == Tail::Nothing && own.kind == ReportKind::WorkqueueStall && next.kind == own.kind {
+            return next.tail == Tail::Nothing && self.work.is_untold();
+        }
         match (own.part, next.part) {
             // Whatever was cut from here, unless a stack has said already that it was a WARNING.
             (Part::CutHere, _) => {
@@ -173,6 +177,7 @@ impl OpenReport {
         self.has_headline |= next.part == Part::Headline;
         self.has_exception |= next.part == Part::Exception;
         self.is_mangled |= next.is_clipped && next.part != Part::CutHere;
+        self.work.add_pool(next.pool.clone());
         self.opening.deepen(next);
     }
 

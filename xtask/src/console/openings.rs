@@ -595,7 +595,10 @@ impl Opening {
             if old.part != Part::CutHere {
                 self.other_words.push(old.words);
             }
-        } else if self.part == Part::Reason && matches!(next.words.as_str(), "WARNING" | "kernel BUG") {
+        } else if self.part == Part::Reason
+            && next.part != Part::CutHere
+            && matches!(next.words.as_str(), "WARNING" | "kernel BUG")
+        {
             self.other_words.push(next.words);
         }
     }

@@ -13,14 +13,17 @@ use super::open_report::clip;
 use super::stack::{frame, instruction_pointer, is_doubtful_frame};
 use super::tasks::{stack_of, task_line};
 
+/// Pools that are kept.
+const POOLS_MAX: usize = 16;
+
 /// Works that are kept.
 const WORKS_MAX: usize = 8;
 
 /// The work that a stalled pool is at.
 #[derive(Debug, Default)]
 pub(super) struct StalledWork {
-    /// The pool, as the report names it.
-    pool: Option<String>,
+    /// The pools, as the report names them.
+    pools: Vec<String>,
     /// The pool that is being told of is that one.
     is_in_pool: bool,
     works: Vec<Work>,
@@ -38,8 +41,18 @@ struct Work {
 }
 
 impl StalledWork {
-    pub(super) fn new(pool: Option<String>) -> Self {
-        StalledWork { pool, ..StalledWork::default() }
+    pub(super) fn of(pool: Option<String>) -> Self {
+        StalledWork { pools: pool.into_iter().collect(), ..StalledWork::default() }
+    }
+
+    /// A further pool stalls.
+    pub(super) fn add_pool(&mut self, pool: Option<String>) {
+        self.pools.extend(pool.filter(|_| self.pools.len() < POOLS_MAX));
+    }
+
+    /// True as long as no work has been named.
+    pub(super) fn is_untold(&self) -> bool {
+        self.works.is_empty()
     }
 
     /// Takes a line; false if it is none of such a report.
@@ -66,7 +79,7 @@ impl StalledWork {
         ];
         if let Some(pwq) = text.strip_prefix("pwq ") {
             let told = pwq.split_once(": ").map_or("", |(_, told)| told);
-            self.is_in_pool = self.pool.as_deref().is_some_and(|pool| told.starts_with(pool));
+            self.is_in_pool = self.pools.iter().any(|pool| told.starts_with(pool.as_str()));
             return true;
         }
         if let Some(works) = text.strip_prefix("in-flight:") {

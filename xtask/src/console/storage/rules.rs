@@ -18,7 +18,7 @@ const fn changed(pattern: &'static str, title: &'static str) -> Rule {
 }
 
 pub(super) const GROUPS: &[Group] = &[
-    Group { beginnings: &["md", "dm-raid456: "], rules: MD },
+    Group { beginnings: &["md", "dm-raid456: ", "multipath: "], rules: MD },
     Group { beginnings: &["device-mapper: "], rules: DM },
     Group { beginnings: &["EXT4-fs "], rules: EXT4 },
     Group { beginnings: &["JBD2: ", "Aborting journal"], rules: JBD2 },
@@ -95,15 +95,26 @@ const MD: &[Rule] = &[
     lost(r"^md: \S+ flush io error", "md: flush IO error"),
     lost(r"^md: bitmap read error", "md: bitmap read error"),
     lost(r"^md\S*: could not start resync thread", "md: could not start resync thread"),
+    lost(
+        r"^md/(?<level>raid\d*):\S+: insufficient working devices for recovery",
+        "md/$level: too few devices for a recovery",
+    ),
+    lost(
+        r"^multipath: (?:IO failure on|only one IO path left|\S+ unrecoverable IO read error)",
+        "md/multipath: path failed",
+    ),
     lost(r"^md: \S+ still in use", "md: array still in use"),
     changed(r"^md: invalid superblock checksum on ", "md: superblock checksum invalid"),
     lost(
-        r"^md: (?:\S+: )?(?:disabled device|invalid raid superblock|cannot handle|error, md|fatal superblock inconsistency|\S+ does not have a valid v\S+ superblock|could not read \S+ sb, not importing|\S+ has (?:different UUID|same UUID but|strangely different|zero or unknown size)|could not open device|\S+ has a bad)",
+        r"^md: (?:\S+: )?(?:disabled device|invalid raid superblock|cannot handle|error, md|md_import_device returned|fatal superblock inconsistency|\S+ does not have a valid v\S+ superblock|could not read \S+ sb, not importing|\S+ has (?:different UUID|same UUID but|strangely different|zero or unknown size)|could not open device|\S+ has a bad)",
         "md: member refused",
     ),
     lost(r"^md: kicking non-fresh \S+ from array", "md: member kicked, it is not fresh"),
     lost(r"^md: failed to register dev-", "md: could not register a member"),
-    lost(r"^md: (?:pers->run\(\) failed|do_md_run\(\) returned)", "md: array did not start"),
+    lost(
+        r"^md: (?:pers->run\(\) failed|do_md_run\(\) returned|cannot find a valid disk|starting \S+ failed)",
+        "md: array did not start",
+    ),
     lost(r"^md: \S+: (?:data overlaps metadata|metadata overlaps data)", "md: data and metadata overlap"),
     lost(r"^md: \S+ bogus bblog_shift", "md: list of bad blocks refused"),
     lost(r"^md: (?:updating array disks failed|couldn't update array info)", "md: array not updated"),
@@ -212,8 +223,13 @@ const DM: &[Rule] = &[
     ),
     changed(r"^device-mapper: writecache: two identical entries", "dm-writecache: two identical entries"),
     lost(
-        r"^device-mapper: (?<target>multipath|raid1|mirror|thin|cache|writecache|era|clone|delay|dirty region log): .*(?:Failing|[Ff]ailed|failure|I/O error|[Ee]rror|lost|aborting|Aborting|[Uu]nable|[Cc]ould not|[Cc]ouldn't)",
+        r"^device-mapper: (?<target>multipath|raid1|mirror|thin|cache|writecache|era|clone|delay|dirty region log): .*(?:[Ff]ailing |Failing|[Ff]ailed|failure|volumes dead|I/O error|[Ee]rror|lost|aborting|Aborting|[Uu]nable|[Cc]ould not|[Cc]ouldn't)",
         "dm-$target: error",
+    ),
+    lost(r"^device-mapper: table: .*preresume failed", "dm: preresume failed"),
+    lost(
+        r"^device-mapper: core: .*(?:Forcibly removing mapped_device still in use|still exists with \d+ references)",
+        "dm: device still in use",
     ),
     lost(r"^device-mapper: bufio: .*leaked", "dm-bufio: buffers leaked"),
     lost(r"^device-mapper: core: .*(?:Preresume method failed|mapping table unavailable)", "dm: error"),
