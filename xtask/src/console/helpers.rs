@@ -123,6 +123,7 @@ const FAMILIES: &[&str] = &[
     "native_queued_",
     "pv_queued_",
     "spin_lock",
+    "local_bh_",
     "mutex_",
     "ww_mutex_",
     "rwsem_",
