@@ -238,6 +238,10 @@ impl Policy {
 
     /// What a report makes of a test.
     pub fn weigh(&self, report: &KernelReport) -> Weight {
+        // Who is not let run stalls, and the kernel can't tell.
+        if report.starved {
+            return Weight::Complaint;
+        }
         self.weigh_class(Class::of(report), is_of_storage(report))
     }
 

@@ -12,6 +12,7 @@ fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
         corrupted: false,
         frames: frames.iter().map(|&frame| frame.to_owned()).collect(),
         causes: vec![],
+        starved: false,
     }
 }
 
@@ -35,6 +36,14 @@ fn a_warning_is_a_failure_where_md_or_dm_is_in_it() {
         frames: vec!["md_start_sync+0x1/0x2 [md_mod]".to_owned()],
     }];
     assert_eq!(weigh(&stall), Weight::Failure);
+}
+
+#[test]
+fn a_stall_of_a_guest_that_the_host_kept_waiting_is_a_complaint() {
+    let mut lockup = report(ReportKind::Lockup, "soft lockup in raid5d", &["raid5d+0x1/0x2 [raid456]"]);
+    assert_eq!(Policy::default().weigh(&lockup), Weight::Crash);
+    lockup.starved = true;
+    assert_eq!(Policy::default().weigh(&lockup), Weight::Complaint);
 }
 
 #[test]

@@ -92,7 +92,11 @@ pub(crate) fn issue_details(matched: &Match) -> Vec<String> {
 pub(crate) fn report_lines(judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let reports = attempt.kernel_reports.iter().map(|report| {
         let title = &report.title;
-        let corrupted = if report.corrupted { " (its text is mixed with another's)" } else { "" };
+        let corrupted = match (report.corrupted, report.starved) {
+            (_, true) => " (the host kept the guest waiting most of that time)",
+            (true, false) => " (its text is mixed with another's)",
+            (false, false) => "",
+        };
         match judged.allowed.get(title) {
             Some(reason) => format!("{title}{corrupted} (allowed: {reason})"),
             None => format!("{title}{corrupted}"),

@@ -63,6 +63,7 @@ fn hung_task(title: &str, frames: &str) -> KernelReport {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: frames.split(" ← ").map(str::to_owned).collect(),
     }
 }

@@ -251,6 +251,7 @@ fn a_wait_for_a_task_that_died_is_no_known_wait() {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: vec!["md_start_sync".into(), "process_one_work".into()],
     };
     assert_eq!(found(&[fault]), [""; 0]);
@@ -282,6 +283,7 @@ fn a_crash_is_recognised_by_title_and_frames() {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: ["raid5_get_active_stripe+0x1/0x2", "retry_aligned_read", "raid5d"]
             .map(str::to_owned)
             .to_vec(),

@@ -162,6 +162,7 @@ fn only_a_fault_says_where_it_struck_and_it_comes_before_who_waits() {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: frames.clone(),
     };
     let attempt = &mut record.attempts[0];

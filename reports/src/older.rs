@@ -51,6 +51,7 @@ mod tests {
                 corrupted: false,
                 frames,
                 causes,
+                starved: false,
             };
             corrected(format, report).kind
         };

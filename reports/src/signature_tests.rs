@@ -21,6 +21,7 @@ fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: frames.iter().map(|frame| (*frame).to_owned()).collect(),
     }
 }

@@ -464,6 +464,7 @@ fn hostile_report(title: &str, lines: &[String]) -> KernelReport {
         corrupted: false,
         frames,
         causes: vec![],
+        starved: false,
     }
 }
 
@@ -538,6 +539,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 alt_titles: vec![],
                 corrupted: false,
                 causes: vec![],
+                starved: false,
                 frames: vec![],
             },
         }),

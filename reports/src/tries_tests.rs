@@ -132,6 +132,7 @@ fn no_retry_makes_up_for_what_the_kernel_reported() {
         corrupted: false,
         frames: vec![],
         causes: vec![],
+        starved: false,
     };
     let at =
         events.iter().position(|event| matches!(event, Event::AttemptFinished { attempt: 1, .. })).unwrap();

@@ -146,6 +146,7 @@ fn report(kind: ReportKind, title: &str, frames: &[&str]) -> KernelReport {
         alt_titles: vec![],
         corrupted: false,
         causes: vec![],
+        starved: false,
         frames: frames.iter().map(|&frame| frame.to_owned()).collect(),
     }
 }
@@ -338,6 +339,7 @@ fn of_script(allow: &[&str], reports: &[(ReportKind, &str)], outcome: Outcome) -
             alt_titles: vec![],
             corrupted: false,
             causes: vec![],
+            starved: false,
             frames: vec![],
         },
     });

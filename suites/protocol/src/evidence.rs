@@ -66,6 +66,10 @@ pub struct KernelReport {
     /// task waits for (`CONFIG_DETECT_HUNG_TASK_BLOCKER`, since 6.16), the worker that a stalled workqueue waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<TaskStack>,
+    /// True of a stall if the host kept the guest waiting most of the time that the kernel measured it in: it may be the
+    /// host's doing. Since format 4.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub starved: bool,
 }
 
 /// Kinds of reports in a kernel's log.

@@ -64,7 +64,7 @@ const PREFIXES: [&str; 30] = [
 ];
 
 /// Their functions whose names do not say whose they are.
-const NAMES: [&str; 86] = [
+const NAMES: [&str; 96] = [
     // md.c
     "stop_sync_thread",
     "prepare_to_stop_sync_thread",
@@ -97,6 +97,8 @@ const NAMES: [&str; 86] = [
     "super_written",
     "sync_page_io",
     "submit_flushes",
+    "bind_rdev_to_array",
+    "unbind_rdev_from_array",
     "export_array",
     "autorun_devices",
     "analyze_sbs",
@@ -127,7 +129,13 @@ const NAMES: [&str; 86] = [
     "narrow_write_error",
     "flush_pending_writes",
     "flush_bio_list",
+    // raid1.c, raid5.c, raid10.c
+    "setup_conf",
     // raid5.c
+    "async_copy_data",
+    "alloc_stripe",
+    "grow_stripes",
+    "shrink_stripes",
     "reshape_request",
     "raid6_takeover",
     "raid6_check_reshape",
@@ -143,6 +151,9 @@ const NAMES: [&str; 86] = [
     "check_reshape",
     "clear_batch_ready",
     // dm.c, dm-ioctl.c, dm-table.c
+    "clone_endio",
+    "map_bio",
+    "ctl_ioctl",
     "dev_create",
     "dev_remove",
     "dev_rename",
@@ -176,6 +187,11 @@ mod tests {
             "__dm_destroy+0x1/0x2",
             "raid6_check_reshape",
             "r5c_flush_cache",
+            "bind_rdev_to_array+0x1a5/0x430",
+            "__map_bio+0x1/0x2",
+            "mddev_delayed_delete+0x14/0x20 drivers/md/md.c:5893",
+            "mddev_delayed_delete+0x14/0x20 drivers/md/md.c:5893 (P)",
+            "md_run+0x1/0x2 [md_mod 0123456789abcdef0123456789abcdef01234567]",
         ] {
             assert!(is_storage_frame(frame), "{frame}");
         }
@@ -187,6 +203,7 @@ mod tests {
             "md_stop+0x1/0x2 [mdr_canary]",
             "schedule+0x1/0x2",
             "md5_transform",
+            "kref_put include/linux/kref.h:64 [inline]",
             "",
         ] {
             assert!(!is_storage_frame(frame), "{frame}");

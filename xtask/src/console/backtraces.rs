@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 use protocol::evidence::{FRAMES_MAX, STACKS_MAX, TaskStack};
 use regex::Regex;
 
+use super::line::LogLine;
 use super::stack::{frame, instruction_pointer};
+use super::tasks::{TaskLine, stack_of, task_line};
 
 /// Longest frame that is kept, characters.
 const FRAME_MAX: usize = 200;
@@ -36,29 +38,27 @@ static ON_CPU: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^CPU: \d+ (?:UID: \d+ )?PID: (?<pid>\d+) Comm: (?<comm>.+?) (?:Not tainted|Tainted)")
         .expect("a regular expression of our own")
 });
-static TASK: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"^task:(?<comm>.+?)\s+state:(?<state>[A-Z])\s+stack:\s*\d+\s+pid:\s*(?<pid>\d+)(?:\s+tgid:\s*\d+)?(?:\s+ppid:\s*(?<ppid>\d+))?",
-    )
-        .expect("a regular expression of our own")
-});
-
 impl Backtraces {
     /// Takes the next line, with or without a time stamp.
     pub(crate) fn look(&mut self, line: &str) {
-        let text = super::without_time(line).trim();
-        let found = ON_CPU.captures(text).map(|found| ('R', found));
-        let task = || TASK.captures(text).map(|found| (found["state"].chars().next().unwrap_or('?'), found));
-        if let Some((state, found)) = found.or_else(task) {
+        for piece in LogLine::pieces(line) {
+            self.look_at(piece.text.trim());
+        }
+    }
+
+    fn look_at(&mut self, text: &str) {
+        let on_cpu = || {
+            let found = text.starts_with("CPU: ").then(|| ON_CPU.captures(text)).flatten()?;
+            Some(stack_of(found["pid"].parse().ok()?, &found["comm"], 'R'))
+        };
+        let task = task_line(text);
+        if let Some(TaskLine { pid, parent: Some(parent), .. }) = task
+            && self.parents.len() < PARENTS_MAX
+        {
+            self.parents.insert(pid, parent);
+        }
+        if let Some(stack) = task.map(|task| task.stack()).or_else(on_cpu) {
             self.close();
-            let Ok(pid) = found["pid"].parse() else { return };
-            if let Some(parent) = found.name("ppid").and_then(|parent| parent.as_str().parse().ok())
-                && self.parents.len() < PARENTS_MAX
-            {
-                self.parents.insert(pid, parent);
-            }
-            let comm = found["comm"].chars().take(32).collect();
-            let stack = TaskStack { pid, comm, of_test: false, state, still_ms: 0, frames: vec![] };
             self.open = Some(Open { stack, in_interrupt: false });
             return;
         }
@@ -73,6 +73,8 @@ impl Backtraces {
                     open.stack.frames = vec![clip(found.text)];
                 } else if let Some(found) = frame(text)
                     && !open.in_interrupt
+                    // arm64 and powerpc begin a task's stack with how it left the processor.
+                    && found.function != "__switch_to"
                     && open.stack.frames.len() < FRAMES_MAX
                 {
                     open.stack.frames.push(clip(found.text));
@@ -180,6 +182,37 @@ mod tests {
             traces.look(line);
         }
         assert_eq!(traces.parents(), &BTreeMap::from([(126, 2), (55, 50)]));
+    }
+
+    /// Blocked tasks of arm64, with levels and the caller who asked, and of 5.0: no mark ends a stack.
+    #[test]
+    fn blocked_tasks_of_other_formats_are_read() {
+        let arm64 = "\
+<6>[ 5487.973655][ T9272] sysrq: Show Blocked State
+<6>[ 5487.974388][ T9272] task:md127_raid5     state:D stack:0     pid:2619  ppid:2      flags:0x00000008
+<6>[ 5487.983896][ T9272] Call trace:
+<6>[ 5487.987135][ T9272]  __switch_to+0xc0/0x100
+<6>[ 5487.991406][ T9272]  __schedule+0x2a0/0x6b0
+<6>[ 5487.999658][ T9272]  raid5d+0x358/0x56c
+<6>[ 5488.016080][ T9272] task:md127_resync    state:D stack:0     pid:2620  ppid:2      flags:0x00000008
+<6>[ 5488.025278][ T9272] Call trace:
+<6>[ 5488.028491][ T9272]  __switch_to+0xc0/0x100
+<6>[ 5488.041047][ T9272]  raid5_get_active_stripe+0x1f4/0x454";
+        let frames = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            read(arm64),
+            [
+                ("md127_raid5".to_owned(), 'D', frames(&["__schedule", "raid5d"])),
+                ("md127_resync".to_owned(), 'D', frames(&["raid5_get_active_stripe"])),
+            ]
+        );
+        let old = "\
+May 10 17:51:08 server kernel: md0_raid1       D    0   435      2 0x80000080
+May 10 17:51:08 server kernel: Call Trace:
+May 10 17:51:08 server kernel:  ? __schedule+0x30b/0x8b0
+May 10 17:51:08 server kernel:  schedule+0x32/0x80
+May 10 17:51:08 server kernel:  md_super_wait+0x69/0xa0 [md_mod]";
+        assert_eq!(read(old), [("md0_raid1".to_owned(), 'D', frames(&["schedule", "md_super_wait"]))]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Holds the classifier against real logs: `xtask/testdata/kernel-logs/`.
 //!
-//! `UPDATE=1 cargo test -p xtask corpus` writes the headers anew; read what changed before you keep it.
+//! `UPDATE=1 cargo test -p xtask corpus` writes the headers anew; read what changed before you keep it. With
+//! `KERNEL_LOGS=DIR` it is the logs of another folder.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use protocol::evidence::{KernelReport, ReportKind};
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 
 use super::Reports;
 use crate::session::workspace;
@@ -45,12 +46,15 @@ impl Entry {
         if let Some(title) = reports.fatal_title() {
             writeln!(header, "CRASH: {title}").unwrap();
         }
-        for KernelReport { kind, title, alt_titles, corrupted, frames, causes: _ } in &told {
+        for KernelReport { kind, title, alt_titles, corrupted, frames, causes, starved: _ } in &told {
             writeln!(header, "TITLE: {title}").unwrap();
             alt_titles.iter().for_each(|alt| writeln!(header, "ALT: {alt}").unwrap());
             writeln!(header, "TYPE: {}", name(*kind)).unwrap();
             writeln!(header, "CORRUPTED: {}", if *corrupted { "yes" } else { "no" }).unwrap();
             writeln!(header, "FRAMES: {}", frames.len()).unwrap();
+            for TaskStack { comm, frames, .. } in causes {
+                writeln!(header, "CAUSE: {comm} in {} frames", frames.len()).unwrap();
+            }
         }
         header
     }
@@ -63,7 +67,8 @@ fn name(kind: ReportKind) -> String {
 
 #[test]
 fn real_logs_are_classified_as_their_headers_say() {
-    let dir = workspace().join("xtask/testdata/kernel-logs");
+    let dir = std::env::var_os("KERNEL_LOGS")
+        .map_or_else(|| workspace().join("xtask/testdata/kernel-logs"), std::path::PathBuf::from);
     let mut paths: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();

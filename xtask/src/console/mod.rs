@@ -4,26 +4,30 @@ mod agent_words;
 mod backtraces;
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod formats_tests;
+mod helpers;
+mod line;
+mod open_report;
+mod openings;
 mod panic_watch;
 mod reports;
 mod stack;
 mod storage;
+mod tasks;
 mod titles;
+mod workqueue;
 
 pub(crate) use agent_words::AgentWords;
 pub(crate) use backtraces::Backtraces;
+pub(crate) use panic_watch::PanicWatch;
+#[cfg(test)]
+pub(crate) use reports::identity;
 pub(crate) use reports::{REPORTS_MAX, Reports};
 
 use std::collections::VecDeque;
 
-pub(crate) use panic_watch::PanicWatch;
-
-/// How many messages the console lost here, if this is the kernel's word for that (`console_prepend_dropped`,
-/// kernel/printk/printk.c; 5.10: `console_unlock`). It bears no time stamp.
-pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
-    let words = without_time(line).trim().strip_prefix("** ")?;
-    words.strip_suffix(" printk messages dropped **")?.parse().ok()
-}
+use line::LogLine;
 
 /// Longest line that is looked at; the rest of a longer one is passed over.
 const MAX_LINE: usize = 4096;
@@ -73,12 +77,13 @@ pub(crate) struct Crash {
 const TAIL_LINES: usize = 20;
 
 /// Lines that name a fault, as the kernel begins them.
-const FAULTS: [&str; 6] = [
+const FAULTS: [&str; 7] = [
     "BUG: ",
     "Oops: ",
     "general protection fault",
     "kernel BUG at ",
     "Unable to handle kernel",
+    "Internal error: ",
     "Kernel panic - not syncing: ",
 ];
 
@@ -89,7 +94,12 @@ impl Crash {
             line.clone_into(&mut self.newest);
             self.keep(line);
         }
-        let text = without_time(line);
+        for piece in LogLine::pieces(line) {
+            self.look_at(piece.text, line);
+        }
+    }
+
+    fn look_at(&mut self, text: &str, line: &str) {
         if FAULTS.iter().any(|fault| text.starts_with(fault)) {
             if self.fault.is_none() {
                 self.tail = VecDeque::from([line.to_owned()]);
@@ -130,19 +140,24 @@ impl Crash {
     }
 }
 
-/// `[   12.345678] text` and `[   12.345678][  T1] text` → `text`.
-fn without_time(line: &str) -> &str {
-    let mut text = line;
-    while let Some(rest) = text.strip_prefix('[') {
-        let Some((stamp, after)) = rest.split_once(']') else { break };
-        let is_stamp = !stamp.is_empty()
-            && stamp.trim_start().chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '/');
-        if !is_stamp {
-            break;
-        }
-        text = after;
+/// How many messages the kernel says were lost before this line: a console that was too slow, or a reader, has not
+/// seen them (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; journald has `Missed 4 kernel
+/// messages`). The line stands at the place of the gap.
+pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
+    // Most lines are none of these: ask for the rarest character first.
+    if !line.contains("** ") && !line.contains("Missed ") {
+        return None;
     }
-    if text.len() == line.len() { line } else { text.trim_start() }
+    let text = LogLine::of(line).text.trim();
+    if let Some(rest) = text.strip_prefix("** ").and_then(|rest| rest.strip_suffix(" **")) {
+        let (number, what) = rest.split_once(' ')?;
+        let said = matches!(what, "printk messages dropped" | "printk message dropped");
+        return said.then(|| number.parse().ok()).flatten();
+    }
+    let rest = text.strip_prefix("systemd-journald").unwrap_or(text);
+    let rest = rest.trim_start_matches(|c: char| c == '[' || c == ']' || c == ':' || c.is_ascii_digit());
+    let (number, what) = rest.trim_start().strip_prefix("Missed ")?.split_once(' ')?;
+    what.starts_with("kernel messages").then(|| number.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -187,6 +202,27 @@ mod tests {
         let crash = look(&["[    1.0] a test printed BUG: here", "BUGS: none", "[x", "[]"]);
         assert_eq!(crash.title(), None);
         assert!(!crash.panicked());
+    }
+
+    #[test]
+    fn dropped_messages_are_counted() {
+        for (line, n) in [
+            ("[   60.000003] ** 123 printk messages dropped **", 123),
+            ("[   60.000003][    T7] ** 1 printk messages dropped **", 1),
+            ("** 4312 printk messages dropped **\r", 4312),
+            ("systemd-journald[211]: Missed 7 kernel messages", 7),
+        ] {
+            assert_eq!(dropped_messages(line), Some(n), "{line}");
+        }
+        for line in [
+            "[   60.0] md: md0 stopped.",
+            "** x printk messages dropped **",
+            "** 5 messages of a test **",
+            "says ** 5 printk messages dropped **",
+            "Missed it",
+        ] {
+            assert_eq!(dropped_messages(line), None, "{line}");
+        }
     }
 
     #[test]

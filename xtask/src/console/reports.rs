@@ -1,35 +1,41 @@
 //! Finds the reports of something wrong in a kernel's log, line by line.
 //!
-//! Pure and bounded: it holds one report that is still being told, and the titles of those that were told.
-//! Deliberately not here: what a report means for a verdict, and the decision whether the machine is dead
-//! ([`super::Crash`]).
+//! Pure and bounded: it holds the reports that are still being told, one of each caller, and the titles of those that
+//! were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a verdict, and the
+//! decision whether the machine is dead ([`super::Crash`]).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use protocol::evidence::{FRAMES_MAX, KernelReport, ReportKind};
+use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 
-use super::stack::{frame, instruction_pointer, is_doubtful_frame};
+use super::line::LogLine;
+use super::open_report::{OpenReport, Stage, Step};
+use super::openings::{Opening, Part, opening};
+use super::stack::{instruction_pointer, telling_apart};
 use super::storage::storage_line;
-use super::titles::{Opening, opening};
 
 /// Reports of one attempt at most. A kernel with more to say has said what matters.
 pub(crate) const REPORTS_MAX: usize = 50;
 
-/// Lines after its title that may belong to a report. Wait that long: the backtrace trails it, and
-/// lockdep tells its whole chain before.
-const LINES_MAX: usize = 300;
+/// Reports of one title at most, with different stacks.
+const VARIANTS_MAX: usize = 4;
 
-/// Lines of somebody else that may stand in a backtrace before it counts as over.
-const FOREIGN_MAX: usize = 5;
+/// Reports that may be told at one time, each by its own caller.
+const OPEN_MAX: usize = 8;
 
-/// Longest frame that is kept, characters.
-const FRAME_MAX: usize = 200;
+/// Hung tasks whose stacks are remembered.
+const HUNG_MAX: usize = 64;
 
 /// Reads a console or a kernel log, and gives each bug once.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    open: Option<Open>,
-    told: BTreeSet<String>,
+    /// Those that are still being told, the oldest first.
+    open: Vec<OpenReport>,
+    /// By title, the frames that tell apart the reports that have it.
+    told: BTreeMap<String, Vec<Vec<String>>>,
+    n_told: usize,
+    /// The stacks of hung tasks: who is named as one's cause may have been told of before.
+    hung: BTreeMap<u32, TaskStack>,
     /// The newest title of each kind that a panic may be the end of.
     newest: Vec<(ReportKind, String)>,
     first_oops: Option<String>,
@@ -37,68 +43,23 @@ pub(crate) struct Reports {
     ended_by: Option<String>,
 }
 
-/// A report that is still being told.
-#[derive(Debug)]
-struct Open {
-    opening: Opening,
-    caller: Option<String>,
-    frames: Vec<String>,
-    n_lines: usize,
-    n_foreign: usize,
-    /// `Call Trace:` has been seen.
-    in_stack: bool,
-    /// A stamp in the middle of a line, a second report inside.
-    is_mangled: bool,
-}
-
-/// What a line does to the report that is open.
-enum Step {
-    /// It belongs to it, or it does not matter.
-    Goes,
-    /// It is the report's last.
-    Ends,
-}
-
 impl Reports {
     /// Takes the next line, with or without a time stamp; gives what is complete with it.
     pub(crate) fn look(&mut self, line: &str) -> Vec<KernelReport> {
-        let line = LogLine::of(line);
         let mut done = Vec::new();
-        match opening(line.text) {
-            Some(next) if self.belongs_to_open(&next) => self.deepen(next),
-            Some(next) => {
-                if let Some(open) = &mut self.open {
-                    // Its stack was to come, and something else came.
-                    open.is_mangled |= open.opening.needs_stack() && !open.in_stack;
-                }
-                done.extend(self.close());
-                self.open = Some(Open::new(next, &line));
-            }
-            None => {
-                if let Some(open) = &mut self.open
-                    && matches!(open.step(&line), Step::Ends)
-                {
-                    done.extend(self.close());
-                }
-                if let Some((kind, title)) = storage_line(line.text) {
-                    let report = KernelReport {
-                        kind,
-                        title,
-                        alt_titles: vec![],
-                        corrupted: line.is_mangled(),
-                        frames: vec![],
-                        causes: vec![],
-                    };
-                    done.extend(self.tell(report));
-                }
-            }
+        for piece in LogLine::pieces(line) {
+            self.look_at(&piece, &mut done);
         }
         done
     }
 
     /// The log has ended, or the machine has: gives what was still being told.
     pub(crate) fn finish(&mut self) -> Vec<KernelReport> {
-        self.close().into_iter().collect()
+        let mut done = Vec::new();
+        while !self.open.is_empty() {
+            done.extend(self.close(0));
+        }
+        done
     }
 
     /// What killed the kernel, if it is dead: the report that its panic is the end of, the panic itself, or
@@ -107,45 +68,143 @@ impl Reports {
         self.ended_by.as_deref().or(self.first_oops.as_deref())
     }
 
-    /// True if this line goes on with the report that is open: a fault tells the same several times.
-    fn belongs_to_open(&self, next: &Opening) -> bool {
-        use ReportKind::{Bug, Oops, Panic, RcuStall, Warning};
-        let Some(open) = &self.open else { return false };
-        if open.in_stack {
-            return false;
+    fn look_at(&mut self, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
+        let next = if line.text.contains("--[ cut here ]--") {
+            Some(Opening::cut_here())
+        } else {
+            opening(line.text)
+        };
+        if let Some(next) = next {
+            self.open_or_deepen(next, line, done);
+            return;
         }
-        match (open.opening.kind, next.kind) {
-            // `BUG: …`, then `Oops: …`; a corrupted list, then `kernel BUG at lib/list_debug.c` or its WARNING.
-            (Oops, Oops) | (Bug, Oops | Warning) => true,
-            // The stalls of one grace period.
-            (RcuStall, RcuStall) => true,
-            // Only a panic of its own; one that follows a fault is decided when the fault is complete.
-            (Panic, Panic) => true,
-            _ => false,
+        if !self.open.is_empty() {
+            // Of what was lost here, a part may have been of any of them.
+            if super::dropped_messages(line.text).is_some() {
+                self.open.iter_mut().filter(|open| !open.is_told()).for_each(|open| open.is_mangled = true);
+            }
+            self.go_on(line, done);
+        }
+        if let Some((kind, title)) = storage_line(line.text) {
+            let report = KernelReport {
+                kind,
+                title,
+                alt_titles: vec![],
+                corrupted: line.is_cut,
+                frames: vec![],
+                causes: vec![],
+                starved: false,
+            };
+            done.extend(self.tell(report));
         }
     }
 
-    /// Takes from a further line of the same report what the first did not say.
-    fn deepen(&mut self, next: Opening) {
-        let Some(open) = &mut self.open else { return };
-        open.n_lines += 1;
-        // What the processor says is less than what the kernel says.
-        if open.opening.says_less_than(&next) {
-            open.opening = next;
+    /// The reports that a line of this caller may belong to, the oldest first. Several only if two were mixed.
+    fn of(&self, caller: Option<&str>) -> Vec<usize> {
+        let own: Vec<_> = (0..self.open.len()).filter(|&idx| self.open[idx].is_by(caller)).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        // Who is not named, in the log or in the line, may be anyone.
+        let may_be = |&idx: &usize| caller.is_none() || self.open[idx].is_by(None);
+        (0..self.open.len()).rev().find(may_be).into_iter().collect()
+    }
+
+    fn open_or_deepen(&mut self, next: Opening, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
+        let own = self.of(line.caller);
+        let goes_on = own.iter().copied().find(|&idx| self.open[idx].goes_on_with(&next));
+        if let Some(idx) = goes_on {
+            self.open[idx].deepen(next);
+            return;
+        }
+        let (mut is_mixed, has_room) = (false, self.open.len() < OPEN_MAX);
+        for idx in own.into_iter().rev() {
+            let open = &mut self.open[idx];
+            // What is cut next is told when it is known what it is.
+            if next.part == Part::CutHere && open.stage == Stage::Words && open.is_something() {
+                return;
+            }
+            if open.is_mixed_with(&next) && has_room {
+                (open.is_mangled, is_mixed) = (true, true);
+                continue;
+            }
+            // A fault in the middle of another's stack: whose the rest is, nobody knows.
+            is_mixed |= open.stage == Stage::Stack && open.breaks_off() && next.kind == ReportKind::Oops;
+            open.is_mangled |= open.breaks_off();
+            done.extend(self.close(idx));
+        }
+        if self.open.len() == OPEN_MAX {
+            done.extend(self.close(0));
+        }
+        let mut open = OpenReport::new(next, line);
+        open.is_mangled |= is_mixed;
+        let is_complete = open.is_complete();
+        self.open.push(open);
+        if is_complete {
+            done.extend(self.close(self.open.len() - 1));
         }
     }
 
-    /// Completes the report that is open.
-    fn close(&mut self) -> Option<KernelReport> {
-        let open = self.open.take()?;
-        let titled = open.opening.title(&open.frames);
+    fn go_on(&mut self, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
+        let own = self.of(line.caller);
+        let mut ends = Vec::new();
+        match own[..] {
+            [] => {
+                let _is_deputy = self.open.iter_mut().any(|open| open.delegates_to(line));
+            }
+            [idx] => ends.extend((self.open[idx].step(line) == Step::Ends).then_some(idx)),
+            // Of two that are mixed only the instruction pointers are told apart, by their order.
+            [first, ..] => {
+                let text = line.text.trim();
+                if instruction_pointer(text).is_some() {
+                    let _is_taken = own.iter().any(|&idx| self.open[idx].take_pointer(text));
+                }
+                ends.extend((text == "</TASK>" || text.starts_with("---[ end ")).then_some(first));
+            }
+        }
+        // Nobody waits for ever for a caller who says no more.
+        let is_stepped = |idx: usize| own.len() == 1 && own[0] == idx;
+        for idx in 0..self.open.len() {
+            if !is_stepped(idx) && self.open[idx].ages() == Step::Ends && !ends.contains(&idx) {
+                ends.push(idx);
+            }
+        }
+        ends.sort_unstable();
+        for idx in ends.into_iter().rev() {
+            done.extend(self.close(idx));
+        }
+    }
+
+    /// Completes a report that is open.
+    fn close(&mut self, idx: usize) -> Option<KernelReport> {
+        let mut open = self.open.remove(idx);
+        if !open.is_something() {
+            return None;
+        }
+        let (mut causes, blamed) = open.take_causes();
+        for cause in &mut causes {
+            // Who is hung as well is told once (hung_task.c).
+            if let Some(known) = self.hung.get(&cause.pid).filter(|known| known.comm == cause.comm)
+                && cause.frames.is_empty()
+            {
+                cause.clone_from(known);
+            }
+        }
+        let held_at = open.held_at.take();
+        let held_by = held_at.as_deref().map(|text| text.split('+').next().unwrap_or(text));
+        let titled = open.opening.title(&open.frames, held_by, blamed.as_deref());
+        let is_known = self.is_known_hung(&open);
+        if open.frames.is_empty() {
+            open.frames.extend(held_at);
+        }
         let report = KernelReport {
             kind: open.opening.kind,
             title: titled.title,
             alt_titles: titled.alt_titles,
-            corrupted: open.is_mangled || titled.is_cut,
+            corrupted: open.is_mangled || titled.is_cut || open.opening.part == Part::CutHere,
             frames: open.frames,
-            causes: vec![],
+            causes,
+            starved: false,
         };
         if report.kind == ReportKind::Panic {
             let cause = self.cause_of(&report.title);
@@ -161,14 +220,36 @@ impl Reports {
             self.newest.retain(|(kind, _)| *kind != report.kind);
             self.newest.push((report.kind, report.title.clone()));
         }
+        if is_known {
+            return None;
+        }
         self.tell(report)
+    }
+
+    /// True for a further report of a hung task that was cut before it said anything new. Remembers the stack of
+    /// any other.
+    fn is_known_hung(&mut self, open: &OpenReport) -> bool {
+        let (ReportKind::HungTask, Some(pid), Some(comm)) =
+            (open.opening.kind, open.opening.pid, open.opening.comm.as_deref())
+        else {
+            return false;
+        };
+        if open.frames.is_empty() {
+            return self.hung.get(&pid).is_some_and(|known| known.comm == comm);
+        }
+        if self.hung.len() < HUNG_MAX {
+            let mut stack = super::tasks::stack_of(pid, comm, 'D');
+            stack.frames.clone_from(&open.frames);
+            self.hung.insert(pid, stack);
+        }
+        false
     }
 
     /// The report that a panic is the end of, by the panic's words.
     fn cause_of(&self, panic: &str) -> Option<String> {
         let newest = |kind| self.newest.iter().find(|(of, _)| *of == kind).map(|(_, title)| title.clone());
         let words = panic.trim_start_matches("Kernel panic - not syncing: ");
-        if words.starts_with("Fatal exception") || words.contains("panic_on_oops") {
+        if words.contains("Fatal exception") || words.contains("panic_on_oops") {
             self.first_oops.clone().or_else(|| newest(ReportKind::Bug))
         } else if words.starts_with("hung_task") {
             newest(ReportKind::HungTask)
@@ -183,137 +264,51 @@ impl Reports {
         }
     }
 
-    /// Gives a report, unless it has been given.
+    /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their stacks,
+    /// unless these differ by chance.
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
-        if self.told.len() >= REPORTS_MAX || self.told.contains(&report.title) {
+        let apart: Vec<String> = apart(&report).into_iter().map(str::to_owned).collect();
+        let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
+        // One that was cut says less of the same.
+        let is_same = |known: &Vec<String>| known.starts_with(&apart) || apart.starts_with(known);
+        if self.n_told >= REPORTS_MAX || variants.len() >= VARIANTS_MAX || variants.iter().any(is_same) {
             return None;
         }
-        self.told.insert(report.title.clone());
+        self.told.entry(report.title.clone()).or_default().push(apart);
+        self.n_told += 1;
         Some(report)
     }
 }
 
-impl Open {
-    fn new(opening: Opening, line: &LogLine<'_>) -> Self {
-        Open {
-            opening,
-            caller: line.caller.map(str::to_owned),
-            frames: Vec::new(),
-            n_lines: 0,
-            n_foreign: 0,
-            in_stack: false,
-            is_mangled: line.is_mangled(),
-        }
-    }
-
-    fn step(&mut self, line: &LogLine<'_>) -> Step {
-        self.n_lines += 1;
-        if self.n_lines > LINES_MAX {
-            self.is_mangled |= self.opening.needs_stack() && self.frames.is_empty();
-            return Step::Ends;
-        }
-        // With CONFIG_PRINTK_CALLER it is known whose line it is.
-        if line.caller.is_some() && self.caller.is_some() && line.caller != self.caller.as_deref() {
-            return Step::Goes;
-        }
-        let text = line.text.trim();
-        if text.starts_with("---[ end ") {
-            return Step::Ends;
-        }
-        if let Some(found) = instruction_pointer(text) {
-            // What faulted, or spins, is the innermost function, and is in no trace.
-            if self.frames.is_empty() {
-                self.add(found.text);
-            }
-            return Step::Goes;
-        }
-        if matches!(text, "Call Trace:" | "Call trace:" | "Backtrace:") {
-            self.in_stack = true;
-            return Step::Goes;
-        }
-        if let Some(found) = frame(text) {
-            // KCSAN and KFENCE list functions without a heading.
-            self.in_stack |= self.is_listed_bare();
-            if self.in_stack {
-                self.add(found.text);
-            }
-            return Step::Goes;
-        }
-        if !self.in_stack || is_doubtful_frame(text) || text.is_empty() {
-            return Step::Goes;
-        }
-        match text {
-            "<TASK>" | "<IRQ>" | "</IRQ>" | "<NMI>" | "</NMI>" | "<#DF>" | "</#DF>" => Step::Goes,
-            "</TASK>" => Step::Ends,
-            // Registers stand in a trace where it enters the kernel.
-            _ if self.is_register_line(text) => Step::Goes,
-            _ => {
-                self.n_foreign += 1;
-                self.is_mangled |= line.is_mangled();
-                if self.n_foreign > FOREIGN_MAX || self.is_listed_bare() { Step::Ends } else { Step::Goes }
-            }
-        }
-    }
-
-    fn is_listed_bare(&self) -> bool {
-        match self.opening.kind {
-            ReportKind::DataRace | ReportKind::MemoryError => true,
-            ReportKind::Panic
-            | ReportKind::Oops
-            | ReportKind::Bug
-            | ReportKind::Warning
-            | ReportKind::Undefined
-            | ReportKind::Lockdep
-            | ReportKind::HungTask
-            | ReportKind::Lockup
-            | ReportKind::RcuStall
-            | ReportKind::WorkqueueStall
-            | ReportKind::StorageError
-            | ReportKind::Corruption => false,
-        }
-    }
-
-    fn is_register_line(&self, text: &str) -> bool {
-        const REGISTERS: [&str; 9] =
-            ["RIP:", "RSP:", "RAX:", "RDX:", "RBP:", "R10:", "R13:", "Code:", "ORIG_RAX"];
-        REGISTERS.iter().any(|register| text.starts_with(register))
-    }
-
-    fn add(&mut self, text: &str) {
-        if self.frames.len() < FRAMES_MAX {
-            self.frames.push(text.chars().take(FRAME_MAX).collect());
-        }
-    }
+/// What one bug has in common with no other: the title, and the frames that tell it from others of that title. Reports
+/// from two logs of one kernel are compared by it.
+pub(crate) fn identity(report: &KernelReport) -> String {
+    format!("{} {}", report.title, apart(report).join(" "))
 }
 
-/// A line of a log without its stamps.
-struct LogLine<'a> {
-    /// `T1` or `C0`, of a kernel that says whose line it is.
-    caller: Option<&'a str>,
-    text: &'a str,
+/// The frames that tell a report from others of its title.
+fn apart(report: &KernelReport) -> Vec<&str> {
+    if tells_by_stack(report.kind) { telling_apart(&report.frames) } else { Vec::new() }
 }
 
-impl<'a> LogLine<'a> {
-    fn of(line: &'a str) -> Self {
-        let text = super::without_time(line);
-        let stamps = &line[..line.len() - text.len()];
-        let caller =
-            stamps.rsplit('[').find_map(|stamp| Some(stamp.split_once(']')?.0.trim())).filter(|stamp| {
-                stamp.starts_with(['T', 'C']) && stamp[1..].bytes().all(|byte| byte.is_ascii_digit())
-            });
-        LogLine { caller, text: text.trim_end() }
-    }
-
-    /// True if another line begins in the middle of this one: two writers shared the console.
-    fn is_mangled(&self) -> bool {
-        self.text.match_indices('[').any(|(at, _)| {
-            let rest = self.text[at + 1..].trim_start();
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let after = &rest[digits..];
-            let decimals =
-                after.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
-            digits > 0 && decimals == 6 && after[1 + decimals..].starts_with(']')
-        })
+/// True where the stack is the bug's. A spinning or starved processor is interrupted anywhere, and of a race either
+/// side may come first.
+fn tells_by_stack(kind: ReportKind) -> bool {
+    match kind {
+        ReportKind::Oops
+        | ReportKind::Bug
+        | ReportKind::Warning
+        | ReportKind::MemoryError
+        | ReportKind::Undefined
+        | ReportKind::Lockdep
+        | ReportKind::HungTask => true,
+        ReportKind::Panic
+        | ReportKind::DataRace
+        | ReportKind::Lockup
+        | ReportKind::RcuStall
+        | ReportKind::WorkqueueStall
+        | ReportKind::StorageError
+        | ReportKind::Corruption => false,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use protocol::evidence::FRAMES_MAX;
 
 fn read(log: &str) -> Vec<KernelReport> {
     let mut reports = Reports::default();
@@ -254,6 +255,100 @@ fn a_flood_is_told_once_and_a_varied_one_a_bounded_number_of_times() {
         .map(|n| with_stack(&format!("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start_x{n}+0x1/0x2")))
         .collect();
     assert_eq!(read(&varied).len(), REPORTS_MAX);
+}
+
+/// A panic of arm64 names the exception first.
+#[test]
+fn a_panic_after_an_oops_is_its_end_on_every_architecture() {
+    let mut reports = Reports::default();
+    let log = "Unable to handle kernel paging request at virtual address dead000000000108
+Internal error: Oops: 0000000096000004 [#1] SMP
+pc : raid5d+0x1/0x2 [raid456]
+Call trace:
+ raid5d+0x1/0x2 [raid456] (P)
+ md_thread+0x1/0x2 [md_mod]
+---[ end trace 0000000000000000 ]---
+Kernel panic - not syncing: Oops: Fatal exception
+";
+    let told: Vec<_> = log.lines().flat_map(|line| reports.look(line)).collect();
+    assert_eq!((told.len(), told[0].frames.len()), (1, 2));
+    assert!(reports.finish().is_empty(), "the panic is no report of its own");
+    assert_eq!(reports.fatal_title(), Some("BUG: unable to handle page fault in raid5d"));
+}
+
+#[test]
+fn one_title_with_many_stacks_is_told_a_bounded_number_of_times() {
+    let varied: String = (0..100)
+        .map(|n| {
+            with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2")
+                .replace("raid5_make_request", &format!("caller_{n}"))
+        })
+        .collect();
+    let all = read(&varied);
+    assert_eq!(all.len(), VARIANTS_MAX);
+    let bugs: std::collections::BTreeSet<_> = all.iter().map(identity).collect();
+    assert_eq!(bugs.len(), VARIANTS_MAX);
+}
+
+/// A line of the same bug that was cut short, or has more frames, is no other bug.
+#[test]
+fn a_report_that_says_less_is_the_same() {
+    let whole = with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2");
+    let cut = "WARNING: CPU: 0 PID: 78 at drivers/md/md.c:1 md_start+0x1/0x2\n---[ end trace 0 ]---\n";
+    assert_eq!(read(&format!("{whole}{cut}")).len(), 1);
+    assert_eq!(read(&format!("{cut}{whole}")).len(), 1);
+}
+
+#[test]
+fn who_holds_the_lock_is_the_cause() {
+    let log = "INFO: task cat:1301 blocked for more than 122 seconds.
+task:cat   state:D stack:0     pid:1301  tgid:1301  ppid:1300   task_flags:0x400000 flags:0x00004002
+Call Trace:
+ <TASK>
+ __schedule+0x1/0x2
+ __mutex_lock+0x1/0x2
+ md_attr_show+0x1/0x2 [md_mod]
+ </TASK>
+INFO: task cat:1301 is blocked on a mutex likely owned by task mdadm:1290.
+task:mdadm  state:D stack:0     pid:1290  tgid:1290  ppid:1200   task_flags:0x400100 flags:0x00004002
+Call Trace:
+ <TASK>
+ __schedule+0x1/0x2
+ stop_sync_thread+0x1/0x2 [md_mod]
+ </TASK>
+";
+    let report = check(log, ReportKind::HungTask, "hung task in md_attr_show");
+    assert_eq!(report.frames.len(), 3);
+    let causes: Vec<_> =
+        report.causes.iter().map(|cause| (cause.pid, cause.comm.as_str(), cause.state)).collect();
+    assert_eq!(causes, [(1290, "mdadm", 'D')]);
+    assert_eq!(report.causes[0].frames, ["__schedule+0x1/0x2", "stop_sync_thread+0x1/0x2 [md_mod]"]);
+    // A semaphore, a holder with spaces in its name, and one of whom nothing is known.
+    let semaphore = "INFO: task cat:1301 blocked on a semaphore likely last held by task my task:7";
+    let rest = log.split_once("INFO: task cat:1301 is").unwrap().0;
+    let report =
+        check(&format!("{rest}{semaphore}\nmd: words"), ReportKind::HungTask, "hung task in md_attr_show");
+    assert_eq!((report.causes[0].pid, report.causes[0].comm.as_str()), (7, "my task"));
+    let unknown = "INFO: task cat:1301 is blocked on a mutex, but the owner is not found.";
+    let report =
+        check(&format!("{rest}{unknown}\nmd: words"), ReportKind::HungTask, "hung task in md_attr_show");
+    assert_eq!(report.causes, []);
+}
+
+/// What waits for no lock has no holder to be named: it is told at its end.
+#[test]
+fn a_report_is_told_as_soon_as_it_is_whole() {
+    let log = "INFO: task dd:7 blocked for more than 122 seconds.
+task:dd  state:D stack:0     pid:7  tgid:7  ppid:1   task_flags:0x400000 flags:0x00004002
+Call Trace:
+ <TASK>
+ __schedule+0x1/0x2
+ raid5_get_active_stripe+0x1/0x2 [raid456]
+ </TASK>";
+    let mut reports = Reports::default();
+    assert_eq!(log.lines().flat_map(|line| reports.look(line)).count(), 1);
+    let leak = "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)";
+    assert_eq!(reports.look(leak).len(), 1);
 }
 
 proptest! {

@@ -1,11 +1,14 @@
 //! Reads the frames of a backtrace in a kernel's log, and says which of them names a bug.
 //!
-//! Pure. Deliberately not here: addresses to file and line, and signatures.
+//! Pure. Deliberately not here: which functions are nobody's (`helpers.rs`), addresses to file and line, and
+//! signatures.
 
 use std::sync::LazyLock;
 
 use protocol::frames::is_storage_frame;
 use regex::Regex;
+
+use super::helpers::is_generic;
 
 /// One function of a backtrace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,17 +20,35 @@ pub(super) struct Frame<'a> {
 }
 
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    // An older kernel puts `[<ffffffff81234567>]` before it; `[md_mod be1…]` carries a build id.
+    // An older kernel puts `[<ffffffff81234567>]` before it, powerpc `[c000000003b7b8a0] [c0080000051a0f24]`;
+    // `[md_mod be1…]` carries a build id.
     Regex::new(
-        r"^(?:\[<[0-9a-f]+>\] )?(?<text>(?<function>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+(?: [0-9a-f]+)?\])?)",
+        r"^(?:\[<?[0-9a-f]{8,16}>?\] )*(?<text>(?<function>[A-Za-z_$][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+(?: [0-9a-f]+)?\])?)(?<rest> \(unreliable\))?",
     )
     .expect("a regular expression of our own")
 });
 
-/// `func+0x12/0x34 [mod]` → its parts. Nothing for `? func+…`: such an address was only found on the
-/// stack, nobody knows whether it is a caller.
+/// A function that the compiler has put into its caller, in a log that somebody has found the lines of:
+/// `kref_put include/linux/kref.h:64 [inline]`.
+static INLINE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(?<function>[A-Za-z_]\w*) [\w./+-]+\.(?:[chS]|rs):\d+ \[inline\]$")
+        .expect("a regular expression of our own")
+});
+
+/// `func+0x12/0x34 [mod]` → its parts. Nothing for `? func+…`, and for `func+… (unreliable)` of powerpc: such an
+/// address was only found on the stack, nobody knows whether it is a caller.
 pub(super) fn frame(line: &str) -> Option<Frame<'_>> {
-    let found = FRAME.captures(line.trim_start())?;
+    let line = line.trim_start();
+    // Cheap, and true for all of them.
+    if !line.contains("+0x") {
+        let found = line.ends_with("[inline]").then(|| INLINE.captures(line)).flatten()?;
+        let function = found.name("function").expect("a group of the expression").as_str();
+        return Some(Frame { text: function, function });
+    }
+    let found = FRAME.captures(line)?;
+    if found.name("rest").is_some() {
+        return None;
+    }
     let text = found.name("text").expect("a group of the expression").as_str();
     let function = found.name("function").expect("a group of the expression").as_str();
     Some(Frame { text, function: plain(function) })
@@ -35,197 +56,60 @@ pub(super) fn frame(line: &str) -> Option<Frame<'_>> {
 
 /// True for an address that was only found on the stack.
 pub(super) fn is_doubtful_frame(line: &str) -> bool {
-    line.trim_start().strip_prefix("? ").is_some_and(|rest| frame(rest).is_some())
+    let line = line.trim_start();
+    line.strip_prefix("? ").is_some_and(|rest| frame(rest).is_some() || rest.starts_with("0x"))
+        || line.ends_with(" (unreliable)")
 }
 
-/// `RIP: 0010:func+0x12/0x34 [mod]` → its frame. Code segment 0x33 is user space's.
+/// Where the processor stood, if it was in the kernel: `RIP: 0010:func+0x12/0x34 [mod]` of x86 (code segment 0x33 is
+/// user space's), `pc : func+0x12/0x34` of arm64, `NIP [c0080000051a0f24] func+0x12/0x34` of powerpc.
 pub(super) fn instruction_pointer(line: &str) -> Option<Frame<'_>> {
-    frame(line.strip_prefix("RIP: ")?.strip_prefix("0010:")?)
+    let x86 = || line.strip_prefix("RIP: ")?.split_once(':').filter(|(segment, _)| *segment != "0033");
+    let rest = x86()
+        .map(|(_, rest)| rest)
+        .or_else(|| line.strip_prefix("pc : "))
+        .or_else(|| line.strip_prefix("NIP "))?;
+    frame(rest)
 }
 
 /// `raid5_run.cold`, `f.isra.0`, `f.constprop.0` → the function as it is written in C.
-fn plain(function: &str) -> &str {
+pub(super) fn plain(function: &str) -> &str {
     function.split('.').next().unwrap_or(function)
+}
+
+/// The function of a frame that was kept: one with an offset, or the bare name of an inlined one.
+fn function_of(text: &str) -> Option<&str> {
+    let name = frame(text).map_or_else(|| text.split_whitespace().next(), |frame| Some(frame.function))?;
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    is_name.then(|| plain(name))
 }
 
 /// The function that names a bug: of md or dm if `wants_md` and there is one, else the innermost one that
 /// is no part of reporting, waiting, locking or entering the kernel.
 pub(super) fn guilty(frames: &[String], wants_md: bool) -> Option<&str> {
-    let parsed = || frames.iter().filter_map(|text| frame(text)).filter(|frame| !is_generic(frame.function));
-    let of_md = || parsed().find(|frame| is_storage_frame(frame.text)).map(|frame| frame.function);
-    let innermost = || parsed().next().map(|frame| frame.function);
+    let of_md = || telling(frames).find(|(_, is_storage)| *is_storage).map(|(function, _)| function);
+    let innermost = || telling(frames).next().map(|(function, _)| function);
     wants_md.then(of_md).flatten().or_else(innermost)
 }
 
-/// Functions that tell nothing about a bug because any bug may come through them.
-pub(super) fn is_generic(function: &str) -> bool {
-    /// By their beginning.
-    const FAMILIES: [&str; 41] = [
-        "dump_stack",
-        "show_stack",
-        "show_trace",
-        "panic",
-        "kasan_",
-        "__kasan_",
-        "kfence_",
-        "kmsan_",
-        "__msan_",
-        "__asan_",
-        "__tsan_",
-        "kcsan_",
-        "ubsan_",
-        "__ubsan_",
-        "check_region_inline",
-        "print_report",
-        "print_address_description",
-        "__might_",
-        "___might_",
-        "__schedule",
-        "schedule",
-        "io_schedule",
-        "_raw_",
-        "__raw_",
-        "do_raw_",
-        "queued_spin_",
-        "queued_read_",
-        "queued_write_",
-        "native_queued_",
-        "__pv_queued_",
-        "mutex_",
-        "__mutex_",
-        "rwsem_",
-        "down_",
-        "__down",
-        "lock_",
-        "__lock_",
-        "lockdep_",
-        "asm_",
-        "sysvec_",
-        "__list_",
-    ];
-    /// By their whole name.
-    const NAMES: [&str; 100] = [
-        "__warn",
-        "__warn_printk",
-        "report_bug",
-        "handle_bug",
-        "exc_invalid_op",
-        "exc_page_fault",
-        "exc_general_protection",
-        "page_fault_oops",
-        "do_user_addr_fault",
-        "die",
-        "die_addr",
-        "oops_end",
-        "__die_body",
-        "__die",
-        "nmi_panic",
-        "warn_slowpath_fmt",
-        "bad_page",
-        "__schedule_bug",
-        "refcount_warn_saturate",
-        "check_preemption_disabled",
-        "debug_smp_processor_id",
-        "__this_cpu_preempt_check",
-        "print_usage_bug",
-        "print_circular_bug",
-        "check_noncircular",
-        "check_prev_add",
-        "check_prevs_add",
-        "validate_chain",
-        "mark_lock",
-        "__bad_area_nosemaphore",
-        "preempt_schedule",
-        "preempt_schedule_common",
-        "preempt_schedule_irq",
-        "preempt_schedule_thunk",
-        "__cond_resched",
-        "wait_for_completion",
-        "wait_for_completion_io",
-        "wait_for_common",
-        "__wait_for_common",
-        "wait_for_completion_timeout",
-        "wait_for_completion_state",
-        "wait_for_completion_killable",
-        "wait_woken",
-        "prepare_to_wait_event",
-        "__wait_on_bit",
-        "out_of_line_wait_on_bit",
-        "bit_wait",
-        "bit_wait_io",
-        "wait_on_bit",
-        "rt_mutex_schedule",
-        "percpu_down_write",
-        "percpu_rwsem_wait",
-        "__percpu_down_read",
-        "synchronize_rcu",
-        "__synchronize_srcu",
-        "synchronize_srcu",
-        "usleep_range_state",
-        "msleep",
-        "folio_wait_bit_common",
-        "folio_wait_writeback",
-        "__filemap_fdatawait_range",
-        "filemap_fdatawait_range",
-        "file_write_and_wait_range",
-        "folio_wait_bit",
-        "rcu_sched_clock_irq",
-        "print_cpu_stall",
-        "check_cpu_stall",
-        "rcu_pending",
-        "update_process_times",
-        "tick_nohz_handler",
-        "tick_sched_handle",
-        "tick_sched_timer",
-        "__hrtimer_run_queues",
-        "hrtimer_interrupt",
-        "local_apic_timer_interrupt",
-        "__sysvec_apic_timer_interrupt",
-        "sched_show_task",
-        "rcu_dump_cpu_stacks",
-        "nmi_cpu_backtrace",
-        "nmi_trigger_cpumask_backtrace",
-        "arch_trigger_cpumask_backtrace",
-        "trigger_single_cpu_backtrace",
-        "watchdog_timer_fn",
-        "watchdog_overflow_callback",
-        "watchdog_hardlockup_check",
-        "cpu_relax",
-        "pv_native_safe_halt",
-        "memcpy",
-        "memset",
-        "memmove",
-        "memcmp",
-        "strcpy",
-        "strlen",
-        "strncpy",
-        "strcmp",
-        "__memcpy",
-        "__memset",
-        "memcpy_orig",
-        "memset_orig",
-        "rep_movs_alternative",
-    ];
-    /// By their whole name: how the kernel is entered, which every task's stack ends with.
-    const ENTRIES: [&str; 14] = [
-        "entry_SYSCALL_64_after_hwframe",
-        "do_syscall_64",
-        "x64_sys_call",
-        "ret_from_fork",
-        "kthread",
-        "syscall_exit_to_user_mode",
-        "__do_softirq",
-        "handle_softirqs",
-        "irq_exit_rcu",
-        "__irq_exit_rcu",
-        "do_idle",
-        "cpu_startup_entry",
-        "default_idle",
-        "default_idle_call",
-    ];
-    FAMILIES.iter().any(|family| function.starts_with(family))
-        || NAMES.contains(&function)
-        || ENTRIES.contains(&function)
+/// By which frames two reports with one title are told apart: those of md and dm, else the innermost that are
+/// nobody's helpers.
+pub(super) fn telling_apart(frames: &[String]) -> Vec<&str> {
+    const ENOUGH: usize = 3;
+    let ours = telling(frames).filter(|(_, is_storage)| *is_storage);
+    let ours: Vec<_> = ours.map(|(function, _)| function).take(ENOUGH).collect();
+    if ours.is_empty() { telling(frames).map(|(function, _)| function).take(ENOUGH).collect() } else { ours }
+}
+
+/// The functions of a stack that are nobody's helpers, and whether each is md's or dm's.
+fn telling(frames: &[String]) -> impl Iterator<Item = (&str, bool)> {
+    frames.iter().filter_map(|text| {
+        let function = function_of(text)?;
+        let is_storage = is_storage_frame(text);
+        // A module of md may call a function of its own by a name like a helper's.
+        let is_own = is_storage && text.contains(" [");
+        (is_own || !is_generic(function)).then_some((function, is_storage))
+    })
 }
 
 #[cfg(test)]

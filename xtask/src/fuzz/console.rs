@@ -10,7 +10,7 @@ use reports::text::printable;
 
 use super::mutate::{cuts, damaged, damages};
 use super::recorded;
-use crate::console::{AgentWords, Crash, Lines, Reports};
+use crate::console::{AgentWords, Crash, Lines, Reports, identity};
 use crate::runner::output::OutputScan;
 use crate::session::workspace;
 use crate::suite::{Contract, Suite};
@@ -45,9 +45,9 @@ fn check_console(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
     let mut reports = Reports::default();
     let mut told: Vec<_> = seen.iter().flat_map(|line| reports.look(line)).collect();
     told.extend(reports.finish());
-    let titles: BTreeSet<_> = told.iter().map(|report| &report.title).collect();
+    let bugs: BTreeSet<_> = told.iter().map(identity).collect();
     prop_assert!(
-        titles.len() == told.len() && told.len() <= 50,
+        bugs.len() == told.len() && told.len() <= 50,
         "a report is told twice, or they are too many"
     );
     for report in &told {

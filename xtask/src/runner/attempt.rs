@@ -29,6 +29,7 @@ use crate::runner::interrogation::{DUMP_MAX, Interrogation};
 use crate::runner::kernel_log::{KernelLog, LogRecord, is_of_hang};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
+use crate::runner::share::{OwnShare, is_a_stall};
 use crate::runner::taint;
 use crate::suite::Job;
 use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
@@ -109,6 +110,7 @@ pub(crate) struct AttemptState {
     last_word: Duration,
     silence: Silence,
     own_time: OwnTime,
+    share: OwnShare,
     interrogation: Option<Interrogation>,
     suspicion: Option<Suspicion>,
     dump: Dump,
@@ -162,6 +164,7 @@ impl AttemptState {
             last_word: Duration::ZERO,
             silence: Silence::default(),
             own_time: OwnTime::default(),
+            share: OwnShare::default(),
             interrogation: None,
             suspicion: None,
             dump: Dump::default(),
@@ -275,7 +278,7 @@ impl AttemptState {
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
-                let mut effects = self.finish_reports();
+                let mut effects = self.finish_reports(at);
                 let said = self.crash.newest().to_owned();
                 self.late = self.crash_title().is_none();
                 let title = match self.crash_title() {
@@ -456,30 +459,31 @@ impl AttemptState {
         if says_hung {
             self.progress.kernel_reports_hung();
         }
-        self.all_reported(told).into_iter().chain(newest.map(Effect::Show)).collect()
+        self.all_reported(at, told).into_iter().chain(newest.map(Effect::Show)).collect()
     }
 
-    fn all_reported(&mut self, told: Vec<KernelReport>) -> Vec<Effect> {
-        told.into_iter().filter_map(|report| self.reported(report)).collect()
+    fn all_reported(&mut self, at: Duration, told: Vec<KernelReport>) -> Vec<Effect> {
+        told.into_iter().filter_map(|report| self.reported(at, report)).collect()
     }
 
-    fn reported(&mut self, report: KernelReport) -> Option<Effect> {
+    fn reported(&mut self, at: Duration, mut report: KernelReport) -> Option<Effect> {
         // It answers our own NMI.
         if report.kind == ReportKind::Panic && self.is_struck() {
             return None;
         }
-        if is_of_hang(report.kind) {
+        report.starved = is_a_stall(report.kind) && self.share.was_starved(at);
+        if is_of_hang(report.kind) && !report.starved {
             self.progress.kernel_reports_hung();
         }
         Some(Effect::Record(Event::KernelReported { attempt: self.number, report }))
     }
 
     /// The console is at its end: what it was still telling is all that will be known of it.
-    fn finish_reports(&mut self) -> Vec<Effect> {
+    fn finish_reports(&mut self, at: Duration) -> Vec<Effect> {
         let rest = self.console.rest();
         let mut told = if rest.is_empty() { vec![] } else { self.kernel_log.console(&rest).reports };
         told.extend(self.kernel_log.finish());
-        self.all_reported(told)
+        self.all_reported(at, told)
     }
 
     /// What the kernel's log lacks, and what its taint says beside it.
@@ -522,7 +526,7 @@ impl AttemptState {
         if let Phase::Testing { since } = self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(since)));
         }
-        let mut effects = self.finish_reports();
+        let mut effects = self.finish_reports(at);
         effects.extend(self.log_remarks());
         effects.extend(self.confess());
         let fault = self.crash_title().map(str::to_owned);
@@ -586,7 +590,7 @@ impl AttemptState {
                 let record = LogRecord { seq, at_us, facility, caller, left_out, text: &text };
                 let told = self.kernel_log.record(&record);
                 self.facts.kmsg_lost = self.kernel_log.n_missing();
-                let mut effects = self.all_reported(told);
+                let mut effects = self.all_reported(at, told);
                 effects.push(Effect::KernelLog(kernel_log_line(at_us, &text)));
                 effects
             }

@@ -20,6 +20,7 @@ pub(crate) mod kernel_log;
 pub(crate) mod output;
 mod progress;
 pub(crate) mod schedule;
+mod share;
 mod taint;
 mod trace;
 pub(crate) mod tries;

@@ -6,7 +6,7 @@ use protocol::Outcome;
 use protocol::wire::Exit;
 
 use crate::console::Lines;
-use crate::runner::corruption::corruption_line;
+use crate::runner::corruption::CorruptionScan;
 use crate::runner::trace::{Says, says};
 use crate::suite::Contract;
 
@@ -25,8 +25,8 @@ pub(crate) struct OutputScan {
     bare_skip: Option<String>,
     warning: Option<String>,
     weakened: Vec<String>,
-    /// The first line that says that data is not what was written.
-    corruption: Option<String>,
+    /// Looks for a line that says that data is not what was written.
+    corruption: CorruptionScan,
     /// The script's own last words, and those before the last command that ended it with the status of a skip: what
     /// its clean-up prints after that is no reason.
     last_words: Option<String>,
@@ -44,7 +44,7 @@ impl OutputScan {
             bare_skip: None,
             warning: None,
             weakened: Vec::new(),
-            corruption: None,
+            corruption: CorruptionScan::default(),
             last_words: None,
             words_at_exit: None,
         }
@@ -79,8 +79,8 @@ impl OutputScan {
         {
             self.before_epilogue = Some(self.last.iter().cloned().collect());
         }
-        if self.corruption.is_none() && self.before_epilogue.is_none() {
-            self.corruption = corruption_line(line);
+        if self.before_epilogue.is_none() {
+            self.corruption.look(line);
         }
         if let Some(code) = self.contract.skip_exit.filter(|_| self.contract.own_program) {
             match says(line, code) {
@@ -149,8 +149,8 @@ impl OutputScan {
 
     /// A failure, or worse: one that the output itself explains by data that changed.
     fn failure(&self, how: String) -> Outcome {
-        match &self.corruption {
-            Some(line) => Outcome::DataCorruption { title: line.clone() },
+        match self.corruption.found() {
+            Some(line) => Outcome::DataCorruption { title: line.to_owned() },
             None => Outcome::Fail { how },
         }
     }

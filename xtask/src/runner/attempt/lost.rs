@@ -198,6 +198,7 @@ impl AttemptState {
         if let Answer::Times(times) = answer
             && let Some(own_ms) = self.own_time.look(times)
         {
+            self.share.look(at, own_ms);
             self.progress.had_time(own_ms);
         }
         match self.silence.take(at, answer) {

@@ -1,0 +1,236 @@
+//! Takes a line of a log apart: what a console, a journal or dmesg puts before the kernel's words, who said them,
+//! and where another line begins in the middle of one.
+//!
+//! Pure, and it allocates nothing: every line of every log comes through here. Deliberately not here: what the
+//! words mean.
+
+/// A piece of a log's line without its stamps: mostly the whole line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogLine<'a> {
+    /// `T1` or `C0`, of a kernel that says whose line it is (`CONFIG_PRINTK_CALLER`).
+    pub(super) caller: Option<&'a str>,
+    /// The words. What bore no stamp keeps the spaces that it began with.
+    pub(super) text: &'a str,
+    /// It bore a time stamp and another line began in the middle of it: two writers shared the console.
+    pub(super) is_cut: bool,
+}
+
+impl<'a> LogLine<'a> {
+    /// The pieces of a line: where a test wrote without a line end, or two CPUs wrote at once, the kernel's next line
+    /// begins behind other text, but it has its stamp. A record of /dev/kmsg that holds several lines has them
+    /// divided by `\x0a`; a bare carriage return begins anew at the left edge.
+    pub(super) fn pieces(line: &'a str) -> Pieces<'a> {
+        Pieces { rest: Some(line), caller: None }
+    }
+
+    /// The first piece, which is the line unless two were mixed.
+    pub(super) fn of(line: &'a str) -> Self {
+        Self::pieces(line).next().unwrap_or(LogLine { caller: None, text: "", is_cut: false })
+    }
+}
+
+/// See [`LogLine::pieces`].
+#[derive(Debug)]
+pub(super) struct Pieces<'a> {
+    rest: Option<&'a str>,
+    /// Who said the line before, in the same record.
+    caller: Option<&'a str>,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = LogLine<'a>;
+
+    fn next(&mut self) -> Option<LogLine<'a>> {
+        let line = self.rest.take()?;
+        let head = Head::of(line);
+        let (end, skipped) = next_begins(line, head.end).unwrap_or((line.len(), 0));
+        if end < line.len() {
+            self.rest = Some(&line[end + skipped..]);
+        }
+        let text = line[head.end..end].trim_end();
+        let text = if head.end > 0 { text.trim_start() } else { text };
+        let is_cut = head.is_stamped && skipped == 0 && end < line.len();
+        let caller = head.caller.or(self.caller.take());
+        self.caller = caller.filter(|_| skipped == RECORD_BREAK.len());
+        Some(LogLine { caller, text, is_cut })
+    }
+}
+
+/// How /dev/kmsg writes the end of a line within a record (msg_add_ext_text, printk.c).
+const RECORD_BREAK: &[u8] = b"\\x0a";
+
+/// Where after `from` a further line begins, and how many bytes before it are no text.
+fn next_begins(line: &str, from: usize) -> Option<(usize, usize)> {
+    let bytes = line.as_bytes();
+    (from..bytes.len()).find_map(|at| match bytes[at] {
+        b'[' if stamp_end(&bytes[at..]).is_some_and(|(_, decimals)| decimals == 6) => Some((at, 0)),
+        b'\\' if bytes[at..].starts_with(b"\\x0a") => Some((at, 4)),
+        b'\r' if at + 1 < bytes.len() => Some((at, 1)),
+        _ => None,
+    })
+}
+
+/// `[   12.345678]` at the beginning: where it ends, and how many decimals it has.
+fn stamp_end(bytes: &[u8]) -> Option<(usize, usize)> {
+    let run = |from: usize, of: fn(&u8) -> bool| bytes[from..].iter().take_while(|byte| of(byte)).count();
+    if bytes.first() != Some(&b'[') {
+        return None;
+    }
+    let spaces = run(1, |byte| *byte == b' ');
+    let digits = run(1 + spaces, u8::is_ascii_digit);
+    let point = 1 + spaces + digits;
+    if digits == 0 || bytes.get(point) != Some(&b'.') {
+        return None;
+    }
+    let decimals = run(point + 1, u8::is_ascii_digit);
+    let end = point + 1 + decimals;
+    (decimals > 0 && bytes.get(end) == Some(&b']')).then_some((end + 1, decimals))
+}
+
+/// What stands before a line's words.
+struct Head<'a> {
+    /// Where the words begin, or the spaces before them.
+    end: usize,
+    caller: Option<&'a str>,
+    is_stamped: bool,
+}
+
+impl<'a> Head<'a> {
+    fn of(line: &'a str) -> Head<'a> {
+        let mut end = before_kernel(line);
+        let bytes = line.as_bytes();
+        let mut is_stamped = false;
+        if let Some((length, _)) = stamp_end(&bytes[end..]) {
+            (end, is_stamped) = (end + length, true);
+        } else if let Some(length) = calendar_stamp(&line[end..]) {
+            (end, is_stamped) = (end + length, true);
+        }
+        let mut caller = None;
+        // dmesg sets the caller apart by a space, the console does not.
+        let gap = usize::from(is_stamped && line[end..].starts_with(" ["));
+        if let Some((name, length)) = caller_id(&line[end + gap..]) {
+            (caller, end) = (Some(name), end + gap + length);
+        }
+        Head { end, caller, is_stamped }
+    }
+}
+
+/// `[   T12]`, `[ C1]`: the caller, and how long it is.
+fn caller_id(text: &str) -> Option<(&str, usize)> {
+    let rest = text.strip_prefix('[')?;
+    let (name, _) = rest.split_once(']')?;
+    let end = name.len() + 2;
+    let name = name.trim_start();
+    let number = name.strip_prefix(['T', 'C'])?;
+    let is_id = number.starts_with(|first: char| first.is_ascii_digit())
+        && number.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'/');
+    is_id.then_some((name, end))
+}
+
+/// `[Fri May 10 17:51:08 2024]` of `dmesg -T`: how long it is.
+fn calendar_stamp(text: &str) -> Option<usize> {
+    let (stamp, _) = text.strip_prefix('[')?.split_once(']')?;
+    let is_day =
+        ["Mon ", "Tue ", "Wed ", "Thu ", "Fri ", "Sat ", "Sun "].iter().any(|day| stamp.starts_with(day));
+    (is_day && stamp.len() == 24 && stamp.matches(':').count() == 2).then_some(stamp.len() + 2)
+}
+
+/// What a level (`<6>`, `kern  :warn  : `) or a journal (`May 10 17:51:08 server kernel: `, `kernel: `) puts before the
+/// kernel's own stamp: how long it is.
+fn before_kernel(line: &str) -> usize {
+    let mut at = 0;
+    if let Some(rest) = line.strip_prefix('<')
+        && let digits = rest.bytes().take_while(u8::is_ascii_digit).count()
+        && (1..=3).contains(&digits)
+        && rest.as_bytes().get(digits) == Some(&b'>')
+    {
+        at = digits + 2;
+    }
+    let rest = &line[at..];
+    if rest.starts_with("kern  :")
+        && let Some(level) = rest[7..].find(": ").filter(|length| *length < 10)
+    {
+        return at + 7 + level + 2;
+    }
+    if let Some(text) = rest.strip_prefix("kernel:") {
+        return line.len() - text.trim_start_matches(' ').len();
+    }
+    // A date: of a month's name and a day, or of a year.
+    let is_date = rest.as_bytes().first().is_some_and(u8::is_ascii_uppercase)
+        && rest.as_bytes().get(3) == Some(&b' ')
+        && rest.as_bytes().get(9) == Some(&b':')
+        || rest.as_bytes().first().is_some_and(u8::is_ascii_digit)
+            && rest.as_bytes().get(4) == Some(&b'-')
+            && rest.as_bytes().get(10) == Some(&b'T');
+    match rest.find(" kernel:").filter(|found| is_date && *found < 120) {
+        // One space parts it from the words; the kernel's own spaces, before a frame, go as they do behind a stamp.
+        Some(found) => at + found + " kernel:".len() + usize::from(rest[found + 8..].starts_with(' ')),
+        None => at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(line: &str) -> Vec<(Option<&str>, &str, bool)> {
+        LogLine::pieces(line).map(|piece| (piece.caller, piece.text, piece.is_cut)).collect()
+    }
+
+    #[test]
+    fn what_stands_before_the_kernels_words_is_taken_off() {
+        for (line, caller) in [
+            ("[   12.345678] md: md0 stopped.", None),
+            ("[    1.1] md: md0 stopped.", None),
+            ("[   12.345678][   T10] md: md0 stopped.", Some("T10")),
+            ("[   12.345678] [    C1] md: md0 stopped.", Some("C1")),
+            ("<6>[ 5487.973655][ T9272] md: md0 stopped.\r", Some("T9272")),
+            ("kernel: [ 1451.122942] md: md0 stopped.", None),
+            ("kernel: md: md0 stopped.", None),
+            ("May 10 17:51:08 server kernel: md: md0 stopped.", None),
+            ("May  1 17:51:08 server kernel: [   12.345678] md: md0 stopped.", None),
+            ("2024-05-10T17:51:08.123456+02:00 server kernel: md: md0 stopped.", None),
+            ("[Fri May 10 17:51:08 2024] md: md0 stopped.", None),
+            ("kern  :warn  : [   12.345678] md: md0 stopped.", None),
+            ("md: md0 stopped.", None),
+        ] {
+            assert_eq!(pieces(line), [(caller, "md: md0 stopped.", false)], "{line}");
+        }
+    }
+
+    #[test]
+    fn words_that_look_like_a_head_stay() {
+        for line in [
+            "[ BUG: Invalid wait context ]",
+            "[c000000003b7b8a0] [c0080000051a0f24] raid5d+0x1/0x2 [raid456]",
+            "[x",
+            "[]",
+            "[1.2.3] version",
+            "  WARNING: VG x is old",
+            "a kernel: of maize",
+            "Linux kernel: 6.12",
+        ] {
+            assert_eq!(pieces(line), [(None, line, false)], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_begins_behind_other_text_is_found() {
+        assert_eq!(
+            pieces("progress 33% ... [   80.000001][   T7] BUG: x"),
+            [(None, "progress 33% ...", false), (Some("T7"), "BUG: x", false)]
+        );
+        assert_eq!(
+            pieces("[   79.1] WARNING: at md_st[   80.000001] art+0x1/0x2"),
+            [(None, "WARNING: at md_st", true), (None, "art+0x1/0x2", false)]
+        );
+        assert_eq!(
+            pieces(" 1%\r 2%\rBUG: x"),
+            [(None, " 1%", false), (None, " 2%", false), (None, "BUG: x", false)]
+        );
+        assert_eq!(
+            pieces(r"[    1.000001][ T7] one\x0a two"),
+            [(Some("T7"), "one", false), (Some("T7"), " two", false)]
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! How much of the last half minute was a guest's own. Pure.
+//!
+//! The kernel's watchdogs measure time by clocks that go on while the host lets other processes run: a guest that starves
+//! reports lockups and stalls that are the host's doing. Deliberately not here: how the guest's own time is measured
+//! ([`super::heartbeat`]).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use protocol::evidence::ReportKind;
+
+/// How far back it is looked: as long as the shortest of the kernel's watchdogs takes (20 s for a soft lockup, twice
+/// `watchdog_thresh`; 21 s for an RCU stall), and some.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Less than that is too little to know.
+const KNOWN_MIN: Duration = Duration::from_secs(5);
+/// A look that is older says nothing of now.
+const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
+/// The part of that time that must have been the guest's own, percent.
+const OWN_PERCENT: u128 = 50;
+
+/// Looks of the last half minute: when, and the guest's own time since the look before, milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct OwnShare {
+    looks: VecDeque<(Duration, u64)>,
+}
+
+impl OwnShare {
+    /// The host says how much of the time since the last look was the guest's own.
+    pub(crate) fn look(&mut self, at: Duration, own_ms: u64) {
+        self.looks.push_back((at, own_ms));
+        while self.looks.front().is_some_and(|(then, _)| *then + WINDOW < at) {
+            self.looks.pop_front();
+        }
+    }
+
+    /// True if the host kept the guest waiting most of the time before `at`, as far as that is known.
+    pub(crate) fn was_starved(&self, at: Duration) -> bool {
+        // What the first look is worth began before it.
+        let (Some((begun, _)), Some((newest, _))) = (self.looks.front(), self.looks.back()) else {
+            return false;
+        };
+        let known = newest.saturating_sub(*begun);
+        if at > *newest + LOOK_COUNTS_FOR {
+            return false;
+        }
+        let own_ms: u64 = self.looks.iter().skip(1).map(|(_, own_ms)| *own_ms).sum();
+        known >= KNOWN_MIN && u128::from(own_ms) * 100 < known.as_millis() * OWN_PERCENT
+    }
+}
+
+/// True for what a watchdog of the kernel's measures by the clock.
+pub(crate) fn is_a_stall(kind: ReportKind) -> bool {
+    match kind {
+        ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall | ReportKind::HungTask => true,
+        ReportKind::Panic
+        | ReportKind::Oops
+        | ReportKind::Bug
+        | ReportKind::Warning
+        | ReportKind::MemoryError
+        | ReportKind::Undefined
+        | ReportKind::DataRace
+        | ReportKind::Lockdep
+        | ReportKind::StorageError
+        | ReportKind::Corruption => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks once a second, of which so many milliseconds are the guest's own, for so many seconds.
+    fn after(seconds: u64, own_ms: u64) -> bool {
+        let mut share = OwnShare::default();
+        (0..=seconds).for_each(|second| share.look(Duration::from_secs(second), own_ms));
+        share.was_starved(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_guest_that_waits_for_the_host_most_of_the_time_starves() {
+        assert!(after(60, 300));
+        assert!(!after(60, 700));
+        assert!(!after(60, 1000));
+        assert!(!after(3, 0), "too little is known");
+        assert!(!OwnShare::default().was_starved(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn what_is_long_past_does_not_count() {
+        let mut share = OwnShare::default();
+        (0..60).for_each(|second| share.look(Duration::from_secs(second), 0));
+        (60..100).for_each(|second| share.look(Duration::from_secs(second), 1000));
+        assert!(!share.was_starved(Duration::from_secs(100)));
+        assert!(!share.was_starved(Duration::from_secs(200)), "nobody has looked for long");
+        // A host that is too busy to look: a look is worth three seconds at most.
+        (0..4).for_each(|n| share.look(Duration::from_secs(200 + n * 9), 3000));
+        assert!(share.was_starved(Duration::from_secs(228)));
+    }
+}
