@@ -150,9 +150,9 @@ impl Crash {
     }
 }
 
-/// How many messages the kernel says were lost before this line: a console that was too slow, or a reader, has not
-/// seen them (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; journald has `Missed 4 kernel
-/// messages`). The line stands at the place of the gap.
+/// How many messages the kernel says were lost before this line: a console that was too slow, or a reader,
+/// has not seen them (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; journald has
+/// `Missed 4 kernel messages`). The line stands at the place of the gap.
 #[cfg_attr(not(test), allow(dead_code, reason = "who reads both logs of an attempt counts with it"))]
 pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
     // Most lines are none of these: ask for the rarest character first.
