@@ -41,6 +41,9 @@ impl fmt::Display for Weight {
 pub enum Class {
     /// A report of the kernel's of this kind.
     Report(ReportKind),
+    /// Changed data that dm-integrity, dm-crypt or dm-verity found and refused: whoever reads gets an error, and a mirror
+    /// above reads elsewhere. Mostly a test's own damage; if it is not, what reads the error says so.
+    Refused,
     /// A leak that kmemleak suspects: it guesses, and is wrong now and then.
     MemoryLeak,
     /// Messages of the kernel that are lost, a taint that no message explains.
@@ -70,13 +73,25 @@ const KINDS: [ReportKind; 14] = [
 impl Class {
     /// All classes, the gravest first.
     pub fn all() -> impl Iterator<Item = Class> {
-        KINDS.into_iter().map(Class::Report).chain([Class::MemoryLeak, Class::KernelLog, Class::TestWarning])
+        KINDS.into_iter().map(Class::Report).chain([
+            Class::Refused,
+            Class::MemoryLeak,
+            Class::KernelLog,
+            Class::TestWarning,
+        ])
     }
 
     /// The class of a report.
     pub fn of(report: &KernelReport) -> Class {
-        // Its title is ours, and names no function that could hold these words.
-        if report.title.contains("kmemleak") { Class::MemoryLeak } else { Class::Report(report.kind) }
+        // These titles are ours from the first word on (xtask's `console`).
+        let begins = |starts: &[&str]| starts.iter().any(|start| report.title.starts_with(start));
+        match report.kind {
+            ReportKind::Bug if begins(&["memory leak found by kmemleak"]) => Class::MemoryLeak,
+            ReportKind::Corruption if begins(&["dm-integrity: ", "dm-crypt: ", "dm-verity: "]) => {
+                Class::Refused
+            }
+            kind => Class::Report(kind),
+        }
     }
 
     /// Its name, `memory-error`.
@@ -96,6 +111,7 @@ impl Class {
             Class::Report(ReportKind::WorkqueueStall) => "workqueue-stall",
             Class::Report(ReportKind::HungTask) => "hung-task",
             Class::Report(ReportKind::StorageError) => "storage-error",
+            Class::Refused => "refused-data",
             Class::MemoryLeak => "memory-leak",
             Class::KernelLog => "kernel-log",
             Class::TestWarning => "test-warning",
@@ -125,6 +141,7 @@ impl Class {
                 "the kernel's hung-task detector spoke, and the test got on"
             }
             Class::Report(ReportKind::StorageError) => "failed members, IO errors, lost redundancy",
+            Class::Refused => "changed data that dm-integrity, dm-crypt or dm-verity found and refused",
             Class::MemoryLeak => "kmemleak suspects a leak",
             Class::KernelLog => "messages of the kernel are lost, or a taint that none of them explains",
             Class::TestWarning => "the test passed, and warned",
@@ -145,7 +162,9 @@ impl Class {
             Class::Report(K::HungTask) => (Complaint, Complaint),
             // Members that fail, errors of devices: most tests cause them.
             Class::Report(K::StorageError) => (Complaint, Complaint),
-            Class::MemoryLeak | Class::KernelLog | Class::TestWarning => (Complaint, Complaint),
+            Class::Refused | Class::MemoryLeak | Class::KernelLog | Class::TestWarning => {
+                (Complaint, Complaint)
+            }
         }
     }
 }

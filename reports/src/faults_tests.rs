@@ -46,6 +46,14 @@ fn a_stall_of_a_guest_that_the_host_kept_waiting_is_a_complaint() {
     assert_eq!(Policy::default().weigh(&lockup), Weight::Complaint);
 }
 
+/// The damage is a test's own, and below a mirror nobody reads it.
+#[test]
+fn changed_data_that_was_refused_is_a_complaint() {
+    let weigh = |title: &str| Policy::default().weigh(&report(ReportKind::Corruption, title, &[]));
+    assert_eq!(weigh("dm-integrity: checksum failed"), Weight::Complaint);
+    assert_eq!(weigh("ext4: checksum error"), Weight::Corruption);
+}
+
 #[test]
 fn a_suspected_leak_is_no_crash() {
     let leak = report(ReportKind::Bug, "memory leak found by kmemleak", &[]);

@@ -1,16 +1,16 @@
-//! Which frames of a kernel stack are md's or dm's (pure): the guest that chooses what to tell, the harness that
-//! looks for a spin, and the reports that name a bug all ask here.
+//! Which frames of a kernel stack are md's or dm's (pure): the guest that chooses what to tell, the harness
+//! that looks for a spin, and the reports that name a bug all ask here.
 //!
 //! Deliberately not here: which of them a bug is named by, and which are at rest.
 
-/// Modules of md's core and its personalities; those of dm begin with `dm_`. `raid6_pq` and the `async_*` modules only
-/// calculate: a benchmark while they are loaded is no array's work.
+/// Modules of md's core and its personalities; those of dm begin with `dm_`. `raid6_pq` and the `async_*`
+/// modules only calculate: a benchmark while they are loaded is no array's work.
 const MODULES: [&str; 9] =
     ["md_mod", "md_cluster", "raid0", "raid1", "raid10", "raid456", "linear", "faulty", "multipath"];
 
-/// True for a frame as a stack has it: `[<0>] md_stop.isra.0+0x1b/0x30 [md_mod]`, with or without address, offset
-/// and module. A frame that is only a guess (`? f+0x1/0x2`) counts as well. Where md and dm are built in, there is
-/// no module, and names have to do.
+/// True for a frame as a stack has it: `[<0>] md_stop.isra.0+0x1b/0x30 [md_mod]`, with or without address,
+/// offset and module. A frame that is only a guess (`? f+0x1/0x2`) counts as well. Where md and dm are built
+/// in, there is no module, and names have to do.
 pub fn is_storage_frame(frame: &str) -> bool {
     let mut words = frame.split_whitespace().skip_while(|word| word.starts_with("[<") || *word == "?");
     let Some(function) = words.next() else { return false };

@@ -1,9 +1,10 @@
-//! Holds each rule of the classifier against the formats of the kernel's own sources: `xtask/testdata/kernel-formats.txt`.
+//! Holds each rule of the classifier against the formats of the kernel's own sources:
+//! `xtask/testdata/kernel-formats.txt`.
 //!
-//! No rule may be one that can never match: each has a format here, which the kernel has, and a line that is made of it is
-//! recognised by that rule. The sources are not in the repository; with `KERNEL_SOURCES=DIR`, where each release lies
-//! unpacked in a folder of its name, `UPDATE=1 cargo test -p xtask kernel_formats` looks each format up and writes the
-//! `FROM` lines anew, and without `UPDATE` they are compared.
+//! No rule may be one that can never match: each has a format here, which the kernel has, and a line that is
+//! made of it is recognised by that rule. The sources are not in the repository; with `KERNEL_SOURCES=DIR`,
+//! where each release lies unpacked in a folder of its name, `UPDATE=1 cargo test -p xtask kernel_formats`
+//! looks each format up and writes the `FROM` lines anew, and without `UPDATE` they are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

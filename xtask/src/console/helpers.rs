@@ -1,8 +1,9 @@
-//! Says which functions of the kernel are nobody's: any bug may come through them, so that none is named by them.
+//! Says which functions of the kernel are nobody's: any bug may come through them, so that none is named by
+//! them.
 //!
-//! Pure. From the frames of reports and the sources of 5.10 to 7.3: what prints a report, enters the kernel, waits,
-//! locks, allocates, counts references, links lists, copies, and queues work. A function with new suffixes
-//! (`_noprof`, `_or_report`) is of its family.
+//! Pure. From the frames of reports and the sources of 5.10 to 7.3: what prints a report, enters the kernel,
+//! waits, locks, allocates, counts references, links lists, copies, and queues work. A function with new
+//! suffixes (`_noprof`, `_or_report`) is of its family.
 
 /// By their beginning, without leading underscores.
 const FAMILIES: &[&str] = &[
@@ -169,7 +170,8 @@ const FAMILIES: &[&str] = &[
     "radix_tree_",
 ];
 
-/// Further families, by their beginning as it stands: an underscore tells them apart from somebody's function.
+/// Further families, by their beginning as it stands: an underscore tells them apart from somebody's
+/// function.
 const EXACT_FAMILIES: &[&str] = &[
     // Work and timers.
     "queue_work",

@@ -1,8 +1,8 @@
-//! Takes a line of a log apart: what a console, a journal or dmesg puts before the kernel's words, who said them,
-//! and where another line begins in the middle of one.
+//! Takes a line of a log apart: what a console, a journal or dmesg puts before the kernel's words, who said
+//! them, and where another line begins in the middle of one.
 //!
-//! Pure, and it allocates nothing: every line of every log comes through here. Deliberately not here: what the
-//! words mean.
+//! Pure, and it allocates nothing: every line of every log comes through here. Deliberately not here: what
+//! the words mean.
 
 /// A piece of a log's line without its stamps: mostly the whole line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,9 @@ pub(super) struct LogLine<'a> {
 }
 
 impl<'a> LogLine<'a> {
-    /// The pieces of a line: where a test wrote without a line end, or two CPUs wrote at once, the kernel's next line
-    /// begins behind other text, but it has its stamp. A record of /dev/kmsg that holds several lines has them
-    /// divided by `\x0a`; a bare carriage return begins anew at the left edge.
+    /// The pieces of a line: where a test wrote without a line end, or two CPUs wrote at once, the kernel's
+    /// next line begins behind other text, but it has its stamp. A record of /dev/kmsg that holds several
+    /// lines has them divided by `\x0a`; a bare carriage return begins anew at the left edge.
     pub(super) fn pieces(line: &'a str) -> Pieces<'a> {
         Pieces { rest: Some(line), caller: None }
     }
@@ -135,8 +135,8 @@ fn calendar_stamp(text: &str) -> Option<usize> {
     (is_day && stamp.len() == 24 && stamp.matches(':').count() == 2).then_some(stamp.len() + 2)
 }
 
-/// What a level (`<6>`, `kern  :warn  : `) or a journal (`May 10 17:51:08 server kernel: `, `kernel: `) puts before the
-/// kernel's own stamp: how long it is.
+/// What a level (`<6>`, `kern  :warn  : `) or a journal (`May 10 17:51:08 server kernel: `, `kernel: `) puts
+/// before the kernel's own stamp: how long it is.
 fn before_kernel(line: &str) -> usize {
     let mut at = 0;
     if let Some(rest) = line.strip_prefix('<')
@@ -163,7 +163,8 @@ fn before_kernel(line: &str) -> usize {
             && rest.as_bytes().get(4) == Some(&b'-')
             && rest.as_bytes().get(10) == Some(&b'T');
     match rest.find(" kernel:").filter(|found| is_date && *found < 120) {
-        // One space parts it from the words; the kernel's own spaces, before a frame, go as they do behind a stamp.
+        // One space parts it from the words; the kernel's own spaces, before a frame, go as they do behind a
+        // stamp.
         Some(found) => at + found + " kernel:".len() + usize::from(rest[found + 8..].starts_with(' ')),
         None => at,
     }

@@ -1,7 +1,7 @@
 //! Reads one report of the kernel's, from the line that opens it to its last.
 //!
-//! Pure and bounded. Deliberately not here: which line opens a report (`openings.rs`), and what becomes of one that
-//! is complete (`reports.rs`).
+//! Pure and bounded. Deliberately not here: which line opens a report (`openings.rs`), and what becomes of
+//! one that is complete (`reports.rs`).
 
 use std::sync::LazyLock;
 
@@ -103,8 +103,8 @@ impl OpenReport {
         caller == self.caller.as_deref() || caller.is_some() && caller == self.deputy.as_deref()
     }
 
-    /// A processor prints its stack because the kernel asked it to, from here on (`NMI backtrace for cpu 1`): under
-    /// its own name.
+    /// A processor prints its stack because the kernel asked it to, from here on (`NMI backtrace for cpu 1`):
+    /// under its own name.
     pub(super) fn delegates_to(&mut self, line: &LogLine<'_>) -> bool {
         let asks = match self.opening.kind {
             ReportKind::RcuStall | ReportKind::Lockup | ReportKind::HungTask | ReportKind::Lockdep => true,
@@ -335,8 +335,8 @@ impl OpenReport {
         }
     }
 
-    /// `INFO: task cat:1301 is blocked on a mutex likely owned by task mdadm:1290.` and its kin (`debug_show_blocker`,
-    /// kernel/hung_task.c, since 6.16), then the stack of who holds it.
+    /// `INFO: task cat:1301 is blocked on a mutex likely owned by task mdadm:1290.` and its kin
+    /// (`debug_show_blocker`, kernel/hung_task.c, since 6.16), then the stack of who holds it.
     fn look_for_blocker(&mut self, text: &str) -> Option<Step> {
         static BLOCKER: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(
@@ -383,8 +383,8 @@ impl OpenReport {
         })
     }
 
-    /// Lockdep names first the lock that it objects to, with where it is taken: `…, at: md_open+0x4f/0x110`, or on the
-    /// next line.
+    /// Lockdep names first the lock that it objects to, with where it is taken: `…, at: md_open+0x4f/0x110`,
+    /// or on the next line.
     fn look_for_lock(&mut self, text: &str) {
         if self.held_at.is_some() || self.stage != Stage::Words {
             return;

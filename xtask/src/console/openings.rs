@@ -1,9 +1,9 @@
 //! Recognises the line by which a report in a kernel's log begins.
 //!
-//! Pure. The formats are those of 5.10 to 7.3 on x86, arm64 and powerpc; `xtask/testdata/kernel-formats.txt` says where
-//! in the kernel's sources each comes from, and a test holds every rule against it. Deliberately not here: which lines
-//! belong to a report (`reports.rs`), what it is called (`titles.rs`), and lines that are a report by themselves
-//! (`storage.rs`).
+//! Pure. The formats are those of 5.10 to 7.3 on x86, arm64 and powerpc; `xtask/testdata/kernel-formats.txt`
+//! says where in the kernel's sources each comes from, and a test holds every rule against it. Deliberately
+//! not here: which lines belong to a report (`reports.rs`), what it is called (`titles.rs`), and lines that
+//! are a report by themselves (`storage.rs`).
 
 mod rules;
 
@@ -25,7 +25,8 @@ pub(super) struct Opening {
     pub(super) other_words: Vec<String>,
     /// The function that the line itself names.
     pub(super) function: Option<String>,
-    /// A function that has to do with it, to be named if the stack has none: the callback of a timer that was freed.
+    /// A function that has to do with it, to be named if the stack has none: the callback of a timer that was
+    /// freed.
     pub(super) hint: Option<String>,
     /// The source file that the line names.
     pub(super) file: Option<String>,
@@ -57,10 +58,11 @@ pub(super) enum Tail {
 pub(super) enum Part {
     /// A report of its own.
     Whole,
-    /// Why there will be a WARNING or a BUG, or just was: `list_del corruption…`, `refcount_t: underflow…`. It names
-    /// the bug better than they do.
+    /// Why there will be a WARNING or a BUG, or just was: `list_del corruption…`, `refcount_t: underflow…`.
+    /// It names the bug better than they do.
     Reason,
-    /// What the kernel was about when the processor objected: `BUG: kernel NULL pointer dereference`, `kernel BUG at`.
+    /// What the kernel was about when the processor objected: `BUG: kernel NULL pointer dereference`, `kernel
+    /// BUG at`.
     Headline,
     /// The processor's exception: `Oops: 0000 [#1]`.
     Exception,
@@ -132,8 +134,8 @@ impl Rule {
     }
 }
 
-/// `RNING: CPU: 0 PID: 7 at …` → `WARNING: CPU: 0 PID: 7 at …`: a console with several writers loses the first
-/// letters of a line.
+/// `RNING: CPU: 0 PID: 7 at …` → `WARNING: CPU: 0 PID: 7 at …`: a console with several writers loses the
+/// first letters of a line.
 fn restored(line: &str) -> Option<String> {
     const WORDS: [&str; 3] = ["WARNING: ", "BUG: K", "INFO: task "];
     // By the letter that each could begin with, lest every line be compared with all.

@@ -1,8 +1,8 @@
 //! Finds the reports of something wrong in a kernel's log, line by line.
 //!
-//! Pure and bounded: it holds the reports that are still being told, one of each caller, and the titles of those that
-//! were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a verdict, and the
-//! decision whether the machine is dead ([`super::Crash`]).
+//! Pure and bounded: it holds the reports that are still being told, one of each caller, and the titles of
+//! those that were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a
+//! verdict, and the decision whether the machine is dead ([`super::Crash`]).
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,8 @@ impl Reports {
         }
     }
 
-    /// The reports that a line of this caller may belong to, the oldest first. Several only if two were mixed.
+    /// The reports that a line of this caller may belong to, the oldest first. Several only if two were
+    /// mixed.
     fn of(&self, caller: Option<&str>) -> Vec<usize> {
         let own: Vec<_> = (0..self.open.len()).filter(|&idx| self.open[idx].is_by(caller)).collect();
         if !own.is_empty() {
@@ -226,8 +227,8 @@ impl Reports {
         self.tell(report)
     }
 
-    /// True for a further report of a hung task that was cut before it said anything new. Remembers the stack of
-    /// any other.
+    /// True for a further report of a hung task that was cut before it said anything new. Remembers the stack
+    /// of any other.
     fn is_known_hung(&mut self, open: &OpenReport) -> bool {
         let (ReportKind::HungTask, Some(pid), Some(comm)) =
             (open.opening.kind, open.opening.pid, open.opening.comm.as_deref())
@@ -264,8 +265,8 @@ impl Reports {
         }
     }
 
-    /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their stacks,
-    /// unless these differ by chance.
+    /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their
+    /// stacks, unless these differ by chance.
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
         let apart: Vec<String> = apart(&report).into_iter().map(str::to_owned).collect();
         let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
@@ -291,8 +292,8 @@ fn apart(report: &KernelReport) -> Vec<&str> {
     if tells_by_stack(report.kind) { telling_apart(&report.frames) } else { Vec::new() }
 }
 
-/// True where the stack is the bug's. A spinning or starved processor is interrupted anywhere, and of a race either
-/// side may come first.
+/// True where the stack is the bug's. A spinning or starved processor is interrupted anywhere, and of a race
+/// either side may come first.
 fn tells_by_stack(kind: ReportKind) -> bool {
     match kind {
         ReportKind::Oops

@@ -35,8 +35,8 @@ static INLINE: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a regular expression of our own")
 });
 
-/// `func+0x12/0x34 [mod]` → its parts. Nothing for `? func+…`, and for `func+… (unreliable)` of powerpc: such an
-/// address was only found on the stack, nobody knows whether it is a caller.
+/// `func+0x12/0x34 [mod]` → its parts. Nothing for `? func+…`, and for `func+… (unreliable)` of powerpc: such
+/// an address was only found on the stack, nobody knows whether it is a caller.
 pub(super) fn frame(line: &str) -> Option<Frame<'_>> {
     let line = line.trim_start();
     // Cheap, and true for all of them.
@@ -61,8 +61,8 @@ pub(super) fn is_doubtful_frame(line: &str) -> bool {
         || line.ends_with(" (unreliable)")
 }
 
-/// Where the processor stood, if it was in the kernel: `RIP: 0010:func+0x12/0x34 [mod]` of x86 (code segment 0x33 is
-/// user space's), `pc : func+0x12/0x34` of arm64, `NIP [c0080000051a0f24] func+0x12/0x34` of powerpc.
+/// Where the processor stood, if it was in the kernel: `RIP: 0010:func+0x12/0x34 [mod]` of x86 (code segment
+/// 0x33 is user space's), `pc : func+0x12/0x34` of arm64, `NIP [c0080000051a0f24] func+0x12/0x34` of powerpc.
 pub(super) fn instruction_pointer(line: &str) -> Option<Frame<'_>> {
     let x86 = || line.strip_prefix("RIP: ")?.split_once(':').filter(|(segment, _)| *segment != "0033");
     let rest = x86()

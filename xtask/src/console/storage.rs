@@ -1,5 +1,5 @@
-//! Recognises the single lines by which md, dm and the file systems above them report lost redundancy, IO errors, and
-//! data that is not what was written.
+//! Recognises the single lines by which md, dm and the file systems above them report lost redundancy, IO
+//! errors, and data that is not what was written.
 //!
 //! Pure. A title names no device, sector, count or errno, so that a bug has one. Deliberately not here:
 //! which of these a test causes on purpose; expectations.toml allows them.
@@ -21,11 +21,11 @@ struct Rule {
     title: &'static str,
 }
 
-/// Rules for the lines of one subsystem. The first that matches counts, so that what is special comes before what is
-/// general.
+/// Rules for the lines of one subsystem. The first that matches counts, so that what is special comes before
+/// what is general.
 struct Group {
-    /// How its lines begin, so that a line that is none of them costs next to nothing. None: they begin with any name,
-    /// and hold one of [`WITHIN`].
+    /// How its lines begin, so that a line that is none of them costs next to nothing. None: they begin with
+    /// any name, and hold one of [`WITHIN`].
     beginnings: &'static [&'static str],
     rules: &'static [Rule],
 }

@@ -26,8 +26,8 @@ pub(super) struct Title {
 }
 
 impl Opening {
-    /// The title, once the stack is known, innermost frame first. `held_at` is where a lock was taken that is the
-    /// report's matter, `blamed` the work that a stalled workqueue waits for.
+    /// The title, once the stack is known, innermost frame first. `held_at` is where a lock was taken that is
+    /// the report's matter, `blamed` the work that a stalled workqueue waits for.
     pub(super) fn title(&self, frames: &[String], held_at: Option<&str>, blamed: Option<&str>) -> Title {
         let own = |function: &&str| !function.is_empty() && !is_generic(function);
         let named = || self.function.as_deref().and_then(plain_functions);
@@ -74,7 +74,8 @@ impl Opening {
     }
 }
 
-/// True for what waits for md or dm, or spins: there their function names it. A fault names where it happened.
+/// True for what waits for md or dm, or spins: there their function names it. A fault names where it
+/// happened.
 fn wants_md(kind: ReportKind) -> bool {
     match kind {
         ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall => true,
@@ -92,8 +93,8 @@ fn wants_md(kind: ReportKind) -> bool {
     }
 }
 
-/// `f.isra.0 / g` → `f / g`, in alphabetical order: of a data race either side may come first. Helpers are left out,
-/// and what is only helpers is nothing.
+/// `f.isra.0 / g` → `f / g`, in alphabetical order: of a data race either side may come first. Helpers are
+/// left out, and what is only helpers is nothing.
 fn plain_functions(functions: &str) -> Option<String> {
     let plain = |function: &str| function.trim().split(['.', '+', ' ']).next().unwrap_or_default().to_owned();
     let mut all: Vec<_> = functions.split(" / ").map(plain).collect();

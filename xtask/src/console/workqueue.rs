@@ -1,5 +1,5 @@
-//! Reads what the kernel tells of its workqueues when one stalls: which work is in flight in the pool that does not
-//! get on, and the stacks of the workers (`show_one_workqueue`, kernel/workqueue.c).
+//! Reads what the kernel tells of its workqueues when one stalls: which work is in flight in the pool that
+//! does not get on, and the stacks of the workers (`show_one_workqueue`, kernel/workqueue.c).
 //!
 //! Pure and bounded. Deliberately not here: the line that says that one stalls.
 

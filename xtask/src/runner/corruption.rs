@@ -1,10 +1,10 @@
 //! Finds the lines of a test's output that say that data is not what was written. Pure.
 //!
-//! They count when the test fails: one that passes has looked at its data itself. Traces are passed over,
-//! for they show the commands that would look, and so is all that follows the epilogue of a failure: the
-//! script's own source. A file system that a check finds inconsistent may have lost writes to an IO error or to a
-//! journal that was not replayed: after such words the check proves nothing. Deliberately not here: what the kernel
-//! says (`console`), and which tests corrupt on purpose (`expectations.toml`).
+//! They count when the test fails: one that passes has looked at its data itself. Traces are passed over, for
+//! they show the commands that would look, and so is all that follows the epilogue of a failure: the script's
+//! own source. A file system that a check finds inconsistent may have lost writes to an IO error or to a
+//! journal that was not replayed: after such words the check proves nothing. Deliberately not here: what the
+//! kernel says (`console`), and which tests corrupt on purpose (`expectations.toml`).
 
 use std::sync::LazyLock;
 

@@ -293,8 +293,8 @@ pub(super) const RULES: &[Rule] = {
             "lockdep: key has not been registered",
         ),
         rule(K::Lockdep, Nothing, Whole, r"^BUG: (?<what>MAX_[A-Z_]+) too low", "lockdep: $what too low"),
-        // WARN() up to 6.18, with and without CONFIG_DEBUG_BUGVERBOSE, and since 6.19, where the condition may
-        // stand before the file.
+        // WARN() up to 6.18, with and without CONFIG_DEBUG_BUGVERBOSE, and since 6.19, where the condition
+        // may stand before the file.
         rule(
             K::Warning,
             Stack,

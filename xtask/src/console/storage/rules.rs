@@ -1,9 +1,9 @@
 //! The lines of md, dm and file systems, and what each means.
 //!
-//! From the sources of 6.1 to 7.3; `xtask/testdata/kernel-formats.txt` has the format that each rule was read from.
-//! Corruption is only what says that data is not what was written: a checksum, a number or a structure that is not
-//! what it must be. That something could not be read or written, was given up, aborted or shut down is a storage
-//! error, whatever the word that the kernel has for it.
+//! From the sources of 6.1 to 7.3; `xtask/testdata/kernel-formats.txt` has the format that each rule was read
+//! from. Corruption is only what says that data is not what was written: a checksum, a number or a structure
+//! that is not what it must be. That something could not be read or written, was given up, aborted or shut
+//! down is a storage error, whatever the word that the kernel has for it.
 
 use protocol::evidence::ReportKind::{Corruption, StorageError};
 
@@ -267,7 +267,8 @@ const EXT4: &[Rule] = &[
         r"^EXT4-fs error \(device [^)]*\) in (?<function>\w+):\d+: Corrupt filesystem",
         "ext4: error in $function",
     ),
-    // What follows an aborted journal, or an error that has been told: it says nothing of what lies on the disk.
+    // What follows an aborted journal, or an error that has been told: it says nothing of what lies on the
+    // disk.
     lost(
         r"^EXT4-fs error \(device [^)]*\)(?::| in) .*(?:Detected aborted journal|Couldn't clean up the journal|Journal (?:has aborted|got removed)|IO failure|Readonly filesystem|Out of memory|Abort forced by user|: error \d+$)",
         "ext4: journal aborted",
