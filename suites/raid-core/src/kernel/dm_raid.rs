@@ -32,7 +32,7 @@ pub(super) fn raid_ctr(c: &mut Cpu<'_>, at: u8) -> Flow {
             set.reshape_position = sb.reshape_position;
             set.layout = sb.layout;
             set.rt = table.rt;
-            set.spare = u8::from(table.spare);
+            set.member_to_rebuild = if table.rebuild { state::TO_REBUILD } else { 0 };
             c.s.sets[on] = set;
             c.s.tasks[state::daemon(on)] = Task::starting(F::MdThread, on as u8);
             c.s.tasks[state::worker(on)] = Task::starting(F::WorkerThread, on as u8);
@@ -106,12 +106,16 @@ pub(super) fn raid_dtr(c: &mut Cpu<'_>, at: u8) -> Flow {
             let threads = c.s.tasks[state::daemon(on)].alive + c.s.tasks[state::sync(on)].alive;
             // A work item that has returned is not looked at any more.
             let works = c.s.tasks[state::worker(on)].depth > 1;
-            if works && set.reconfig == 0 && set.recovery & RUNNING == 0 {
+            let returns = works && set.reconfig == 0 && set.recovery & RUNNING == 0;
+            if returns {
                 c.breaks(invariant::I14);
             } else if works {
                 c.breaks(invariant::I13);
             }
-            if set.work == 1 || threads != 0 || set.active_io != 0 || set.suspend_mutex != 0 {
+            // Its last steps may be those of a resume.
+            let resumes = returns && set.suspend_mutex == state::worker(on) as u8 + 1;
+            let suspends = set.suspend_mutex != 0 && !resumes;
+            if set.work == 1 || threads != 0 || set.active_io != 0 || suspends {
                 c.breaks(invariant::I13);
             }
             c.s.sets[on] = Set { life: 2, ..Set::NONE };
