@@ -25,7 +25,8 @@ pub enum Switch {
     /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
     /// the array as suspended only when its IO has drained.
     Suspend67,
-    /// db5e653d7c9f (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`.
+    /// db5e653d7c9f and its series (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`, and
+    /// removes and adds spares, also on a read-only array, for which the daemon sets RUNNING, frozen or not.
     StartSync67,
     /// f52f5c71f3d4 (v6.7): one `stop_sync_thread` for all; only the daemon reaps.
     F52f5,
@@ -84,6 +85,8 @@ pub enum Switch {
     /// What if those who stop a sync thread also waited for a work item that already runs
     /// (`work_busy`, as `action_store` does since v6.11)?
     WorkBusy,
+    /// What if `raid_dtr` froze and stopped the sync thread before it stops the array?
+    DtrStops,
     /// A mutation, to see I10 fail: wakes of `resync_wait` are lost.
     LostWake,
     /// A mutation, to see I4 fail: `md_start_sync` forgets to register the thread.
@@ -93,7 +96,7 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 39] = [
+pub const SWITCHES: [Switch; 40] = [
     Switch::C130443,
     Switch::C644e,
     Switch::C868b,
@@ -130,6 +133,7 @@ pub const SWITCHES: [Switch; 39] = [
     Switch::ReapDirectly,
     Switch::NoWait,
     Switch::WorkBusy,
+    Switch::DtrStops,
     Switch::LostWake,
     Switch::LostThread,
     Switch::DoubleUnlock,

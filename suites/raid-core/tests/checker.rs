@@ -53,6 +53,7 @@ const WHAT_IFS: &[(Switch, &str, &str)] = &[
     (Switch::ReapDirectly, "S14", "6.8"),
     (Switch::NoWait, "S3", "6.6"),
     (Switch::WorkBusy, "S1", "6.6"),
+    (Switch::DtrStops, "S18", "6.12"),
     (Switch::LostWake, "S1", "6.9"),
     (Switch::LostThread, "S1", "6.9"),
     (Switch::DoubleUnlock, "S4", "6.9"),
@@ -176,6 +177,7 @@ fn every_invariant_can_fail() {
     find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(11));
     find("S6f", era::V6_9, Kind::Broken(12));
     find("S12", era::V6_9, Kind::Broken(13));
+    find("S18", era::V6_12, Kind::Broken(13));
     find("S16", era::V6_9, Kind::Broken(15));
     find("S1", era::V6_6, Kind::Broken(16));
 }

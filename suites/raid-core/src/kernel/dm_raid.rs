@@ -99,9 +99,11 @@ pub(super) fn raid_dtr(c: &mut Cpu<'_>, at: u8) -> Flow {
     let on = c.on();
     match at {
         0 => c.lock(Lock::Reconfig),
-        1 => Flow::Call(F::MdStop, 0),
-        2 => Flow::Call(F::MddevUnlock, 0),
-        3 => {
+        1 if c.has(Switch::DtrStops) => Flow::Call(F::MdFrozenSyncThread, 0),
+        1 => Flow::Next,
+        2 => Flow::Call(F::MdStop, 0),
+        3 => Flow::Call(F::MddevUnlock, 0),
+        4 => {
             let set = c.s.sets[on];
             let threads = c.s.tasks[state::daemon(on)].alive + c.s.tasks[state::sync(on)].alive;
             // A work item that has returned is not looked at any more.

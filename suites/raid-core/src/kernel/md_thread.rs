@@ -268,3 +268,62 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
         _ => Flow::Ret(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu;
+    use crate::era;
+    use crate::scenario;
+    use crate::state::{Frame, State, Task};
+
+    /// A sync thread in `md_do_sync`, at a step.
+    fn syncing(at: u8, recovery: u16) -> State {
+        let mut state = scenario::named("S1").unwrap().initial();
+        state.sets[0].recovery = RUNNING | recovery;
+        let mut task = Task::starting(F::MdThread, 0);
+        task.frames[1] = Frame::new(F::MdDoSync, 0);
+        task.frames[1].at = at;
+        task.depth = 2;
+        state.tasks[state::sync(0)] = task;
+        state
+    }
+
+    /// Runs the sync thread to the end of its sync.
+    fn run_to_the_end(state: &mut State) {
+        let scenario = scenario::named("S1").unwrap();
+        while state.tasks[state::sync(0)].depth > 1 {
+            cpu::step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
+        }
+    }
+
+    /// A range that was skipped when INTR came is not done: the checkpoint stays where it was.
+    #[test]
+    fn an_interrupted_skip_does_not_move_the_checkpoint() {
+        for (ret, offset) in [(0x80 | 3, 2), (1, 2)] {
+            let mut state = syncing(14, SYNC | INTR);
+            state.sets[0].resync_offset = 2;
+            let task = &mut state.tasks[state::sync(0)];
+            (task.frames[1].a, task.ret) = (2, ret);
+            // What was asked for completes at once.
+            while state.tasks[state::sync(0)].top().at < 16 {
+                let scenario = scenario::named("S1").unwrap();
+                cpu::step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
+            }
+            state.sets[0].recovery_active = 0;
+            run_to_the_end(&mut state);
+            assert_eq!(state.sets[0].resync_offset, offset, "{ret:#x}");
+        }
+    }
+
+    /// A rebuild that is interrupted is done again; one that is complete waits to be reaped.
+    #[test]
+    fn a_rebuild_counts_when_it_was_not_interrupted() {
+        for (recovery, comes_to) in [(INTR, state::TO_REBUILD), (0, state::REBUILT)] {
+            let mut state = syncing(23, RECOVER | recovery);
+            state.sets[0].member_to_rebuild = state::TO_REBUILD;
+            run_to_the_end(&mut state);
+            assert_eq!(state.sets[0].member_to_rebuild, comes_to);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+#!/bin/bash
+# The model's S18: a raid target with a member to be rebuilt is built and destroyed, never resumed. Since v6.7 the daemon has the
+# worker look at the spares of a read-only array, frozen or not (md_check_recovery), and since 16c4770c75b1 (v6.9) raid_dtr waits
+# for no worker: it frees the raid_set that md_start_sync uses. The NULL that md_start_sync then finds is mddev->pers.
+# Here the target is destroyed because another one of the same table cannot be built, so that there is no grace period of
+# RCU between the two. To widen the window, the threads of the work queue run only when nobody else wants the processor, and
+# somebody does; the delay targets each wait for a thread to be made, which lets the daemon run.
+# md-regress: ram=1G,timeout=4m,modules=dm-raid+dm-delay
+. lib/inittest
+aux prepare_devs 3 20
+name=${PREFIX}raid
+workers() { ps -e -o pid=,comm= | awk '$2 ~ /^kworker\/[0-9]+:[0-9]/ && $2 !~ /H/ { print $1 }'; }
+policy() { for pid in $(workers); do chrt "$1" --pid 0 "$pid" || true; done; }
+table() {
+    echo "0 32768 raid raid5_ls 4 64 nosync rebuild 0 3 - $dev1 - $dev2 - $dev3"
+    for idx in 0 1 2 3; do
+        echo "$((32768 + idx * 8)) 8 delay $dev1 0 100"
+    done
+    echo "32800 8 linear /dev/there-is-none 0"
+}
+dmsetup create --notable "$name"
+for round in $(seq 20); do
+    policy --idle
+    timeout 2 bash -c 'while :; do :; done' &
+    table | dmsetup load "$name" && exit 1
+    wait || true
+    policy --other
+done
+dmsetup remove "$name"
