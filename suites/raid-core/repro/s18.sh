@@ -7,23 +7,27 @@
 # somebody does; the delay targets each wait for a thread to be made, which lets the daemon run.
 # md-regress: ram=1G,timeout=4m,modules=dm-raid+dm-delay
 . lib/inittest
-aux prepare_devs 3 20
-name=${PREFIX}raid
+aux prepare_vg 3 80
+lvcreate -aey --type raid5 --stripes 2 --size 32M --name $lv1 $vg
+aux wait_for_sync $vg $lv1
+name=$vg-$lv1
+member=$(dmsetup table $name | awk '{ print $NF }')
 workers() { ps -e -o pid=,comm= | awk '$2 ~ /^kworker\/[0-9]+:[0-9]/ && $2 !~ /H/ { print $1 }'; }
 policy() { for pid in $(workers); do chrt "$1" --pid 0 "$pid" || true; done; }
-table() {
-    echo "0 32768 raid raid5_ls 4 64 nosync rebuild 0 3 - $dev1 - $dev2 - $dev3"
-    for idx in 0 1 2 3; do
-        echo "$((32768 + idx * 8)) 8 delay $dev1 0 100"
-    done
-    echo "32800 8 linear /dev/there-is-none 0"
+rebuild() {
+    dmsetup table $name | awk '{
+        last = 5 + $5; $5 += 2; $last = $last " rebuild 0"; print; first = $2
+        for (idx = 0; idx < 4; idx++) print first + idx * 8, 8, "delay", member, 0, 100
+    }' member="$member"
 }
-dmsetup create --notable "$name"
+# The table itself can be built.
+rebuild | dmsetup load $name
+dmsetup clear $name
 for round in $(seq 20); do
     policy --idle
     timeout 2 bash -c 'while :; do :; done' &
-    table | dmsetup load "$name" && exit 1
+    (rebuild; echo "$(rebuild | awk 'END { print $1 + $2 }') 8 linear /dev/there-is-none 0") | dmsetup load $name && exit 1
     wait || true
     policy --other
 done
-dmsetup remove "$name"
+vgremove -ff $vg
