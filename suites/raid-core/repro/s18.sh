@@ -17,7 +17,7 @@ policy() { for pid in $(workers); do chrt "$1" --pid 0 "$pid" || true; done; }
 rebuild() {
     dmsetup table $name | awk '{
         last = 5 + $5; $5 += 2; $last = $last " rebuild 0"; print; first = $2
-        for (idx = 0; idx < 4; idx++) print first + idx * 8, 8, "delay", member, 0, 100
+        for (idx = 0; idx < 16; idx++) print first + idx * 8, 8, "delay", member, 0, 100
     }' member="$member"
 }
 # The table itself can be built.
@@ -25,9 +25,12 @@ rebuild | dmsetup load $name
 dmsetup clear $name
 for round in $(seq 20); do
     policy --idle
-    timeout 2 bash -c 'while :; do :; done' &
+    timeout 3 bash -c 'while :; do :; done' &
+    sleep 0.5
     (rebuild; echo "$(rebuild | awk 'END { print $1 + $2 }') 8 linear /dev/there-is-none 0") | dmsetup load $name && exit 1
     wait || true
     policy --other
+    # TAINT_DIE: what follows an oops tells nothing.
+    (($(cat /proc/sys/kernel/tainted) & 128)) && exit 1
 done
 vgremove -ff $vg
