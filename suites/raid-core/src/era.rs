@@ -68,6 +68,8 @@ pub enum Switch {
     /// to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks at
     /// FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same release.
     SyncAction,
+    /// 3199a34bfaf7 (v6.11): `raid_resume` warns of a sync thread, not of RUNNING, which need not mean one.
+    C3199,
     /// 55dcfdf8af9c (v6.18, not in 6.12.117): `raid_postsuspend` makes the array read-only.
     C55dc,
     /// cefcb9297fbd (v7.0, 6.12.114): `__md_stop_writes` neither quiesces a read-only array of dm-raid nor flushes its bitmap.
@@ -96,7 +98,7 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 40] = [
+pub const SWITCHES: [Switch; 41] = [
     Switch::C130443,
     Switch::C644e,
     Switch::C868b,
@@ -125,6 +127,7 @@ pub const SWITCHES: [Switch; 40] = [
     Switch::P11,
     Switch::C9e46,
     Switch::SyncAction,
+    Switch::C3199,
     Switch::C55dc,
     Switch::Ccefc,
     Switch::Cf86,
@@ -205,8 +208,13 @@ pub const V6_9: Era = V6_8.with(&[
     Switch::P11,
 ]);
 /// 6.12.117 of Debian's 6.12.
-pub const V6_12: Era =
-    V6_9.without(Switch::C5e2c).with(&[Switch::C151f, Switch::SyncAction, Switch::Ccefc, Switch::Cf86]);
+pub const V6_12: Era = V6_9.without(Switch::C5e2c).with(&[
+    Switch::C151f,
+    Switch::SyncAction,
+    Switch::C3199,
+    Switch::Ccefc,
+    Switch::Cf86,
+]);
 /// 7.3.
 pub const V7_3: Era = V6_12.with(&[Switch::C55dc, Switch::C418b, Switch::C1d24]);
 

@@ -184,7 +184,7 @@ const DM_RAID5: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the table.
-pub const SCENARIOS: [Scenario; 26] = [
+pub const SCENARIOS: [Scenario; 27] = [
     Scenario {
         name: "S1",
         title: "a resync runs; the device is suspended, then removed",
@@ -195,6 +195,7 @@ pub const SCENARIOS: [Scenario; 26] = [
         name: "S1r",
         title: "a resync runs on raid10; the device is suspended, then removed",
         level: Level::Raid10,
+        chunks: 1,
         users: lvm(&[Op::Suspend { noflush: false }, Op::Remove]),
         ..DM_RAID5
     },
@@ -410,10 +411,20 @@ pub const SCENARIOS: [Scenario; 26] = [
         ..DM_RAID5
     },
     Scenario {
+        name: "S18r",
+        title: "a table with a member to be rebuilt is loaded and resumed",
+        start: NO_TABLE,
+        tables: [REBUILD, PLAIN],
+        chunks: 1,
+        users: lvm(&[Op::Ctr(0), Op::Resume]),
+        ..DM_RAID5
+    },
+    Scenario {
         name: "S18u",
         title: "a table with a member to be rebuilt writes its superblocks and resumes",
         start: NO_TABLE,
         tables: [Table { rt: rt::UPDATE_SBS, rebuild: true }, PLAIN],
+        chunks: 1,
         users: lvm(&[Op::Ctr(0), Op::Resume]),
         ..DM_RAID5
     },
@@ -422,6 +433,7 @@ pub const SCENARIOS: [Scenario; 26] = [
         title: "a member is being rebuilt; the device is suspended, then removed",
         start: Start { resync_offset: MAX, ..LIVE_RESYNC },
         tables: [REBUILD, PLAIN],
+        chunks: 1,
         users: lvm(&[Op::Suspend { noflush: false }, Op::Remove]),
         ..DM_RAID5
     },

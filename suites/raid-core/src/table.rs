@@ -7,9 +7,9 @@ use crate::explore::{Finding, Kind, Outcome};
 pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
 
 /// domain.md, section 4, "What we expect per era", in the order of [`COLUMNS`]. S1r, S6r and S15 to S19 are not in
-/// it: S1r and S19 are expected to be as S1, S18u as S5b, S18 to be ok; of S6r, what repro/s6.sh found on 6.1 is expected wherever P7 is not; of the others, what the messages of 868bba54a3bc, of
+/// it: S1r and S19 are expected to be as S1, S18u as S5b, S18 and S18r to be ok; of S6r, what repro/s6.sh found on 6.1 is expected wherever P7 is not; of the others, what the messages of 868bba54a3bc, of
 /// the change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0) say.
-const EXPECTED: [(&str, [&str; 6]); 26] = [
+const EXPECTED: [(&str, [&str; 6]); 27] = [
     ("S1", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
     ("S1r", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
     ("S2", ["ok", "ok", "ok", "ok", "ok", "ok"]),
@@ -34,6 +34,7 @@ const EXPECTED: [(&str, [&str; 6]); 26] = [
     ("S16", ["V I15", "V I15", "V I15", "V I15", "V I15", "V I15"]),
     ("S17", ["DL", "DL", "DL", "DL", "DL", "DL"]),
     ("S18", ["ok", "ok", "ok", "ok", "ok", "ok"]),
+    ("S18r", ["ok", "ok", "ok", "ok", "ok", "ok"]),
     ("S18u", ["ok", "ok", "V", "V", "V", "ok"]),
     ("S19", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
 ];
@@ -75,6 +76,10 @@ const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S18", "6.9", "V I13", 12),
     ("S18", "6.12", "V I13", 12),
     ("S18", "7.3", "V I13", 12),
+    ("S18r", "6.9", "V I17", 13),
+    ("S18u", "6.9", "V I17", 13),
+    ("S18u", "6.12", "V I17", 13),
+    ("S18u", "7.3", "V I17", 13),
     ("S19", "6.1", "DL", 1),
     ("S19", "6.5", "DL", 1),
     ("S19", "6.6", "DL", 1),

@@ -270,6 +270,17 @@ pub(super) fn rs_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
+/// What `raid_resume` warns of since P6 as merged: the array is not frozen, or there is a sync. 3199a34bfaf7 looks at the
+/// thread; before, RUNNING said so, which the daemon also sets to have a read-only array's spares looked at.
+fn warn_of_a_sync(c: &mut Cpu<'_>) {
+    let looks_at_thread = c.has(Switch::C3199);
+    let set = c.set();
+    let syncs = if looks_at_thread { set.sync_thread != 0 } else { set.recovery & RUNNING != 0 };
+    if syncs || set.recovery & FROZEN == 0 {
+        c.breaks(invariant::I17);
+    }
+}
+
 /// `raid_resume` (dm-raid.c).
 pub(super) fn raid_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
@@ -283,9 +294,18 @@ pub(super) fn raid_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
             if was { Flow::Next } else { Flow::Ret(0) }
         }
         2 => c.lock(Lock::Reconfig),
-        3 if c.has(Switch::P11) => c.clear_rt(rt::FROZEN),
-        3 if uses_helpers(c) => Flow::Next,
-        3 => c.clear_bit(FROZEN),
+        3 => {
+            if c.has(Switch::P6) {
+                warn_of_a_sync(c);
+            }
+            if c.has(Switch::P11) {
+                c.clear_rt(rt::FROZEN)
+            } else if uses_helpers(c) {
+                Flow::Next
+            } else {
+                c.clear_bit(FROZEN)
+            }
+        }
         4 => {
             c.set().ro = 0;
             c.act(|| "ro = 0: read-write".to_owned());

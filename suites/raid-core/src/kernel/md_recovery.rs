@@ -306,7 +306,8 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
                 set.sb_flags |= sb::CHANGE_DEVS;
             }
             c.act(|| {
-                if active { "the rebuilt member is in sync" } else { "interrupted: nothing is in sync" }.to_owned()
+                if active { "the rebuilt member is in sync" } else { "interrupted: nothing is in sync" }
+                    .to_owned()
             });
             Flow::Next
         }
