@@ -1,10 +1,11 @@
 #!/bin/bash
-# The model's S18: a raid target with a member to be rebuilt is built and destroyed, never resumed. Since v6.7 the daemon has the
-# worker look at the spares of a read-only array, frozen or not (md_check_recovery), and since 16c4770c75b1 (v6.9) raid_dtr waits
-# for no worker: it frees the raid_set that md_start_sync uses. The NULL that md_start_sync then finds is mddev->pers.
-# Here the target is destroyed because another one of the same table cannot be built, so that there is no grace period of
-# RCU between the two. To widen the window, the threads of the work queue run only when nobody else wants the processor, and
-# somebody does; the delay targets each wait for a thread to be made, which lets the daemon run.
+# The model's S18: a raid target with a member to be rebuilt is built and destroyed, never resumed. Since v6.7 the
+# daemon has the worker look at the spares of a read-only array, frozen or not (md_check_recovery), and since
+# 16c4770c75b1 (v6.9) raid_dtr waits for no worker: it frees the raid_set that md_start_sync uses. The NULL that
+# md_start_sync then finds is mddev->pers. Here the target is destroyed because a later one of the same table cannot be
+# built, so that no grace period lies between the two. To widen the window, the threads of the work queue run only when
+# nobody else wants the processor, and somebody does; the delay targets each wait for a thread to be made, which lets
+# the daemon run.
 # md-regress: ram=1G,timeout=4m,modules=dm-raid+dm-delay
 . lib/inittest
 aux prepare_vg 3 80
@@ -27,7 +28,8 @@ for round in $(seq 20); do
     policy --idle
     timeout 3 bash -c 'while :; do :; done' &
     sleep 0.5
-    (rebuild; echo "$(rebuild | awk 'END { print $1 + $2 }') 8 linear /dev/there-is-none 0") | dmsetup load $name && exit 1
+    end=$(rebuild | awk 'END { print $1 + $2 }')
+    (rebuild; echo "$end 8 linear /dev/there-is-none 0") | dmsetup load $name && exit 1
     wait || true
     policy --other
     # TAINT_DIE: what follows an oops tells nothing.
