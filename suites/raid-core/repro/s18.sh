@@ -4,9 +4,9 @@
 # 16c4770c75b1 (v6.9) raid_dtr waits for no worker: it frees the raid_set that md_start_sync uses. The NULL that
 # md_start_sync then finds is mddev->pers. Here the target is destroyed because a later one of the same table cannot be
 # built, so that no grace period lies between the two. To widen the window, the threads of the work queue run only when
-# nobody else wants the processor, and somebody does; the delay targets each wait for a thread to be made, which lets
-# the daemon run.
-# md-regress: ram=1G,timeout=4m,modules=dm-raid+dm-delay
+# nobody else wants the processor, and somebody does; dmsetup runs before all others; and the delay targets each wait
+# for a thread to be made, which lets the daemon run.
+# md-regress: ram=1G,timeout=6m,modules=dm-raid+dm-delay
 . lib/inittest
 aux prepare_vg 3 80
 lvcreate -aey --type raid5 --stripes 2 --size 32M --name $lv1 $vg
@@ -24,12 +24,12 @@ rebuild() {
 # The table itself can be built.
 rebuild | dmsetup load $name
 dmsetup clear $name
-for round in $(seq 20); do
+for round in $(seq 40); do
     policy --idle
-    timeout 3 bash -c 'while :; do :; done' &
+    timeout 2 bash -c 'while :; do :; done' &
     sleep 0.5
     end=$(rebuild | awk 'END { print $1 + $2 }')
-    (rebuild; echo "$end 8 linear /dev/there-is-none 0") | dmsetup load $name && exit 1
+    (rebuild; echo "$end 8 linear /dev/there-is-none 0") | chrt --fifo 50 dmsetup load $name && exit 1
     wait || true
     policy --other
     # TAINT_DIE: what follows an oops tells nothing.
