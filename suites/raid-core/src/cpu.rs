@@ -11,34 +11,36 @@ use crate::state::{Frame, MAX_DEPTH, N_TASKS, Queue, Set, State, Task};
 
 /// Invariants that one step broke; those that a state breaks are found by the explorer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Broken(pub(crate) u16);
+pub(crate) struct Broken(pub(crate) u32);
 
 /// The invariants of domain.md, section 4, that a step can break, by their number.
 pub(crate) mod invariant {
     /// One reap per registered thread, under `reconfig_mutex`; never two sync threads on one mddev.
-    pub(crate) const I3: u16 = 1 << 3;
+    pub(crate) const I3: u32 = 1 << 3;
     /// No sync IO while dm has the device suspended.
-    pub(crate) const I5: u16 = 1 << 5;
+    pub(crate) const I5: u32 = 1 << 5;
     /// Only one raid_set writes the members.
-    pub(crate) const I6: u16 = 1 << 6;
+    pub(crate) const I6: u32 = 1 << 6;
     /// A read returns the last acknowledged version.
-    pub(crate) const I7: u16 = 1 << 7;
+    pub(crate) const I7: u32 = 1 << 7;
     /// An IO fails that need not.
-    pub(crate) const I9: u16 = 1 << 9;
+    pub(crate) const I9: u32 = 1 << 9;
     /// No unlock of a lock that is not held.
-    pub(crate) const I11: u16 = 1 << 11;
+    pub(crate) const I11: u32 = 1 << 11;
     /// FROZEN persists after message "frozen".
-    pub(crate) const I12: u16 = 1 << 12;
+    pub(crate) const I12: u32 = 1 << 12;
     /// Nothing freed is referenced.
-    pub(crate) const I13: u16 = 1 << 13;
+    pub(crate) const I13: u32 = 1 << 13;
     /// As I13, by a work item that is about to return: kept apart, because no kernel waits for it.
-    pub(crate) const I14: u16 = 1 << 14;
+    pub(crate) const I14: u32 = 1 << 14;
     /// A command is refused as busy only because of a sync thread that is there.
-    pub(crate) const I15: u16 = 1 << 15;
+    pub(crate) const I15: u32 = 1 << 15;
+    /// A resume finds the array frozen, and no sync thread (`WARN_ON_ONCE` in `raid_resume`, v6.9).
+    pub(crate) const I17: u32 = 1 << 17;
     /// Not an invariant: a second sync thread has taken the place of one that lives, and the model has only one.
-    pub(crate) const OVERTAKEN: u16 = 1 << 0;
+    pub(crate) const OVERTAKEN: u32 = 1 << 0;
     /// What follows one of these cannot be told.
-    pub(crate) const ENDS: u16 = I7 | I13 | I14 | OVERTAKEN;
+    pub(crate) const ENDS: u32 = I7 | I13 | I14 | OVERTAKEN;
 }
 
 /// Where a function goes on.
@@ -332,7 +334,7 @@ impl Cpu<'_> {
         self.task().top_mut().a = a;
     }
 
-    pub(crate) fn breaks(&mut self, invariant: u16) {
+    pub(crate) fn breaks(&mut self, invariant: u32) {
         self.broken.0 |= invariant;
     }
 

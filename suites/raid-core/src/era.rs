@@ -25,7 +25,8 @@ pub enum Switch {
     /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
     /// the array as suspended only when its IO has drained.
     Suspend67,
-    /// db5e653d7c9f (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`.
+    /// db5e653d7c9f and its series (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`, and
+    /// removes and adds spares, also on a read-only array, for which the daemon sets RUNNING, frozen or not.
     StartSync67,
     /// f52f5c71f3d4 (v6.7): one `stop_sync_thread` for all; only the daemon reaps.
     F52f5,
@@ -67,6 +68,8 @@ pub enum Switch {
     /// to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks at
     /// FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same release.
     SyncAction,
+    /// 3199a34bfaf7 (v6.11): `raid_resume` warns of a sync thread, not of RUNNING, which need not mean one.
+    C3199,
     /// 55dcfdf8af9c (v6.18, not in 6.12.117): `raid_postsuspend` makes the array read-only.
     C55dc,
     /// cefcb9297fbd (v7.0, 6.12.114): `__md_stop_writes` neither quiesces a read-only array of dm-raid nor flushes its bitmap.
@@ -84,6 +87,8 @@ pub enum Switch {
     /// What if those who stop a sync thread also waited for a work item that already runs
     /// (`work_busy`, as `action_store` does since v6.11)?
     WorkBusy,
+    /// What if `raid_dtr` froze and stopped the sync thread before it stops the array?
+    DtrStops,
     /// A mutation, to see I10 fail: wakes of `resync_wait` are lost.
     LostWake,
     /// A mutation, to see I4 fail: `md_start_sync` forgets to register the thread.
@@ -93,7 +98,7 @@ pub enum Switch {
 }
 
 /// All switches, in the order of their numbers.
-pub const SWITCHES: [Switch; 39] = [
+pub const SWITCHES: [Switch; 41] = [
     Switch::C130443,
     Switch::C644e,
     Switch::C868b,
@@ -122,6 +127,7 @@ pub const SWITCHES: [Switch; 39] = [
     Switch::P11,
     Switch::C9e46,
     Switch::SyncAction,
+    Switch::C3199,
     Switch::C55dc,
     Switch::Ccefc,
     Switch::Cf86,
@@ -130,6 +136,7 @@ pub const SWITCHES: [Switch; 39] = [
     Switch::ReapDirectly,
     Switch::NoWait,
     Switch::WorkBusy,
+    Switch::DtrStops,
     Switch::LostWake,
     Switch::LostThread,
     Switch::DoubleUnlock,
@@ -201,8 +208,13 @@ pub const V6_9: Era = V6_8.with(&[
     Switch::P11,
 ]);
 /// 6.12.117 of Debian's 6.12.
-pub const V6_12: Era =
-    V6_9.without(Switch::C5e2c).with(&[Switch::C151f, Switch::SyncAction, Switch::Ccefc, Switch::Cf86]);
+pub const V6_12: Era = V6_9.without(Switch::C5e2c).with(&[
+    Switch::C151f,
+    Switch::SyncAction,
+    Switch::C3199,
+    Switch::Ccefc,
+    Switch::Cf86,
+]);
 /// 7.3.
 pub const V7_3: Era = V6_12.with(&[Switch::C55dc, Switch::C418b, Switch::C1d24]);
 

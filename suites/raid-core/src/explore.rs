@@ -427,8 +427,8 @@ pub(crate) fn ends(kind: Kind) -> bool {
     matches!(kind, Kind::Corruption | Kind::Restart)
 }
 
-pub(crate) fn kinds_of(broken: u16) -> impl Iterator<Item = Kind> {
-    (1..16).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
+pub(crate) fn kinds_of(broken: u32) -> impl Iterator<Item = Kind> {
+    (1..u32::BITS as u8).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
         invariant::I7 => Kind::Corruption,
         invariant::I9 => Kind::Eio,
         _ => Kind::Broken(bit),

@@ -32,7 +32,7 @@
 //! | DL | a user waits, and nobody can go on (I1) | a state without a step |
 //! | livelock | somebody goes on for ever, and a user is never done, or spins (I2) | a component of the graph without a way out |
 //! | DC | a read, or a restart from the superblocks, gives what was not written last (I7, I8) | each state is looked at |
-//! | V | another of the invariants I3 to I13, or I15, is broken | by the step that breaks it |
+//! | V | another of the invariants I3 to I13, I15 or I17 is broken | by the step that breaks it |
 //! | churn | the sync thread comes and goes until a user acts | a component that can be left |
 //!
 //! Three windows of a few instructions would be in most cells (I8 at a reshape's end, I14, I16): they are shown, but not part of

@@ -3,7 +3,7 @@
 use crate::bits::{recovery, rt};
 use crate::disk::{self, Reshape};
 use crate::kernel::F;
-use crate::state::{Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon, worker};
+use crate::state::{self, Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon, worker};
 
 /// The personality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,12 +93,15 @@ pub struct User {
 pub struct Table {
     /// `rs->runtime_flags` that the constructor sets.
     pub rt: u8,
-    /// There is a spare to be added.
-    pub spare: bool,
+    /// A member is not in sync, and is to be rebuilt.
+    pub rebuild: bool,
 }
 
 /// A table without wishes.
-const PLAIN: Table = Table { rt: 0, spare: false };
+const PLAIN: Table = Table { rt: 0, rebuild: false };
+
+/// A table with a member to be rebuilt.
+const REBUILD: Table = Table { rt: 0, rebuild: true };
 
 /// What there is at the beginning.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +184,7 @@ const DM_RAID5: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the table.
-pub const SCENARIOS: [Scenario; 22] = [
+pub const SCENARIOS: [Scenario; 27] = [
     Scenario {
         name: "S1",
         title: "a resync runs; the device is suspended, then removed",
@@ -189,10 +192,18 @@ pub const SCENARIOS: [Scenario; 22] = [
         ..DM_RAID5
     },
     Scenario {
+        name: "S1r",
+        title: "a resync runs on raid10; the device is suspended, then removed",
+        level: Level::Raid10,
+        chunks: 1,
+        users: lvm(&[Op::Suspend { noflush: false }, Op::Remove]),
+        ..DM_RAID5
+    },
+    Scenario {
         name: "S2",
         title: "a new table writes its superblocks; the resume fails; the device is removed",
         start: Start { resync_offset: 0, ..NO_TABLE },
-        tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],
+        tables: [Table { rt: rt::UPDATE_SBS, rebuild: false }, PLAIN],
         preresume_fails: true,
         users: lvm(&[Op::Ctr(0), Op::Resume, Op::Remove]),
         ..DM_RAID5
@@ -202,7 +213,7 @@ pub const SCENARIOS: [Scenario; 22] = [
         title: "a table asks for a reshape, which has to wait for a reload; the device is suspended",
         chunks: 4,
         start: NO_TABLE,
-        tables: [Table { rt: rt::UPDATE_SBS | rt::RESHAPE_RS, spare: false }, PLAIN],
+        tables: [Table { rt: rt::UPDATE_SBS | rt::RESHAPE_RS, rebuild: false }, PLAIN],
         users: lvm(&[Op::Ctr(0), Op::Resume, Op::Suspend { noflush: false }, Op::Remove]),
         ..DM_RAID5
     },
@@ -233,7 +244,7 @@ pub const SCENARIOS: [Scenario; 22] = [
         name: "S5b",
         title: "a new table writes its superblocks and resumes: does it sync before?",
         start: Start { resync_offset: 0, ..NO_TABLE },
-        tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],
+        tables: [Table { rt: rt::UPDATE_SBS, rebuild: false }, PLAIN],
         users: lvm(&[Op::Ctr(0), Op::Resume]),
         ..DM_RAID5
     },
@@ -294,11 +305,11 @@ pub const SCENARIOS: [Scenario; 22] = [
     },
     Scenario {
         name: "S9",
-        title: "a reshape goes on, with a spare beside it and a read across its position",
+        title: "a reshape goes on, with a member to be rebuilt beside it and a read across its position",
         chunks: 4,
         data: true,
         start: RESHAPE_AT_9,
-        tables: [Table { rt: 0, spare: true }, PLAIN],
+        tables: [REBUILD, PLAIN],
         users: [NOBODY, NOBODY, user("io", &[Op::Read(9)]), NOBODY],
         ..DM_RAID5
     },
@@ -361,7 +372,7 @@ pub const SCENARIOS: [Scenario; 22] = [
         walks: 20_000,
         chunks: 1,
         start: Start { resync_offset: 0, ..NO_TABLE },
-        tables: [Table { rt: rt::UPDATE_SBS, spare: false }, PLAIN],
+        tables: [Table { rt: rt::UPDATE_SBS, rebuild: false }, PLAIN],
         users: lvm_and(&[Op::Ctr(0), Op::Resume], DISK),
         ..DM_RAID5
     },
@@ -389,6 +400,41 @@ pub const SCENARIOS: [Scenario; 22] = [
         chunks: 1,
         start: Start { live: true, ..NO_TABLE },
         users: lvm(&[Op::Suspend { noflush: false }, Op::SuspendMembers, Op::Remove]),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S18",
+        title: "a table with a member to be rebuilt is loaded and cleared, never resumed",
+        start: NO_TABLE,
+        tables: [REBUILD, PLAIN],
+        users: lvm(&[Op::Ctr(0), Op::Clear]),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S18r",
+        title: "a table with a member to be rebuilt is loaded and resumed",
+        start: NO_TABLE,
+        tables: [REBUILD, PLAIN],
+        chunks: 1,
+        users: lvm(&[Op::Ctr(0), Op::Resume]),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S18u",
+        title: "a table with a member to be rebuilt writes its superblocks and resumes",
+        start: NO_TABLE,
+        tables: [Table { rt: rt::UPDATE_SBS, rebuild: true }, PLAIN],
+        chunks: 1,
+        users: lvm(&[Op::Ctr(0), Op::Resume]),
+        ..DM_RAID5
+    },
+    Scenario {
+        name: "S19",
+        title: "a member is being rebuilt; the device is suspended, then removed",
+        start: Start { resync_offset: MAX, ..LIVE_RESYNC },
+        tables: [REBUILD, PLAIN],
+        chunks: 1,
+        users: lvm(&[Op::Suspend { noflush: false }, Op::Remove]),
         ..DM_RAID5
     },
 ];
@@ -457,7 +503,7 @@ impl Scenario {
                 reshape_position: start.reshape_position,
                 progress: start.reshape_position,
                 safe: start.reshape_position,
-                spare: u8::from(self.tables[0].spare),
+                member_to_rebuild: if self.tables[0].rebuild { state::TO_REBUILD } else { 0 },
                 ..Set::NONE
             };
             state.tasks[daemon(0)] = Task::starting(F::MdThread, 0);

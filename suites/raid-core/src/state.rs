@@ -19,6 +19,11 @@ pub const RECORDED: u8 = 2;
 /// [`Set::failed_member`]: it is no longer part of the array.
 pub const REMOVED: u8 = 3;
 
+/// [`Set::member_to_rebuild`]: its data are to be rebuilt.
+pub const TO_REBUILD: u8 = 1;
+/// [`Set::member_to_rebuild`]: they are, but who reaps the sync thread has not seen it yet.
+pub const REBUILT: u8 = 2;
+
 /// What a task is, by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -303,8 +308,8 @@ pub struct Set {
     pub active_stripes: u8,
     /// `conf->quiesce`.
     pub quiesce: u8,
-    /// There is a spare that could be added.
-    pub spare: u8,
+    /// A member has its place, but is not in sync: [`TO_REBUILD`] or [`REBUILT`].
+    pub member_to_rebuild: u8,
     /// A member has failed: [`BLOCKED`], [`RECORDED`] or [`REMOVED`].
     pub failed_member: u8,
     /// raid10: `conf->barrier`.
@@ -361,7 +366,7 @@ impl Set {
         sync_stripes: 0,
         active_stripes: 0,
         quiesce: 0,
-        spare: 0,
+        member_to_rebuild: 0,
         failed_member: 0,
         barrier: 0,
         nr_pending: 0,

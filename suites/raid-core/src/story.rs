@@ -201,6 +201,7 @@ pub fn invariant_in_words(invariant: u8) -> &'static str {
         13 => "nothing freed is referenced",
         15 => "a command is refused as busy only because of a sync thread that is there",
         14 => "a work item that is about to return uses no freed raid_set",
+        17 => "a resume finds the array frozen and without a sync thread",
         16 => "raid5d does not wait for superblocks that nobody else is about to write",
         _ => "(see domain.md)",
     }

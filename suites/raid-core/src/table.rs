@@ -6,11 +6,12 @@ use crate::explore::{Finding, Kind, Outcome};
 /// The columns of the expected table.
 pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
 
-/// domain.md, section 4, "What we expect per era", in the order of [`COLUMNS`]. S6r and S15 to S17 are not in
-/// it: of S6r, what repro/s6.sh found on 6.1 is expected wherever P7 is not; of the others, what the messages of 868bba54a3bc, of
+/// domain.md, section 4, "What we expect per era", in the order of [`COLUMNS`]. S1r, S6r and S15 to S19 are not in
+/// it: S1r and S19 are expected to be as S1, S18u as S5b, S18 and S18r to be ok; of S6r, what repro/s6.sh found on 6.1 is expected wherever P7 is not; of the others, what the messages of 868bba54a3bc, of
 /// the change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0) say.
-const EXPECTED: [(&str, [&str; 6]); 22] = [
+const EXPECTED: [(&str, [&str; 6]); 27] = [
     ("S1", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
+    ("S1r", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
     ("S2", ["ok", "ok", "ok", "ok", "ok", "ok"]),
     ("S3", ["ok", "DL", "churn", "churn", "churn", "churn"]),
     ("S4", ["ok", "DL", "ok", "ok", "ok", "ok"]),
@@ -32,6 +33,10 @@ const EXPECTED: [(&str, [&str; 6]); 22] = [
     ("S15", ["EIO", "ok", "ok", "ok", "EIO", "ok"]),
     ("S16", ["V I15", "V I15", "V I15", "V I15", "V I15", "V I15"]),
     ("S17", ["DL", "DL", "DL", "DL", "DL", "DL"]),
+    ("S18", ["ok", "ok", "ok", "ok", "ok", "ok"]),
+    ("S18r", ["ok", "ok", "ok", "ok", "ok", "ok"]),
+    ("S18u", ["ok", "ok", "V", "V", "V", "ok"]),
+    ("S19", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
 ];
 
 /// Columns that domain.md describes by their difference to one of its table.
@@ -42,6 +47,9 @@ const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S1", "6.1", "DL", 1),
     ("S1", "6.5", "DL", 1),
     ("S1", "6.6", "DL", 1),
+    ("S1r", "6.1", "DL", 1),
+    ("S1r", "6.5", "DL", 1),
+    ("S1r", "6.6", "DL", 1),
     ("S2", "P1", "DL", 0),
     ("S2", "P1-4", "V I5", 2),
     ("S2", "P1-8", "V I5", 2),
@@ -62,7 +70,23 @@ const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S12", "v2", "EIO", 9),
     ("S13", "6.12", "livelock", 10),
     ("S13", "7.3", "livelock", 10),
+    ("S14u", "6.9", "V I17", 13),
+    ("S14u", "6.12", "V I17", 13),
+    ("S14u", "7.3", "V I17", 13),
     ("S17", "6.12", "DL", 11),
+    ("S18", "P1-8", "V I13", 12),
+    ("S18", "v2", "V I13", 12),
+    ("S18", "6.9", "V I13", 12),
+    ("S18", "6.12", "V I13", 12),
+    ("S18", "7.3", "V I13", 12),
+    ("S18r", "6.9", "V I17", 13),
+    ("S18u", "6.9", "V I17", 13),
+    ("S18u", "6.12", "V I17", 13),
+    ("S18u", "7.3", "V I17", 13),
+    ("S19", "6.1", "DL", 1),
+    ("S19", "6.5", "DL", 1),
+    ("S19", "6.6", "DL", 1),
+    ("S19", "7.3", "V I13", 12),
 ];
 
 /// Further cells, which the text around the table gives; for 6.1 its list of bugs (section 5, 3, 4 and 28).

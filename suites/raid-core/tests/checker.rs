@@ -40,6 +40,7 @@ const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::P11, "S7", "6.9"),
     (Switch::C9e46, "S9", "6.8"),
     (Switch::SyncAction, "S16", "6.12"),
+    (Switch::C3199, "S18r", "6.12"),
     (Switch::C55dc, "S17", "7.3"),
     (Switch::Ccefc, "S17", "7.3"),
     (Switch::Cf86, "S13", "6.12"),
@@ -53,6 +54,7 @@ const WHAT_IFS: &[(Switch, &str, &str)] = &[
     (Switch::ReapDirectly, "S14", "6.8"),
     (Switch::NoWait, "S3", "6.6"),
     (Switch::WorkBusy, "S1", "6.6"),
+    (Switch::DtrStops, "S18", "6.12"),
     (Switch::LostWake, "S1", "6.9"),
     (Switch::LostThread, "S1", "6.9"),
     (Switch::DoubleUnlock, "S4", "6.9"),
@@ -176,8 +178,10 @@ fn every_invariant_can_fail() {
     find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(11));
     find("S6f", era::V6_9, Kind::Broken(12));
     find("S12", era::V6_9, Kind::Broken(13));
+    find("S18", era::V6_12, Kind::Broken(13));
     find("S16", era::V6_9, Kind::Broken(15));
     find("S1", era::V6_6, Kind::Broken(16));
+    find("S18r", era::V6_9, Kind::Broken(17));
 }
 
 /// I2: the read spins as long as the reshape is frozen.

@@ -79,6 +79,32 @@ fn before_v6_7_a_work_item_that_runs_was_overlooked() {
     assert_eq!(table::verdict(&outcome), "ok");
 }
 
+/// raid10's sync thread, told to stop, waits for the barrier at its end (close_sync), which the suspend holds: the stack
+/// is raid1's of integrity-caching.sh on 6.1.
+#[test]
+fn a_sync_of_raid10_ends_only_when_the_barrier_is_down() {
+    let story = tell("S1r", "6.6", Kind::Deadlock);
+    let sync = story.waiting.iter().find(|waiting| waiting.task == "sync").unwrap();
+    assert_eq!(sync.stack.join(" ← "), "wait_barrier ← close_sync ← md_do_sync ← md_thread");
+    assert_eq!(verdict("S1r", "6.9"), "ok");
+}
+
+/// Since v6.7 the daemon has the worker look at a read-only array's spares, frozen or not; since v6.9 raid_dtr waits for no
+/// worker; and a suspended array is read-only on 7.3 (ANSWERS.md [12]).
+#[test]
+fn a_worker_that_looks_at_spares_outlives_its_raid_set() {
+    assert_eq!(verdict("S18", "6.6"), "ok");
+    assert_eq!(verdict("S18", "6.8"), "ok");
+    for name in ["6.9", "6.12", "7.3"] {
+        assert_eq!(verdict("S18", name), "V I13", "{name}");
+        let stops = era::named(name).unwrap().with(&[era::Switch::DtrStops]);
+        let outcome = explore(scenario::named("S18").unwrap(), stops, Limits::default());
+        assert_eq!(table::verdict(&outcome), "ok", "{name}");
+    }
+    assert_eq!(verdict("S19", "6.12"), "ok");
+    assert_eq!(verdict("S19", "7.3"), "V I13");
+}
+
 #[test]
 fn a_trace_is_a_shortest_one_and_can_be_told() {
     for scenario in &SCENARIOS {

@@ -32,7 +32,7 @@ pub(super) fn raid_ctr(c: &mut Cpu<'_>, at: u8) -> Flow {
             set.reshape_position = sb.reshape_position;
             set.layout = sb.layout;
             set.rt = table.rt;
-            set.spare = u8::from(table.spare);
+            set.member_to_rebuild = if table.rebuild { state::TO_REBUILD } else { 0 };
             c.s.sets[on] = set;
             c.s.tasks[state::daemon(on)] = Task::starting(F::MdThread, on as u8);
             c.s.tasks[state::worker(on)] = Task::starting(F::WorkerThread, on as u8);
@@ -99,19 +99,25 @@ pub(super) fn raid_dtr(c: &mut Cpu<'_>, at: u8) -> Flow {
     let on = c.on();
     match at {
         0 => c.lock(Lock::Reconfig),
-        1 => Flow::Call(F::MdStop, 0),
-        2 => Flow::Call(F::MddevUnlock, 0),
-        3 => {
+        1 if c.has(Switch::DtrStops) => Flow::Call(F::MdFrozenSyncThread, 0),
+        1 => Flow::Next,
+        2 => Flow::Call(F::MdStop, 0),
+        3 => Flow::Call(F::MddevUnlock, 0),
+        4 => {
             let set = c.s.sets[on];
             let threads = c.s.tasks[state::daemon(on)].alive + c.s.tasks[state::sync(on)].alive;
             // A work item that has returned is not looked at any more.
             let works = c.s.tasks[state::worker(on)].depth > 1;
-            if works && set.reconfig == 0 && set.recovery & RUNNING == 0 {
+            let returns = works && set.reconfig == 0 && set.recovery & RUNNING == 0;
+            if returns {
                 c.breaks(invariant::I14);
             } else if works {
                 c.breaks(invariant::I13);
             }
-            if set.work == 1 || threads != 0 || set.active_io != 0 || set.suspend_mutex != 0 {
+            // Its last steps may be those of a resume.
+            let resumes = returns && set.suspend_mutex == state::worker(on) as u8 + 1;
+            let suspends = set.suspend_mutex != 0 && !resumes;
+            if set.work == 1 || threads != 0 || set.active_io != 0 || suspends {
                 c.breaks(invariant::I13);
             }
             c.s.sets[on] = Set { life: 2, ..Set::NONE };
@@ -264,6 +270,17 @@ pub(super) fn rs_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
+/// What `raid_resume` warns of since P6 as merged: the array is not frozen, or there is a sync. 3199a34bfaf7 looks at the
+/// thread; before, RUNNING said so, which the daemon also sets to have a read-only array's spares looked at.
+fn warn_of_a_sync(c: &mut Cpu<'_>) {
+    let looks_at_thread = c.has(Switch::C3199);
+    let set = c.set();
+    let syncs = if looks_at_thread { set.sync_thread != 0 } else { set.recovery & RUNNING != 0 };
+    if syncs || set.recovery & FROZEN == 0 {
+        c.breaks(invariant::I17);
+    }
+}
+
 /// `raid_resume` (dm-raid.c).
 pub(super) fn raid_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
@@ -277,9 +294,18 @@ pub(super) fn raid_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
             if was { Flow::Next } else { Flow::Ret(0) }
         }
         2 => c.lock(Lock::Reconfig),
-        3 if c.has(Switch::P11) => c.clear_rt(rt::FROZEN),
-        3 if uses_helpers(c) => Flow::Next,
-        3 => c.clear_bit(FROZEN),
+        3 => {
+            if c.has(Switch::P6) {
+                warn_of_a_sync(c);
+            }
+            if c.has(Switch::P11) {
+                c.clear_rt(rt::FROZEN)
+            } else if uses_helpers(c) {
+                Flow::Next
+            } else {
+                c.clear_bit(FROZEN)
+            }
+        }
         4 => {
             c.set().ro = 0;
             c.act(|| "ro = 0: read-write".to_owned());

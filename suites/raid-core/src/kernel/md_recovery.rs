@@ -4,10 +4,11 @@ use crate::bits::{recovery::*, sb};
 use crate::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::F;
-use crate::state::{self, MAX, Task};
+use crate::state::{self, MAX, Set, Task};
 
 /// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it
-/// also chose the action; P1 and P2 change the gates at its top.
+/// also chose the action; P1 and P2 change the gates at its top. What it does to a read-only array since v6.7 ignores
+/// FROZEN: a member that is to be removed or rebuilt gets the worker queued.
 pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
     const GATE: u8 = 4;
     const LOCKED: u8 = 7;
@@ -16,6 +17,7 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
     const NOT_RUNNING: u8 = 40;
     const UNLOCK: u8 = 45;
     const SUSPENDED: u8 = 54;
+    const READ_ONLY: u8 = 60;
     match at {
         0 if c.has(Switch::Suspend67) => Flow::Goto(SUSPENDED),
         0 => Flow::Goto(50),
@@ -77,23 +79,17 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
                 Flow::Next
             }
         }
-        9 if !c.has(Switch::StartSync67) => Flow::Goto(12),
+        9 if !c.has(Switch::StartSync67) => Flow::Goto(READ_ONLY),
         9 => {
             if c.test(RUNNING) {
                 Flow::Next
             } else {
-                Flow::Goto(12)
+                Flow::Goto(READ_ONLY)
             }
         }
         10 if c.has(Switch::P2) => Flow::Call(F::UnregisterSyncThread, 0),
         10 => c.clear_bit(NEEDED),
         11 => Flow::Goto(UNLOCK),
-        12 => c.set_bit(INTR),
-        13 => Flow::Call(F::MdReapSyncThread, 0),
-        14 => c.clear_bit(RECOVER),
-        15 => c.clear_bit(NEEDED),
-        16 => c.clear_sb(sb::CHANGE_PENDING),
-        17 => Flow::Goto(UNLOCK),
         RDWR => {
             if c.test_sb(0xff) {
                 Flow::Call(F::MdUpdateSb, 0)
@@ -206,8 +202,50 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
             });
             if suspended { Flow::Ret(0) } else { Flow::Goto(1) }
         }
+        // A failed member need not be recorded before it goes; before v6.7 it went here.
+        READ_ONLY => {
+            let set = c.set();
+            if set.failed_member == state::BLOCKED && set.in_sync != 0 {
+                set.failed_member = state::RECORDED;
+                c.act(|| "clears Blocked of the failed member".to_owned());
+            }
+            Flow::Next
+        }
+        61 if c.has(Switch::StartSync67) => Flow::Next,
+        61 => remove_failed_member(c),
+        62 => c.set_bit(INTR),
+        63 => Flow::Call(F::MdReapSyncThread, 0),
+        64 if !c.has(Switch::StartSync67) => Flow::Goto(67),
+        64 => {
+            let change = spares_need_change(c.set());
+            c.look(|| if change { "spares need change" } else { "no spare needs change" }.to_owned());
+            if change { Flow::Next } else { Flow::Goto(67) }
+        }
+        65 => c.set_bit(RUNNING),
+        66 => queue_work(c),
+        67 => c.clear_bit(RECOVER),
+        68 => c.clear_bit(NEEDED),
+        69 => c.clear_sb(sb::CHANGE_PENDING).then(UNLOCK),
         other => unreachable!("md_check_recovery has no step {other}"),
     }
+}
+
+/// `md_spares_need_change` (md.c, v6.7): a failed member can be removed, or one is not in sync, whether the array is
+/// read-only or not. The model has no spare without a place, which a read-only array may not add.
+fn spares_need_change(set: &Set) -> bool {
+    set.member_to_rebuild != 0 || set.failed_member == state::RECORDED
+}
+
+/// What `remove_and_add_spares` (md.c, v6.12) changes: the failed member goes. One that is not in sync stays, because it
+/// could be rebuilt (`raid5_remove_disk`).
+fn remove_failed_member(c: &mut Cpu<'_>) -> Flow {
+    let set = c.set();
+    if set.failed_member == state::RECORDED {
+        set.failed_member = state::REMOVED;
+        set.sb_flags |= sb::CHANGE_DEVS;
+        c.act(|| "removes the failed member".to_owned());
+    }
+    Flow::Next
 }
 
 /// `queue_work(md_misc_wq, &mddev->sync_work)`.
@@ -258,15 +296,30 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "counts sync_seq up".to_owned());
             Flow::Next
         }
-        // raid5_finish_reshape: if the reshape was not interrupted, the new geometry is all that there is.
+        // raid5_spare_active: a member that has been rebuilt is in sync.
+        2 if c.set().member_to_rebuild != state::REBUILT => Flow::Next,
         2 => {
+            let set = c.set();
+            let active = set.recovery & (INTR | REQUESTED) == 0;
+            if active {
+                set.member_to_rebuild = 0;
+                set.sb_flags |= sb::CHANGE_DEVS;
+            }
+            c.act(|| {
+                if active { "the rebuilt member is in sync" } else { "interrupted: nothing is in sync" }
+                    .to_owned()
+            });
+            Flow::Next
+        }
+        // raid5_finish_reshape: if the reshape was not interrupted, the new geometry is all that there is.
+        3 => {
             if c.test(RESHAPE) {
                 Flow::Next
             } else {
-                Flow::Goto(4)
+                Flow::Goto(5)
             }
         }
-        3 => {
+        4 => {
             if !c.test(INTR) {
                 let set = c.set();
                 set.reshape_position = MAX;
@@ -274,17 +327,17 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
             }
             Flow::Next
         }
-        4 => Flow::Call(F::MdUpdateSb, 1),
-        5 => c.clear_bit(RUNNING),
-        6 => c.clear_bit(DONE),
-        7 => c.clear_bit(SYNC),
-        8 => c.clear_bit(RESHAPE),
-        9 => c.clear_bit(REQUESTED),
-        10 => c.clear_bit(CHECK),
-        11 if c.has(Switch::C130443) => Flow::Next,
-        11 => c.wake_up(Wq::Resync),
-        12 => c.set_bit(NEEDED),
-        13 if c.has(Switch::C130443) => c.wake_up(Wq::Resync),
+        5 => Flow::Call(F::MdUpdateSb, 1),
+        6 => c.clear_bit(RUNNING),
+        7 => c.clear_bit(DONE),
+        8 => c.clear_bit(SYNC),
+        9 => c.clear_bit(RESHAPE),
+        10 => c.clear_bit(REQUESTED),
+        11 => c.clear_bit(CHECK),
+        12 if c.has(Switch::C130443) => Flow::Next,
+        12 => c.wake_up(Wq::Resync),
+        13 => c.set_bit(NEEDED),
+        14 if c.has(Switch::C130443) => c.wake_up(Wq::Resync),
         _ => Flow::Ret(0),
     }
 }
@@ -360,32 +413,26 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 }
 
 /// `md_choose_sync_action` (md.c, v6.12; inline in `md_check_recovery` before v6.7). Returns whether
-/// there is something to do. What it reads is protected by `reconfig_mutex`. A spare comes before a
+/// there is something to do. What it reads is protected by `reconfig_mutex`. A rebuild comes before a
 /// resync here, as it did before 4b10a3bc67c1 (v6.15, 6.12.111); no scenario has both.
 pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 if c.set().reshape_position != MAX => Flow::Next,
         // remove_spares, or remove_and_add_spares
-        0 if c.set().failed_member == state::RECORDED => {
-            c.set().failed_member = state::REMOVED;
-            c.act(|| "removes the failed member".to_owned());
-            Flow::Goto(0)
-        }
-        0 if c.set().spare != 0 => Flow::Goto(5),
+        0 if c.set().failed_member == state::RECORDED => remove_failed_member(c).then(0),
+        0 if c.set().member_to_rebuild != 0 => Flow::Goto(5),
         0 if c.set().resync_offset != MAX => Flow::Goto(3),
-        0 => Flow::Goto(8),
+        0 => Flow::Goto(9),
         1 => c.set_bit(RESHAPE),
-        2 => c.clear_bit(RECOVER).then(9),
+        2 => c.clear_bit(RECOVER).then(10),
         3 => c.set_bit(SYNC),
-        4 => c.clear_bit(RECOVER).then(9),
-        // remove_and_add_spares has added one.
-        5 => {
-            c.set().spare = 0;
-            c.clear_bit(SYNC)
-        }
+        4 => c.clear_bit(RECOVER).then(10),
+        // remove_and_add_spares has counted one (rdev_is_spare).
+        5 => c.clear_bit(SYNC),
         6 => c.clear_bit(CHECK),
-        7 => c.set_bit(RECOVER).then(9),
-        8 => {
+        7 => c.clear_bit(REQUESTED),
+        8 => c.set_bit(RECOVER).then(10),
+        9 => {
             if c.test(SYNC) {
                 Flow::Next
             } else {
@@ -401,11 +448,12 @@ pub(super) fn md_choose_sync_action(c: &mut Cpu<'_>, at: u8) -> Flow {
 /// (`md_spares_need_change`; 6.12.111 looks again under the lock, which is left out);
 /// 9e46c70e829b leaves that out while a reshape is not finished.
 pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
+    const READ_ONLY: u8 = 19;
     const NOT_RUNNING: u8 = 20;
     match at {
         0 if !c.has(Switch::StartSync67) => Flow::Goto(8),
         0 => {
-            let spares = c.set().spare != 0 || c.set().failed_member == state::RECORDED;
+            let spares = spares_need_change(c.set());
             let reshaping = c.set().reshape_position != MAX && c.has(Switch::C9e46);
             if !spares || (reshaping && c.set().ro == 0) {
                 return Flow::Next;
@@ -418,7 +466,7 @@ pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             if c.is_rdwr() {
                 Flow::Next
             } else {
-                Flow::Goto(NOT_RUNNING)
+                Flow::Goto(READ_ONLY)
             }
         }
         3 => Flow::Call(F::MdChooseSyncAction, 0),
@@ -442,6 +490,7 @@ pub(super) fn md_start_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             let (on, there) = (c.on(), c.set().sync_thread != 0);
             c.md_wakeup_thread(state::sync(on), there).then_return()
         }
+        READ_ONLY => remove_failed_member(c),
         NOT_RUNNING => c.clear_bit(SYNC),
         21 => c.clear_bit(RESHAPE),
         22 => c.clear_bit(REQUESTED),

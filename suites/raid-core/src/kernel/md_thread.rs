@@ -71,7 +71,7 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
 /// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
-/// for other arrays on the same devices, speed limits, the periodic checkpoint.
+/// for other arrays on the same devices, speed limits, the periodic checkpoint, and that of an interrupted rebuild.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const SET_INTR: u8 = 6;
     const BEGIN: u8 = 8;
@@ -79,6 +79,7 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const REQUESTED_IT: u8 = 14;
     const BREAK_INTR: u8 = 18;
     const OUT: u8 = 20;
+    const RECOVERED: u8 = 25;
     const SKIP: u8 = 30;
     const DONE_IT: u8 = 35;
     let end = c.scenario.chunks();
@@ -133,8 +134,12 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         9 => {
             let reshape = c.test(RESHAPE);
-            let start = match c.set().resync_offset {
+            let set = c.set();
+            let rebuilt = set.recovery & SYNC == 0 && set.member_to_rebuild == state::REBUILT;
+            let start = match set.resync_offset {
                 _ if reshape => 0,
+                // recovery_offset is MaxSector.
+                _ if rebuilt => end,
                 MAX => 0,
                 offset => offset,
             };
@@ -163,33 +168,23 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
         REQUESTED_IT => match c.ret() {
             0 => Flow::Goto(BREAK_INTR),
             // Skipped: no IO was asked for.
-            skipped if skipped >= 0x80 => {
-                let position = c.arg() + (skipped & 0x7f);
-                c.set_arg(position);
-                Flow::Goto(16)
-            }
+            skipped if skipped >= 0x80 => Flow::Goto(16),
             _ => Flow::Next,
         },
         15 => {
             let set = c.set();
             set.recovery_active = set.recovery_active.wrapping_add(1);
             c.act(|| "counts recovery_active up".to_owned());
-            let position = c.arg() + 1;
-            c.set_arg(position);
             Flow::Next
         }
-        // The position moves only if INTR is still clear; the chunk that was asked for is done again.
+        // The position moves only if INTR is still clear; what was asked for, or skipped, is done again.
         16 => {
             if c.test(INTR) {
-                Flow::Next
-            } else {
-                Flow::Goto(LOOP)
+                return Flow::Goto(OUT);
             }
-        }
-        17 => {
-            let position = c.arg().saturating_sub(1);
+            let position = c.arg() + (c.ret() & 0x7f);
             c.set_arg(position);
-            Flow::Goto(OUT)
+            Flow::Goto(LOOP)
         }
         BREAK_INTR => c.set_bit(INTR),
         19 => Flow::Next,
@@ -197,6 +192,8 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             let idle = c.set().recovery_active == 0;
             c.wait_event(Wq::Recovery, idle, "recovery_active == 0")
         }
+        // sync_request at the end of the device.
+        21 if c.scenario.level == Level::Raid10 => Flow::Call(F::CloseSync, 0),
         21 => {
             if c.test(RESHAPE) {
                 Flow::Call(F::EndReshape, 0)
@@ -215,7 +212,7 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             if c.test(SYNC) {
                 Flow::Next
             } else {
-                Flow::Goto(SKIP)
+                Flow::Goto(RECOVERED)
             }
         }
         24 => {
@@ -227,6 +224,16 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             } else {
                 c.set().resync_offset = MAX;
             }
+            Flow::Goto(SKIP)
+        }
+        RECOVERED if c.set().member_to_rebuild == 0 => Flow::Goto(SKIP),
+        RECOVERED => {
+            let set = c.set();
+            let rebuilt = set.recovery & (INTR | RESHAPE | RECOVER) == RECOVER;
+            if rebuilt {
+                set.member_to_rebuild = state::REBUILT;
+            }
+            c.act(|| if rebuilt { "recovery_offset = MaxSector" } else { "nothing is rebuilt" }.to_owned());
             Flow::Goto(SKIP)
         }
         SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
@@ -259,5 +266,64 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.md_wakeup_thread(state::daemon(on), there)
         }
         _ => Flow::Ret(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu;
+    use crate::era;
+    use crate::scenario;
+    use crate::state::{Frame, State, Task};
+
+    /// A sync thread in `md_do_sync`, at a step.
+    fn syncing(at: u8, recovery: u16) -> State {
+        let mut state = scenario::named("S1").unwrap().initial();
+        state.sets[0].recovery = RUNNING | recovery;
+        let mut task = Task::starting(F::MdThread, 0);
+        task.frames[1] = Frame::new(F::MdDoSync, 0);
+        task.frames[1].at = at;
+        task.depth = 2;
+        state.tasks[state::sync(0)] = task;
+        state
+    }
+
+    /// Runs the sync thread to the end of its sync.
+    fn run_to_the_end(state: &mut State) {
+        let scenario = scenario::named("S1").unwrap();
+        while state.tasks[state::sync(0)].depth > 1 {
+            cpu::step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
+        }
+    }
+
+    /// A range that was skipped when INTR came is not done: the checkpoint stays where it was.
+    #[test]
+    fn an_interrupted_skip_does_not_move_the_checkpoint() {
+        for (ret, offset) in [(0x80 | 3, 2), (1, 2)] {
+            let mut state = syncing(14, SYNC | INTR);
+            state.sets[0].resync_offset = 2;
+            let task = &mut state.tasks[state::sync(0)];
+            (task.frames[1].a, task.ret) = (2, ret);
+            // What was asked for completes at once.
+            while state.tasks[state::sync(0)].top().at < 16 {
+                let scenario = scenario::named("S1").unwrap();
+                cpu::step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
+            }
+            state.sets[0].recovery_active = 0;
+            run_to_the_end(&mut state);
+            assert_eq!(state.sets[0].resync_offset, offset, "{ret:#x}");
+        }
+    }
+
+    /// A rebuild that is interrupted is done again; one that is complete waits to be reaped.
+    #[test]
+    fn a_rebuild_counts_when_it_was_not_interrupted() {
+        for (recovery, comes_to) in [(INTR, state::TO_REBUILD), (0, state::REBUILT)] {
+            let mut state = syncing(23, RECOVER | recovery);
+            state.sets[0].member_to_rebuild = state::TO_REBUILD;
+            run_to_the_end(&mut state);
+            assert_eq!(state.sets[0].member_to_rebuild, comes_to);
+        }
     }
 }

@@ -120,6 +120,9 @@ functions! {
     Raid10SyncRequest "raid10_sync_request" raid10::raid10_sync_request
     RaiseBarrier "raise_barrier" raid10::raise_barrier
     LowerBarrier "lower_barrier" raid10::lower_barrier
+    WaitBarrier "wait_barrier" raid10::wait_barrier
+    AllowBarrier "allow_barrier" raid10::allow_barrier
+    CloseSync "close_sync" raid10::close_sync
     Raid10Quiesce "raid10_quiesce" raid10::raid10_quiesce
     Raid10MakeRequest "raid10_make_request" raid10::raid10_make_request
     Raid10EndWriteRequest "raid10_end_write_request" raid10::raid10_end_write_request

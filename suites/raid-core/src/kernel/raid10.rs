@@ -30,14 +30,7 @@ pub(super) fn raid10d(c: &mut Cpu<'_>, at: u8) -> Flow {
             c.act(|| "raid_end_bio_io: the failed write is complete".to_owned());
             Flow::Next
         }
-        3 => {
-            c.set().nr_pending -= 1;
-            if c.set().nr_pending > 0 {
-                c.act(|| "allow_barrier".to_owned());
-                return Flow::Next;
-            }
-            c.wake_up(Wq::Barrier)
-        }
+        3 => Flow::Call(F::AllowBarrier, 0),
         4 if c.set().ending != 0 => Flow::Goto(2),
         4 => Flow::Goto(RETRY),
         RETRY => {
@@ -165,30 +158,8 @@ pub(super) fn raid10_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
         0 => Flow::Call(F::MdWriteStart, 0),
         1 if c.ret() == 0 => Flow::Ret(0),
         1 => Flow::Next,
-        // wait_barrier
-        2 => {
-            let up = c.set().barrier != 0;
-            if up {
-                c.set().nr_waiting += 1;
-            } else {
-                c.set().nr_pending += 1;
-            }
-            c.act(|| {
-                if up { "the barrier is up: nr_waiting" } else { "wait_barrier: nr_pending" }.to_owned()
-            });
-            Flow::Goto(if up { 3 } else { 5 })
-        }
+        2 => Flow::Call(F::WaitBarrier, 0),
         3 => {
-            let down = c.set().barrier == 0;
-            if down {
-                c.set().nr_waiting -= 1;
-                c.set().nr_pending += 1;
-            }
-            c.wait_event(Wq::Barrier, down, "!barrier (wait_barrier)")
-        }
-        4 if c.set().nr_waiting != 0 => Flow::Next,
-        4 => c.wake_up(Wq::Barrier),
-        5 => {
             let on = c.on() as u8;
             c.set().active_io += 1;
             let bio = &mut c.s.bios[idx];
@@ -198,6 +169,59 @@ pub(super) fn raid10_make_request(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Next
         }
         _ => Flow::Ret(1),
+    }
+}
+
+/// `wait_barrier` (raid10.c, v6.12).
+pub(super) fn wait_barrier(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            let up = c.set().barrier != 0;
+            if up {
+                c.set().nr_waiting += 1;
+            } else {
+                c.set().nr_pending += 1;
+            }
+            c.act(|| {
+                if up { "the barrier is up: nr_waiting" } else { "wait_barrier: nr_pending" }.to_owned()
+            });
+            if up { Flow::Next } else { Flow::Ret(0) }
+        }
+        1 => {
+            let down = c.set().barrier == 0;
+            if down {
+                c.set().nr_waiting -= 1;
+                c.set().nr_pending += 1;
+            }
+            c.wait_event(Wq::Barrier, down, "!barrier (wait_barrier)")
+        }
+        2 if c.set().nr_waiting == 0 => c.wake_up(Wq::Barrier),
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `allow_barrier` (raid10.c, v6.12).
+pub(super) fn allow_barrier(c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => {
+            c.set().nr_pending -= 1;
+            if c.set().nr_pending > 0 {
+                c.act(|| "allow_barrier".to_owned());
+                return Flow::Next;
+            }
+            c.wake_up(Wq::Barrier)
+        }
+        _ => Flow::Ret(0),
+    }
+}
+
+/// `close_sync` (raid10.c, v6.12), at the end of each sync: waits until all of it is written, but also for the end of a
+/// quiesce, which holds the barrier up.
+pub(super) fn close_sync(_c: &mut Cpu<'_>, at: u8) -> Flow {
+    match at {
+        0 => Flow::Call(F::WaitBarrier, 0),
+        1 => Flow::Call(F::AllowBarrier, 0),
+        _ => Flow::Ret(0),
     }
 }
 
