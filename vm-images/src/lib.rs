@@ -5,6 +5,7 @@
 //! rights where the host allows it, and without touching the host's own package state ([`apt`]).
 //! Nothing here knows what a test is, or runs a VM.
 
+mod acquire;
 pub mod apt;
 mod build_folder;
 mod bzimage;

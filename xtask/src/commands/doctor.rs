@@ -159,6 +159,8 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     ));
     all.push(("namespaces", namespaces(session)));
     all.push(("mirror", mirror(session)));
+    let left_out = session.apt().ok().and_then(|apt| apt.left_out().ok()).unwrap_or_default();
+    all.extend(left_out.into_iter().map(|line| ("apt", Finding::Note(format!("not taken over: {line}")))));
     all
 }
 
