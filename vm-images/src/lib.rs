@@ -36,6 +36,7 @@ mod pins;
 pub mod plant;
 pub mod progress;
 pub mod replacement;
+mod shared_fs;
 mod source_files;
 pub mod store;
 pub mod store_space;

@@ -62,7 +62,7 @@ pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
     let chosen = [options.snapshots, options.images, options.builds, options.downloads]
         .map(|chosen| chosen || options.all);
     let runs = old_runs(&out, options.keep)?;
-    let n_others = session.store.n_others();
+    let n_others = session.store.n_others()?;
     if (options.runs || chosen.contains(&true)) && n_others > 0 && !options.force {
         return Err(usage(anyhow::anyhow!(
             "the store is in use by {n_others} other md-regress; wait for it, or use --force"
