@@ -17,6 +17,7 @@ mod plan;
 mod prepare;
 mod report;
 mod resume;
+mod run_order;
 mod runner;
 mod script;
 mod select;
