@@ -266,7 +266,7 @@ impl Checkout {
 }
 
 /// What compilers print when it is the host that fails.
-pub(crate) const HOST_IS_TO_BLAME: [&str; 7] = [
+pub(crate) const HOST_IS_TO_BLAME: [&str; 6] = [
     "No space left on device",
     "Cannot allocate memory",
     "Killed signal terminated program",
@@ -274,7 +274,6 @@ pub(crate) const HOST_IS_TO_BLAME: [&str; 7] = [
     "Error 137",
     "Disk quota exceeded",
     "Input/output error",
-    "Read-only file system",
 ];
 
 /// How many lines of a failed build are shown.

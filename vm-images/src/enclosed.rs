@@ -225,6 +225,7 @@ impl Enclosed {
         let _ = more.map(|file| rustix::io::write(file, b"0"));
         become_user(ID_INSIDE)?;
         give_up_capabilities()?;
+        leave_keys();
         // A terminal could be typed into (TIOCSTI, tty_ioctl(4)).
         setsid().map_err(failed("leave the terminal"))?;
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("be ended with our parent"))?;
@@ -256,7 +257,7 @@ impl Enclosed {
             mount("tmpfs", at, "tmpfs", flags, options)
                 .map_err(failed(&format!("mount a tmpfs on `{}`", at.display())))
         };
-        tmpfs(&root.join("tmp"), plain, c"mode=1777")?;
+        tmpfs(&root.join("tmp"), plain, c"mode=1777,size=25%")?;
         let dev = root.join("dev");
         tmpfs(&dev, MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0755,size=64k")?;
         for (name, ..) in DEVICES {
@@ -264,7 +265,8 @@ impl Enclosed {
             // Not every container has all of them.
             if from.exists() {
                 fs::write(&to, "").map_err(failed(&format!("make `{}`", to.display())))?;
-                mount_bind(&from, &to).map_err(failed(&format!("mount `{}`", from.display())))?;
+                // Read-only: the node itself, not what is written to it.
+                bind(&from, &to, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC)?;
             }
         }
         mount_remount(&dev, MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC, "")
@@ -281,6 +283,7 @@ impl Enclosed {
         let parent = rustix::process::getppid();
         close_at_exec()?;
         chroot(&self.root).map_err(failed("change the root"))?;
+        leave_keys();
         set_thread_groups(&[]).map_err(failed("leave all groups"))?;
         become_user(self.id)?;
         give_up_capabilities()?;
@@ -328,6 +331,13 @@ fn close_at_exec() -> Result<(), String> {
     Ok(())
 }
 
+/// The keys of the session that we were started in (keyrings(7)) can be read by whoever it is inherited by. A container
+/// that forbids the call forbids that, too.
+fn leave_keys() {
+    // SAFETY: the kernel reads no memory of ours: without a name, the new keyring is anonymous.
+    unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0usize) };
+}
+
 /// The socket to the outer process.
 fn outside() -> Result<OwnedFd, String> {
     io::stdin().as_fd().try_clone_to_owned().map_err(failed("reach the process that waits for us"))
@@ -342,7 +352,7 @@ fn names(flags: UnshareFlags) -> String {
     flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
 }
 
-/// Mounts a folder, with these flags and those that its file system has already: a user namespace may not lose them.
+/// Mounts a folder or file, with these flags and those that its file system has already: a user namespace may not lose them.
 fn bind(from: &Path, to: &Path, flags: MountFlags) -> Result<(), String> {
     let what = format!("mount `{}`", from.display());
     mount_bind(from, to).map_err(failed(&what))?;

@@ -127,6 +127,11 @@ impl<'a> Enclosure<'a> {
             if !will_do(way, trust) {
                 return Err(EnclosureError::Exposed { tried: tried.join("; ") });
             }
+            // Whatever our umask made of it.
+            if way != Way::User {
+                lchown(work, Some(id), Some(id))
+                    .map_err(|source| EnclosureError::Io { path: work.to_owned(), source })?;
+            }
             match enclosure.run(work, &[], &["/usr/bin/true"], log) {
                 Ok(()) => return Ok(enclosure),
                 Err(error @ EnclosureError::Host(HostError::Cancelled)) => return Err(error),
@@ -202,7 +207,8 @@ impl<'a> Enclosure<'a> {
             argv: argv.iter().map(OsString::from).collect(),
         };
         // Ourselves, whatever has become of our file meanwhile.
-        Ok(self.host.call("/proc/self/exe").args(enclosed.words()).run(log)?)
+        let call = self.host.call("/proc/self/exe").args(enclosed.words());
+        Ok(call.shown_as(argv.join(" ")).run(log)?)
     }
 
     /// Without mounts, the working folder is moved into a copy of the root (of hard links: quick), and back again.
@@ -268,6 +274,17 @@ fn give_to(id: u32, dir: &Path, sealed: &[&str]) -> Result<(), (PathBuf, io::Err
         let data = entry.metadata().map_err(|error| at(error.into()))?;
         if data.uid() != id || data.gid() != id {
             lchown(entry.path(), Some(id), Some(id)).map_err(at)?;
+        }
+    }
+    // What stays ours must be seen, whatever our umask.
+    for entry in sealed.iter().flat_map(|name| walkdir::WalkDir::new(dir.join(name)).into_iter().flatten()) {
+        let at = |error| (entry.path().to_owned(), error);
+        if entry.file_type().is_dir() {
+            let mode = entry.metadata().map_err(|error| at(error.into()))?.mode();
+            if mode & 0o055 != 0o055 {
+                fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode & 0o777 | 0o055))
+                    .map_err(at)?;
+            }
         }
     }
     Ok(())

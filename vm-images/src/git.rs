@@ -89,8 +89,14 @@ pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
         call = call.without_env(name);
     }
-    // The first lest it writes to the index, the second lest it starts a daemon.
-    call.env("GIT_OPTIONAL_LOCKS", "0").args(["-c", "core.fsmonitor=false", command])
+    // The first lest it writes to the index, the second lest it starts a daemon, the third lest it starts gpg.
+    call.env("GIT_OPTIONAL_LOCKS", "0").args([
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "log.showSignature=false",
+        command,
+    ])
 }
 
 /// A commit of a user's repository.

@@ -71,7 +71,8 @@ pub(crate) fn clean(tree: &Path, links: Links) -> Result<(), HandoverError> {
         }
         let mode = match (kind.is_dir(), kind.is_file()) {
             (true, _) => 0o755,
-            (_, true) => 0o644 | (data.mode() & 0o100 != 0).then_some(0o111).unwrap_or_default(),
+            // Readable for us, and nothing that others could do with it.
+            (_, true) => data.mode() & 0o755 | 0o400,
             (false, false) => return odd("a device, pipe or socket"),
         };
         if kind.is_file() && data.nlink() > 1 {

@@ -94,11 +94,18 @@ impl Bench {
         let ourselves = std::env::current_exe().unwrap();
         bench.install(&ourselves, "usr/bin/probe");
         bench.install(Path::new("/usr/bin/true"), "usr/bin/true");
+        // Whatever our umask is.
+        for folder in ["work", "work/src"] {
+            fs::set_permissions(bench.top.path().join(folder), Permissions::from_mode(0o700)).unwrap();
+        }
         // Whatever their modes allow.
         for name in ["usr/include/stdio.h", "etc/ld.so.preload.not"] {
             fs::write(root.join(name), "int puts(const char *);\n").unwrap();
             fs::set_permissions(root.join(name), Permissions::from_mode(0o666)).unwrap();
         }
+        fs::create_dir(bench.top.path().join("work/src/sub")).unwrap();
+        fs::set_permissions(bench.top.path().join("work/src/sub"), Permissions::from_mode(0o700)).unwrap();
+        fs::write(bench.top.path().join("work/src/sub/md.h"), "").unwrap();
         fs::write(bench.top.path().join("work/src/md.c"), "int md;\n").unwrap();
         fs::write(bench.top.path().join("secret"), "of the host").unwrap();
         bench
@@ -192,6 +199,7 @@ fn everything_is_refused(bench: &Bench, enclosure: &Enclosure<'_>, way: &str) {
     let secret = bench.top.path().join("secret");
     let open = File::open(&secret).unwrap();
     rustix::io::fcntl_setfd(&open, rustix::io::FdFlags::empty()).unwrap();
+    add_key();
     let pid = std::process::id().to_string();
     enclosure.give(&bench.work(), &["src"]).unwrap();
     let argv = ["/usr/bin/probe", PROBE, "all", &pid, &port, secret.to_str().unwrap(), way];
@@ -258,7 +266,34 @@ fn lingering() -> Vec<String> {
     all.filter_map(|path| fs::read_to_string(path).ok()).filter(|line| line.contains(LINGERS)).collect()
 }
 
+const KEY: &std::ffi::CStr = c"md-regress-secret";
+
+/// A key of the session's; nothing where a container forbids that.
+fn add_key() {
+    // SAFETY: the strings live through the calls, and the length is the payload's.
+    let found = unsafe {
+        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0usize);
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            KEY.as_ptr(),
+            c"secret".as_ptr(),
+            6usize,
+            libc::KEY_SPEC_SESSION_KEYRING,
+        )
+    };
+    assert!(found == -1 || find_key().is_ok(), "a key is found by whoever has it");
+}
+
+fn find_key() -> io::Result<()> {
+    let (search, ring) = (libc::KEYCTL_SEARCH, libc::KEY_SPEC_SESSION_KEYRING);
+    // SAFETY: the strings live through the call.
+    let found = unsafe { libc::syscall(libc::SYS_keyctl, search, ring, c"user".as_ptr(), KEY.as_ptr(), 0) };
+    if found == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Inside: starts something that would outlive us, and ends, or does not.
+#[expect(clippy::zombie_processes, reason = "that it is left behind is what is tried")]
 fn linger(hang: bool) -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "a program inside knows nothing of us")]
     let mut sleep = Command::new("/usr/bin/probe");
@@ -293,6 +328,7 @@ fn probe(pid: &str, port: &str, secret: &str, is_chroot: bool) -> ExitCode {
     append("/dev/null").unwrap();
     let mut byte = [0];
     File::open("/dev/urandom").unwrap().read_exact(&mut byte).unwrap();
+    File::open("/mnt/src/sub/md.h").unwrap();
 
     // The root.
     for path in ["/usr/include/stdio.h", "/etc/ld.so.preload.not", "/usr/bin/true"] {
@@ -334,6 +370,7 @@ fn probe(pid: &str, port: &str, secret: &str, is_chroot: bool) -> ExitCode {
             refused(&format!("see /dev/{name}"), Ok(()));
         }
     }
+    refused("close a device to others", fs::set_permissions("/dev/null", Permissions::from_mode(0)));
     refused("open a terminal", File::open("/dev/tty").map(drop));
     // The host's files.
     for path in [secret, "/root", "/home", "/work", "/proc/1/environ", "/proc/self/status", "/sys/kernel"] {
@@ -364,6 +401,7 @@ fn probe(pid: &str, port: &str, secret: &str, is_chroot: bool) -> ExitCode {
     // SAFETY: plain numbers.
     let traced = unsafe { libc::ptrace(libc::PTRACE_ATTACH, target.as_raw_nonzero().get(), 0, 0) };
     refused("trace the host's process", if traced == 0 { Ok(()) } else { Err(io::Error::last_os_error()) });
+    refused("find the host's keys", find_key());
     // Rights.
     for flags in [UnshareFlags::NEWUSER, UnshareFlags::NEWNS, UnshareFlags::NEWNET] {
         // SAFETY: no shared table of files is left.
