@@ -370,7 +370,7 @@ fn probe(pid: &str, port: &str, secret: &str, is_chroot: bool) -> ExitCode {
             refused(&format!("see /dev/{name}"), Ok(()));
         }
     }
-    refused("close a device to others", fs::set_permissions("/dev/null", Permissions::from_mode(0)));
+    refused("close a device to others", fs::set_permissions("/dev/null", Permissions::from_mode(0o000)));
     refused("open a terminal", File::open("/dev/tty").map(drop));
     // The host's files.
     for path in [secret, "/root", "/home", "/work", "/proc/1/environ", "/proc/self/status", "/sys/kernel"] {
