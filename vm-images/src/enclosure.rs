@@ -135,7 +135,7 @@ impl<'a> Enclosure<'a> {
             match enclosure.run(work, &[], &["/usr/bin/true"], log) {
                 Ok(()) => return Ok(enclosure),
                 Err(error @ EnclosureError::Host(HostError::Cancelled)) => return Err(error),
-                Err(error) => tried.push(format!("{way:?}: {}", first_line(&error))),
+                Err(error) => tried.push(format!("{way:?}: {}", why(&error))),
             }
         }
         Err(EnclosureError::Forbidden { tried: tried.join("; ") })
@@ -156,7 +156,7 @@ impl<'a> Enclosure<'a> {
             // There is no program in it: that it cannot be found is as far as one comes.
             let said = match enclosure.run(&work, &[], &["/none"], log) {
                 Ok(()) => String::new(),
-                Err(error) => first_line(&error),
+                Err(error) => why(&error),
             };
             match (way, said.contains("failed to start `/none`")) {
                 (Way::Root | Way::User, true) => return Possible::Namespaces,
@@ -242,10 +242,12 @@ impl<'a> Enclosure<'a> {
     }
 }
 
-fn first_line(error: &EnclosureError) -> String {
+fn why(error: &EnclosureError) -> String {
     let text = error.to_string();
     // What the program itself said is quoted below its command.
-    let said = text.lines().find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("enclosure: "));
+    // The last one: earlier tries have written to the same log.
+    let mut lines = text.lines().rev();
+    let said = lines.find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("enclosure: "));
     said.or(text.lines().next()).unwrap_or_default().to_owned()
 }
 
