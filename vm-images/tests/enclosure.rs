@@ -174,6 +174,13 @@ fn check(way: &str) {
             let said = error.to_string();
             assert!(matches!(error, EnclosureError::Exposed { .. }), "{said}");
             assert!(said.contains("--trust-source") && !said.contains('\n'), "{said}");
+            let node = bench.top.path().join("null");
+            if mknodat(CWD, &node, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, 3))
+                .is_err()
+            {
+                eprintln!("enclosure as {way}: this host lets nobody make /dev/null, which that takes");
+                return;
+            }
             bench.enclosure(Trust::Trusted).expect("what is trusted runs without namespaces, too")
         }
         // In a container that forbids them there is nothing to try, but it must be said.

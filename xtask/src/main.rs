@@ -188,6 +188,8 @@ mod tests {
         assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
         let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
         assert_eq!(exit_of(&ImageError::from(checkout).into()), Exit::Usage);
+        let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
+        assert_eq!(exit_of(&ImageError::from(exposed).into()), Exit::Usage, "--trust-source mends it");
         let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
         assert_eq!(exit_of(&bad.into()), Exit::Usage);
     }
