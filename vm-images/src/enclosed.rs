@@ -22,7 +22,9 @@ use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, StatVfsMountFlags, Uid, maked
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
 };
-use rustix::process::{Signal, chroot, pivot_root, set_parent_process_death_signal, setsid};
+use rustix::process::{
+    Resource, Rlimit, Signal, chroot, pivot_root, set_parent_process_death_signal, setrlimit, setsid,
+};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags, capabilities,
     clear_ambient_capability_set, configure_capability_in_ambient_set, remove_capability_from_bounding_set,
@@ -295,6 +297,10 @@ impl Enclosed {
     fn exec(&self) -> Result<u8, String> {
         std::env::set_current_dir(INSIDE).map_err(failed("go to the working folder"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
+        // The host may have a program that reads the memory of what crashes, as root. One byte is what makes the kernel
+        // not start it (fs/coredump.c); none would not.
+        let one = Rlimit { current: Some(1), maximum: Some(1) };
+        setrlimit(Resource::Core, one).map_err(failed("limit what is left of a crash"))?;
         let (program, arguments) = self.argv.split_first().ok_or("there is no program")?;
         #[expect(clippy::disallowed_methods, reason = "this process is what `host` has started and watches")]
         let error = Command::new(program)

@@ -4,7 +4,7 @@
 const WANTED: u32 = 0x6d64_0000;
 /// Ordinary users begin here; what is below belongs to the system.
 const FIRST_ORDINARY: u32 = 1000;
-/// Everybody who has no name. Services run as it, too.
+/// Everybody who has no name; services run as it, too. The next one is -1 to old system calls.
 const NOBODY: u32 = 65534;
 
 /// An id without any rights that exists for users and for groups: the maps of a container may hold few. `None` if
@@ -16,7 +16,7 @@ pub(crate) fn powerless_id(uid_map: &str, gid_map: &str) -> Option<u32> {
     };
     let ends = uids.iter().chain(&gids).filter_map(|range| u32::try_from(range.end.checked_sub(1)?).ok());
     let below_nobody = ends.flat_map(|last| [last, last.min(NOBODY - 1)]);
-    let is_ordinary = |id: &u32| *id >= FIRST_ORDINARY && *id != NOBODY && *id != u32::MAX;
+    let is_ordinary = |id: &u32| *id >= FIRST_ORDINARY && ![NOBODY, NOBODY + 1, u32::MAX].contains(id);
     let mut candidates: Vec<u32> = below_nobody.filter(is_ordinary).filter(|id| is_mapped(*id)).collect();
     candidates.sort_unstable();
     if is_mapped(WANTED) { Some(WANTED) } else { candidates.pop() }
@@ -45,7 +45,7 @@ mod tests {
         check("         0          0 4294967295\n", Some(WANTED));
         // A rootless container with the usual range.
         check("0 1000 1\n1 100000 65536\n", Some(65536));
-        check("0 100000 65536\n", Some(65535));
+        check("0 100000 65536\n", Some(65533));
         check("0 100000 65535\n", Some(65533));
         check("0 100000 5000\n", Some(4999));
         // Only root, or only the system's.
