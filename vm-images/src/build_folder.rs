@@ -406,6 +406,8 @@ mod tests {
     fn one_at_a_time() {
         let bench = Bench::new();
         let folder = bench.open();
+        let mode = fs::metadata(&folder.top).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else runs what a build has made");
         let cancel = Cancel::default();
         cancel.cancel();
         let second = BuildFolder::open(&bench.store, &[("headers", "1")], &Silent, &cancel);
