@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::git;
 use crate::host::{Call, Host, HostError};
 use crate::images::ImageError;
-use crate::source_files::{self, Kind};
+use crate::source_files::{self, Kind, leads_elsewhere};
 
 /// What can be built from a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -399,7 +399,13 @@ fn keep_files(dir: &Path, paths: impl Iterator<Item = PathBuf>) -> Result<Vec<Pa
             Err(error) => return Err(unreadable(dir)((path, error)).into()),
         }
     }
-    Ok(files)
+    match leads_elsewhere(files.iter().map(PathBuf::as_path)) {
+        None => Ok(files),
+        Some(path) => {
+            let error = io::Error::other("its path leads elsewhere, through a link or `..`");
+            Err(unreadable(dir)((path.to_owned(), error)).into())
+        }
+    }
 }
 
 /// Copies one file; all copies have the same time.
