@@ -2,14 +2,16 @@
 //!
 //! apt brings what we will not write again: signatures, proxies, credentials, mirrors of every
 //! transport, the resolver. The host's lists, caches, sources and hooks are neither read nor
-//! written; only its `Acquire` settings (proxies, time limits) are taken over.
+//! written; only how the archive is reached (proxies, time limits, certificates) is taken over
+//! ([`crate::acquire`]).
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::acquire::{self, Acquire};
 use crate::digest::Digest;
 use crate::host::{Host, HostError};
 use crate::mirror::Mirror;
@@ -317,7 +319,7 @@ impl<'a> Apt<'a> {
             }
         }
         let quoted = |path: PathBuf| format!("\"{}\"", path.display());
-        let mut conf = self.acquire_settings()?;
+        let mut conf = self.acquire_settings()?.text;
         for (name, value) in [
             ("Dir::Etc::Main", "\"/dev/null\"".to_owned()),
             ("Dir::Etc::Parts", "\"/dev/null\"".to_owned()),
@@ -361,10 +363,16 @@ impl<'a> Apt<'a> {
         write("apt.conf", &conf)
     }
 
-    /// Proxies, time limits and the like of the host, as configuration text.
-    fn acquire_settings(&self) -> Result<String, AptError> {
-        let dump = self.host.call("apt-config").arg("dump").read(&self.log("config"))?;
-        Ok(dump.lines().filter(|line| is_taken_over(line)).map(|line| format!("{line}\n")).collect())
+    /// Proxies, time limits and the like of the host.
+    fn acquire_settings(&self) -> Result<Acquire, AptError> {
+        Ok(acquire::sort(&self.host.call("apt-config").arg("dump").read(&self.log("config"))?))
+    }
+
+    /// What of the host's configuration was not taken over, though somebody may count on it; one line each.
+    pub fn left_out(&self) -> Result<Vec<String>, AptError> {
+        let mut all = self.acquire_settings()?.left_out;
+        all.extend(self.mirror.left_out.iter().cloned());
+        Ok(all)
     }
 
     /// Fetches the lists if they are old, and gives the configuration to use them with.
@@ -373,10 +381,8 @@ impl<'a> Apt<'a> {
         let folder = self.folder(sources);
         let stamp = folder.join("fetched");
         let is_fresh = || {
-            let age = fs::metadata(&stamp)
-                .and_then(|data| data.modified())
-                .map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-            age.is_ok_and(|age| age < FRESH)
+            let fetched = fs::metadata(&stamp).and_then(|data| data.modified());
+            fetched.is_ok_and(|at| is_fresh_at(at, SystemTime::now()))
         };
         if is_fresh() {
             return Ok(conf);
@@ -408,7 +414,9 @@ impl<'a> Apt<'a> {
         if !settled {
             return Ok(conf);
         }
-        fs::write(&stamp, "").map_err(|source| AptError::Io { path: stamp, source })?;
+        // By our own clock: a file system of another host's has another, and may be ahead of it.
+        let written = File::create(&stamp).and_then(|file| file.set_modified(SystemTime::now()));
+        written.map_err(|source| AptError::Io { path: stamp, source })?;
         Ok(conf)
     }
 
@@ -487,13 +495,10 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// How the archive is reached is the host's business; which lists it keeps is ours.
-fn is_taken_over(line: &str) -> bool {
-    let lower = line.to_ascii_lowercase();
-    lower.starts_with("acquire::")
-        && !["indextargets", "languages", "gzipindexes", "forcehash", "compressiontypes"]
-            .iter()
-            .any(|ours| lower[9..].starts_with(ours))
+/// True for lists that were fetched within the last hours. Not for those that are yet to be fetched: the clock was
+/// set back since, and by how much nobody knows.
+fn is_fresh_at(fetched: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(fetched).is_ok_and(|age| age < FRESH)
 }
 
 /// True if apt's log says that the mirror itself has no such file, or another by its name.
@@ -535,6 +540,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn lists_from_the_future_are_not_fresh() {
+        let now = SystemTime::now();
+        assert!(is_fresh_at(now, now) && is_fresh_at(now - FRESH / 2, now));
+        assert!(!is_fresh_at(now - FRESH, now));
+        assert!(!is_fresh_at(now + Duration::from_secs(1), now), "the clock was set back");
+    }
+
+    #[test]
     fn percent_signs_are_decoded() {
         assert_eq!(decode_percent("libc6_2.41-12%2bdeb13u4"), "libc6_2.41-12+deb13u4");
         assert_eq!(decode_percent("100%"), "100%");
@@ -553,12 +566,5 @@ mod tests {
         ] {
             assert!(!is_refused(other, &file), "{other}");
         }
-    }
-
-    #[test]
-    fn proxies_are_taken_over_and_hooks_are_not() {
-        assert!(is_taken_over("Acquire::http::Proxy \"http://proxy.example\";"));
-        assert!(!is_taken_over("Acquire::Languages \"de\";"));
-        assert!(!is_taken_over("DPkg::Post-Invoke \"rm\";"));
     }
 }

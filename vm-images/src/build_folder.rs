@@ -4,8 +4,12 @@
 //! content, an older one, too. What a build leaves is written down; a folder that is not as it was left, because a
 //! build was killed, somebody was in it, or the clock went back, is emptied and built from nothing. A lock lets one
 //! process in at a time. Deliberately not here: what is built, and by which commands.
+//!
+//! A build may be a stranger's. It can leave links where folders were: nothing is written through one. And it can write
+//! to its own source: a folder where one did so is not gone on with, or the next source would be taken for what it is
+//! not. What it leaves of objects is gone on with: sources that are built in one folder are not kept apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -53,8 +57,13 @@ pub(crate) struct BuildFolder {
     top: PathBuf,
     /// What is there, once it has been looked at.
     sources: Entries,
+    /// The source files as they were when a build began.
+    began: BTreeMap<PathBuf, Identity>,
     _lock: Option<File>,
 }
+
+/// Inode, and when it last changed, which nobody can set.
+type Identity = (u64, i64, i64);
 
 impl BuildFolder {
     /// The folder for builds with these `inputs` in common: compilers, headers, commands. It is as the last build
@@ -68,7 +77,8 @@ impl BuildFolder {
         let digest = Digest::of_inputs(inputs.iter().copied());
         let lock = store.lock(&format!("{KIND}-{}", digest.short()), progress, cancel)?;
         let top = store.root().join(KIND).join(digest.short());
-        let mut folder = BuildFolder { top, sources: Entries::new(), _lock: Some(lock) };
+        let mut folder =
+            BuildFolder { top, sources: Entries::new(), began: BTreeMap::new(), _lock: Some(lock) };
         match folder.as_it_was_left() {
             Some(state) => folder.sources = state.sources,
             None => {
@@ -79,8 +89,7 @@ impl BuildFolder {
                     ));
                     remove_tree(&folder.top).map_err(io_error("remove", &folder.top))?;
                 }
-                let work = folder.path();
-                fs::create_dir_all(&work).map_err(io_error("create", &work))?;
+                folder.make()?;
             }
         }
         Ok(folder)
@@ -88,10 +97,21 @@ impl BuildFolder {
 
     /// An empty folder of one's own below `parent`, to build from nothing.
     pub(crate) fn fresh(parent: &Path) -> Result<Self, ImageError> {
-        let folder = BuildFolder { top: parent.to_owned(), sources: Entries::new(), _lock: None };
-        let work = folder.path();
-        fs::create_dir_all(&work).map_err(io_error("create", &work))?;
+        let folder = BuildFolder {
+            top: parent.to_owned(),
+            sources: Entries::new(),
+            began: BTreeMap::new(),
+            _lock: None,
+        };
+        folder.make()?;
         Ok(folder)
+    }
+
+    /// Makes it, for nobody else to look into: a build may make programs with rights of ours.
+    fn make(&self) -> Result<(), ImageError> {
+        let work = self.path();
+        fs::create_dir_all(&work).map_err(io_error("create", &work))?;
+        fs::set_permissions(&self.top, Permissions::from_mode(0o700)).map_err(io_error("close", &self.top))
     }
 
     /// The folder proper.
@@ -115,7 +135,12 @@ impl BuildFolder {
     ) -> Result<(), ImageError> {
         self.forget()?;
         let work = self.path();
-        let there = std::mem::take(&mut self.sources);
+        let mut there = std::mem::take(&mut self.sources);
+        if !are_folders(&work, there.keys().chain(wanted.keys())) {
+            remove_tree(&work).map_err(io_error("remove", &work))?;
+            there = Entries::new();
+            self.make()?;
+        }
         let Changes { write, remove } = changes(&there, wanted);
         for file in remove {
             let path = work.join(file);
@@ -132,9 +157,33 @@ impl BuildFolder {
         Ok(())
     }
 
-    /// Writes down how the build left the folder: well, or with an error of the source's.
+    /// Notes what the source files are, now that nobody but the build touches them until [`Self::built`].
+    pub(crate) fn begin(&mut self) -> Result<(), ImageError> {
+        self.began = self.identities().map_err(io_error("look at the source in", &self.path()))?;
+        Ok(())
+    }
+
+    fn identities(&self) -> io::Result<BTreeMap<PathBuf, Identity>> {
+        let work = self.path();
+        let mut all = BTreeMap::new();
+        for file in self.sources.keys() {
+            let data = match fs::symlink_metadata(work.join(file)) {
+                Ok(data) => data,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            all.insert(file.clone(), (data.ino(), data.ctime(), data.ctime_nsec()));
+        }
+        Ok(all)
+    }
+
+    /// Writes down how the build left the folder: well, or with an error of the source's. Where it changed its own
+    /// source, nothing is written down, and the next build begins with nothing.
     pub(crate) fn built(&self) -> Result<(), ImageError> {
         let work = self.path();
+        if self.identities().map_err(io_error("look at the source in", &work))? != self.began {
+            return Ok(());
+        }
         let files = stamps(&work).map_err(io_error("look at", &work))?;
         let state = State { format: FORMAT, sources: self.sources.clone(), files };
         let (path, beside) = (self.top.join(STATE), self.top.join("state.new"));
@@ -161,6 +210,15 @@ impl BuildFolder {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// True if everything that `files` lie in below `work` is a folder, or is not there yet.
+fn are_folders<'f>(work: &Path, files: impl Iterator<Item = &'f PathBuf>) -> bool {
+    let folders: BTreeSet<&Path> = files.flat_map(|file| file.ancestors().skip(1)).collect();
+    folders.into_iter().all(|folder| match fs::symlink_metadata(work.join(folder)) {
+        Ok(data) => data.is_dir(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    })
 }
 
 /// Writes a file, unless it has this content: then it keeps its time.
@@ -239,6 +297,7 @@ mod tests {
                     Ok(())
                 })
                 .unwrap();
+            folder.begin().unwrap();
             fetched
         }
     }
@@ -310,9 +369,45 @@ mod tests {
     }
 
     #[test]
+    fn a_build_that_changed_its_source_is_not_gone_on_with() {
+        let bench = Bench::new();
+        let mut folder = bench.open();
+        bench.put(&mut folder, &[("md.c", "one")]);
+        let source = folder.path().join("md.c");
+        let then = fs::metadata(&source).unwrap().modified().unwrap();
+        fs::write(&source, "two").unwrap();
+        File::options().append(true).open(&source).unwrap().set_modified(then).unwrap();
+        folder.built().unwrap();
+        drop(folder);
+        let mut folder = bench.open();
+        assert!(folder.is_empty());
+        assert_eq!(bench.put(&mut folder, &[("md.c", "one")]), ["md.c"]);
+        assert_eq!(fs::read_to_string(folder.path().join("md.c")).unwrap(), "one");
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_that_a_build_left() {
+        let bench = Bench::new();
+        let host = tempfile::tempdir().unwrap();
+        let mut folder = bench.open();
+        bench.put(&mut folder, &[("src/md.c", "one"), ("src/md.h", "h")]);
+        fs::rename(folder.path().join("src"), host.path().join("src")).unwrap();
+        symlink(host.path().join("src"), folder.path().join("src")).unwrap();
+        folder.built().unwrap();
+        drop(folder);
+        let mut folder = bench.open();
+        bench.put(&mut folder, &[("src/md.c", "two"), ("src/new.c", "n")]);
+        assert_eq!(fs::read_to_string(host.path().join("src/md.c")).unwrap(), "one");
+        assert!(!host.path().join("src/new.c").exists() && !folder.path().join("src").is_symlink());
+        assert_eq!(fs::read_to_string(folder.path().join("src/md.c")).unwrap(), "two");
+    }
+
+    #[test]
     fn one_at_a_time() {
         let bench = Bench::new();
         let folder = bench.open();
+        let mode = fs::metadata(&folder.top).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700, "nobody else runs what a build has made");
         let cancel = Cancel::default();
         cancel.cancel();
         let second = BuildFolder::open(&bench.store, &[("headers", "1")], &Silent, &cancel);

@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::git;
 use crate::host::{Call, Host, HostError};
 use crate::images::ImageError;
-use crate::source_files::{self, Kind};
+use crate::source_files::{self, Kind, leads_elsewhere};
 
 /// What can be built from a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,7 +266,7 @@ impl Checkout {
 }
 
 /// What compilers print when it is the host that fails.
-pub(crate) const HOST_IS_TO_BLAME: [&str; 7] = [
+pub(crate) const HOST_IS_TO_BLAME: [&str; 6] = [
     "No space left on device",
     "Cannot allocate memory",
     "Killed signal terminated program",
@@ -274,7 +274,6 @@ pub(crate) const HOST_IS_TO_BLAME: [&str; 7] = [
     "Error 137",
     "Disk quota exceeded",
     "Input/output error",
-    "Read-only file system",
 ];
 
 /// How many lines of a failed build are shown.
@@ -400,7 +399,13 @@ fn keep_files(dir: &Path, paths: impl Iterator<Item = PathBuf>) -> Result<Vec<Pa
             Err(error) => return Err(unreadable(dir)((path, error)).into()),
         }
     }
-    Ok(files)
+    match leads_elsewhere(files.iter().map(PathBuf::as_path)) {
+        None => Ok(files),
+        Some(path) => {
+            let error = io::Error::other("its path leads elsewhere, through a link or `..`");
+            Err(unreadable(dir)((path.to_owned(), error)).into())
+        }
+    }
 }
 
 /// Copies one file; all copies have the same time.

@@ -207,3 +207,13 @@ fn a_failed_build_is_the_checkouts_doing_unless_the_host_failed() {
     let ours = blame("a.c:3:5: error: No space left on device");
     assert!(matches!(ours, ImageError::Host(_)), "{ours}");
 }
+
+#[test]
+fn a_folder_that_became_a_link_is_not_written_through() {
+    let (dir, host) = (git_tree(), tempfile::tempdir().unwrap());
+    fs::rename(dir.path().join("tests"), host.path().join("tests")).unwrap();
+    symlink(host.path().join("tests"), dir.path().join("tests")).unwrap();
+    let error = look_at(dir.path()).unwrap_err().to_string();
+    // Its `tests` is there, and so is, through it, the file that git still has.
+    assert!(error.contains("tests/00raid0") && error.contains("leads elsewhere"), "{error}");
+}

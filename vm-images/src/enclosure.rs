@@ -1,32 +1,38 @@
-//! Runs programs inside a root of ours (compilers, LVM2's build): in namespaces of their own, with
-//! user namespaces where we are not root.
+//! Runs programs inside a root of ours (compilers, LVM2's build), with no rights on the host: what they build is
+//! often a stranger's code, and so are the makefiles that say how.
 //!
-//! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU
-//! can, so they need a real change of root.
+//! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU can, so they need a
+//! real change of root. Here is decided in which way, and whether that way will do for what is to run; the doing, and
+//! what a program finds inside, is in [`crate::enclosed`]. The root is never written to; the working folder and what
+//! is built in it may belong to a user of the host without any rights, until [`crate::handover`] takes it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
+pub use crate::enclosed::served;
+use crate::enclosed::{Enclosed, Way, make_device_nodes};
+use crate::handover::unshare;
 use crate::host::{Host, HostError};
+use crate::ids::powerless_id;
 use crate::store::remove_tree;
-
-/// Where the working folder is seen from inside.
-pub const INSIDE: &str = "/mnt";
 
 /// What lets an ordinary user change the root.
 pub const ALLOW_NAMESPACES: &str = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
     kernel.apparmor_restrict_unprivileged_userns=0)";
+/// What lets root in a container make namespaces.
+pub const ALLOW_IN_CONTAINER: &str = "let the container make namespaces (docker and podman: --cap-add SYS_ADMIN --security-opt seccomp=unconfined \
+     --security-opt apparmor=unconfined)";
 
-/// How this host lets us change the root.
+/// Whose code runs inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// Mount and pid namespaces, as root.
-    Namespaces,
-    /// The same within a user namespace that maps us to root.
-    UserNamespaces,
-    /// Plain chroot as root with device nodes of our own: a container that forbids namespaces.
-    Chroot,
+pub enum Trust {
+    /// Debian's, whose signature was checked; ours; or what the user says to trust.
+    Trusted,
+    /// Anybody's: a tree, a commit, a series.
+    Stranger,
 }
 
 /// A root that programs can be run in.
@@ -34,8 +40,9 @@ enum Way {
 pub struct Enclosure<'a> {
     host: &'a Host,
     way: Way,
+    /// Who of the host the programs are.
+    id: u32,
     root: PathBuf,
-    shared: bool,
 }
 
 /// Why a root cannot be entered.
@@ -53,7 +60,16 @@ pub enum EnclosureError {
         /// What each way said.
         tried: String,
     },
-    /// The root could not be prepared.
+    /// Only a way works that is not enough for a stranger's code.
+    #[error(
+        "this host forbids namespaces, without which what a source runs while it is built reaches the network \
+         (tried: {tried}); {ALLOW_IN_CONTAINER}, or if you know who wrote that source, say --trust-source"
+    )]
+    Exposed {
+        /// What the better ways said.
+        tried: String,
+    },
+    /// The root or the working folder could not be prepared.
     #[error("failed to prepare `{}`: {source}", path.display())]
     Io {
         /// Which file.
@@ -63,94 +79,231 @@ pub enum EnclosureError {
     },
 }
 
+/// The ways that whoever we are may try, best first, and as whom the program then runs.
+fn ways(is_root: bool, powerless: Option<u32>) -> Vec<(Way, u32)> {
+    match (is_root, powerless) {
+        (true, Some(id)) => vec![(Way::Root, id), (Way::Chroot, id)],
+        // Root of a user namespace that has no other users is an ordinary user to the host.
+        (true, None) | (false, _) => vec![(Way::User, 0)],
+    }
+}
+
+/// Whether programs of this trust may run in a way.
+fn will_do(way: Way, trust: Trust) -> bool {
+    match (way, trust) {
+        (Way::Root | Way::User, Trust::Trusted | Trust::Stranger) | (Way::Chroot, Trust::Trusted) => true,
+        (Way::Chroot, Trust::Stranger) => false,
+    }
+}
+
+/// How this host lets programs be enclosed, for whoever wants to know beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Possible {
+    /// In namespaces.
+    Namespaces,
+    /// Trusted sources only, and why.
+    TrustedOnly(String),
+    /// Not at all, and why.
+    Nothing(String),
+}
+
+fn powerless() -> Option<u32> {
+    let map = |file: &str| fs::read_to_string(Path::new("/proc/self").join(file)).unwrap_or_default();
+    powerless_id(&map("uid_map"), &map("gid_map"))
+}
+
 impl<'a> Enclosure<'a> {
-    /// Finds, by trying for real, how `root` can be entered. `work` is a folder for the try. A root that
-    /// is `shared` is never written to; one that is not may be changed by what runs in it.
+    /// Finds, by trying for real, how `root` can be entered to run what is of `trust`. `work` is a folder for the try.
     pub fn new(
         host: &'a Host,
         root: &Path,
-        shared: bool,
         work: &Path,
         log: &Path,
+        trust: Trust,
     ) -> Result<Self, EnclosureError> {
-        let is_root = rustix::process::geteuid().is_root();
-        let ways: &[Way] = if is_root { &[Way::Namespaces, Way::Chroot] } else { &[Way::UserNamespaces] };
         let mut tried = Vec::new();
-        for &way in ways {
-            let enclosure = Enclosure { host, way, root: root.to_owned(), shared };
-            match enclosure.run(work, &["/usr/bin/true"], log) {
+        for (way, id) in ways(rustix::process::geteuid().is_root(), powerless()) {
+            let enclosure = Enclosure { host, way, id, root: root.to_owned() };
+            if !will_do(way, trust) {
+                return Err(EnclosureError::Exposed { tried: tried.join("; ") });
+            }
+            // Whatever our umask made of it.
+            if way != Way::User {
+                lchown(work, Some(id), Some(id))
+                    .map_err(|source| EnclosureError::Io { path: work.to_owned(), source })?;
+            }
+            match enclosure.run(work, &[], &["/usr/bin/true"], log) {
                 Ok(()) => return Ok(enclosure),
                 Err(error @ EnclosureError::Host(HostError::Cancelled)) => return Err(error),
-                Err(error) => tried.push(format!("{way:?}: {error}")),
+                Err(error) => tried.push(format!("{way:?}: {}", why(&error))),
             }
         }
         Err(EnclosureError::Forbidden { tried: tried.join("; ") })
     }
 
-    /// Runs `argv` inside, with `work` at [`INSIDE`], output to `log`. Everything that it started
-    /// ends with it.
-    pub fn run(&self, work: &Path, argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
+    /// What this host allows, tried in an empty root below `scratch`.
+    pub fn possible(host: &Host, scratch: &Path, log: &Path) -> Possible {
+        let (root, work) = (scratch.join("root"), scratch.join("work"));
+        let folders = ["dev", "tmp", "mnt"].map(|name| root.join(name)).into_iter().chain([work.clone()]);
+        for folder in folders {
+            if let Err(error) = fs::create_dir_all(&folder) {
+                return Possible::Nothing(error.to_string());
+            }
+        }
+        let mut tried = Vec::new();
+        for (way, id) in ways(rustix::process::geteuid().is_root(), powerless()) {
+            let enclosure = Enclosure { host, way, id, root: root.clone() };
+            // There is no program in it: that it cannot be found is as far as one comes.
+            let said = match enclosure.run(&work, &[], &["/none"], log) {
+                Ok(()) => String::new(),
+                Err(error) => why(&error),
+            };
+            match (way, said.contains("failed to start `/none`")) {
+                (Way::Root | Way::User, true) => return Possible::Namespaces,
+                (Way::Chroot, true) => return Possible::TrustedOnly(tried.join("; ")),
+                (_, false) => tried.push(format!("{way:?}: {said}")),
+            }
+        }
+        Possible::Nothing(tried.join("; "))
+    }
+
+    /// Lets the programs inside write to `work` and everything in it, but for the folders `sealed` below it.
+    pub fn give(&self, work: &Path, sealed: &[&str]) -> Result<(), EnclosureError> {
         match self.way {
-            Way::Namespaces => self.unshared(&[], work, argv, log),
-            Way::UserNamespaces => self.unshared(&["--user", "--map-root-user"], work, argv, log),
-            Way::Chroot => self.chrooted(work, argv, log),
+            Way::User => Ok(()),
+            Way::Root | Way::Chroot => {
+                give_to(self.id, work, sealed).map_err(|(path, source)| EnclosureError::Io { path, source })
+            }
         }
     }
 
-    fn unshared(&self, more: &[&str], work: &Path, argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
-        // The mounts live in the namespace and go with it; nothing is left in the root.
-        let script = "root=$1 work=$2; shift 2; mount --rbind /dev \"$root/dev\" && \
-                      mount --bind \"$work\" \"$root/mnt\" && exec chroot \"$root\" \"$@\"";
-        let call = self.host.call("unshare").args(["--mount", "--pid", "--fork", "--kill-child"]).args(more);
-        Ok(call.args(["sh", "-c", script, "sh"]).arg(&self.root).arg(work).args(clean(argv)).run(log)?)
+    /// Runs `argv` inside, with `work` at `/mnt`, output to `log`. It can write to nothing but `/tmp`, which goes with
+    /// it, and what it was given ([`Self::give`]); not to the folders `sealed` in `work`. Everything that it started
+    /// ends with it.
+    pub fn run(&self, work: &Path, sealed: &[&str], argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
+        let result = match self.way {
+            Way::Root | Way::User => self.start(&self.root, work, sealed, argv, log),
+            Way::Chroot => self.chrooted(work, sealed, argv, log),
+        };
+        // It had the log open, and where it is us to the host, could have made a program of it.
+        let _ = fs::set_permissions(log, fs::Permissions::from_mode(0o644));
+        result
     }
 
-    /// Without mounts, the working folder is moved into the root and back again; into a copy of it (of
-    /// hard links: quick) if the root is shared.
-    fn chrooted(&self, work: &Path, argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
+    fn start(
+        &self,
+        root: &Path,
+        work: &Path,
+        sealed: &[&str],
+        argv: &[&str],
+        log: &Path,
+    ) -> Result<(), EnclosureError> {
+        let enclosed = Enclosed {
+            way: self.way,
+            id: self.id,
+            root: root.to_owned(),
+            work: work.to_owned(),
+            sealed: sealed.iter().map(PathBuf::from).collect(),
+            argv: argv.iter().map(OsString::from).collect(),
+        };
+        // Ourselves, whatever has become of our file meanwhile.
+        let call = self.host.call("/proc/self/exe").args(enclosed.words());
+        Ok(call.shown_as(argv.join(" ")).run(log)?)
+    }
+
+    /// Without mounts, the working folder is moved into a copy of the root (of hard links: quick), and back again.
+    /// The copy's files are root's, which the programs inside are not.
+    fn chrooted(
+        &self,
+        work: &Path,
+        sealed: &[&str],
+        argv: &[&str],
+        log: &Path,
+    ) -> Result<(), EnclosureError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| EnclosureError::Io { path, source }
         };
-        let mut root = self.root.clone();
-        if self.shared {
-            let mut copy = work.as_os_str().to_owned();
-            copy.push(".root");
-            root = PathBuf::from(copy);
-            self.host.call("cp").arg("-al").arg(&self.root).arg(&root).run(log)?;
-        }
-        make_device_nodes(&root)?;
+        let mut copy = work.as_os_str().to_owned();
+        copy.push(".root");
+        let root = PathBuf::from(copy);
+        self.host.call("cp").arg("-al").arg(&self.root).arg(&root).run(log)?;
+        own_writable_files(&root).map_err(|(path, source)| EnclosureError::Io { path, source })?;
+        make_device_nodes(&root.join("dev")).map_err(|(path, source)| EnclosureError::Io { path, source })?;
+        let temporary = root.join("tmp");
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777)).map_err(at(&temporary))?;
         let inside = root.join("mnt");
         fs::remove_dir(&inside).map_err(at(&inside))?;
         fs::rename(work, &inside).map_err(at(&inside))?;
-        let result = self.host.call("chroot").arg(&root).args(clean(argv)).run(log);
+        let result = self.start(&root, work, sealed, argv, log);
         fs::rename(&inside, work).map_err(at(work))?;
-        if self.shared {
-            remove_tree(&root).map_err(at(&root))?;
-        } else {
-            fs::create_dir(&inside).map_err(at(&inside))?;
-        }
-        Ok(result?)
+        remove_tree(&root).map_err(at(&root))?;
+        result
     }
 }
 
-/// The same environment whoever calls.
-fn clean<'a>(argv: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec!["/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin", "HOME=/", "LC_ALL=C.UTF-8"];
-    all.extend(argv);
-    all
+fn why(error: &EnclosureError) -> String {
+    let text = error.to_string();
+    // What the program itself said is quoted below its command.
+    // The last one: earlier tries have written to the same log.
+    let mut lines = text.lines().rev();
+    let said = lines.find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("enclosure: "));
+    said.or(text.lines().next()).unwrap_or_default().to_owned()
 }
 
-/// The devices that builds use.
-fn make_device_nodes(root: &Path) -> Result<(), EnclosureError> {
-    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-    for (name, minor) in [("null", 3), ("zero", 5), ("random", 8), ("urandom", 9)] {
-        let path = root.join("dev").join(name);
-        if fs::symlink_metadata(&path).is_ok() {
-            continue;
+/// Puts copies in the place of those hard links that anybody may write to.
+fn own_writable_files(root: &Path) -> Result<(), (PathBuf, io::Error)> {
+    for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
+        let at = |error| (entry.path().to_owned(), error);
+        let data = entry.metadata().map_err(|error| at(error.into()))?;
+        if data.is_file() && data.mode() & 0o002 != 0 {
+            unshare(entry.path()).map_err(at)?;
         }
-        mknodat(CWD, &path, FileType::CharacterDevice, Mode::from_raw_mode(0o666), makedev(1, minor))
-            .map_err(|error| EnclosureError::Io { path, source: error.into() })?;
     }
     Ok(())
+}
+
+/// Makes everything in `dir` this user's, but for what is below the folders `sealed`. Links are not followed.
+fn give_to(id: u32, dir: &Path, sealed: &[&str]) -> Result<(), (PathBuf, io::Error)> {
+    let is_sealed = |path: &Path| sealed.iter().any(|name| path == dir.join(name));
+    let walk = walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| !is_sealed(entry.path()));
+    for entry in walk {
+        let entry = entry.map_err(|error| {
+            let path = error.path().unwrap_or(dir).to_owned();
+            (path, error.into())
+        })?;
+        let at = |error| (entry.path().to_owned(), error);
+        let data = entry.metadata().map_err(|error| at(error.into()))?;
+        if data.uid() != id || data.gid() != id {
+            lchown(entry.path(), Some(id), Some(id)).map_err(at)?;
+        }
+    }
+    // What stays ours must be seen, whatever our umask.
+    for entry in sealed.iter().flat_map(|name| walkdir::WalkDir::new(dir.join(name)).into_iter().flatten()) {
+        let at = |error| (entry.path().to_owned(), error);
+        if entry.file_type().is_dir() {
+            let mode = entry.metadata().map_err(|error| at(error.into()))?.mode();
+            if mode & 0o055 != 0o055 {
+                fs::set_permissions(entry.path(), fs::Permissions::from_mode(mode & 0o777 | 0o055))
+                    .map_err(at)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_need_namespaces() {
+        assert_eq!(ways(true, Some(9)), [(Way::Root, 9), (Way::Chroot, 9)]);
+        assert_eq!(ways(true, None), [(Way::User, 0)], "root has no rights where it is the only user");
+        assert_eq!(ways(false, Some(9)), [(Way::User, 0)]);
+        for way in [Way::Root, Way::User] {
+            assert!(will_do(way, Trust::Stranger) && will_do(way, Trust::Trusted));
+        }
+        assert!(will_do(Way::Chroot, Trust::Trusted) && !will_do(Way::Chroot, Trust::Stranger));
+    }
 }

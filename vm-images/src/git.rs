@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::{Call, Host, HostError};
-use crate::source_files::{Entries, Entry, Kind};
+use crate::source_files::{Entries, Entry, Kind, leads_elsewhere};
 
 /// Blobs that are asked for at once: what git answers is held in memory.
 const N_BLOBS_AT_ONCE: usize = 2000;
@@ -89,8 +89,14 @@ pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
         call = call.without_env(name);
     }
-    // The first lest it writes to the index, the second lest it starts a daemon.
-    call.env("GIT_OPTIONAL_LOCKS", "0").args(["-c", "core.fsmonitor=false", command])
+    // The first lest it writes to the index, the second lest it starts a daemon, the third lest it starts gpg.
+    call.env("GIT_OPTIONAL_LOCKS", "0").args([
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "log.showSignature=false",
+        command,
+    ])
 }
 
 /// A commit of a user's repository.
@@ -154,7 +160,11 @@ impl<'h> Commit<'h> {
         }
         let bytes = self.bytes(listing)?;
         let entries = bytes.split(|&byte| byte == 0).filter_map(|line| parse_entry(line, folder));
-        Ok(entries.collect())
+        let entries: Entries = entries.collect();
+        match leads_elsewhere(entries.keys().map(PathBuf::as_path)) {
+            None => Ok(entries),
+            Some(path) => Err(self.unreadable(format!("its path `{}` leads elsewhere", path.display()))),
+        }
     }
 
     /// The content of a file, from the repository's top; `None` if there is none.

@@ -117,3 +117,28 @@ fn what_exists_is_a_path_and_the_rest_a_revision() {
     assert_eq!(split("none"), None);
     assert_eq!(split("linux@"), None);
 }
+
+/// git's own commands make no such trees; whoever hands on a repository can.
+#[test]
+fn a_commit_whose_paths_lead_elsewhere_is_refused() {
+    let repository = Repository::new();
+    let log = repository.scratch.path().join("log");
+    let make = |entries: &str| {
+        let input = repository.scratch.path().join("entries");
+        fs::write(&input, entries).unwrap();
+        let call =
+            call(&repository.host, repository.dir.path(), "mktree").arg("--missing").stdin_file(&input);
+        call.read(&log).unwrap().trim().to_owned()
+    };
+    let blob = "100644 blob e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+    let tree = make(&format!("{blob}\tpasswd\n"));
+    let link = "120000 blob e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+    for entries in [format!("040000 tree {tree}\t..\n"), format!("{link}\ta\n040000 tree {tree}\ta\n")] {
+        let top = make(&entries);
+        let words = ["user.name=x", "-c", "user.email=x@example.org", "commit-tree", "-m", "odd", &top];
+        let commit = call(&repository.host, repository.dir.path(), "-c").args(words).read(&log).unwrap();
+        let commit = repository.find(repository.dir.path(), commit.trim()).unwrap();
+        let error = commit.files("", true).unwrap_err().to_string();
+        assert!(error.contains("leads elsewhere"), "{entries}: {error}");
+    }
+}

@@ -124,6 +124,7 @@ pub struct Call<'a> {
     without_env: Vec<OsString>,
     dir: Option<PathBuf>,
     stdin: Option<PathBuf>,
+    shown_as: Option<String>,
 }
 
 impl Host {
@@ -160,6 +161,7 @@ impl Host {
             without_env: vec![],
             dir: None,
             stdin: None,
+            shown_as: None,
         }
     }
 }
@@ -198,6 +200,12 @@ impl Call<'_> {
     /// Gives it this file as its standard input, which is else empty.
     pub fn stdin_file(mut self, file: &Path) -> Self {
         self.stdin = Some(file.to_owned());
+        self
+    }
+
+    /// What it is called where people are told of it, instead of its own words.
+    pub fn shown_as(mut self, words: String) -> Self {
+        self.shown_as = Some(words);
         self
     }
 
@@ -290,7 +298,9 @@ impl Call<'_> {
     /// Where the log can still be read later: in the folder for that, if it could be put there.
     fn keep(&self, log: &Path) -> PathBuf {
         let Some(folder) = &self.host.kept_logs else { return log.to_owned() };
-        let program = Path::new(&self.program).file_name().unwrap_or_default().to_string_lossy();
+        let shown = self.shown();
+        let first = shown.split(' ').next().unwrap_or_default();
+        let program = Path::new(first).file_name().unwrap_or_default().to_string_lossy();
         let kept = folder.join(format!("{program}-{}.log", std::process::id()));
         match fs::create_dir_all(folder).and_then(|()| fs::copy(log, &kept)) {
             Ok(_) => kept,
@@ -299,6 +309,9 @@ impl Call<'_> {
     }
 
     fn shown(&self) -> String {
+        if let Some(words) = &self.shown_as {
+            return words.clone();
+        }
         let words: Vec<_> =
             std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy()).collect();
         let all = words.join(" ");

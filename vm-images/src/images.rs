@@ -13,9 +13,10 @@ use crate::apt::{Apt, AptError};
 use crate::bzimage;
 use crate::checkout::{Checkout, CheckoutError, Project};
 use crate::digest::Digest;
-use crate::enclosure::{Enclosure, EnclosureError};
+use crate::enclosure::{Enclosure, EnclosureError, Trust};
 use crate::git::GitError;
 use crate::guest_root;
+use crate::handover::{self, HandoverError, Links};
 use crate::host::{Host, HostError};
 use crate::kbuild::ModuleError;
 use crate::kernel_spec::{DebianKernel, DebianSpec, KernelSpec};
@@ -58,6 +59,9 @@ pub enum ImageError {
     /// A root that cannot be entered.
     #[error(transparent)]
     Enclosure(#[from] EnclosureError),
+    /// What was built is not what a build makes.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -198,9 +202,13 @@ impl ImageError {
     /// Whose doing it is.
     pub fn fault(&self) -> Fault {
         match self {
-            ImageError::Modules(ModuleError::NoHeaders { .. }) => Fault::Request,
+            ImageError::Modules(ModuleError::NoHeaders { .. })
+            | ImageError::Enclosure(EnclosureError::Exposed { .. }) => Fault::Request,
+            ImageError::Handover(HandoverError::Odd { .. }) => Fault::Source,
             ImageError::OwnKernel(error) => match **error {
-                OwnKernelError::Build { .. } | OwnKernelError::Foreign { .. } => Fault::Source,
+                OwnKernelError::Build { .. }
+                | OwnKernelError::Foreign { .. }
+                | OwnKernelError::BadRelease { .. } => Fault::Source,
                 OwnKernelError::Unusable { .. }
                 | OwnKernelError::NoRevision { .. }
                 | OwnKernelError::NoImage { .. }
@@ -215,7 +223,10 @@ impl ImageError {
             ImageError::Git(GitError::Host(_) | GitError::Io { .. } | GitError::Stopped)
             | ImageError::Apt(_)
             | ImageError::Host(_)
-            | ImageError::Enclosure(_)
+            | ImageError::Enclosure(
+                EnclosureError::Host(_) | EnclosureError::Forbidden { .. } | EnclosureError::Io { .. },
+            )
+            | ImageError::Handover(HandoverError::Io { .. })
             | ImageError::Store(_)
             | ImageError::Io { .. }
             | ImageError::NotOffered { .. }
@@ -237,6 +248,8 @@ pub struct Images<'a> {
     pub(crate) plants: PathBuf,
     /// Build from nothing, and as if nothing had been built.
     pub(crate) from_nothing: bool,
+    /// Build a stranger's source even where it reaches more than it should.
+    trusts_sources: bool,
 }
 
 impl<'a> Images<'a> {
@@ -258,6 +271,7 @@ impl<'a> Images<'a> {
             checkouts: vec![],
             plants: PathBuf::new(),
             from_nothing: false,
+            trusts_sources: false,
         }
     }
 
@@ -271,6 +285,17 @@ impl<'a> Images<'a> {
     pub fn building_from_nothing(mut self) -> Self {
         self.from_nothing = true;
         self
+    }
+
+    /// The same, but trees, commits and checkouts are built even where the host lets nothing enclose them (`--trust-source`).
+    pub fn trusting_sources(mut self, trusts: bool) -> Self {
+        self.trusts_sources = trusts;
+        self
+    }
+
+    /// How far the code of a tree, commit or checkout of the user's is to be trusted: a patch in it may be anybody's.
+    pub(crate) fn trust_of_sources(&self) -> Trust {
+        if self.trusts_sources { Trust::Trusted } else { Trust::Stranger }
     }
 
     /// Tells what was built in one way from the same built in the other.
@@ -503,13 +528,19 @@ impl<'a> Images<'a> {
         }
         write(&inside.join("recipe.sh"), recipe(project).as_bytes())?;
         let log = dir.join("log");
-        let enclosure = Enclosure::new(self.host, root, true, &inside, &log)?;
-        enclosure.run(&inside, &["sh", "/mnt/recipe.sh"], &log).map_err(|error| match (source, error) {
+        let trust = match source {
+            Source::Package(_) => Trust::Trusted,
+            Source::Checkout(_) => self.trust_of_sources(),
+        };
+        let enclosure = Enclosure::new(self.host, root, &inside, &log, trust)?;
+        enclosure.give(&inside, &[])?;
+        let run = enclosure.run(&inside, &[], &["sh", "/mnt/recipe.sh"], &log);
+        run.map_err(|error| match (source, error) {
             (Source::Checkout(checkout), EnclosureError::Host(error)) => checkout.blame(error),
             (Source::Package(_) | Source::Checkout(_), error) => error.into(),
         })?;
-        let (from, to) = (inside.join("out"), dir.join("out"));
-        fs::rename(&from, &to).map_err(io_error("move the result to", &to))
+        // Libraries and commands have links among each other.
+        Ok(handover::take(&inside.join("out"), &dir.join("out"), Links::Kept)?)
     }
 
     fn make_guest(
@@ -528,17 +559,22 @@ impl<'a> Images<'a> {
         unpack(self.host, &packages, &tree, &log)?;
         for artifact in built {
             let from = artifact.path("out").join(".");
-            let copy = self.host.call("cp").args(["-a", "--no-preserve=ownership"]);
+            // Where one of them left a link, the next one's file must not be written to where that leads.
+            let call = self.host.call("cp");
+            let copy = call.args(["-a", "--no-preserve=ownership", "--remove-destination"]);
             copy.arg(from).arg(&tree).run(&log)?;
         }
         guest_root::finish(&tree).map_err(io_error("finish the root in", &tree))?;
         let empty = work.path().join("empty");
         fs::create_dir(&empty).map_err(io_error("create", &empty))?;
         // Without its cache the loader searches folders at each of a test's thousands of execs.
-        let enclosure = Enclosure::new(self.host, &tree, false, &empty, &log)?;
-        enclosure.run(&empty, &["/usr/sbin/ldconfig"], &log)?;
-        let cache = tree.join("etc/ld.so.cache");
-        fs::metadata(&cache).map_err(io_error("find what ldconfig should have made:", &cache))?;
+        // A checkout's installation may have brought another ldconfig.
+        let trust = if self.checkouts.is_empty() { Trust::Trusted } else { self.trust_of_sources() };
+        let enclosure = Enclosure::new(self.host, &tree, &empty, &log, trust)?;
+        enclosure.give(&empty, &[])?;
+        enclosure.run(&empty, &[], &["/usr/sbin/ldconfig", "-X", "-C", "/mnt/ld.so.cache"], &log)?;
+        let cache = guest_root::file_in(&tree, "etc/ld.so.cache").map_err(io_error("make room in", &tree))?;
+        handover::take(&empty.join("ld.so.cache"), &cache, Links::Refused)?;
         self.progress.step("making the guest image");
         let image = dir.join("root.squashfs");
         tools.squashfs(self.host, &tree, &image, &guest_root::LEFT_OUT).run(&log)?;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::build_folder::BuildFolder;
 use crate::checkout::{HOST_IS_TO_BLAME, all_files, telling_lines, unreadable};
 use crate::digest::Digest;
-use crate::enclosure::{Enclosure, EnclosureError};
+use crate::enclosure::{Enclosure, EnclosureError, Trust};
+use crate::handover::{self, Links};
 use crate::host::HostError;
 use crate::images::{ImageError, Images, Kernel, io_error};
 use crate::origin::Origin;
@@ -36,6 +37,7 @@ pub struct ModuleSources<'h> {
     digest: Digest,
     /// Used as `Kbuild` beside them.
     kbuild: Option<String>,
+    trust: Trust,
 }
 
 /// What is wrong with modules: their author's to mend, never the host's fault.
@@ -75,6 +77,7 @@ pub enum ModuleError {
 
 impl<'h> ModuleSources<'h> {
     /// All files of a folder, with its `Kbuild` or `Makefile` that names modules in `obj-m`.
+    /// Trusted: it is for folders of ours.
     pub fn folder(title: &str, shown_as: &str, dir: &Path) -> Result<Self, ImageError> {
         let files = entries_of(dir, &all_files(dir)?).map_err(unreadable(dir))?;
         Ok(Self::of_files(title, shown_as, Origin::Folder(dir.to_owned()), files))
@@ -84,7 +87,13 @@ impl<'h> ModuleSources<'h> {
     pub(crate) fn of_files(title: &str, shown_as: &str, origin: Origin<'h>, files: Entries) -> Self {
         let digest = digest_of(&files);
         let (title, shown_as) = (title.to_owned(), shown_as.to_owned());
-        ModuleSources { title, shown_as, origin, files, digest, kbuild: None }
+        ModuleSources { title, shown_as, origin, files, digest, kbuild: None, trust: Trust::Trusted }
+    }
+
+    /// The same, trusted as far as this.
+    pub(crate) fn with_trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
     }
 
     /// The same with a `Kbuild` of ours, which make prefers to the folder's `Makefile`.
@@ -218,9 +227,11 @@ impl Images<'_> {
         let ours: Vec<_> = ours.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
         folder.put_from("src", &sources.origin, &sources.files, &ours)?;
         let (inside, log) = (folder.path(), dir.join("log"));
-        let enclosure = Enclosure::new(self.host, &headers.path("root"), true, &inside, &log)?;
+        let enclosure = Enclosure::new(self.host, &headers.path("root"), &inside, &log, sources.trust)?;
+        enclosure.give(&inside, &[])?;
+        folder.begin()?;
         let call = ["sh", "/mnt/recipe.sh", release, &sources.shown_as];
-        if let Err(error) = enclosure.run(&inside, &call, &log) {
+        if let Err(error) = enclosure.run(&inside, &[], &call, &log) {
             let EnclosureError::Host(error) = error else { return Err(error.into()) };
             let Some(SourceFailure { log, lines }) = self.source_failure(&error, sources.digest.short())
             else {
@@ -233,6 +244,7 @@ impl Images<'_> {
             return Err(ModuleError::Build { title, release, log, lines }.into());
         }
         let out = inside.join("out");
+        handover::clean(&out, Links::Refused)?;
         let mut n_modules = 0;
         for entry in fs::read_dir(&out).map_err(io_error("read", &out))? {
             let entry = entry.map_err(io_error("read", &out))?;

@@ -5,15 +5,19 @@
 //! rights where the host allows it, and without touching the host's own package state ([`apt`]).
 //! Nothing here knows what a test is, or runs a VM.
 
+mod acquire;
 pub mod apt;
 mod build_folder;
 mod bzimage;
 pub mod checkout;
 pub mod digest;
+mod enclosed;
 pub mod enclosure;
 pub mod git;
 mod guest_root;
+pub mod handover;
 pub mod host;
+mod ids;
 pub mod images;
 mod initramfs;
 pub mod janitor;
@@ -32,6 +36,7 @@ mod pins;
 pub mod plant;
 pub mod progress;
 pub mod replacement;
+mod shared_fs;
 mod source_files;
 pub mod store;
 pub mod store_space;

@@ -17,6 +17,8 @@ pub struct Mirror {
     pub keyring: PathBuf,
     /// What said so: the source list, or `--mirror`.
     pub from: String,
+    /// Options of the host's lists that would weaken signatures, and are not taken over; one line each.
+    pub left_out: Vec<String>,
 }
 
 /// Why there is no mirror.
@@ -45,6 +47,21 @@ struct Source {
     uri: String,
     suite: String,
     signed_by: Option<String>,
+    /// Options that say to believe what is not signed, or old: `trusted=yes`.
+    weak: Vec<String>,
+}
+
+/// Options of sources.list(5) that accept what nobody signed if they are on, as both formats spell them.
+const WEAK_IF_ON: [&str; 4] = ["trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure"];
+/// The same if they are off.
+const WEAK_IF_OFF: [&str; 2] = ["check-valid-until", "check-date"];
+
+/// True if an option weakens what is believed.
+fn is_weak(name: &str, value: &str) -> bool {
+    let is_one_of = |names: &[&str]| names.iter().any(|one| one.eq_ignore_ascii_case(name));
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
+    is_one_of(&WEAK_IF_ON) && is(&["yes", "true", "with", "on", "enable", "1"])
+        || is_one_of(&WEAK_IF_OFF) && is(&["no", "false", "without", "off", "disable", "0"])
 }
 
 /// Where Debian keeps the archive's keys, newest name first.
@@ -83,7 +100,7 @@ impl Mirror {
             Some(_) => security_beside(&debian),
             None => find_security(&lists).unwrap_or_else(|| security_beside(&debian)),
         };
-        Ok(Mirror { debian, security, keyring, from })
+        Ok(Mirror { debian, security, keyring, from, left_out: left_out(&lists) })
     }
 }
 
@@ -129,6 +146,23 @@ fn find_security(lists: &[(String, String)]) -> Option<String> {
     })
 }
 
+/// What Debian's own sources of the host say that we do not go by.
+fn left_out(lists: &[(String, String)]) -> Vec<String> {
+    let mut all = Vec::new();
+    for (name, text) in lists {
+        for source in parse(name, text) {
+            let suite = source.suite.split('-').next().unwrap_or_default();
+            if is_debian_suite(suite) {
+                let line =
+                    |option: &String| format!("{option} of {name} would weaken how packages are verified");
+                all.extend(source.weak.iter().map(line));
+            }
+        }
+    }
+    all.dedup();
+    all
+}
+
 /// Debian's mirrors keep the security archive beside the main one, under this name.
 fn security_beside(debian: &str) -> String {
     format!("{debian}-security")
@@ -153,15 +187,18 @@ fn parse_one_line(text: &str) -> Vec<Source> {
             continue;
         };
         rest = rest.trim_start();
-        let mut signed_by = None;
+        let (mut signed_by, mut weak) = (None, Vec::new());
         if let Some((options, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             signed_by = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by="));
+            let is_weak =
+                |option: &&str| option.split_once('=').is_some_and(|(name, value)| is_weak(name, value));
+            weak = options.split_whitespace().filter(is_weak).map(str::to_owned).collect();
             rest = after;
         }
         let mut words = rest.split_whitespace();
         let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
         if words.any(|component| component == "main") {
-            sources.push(source(uri, suite, signed_by));
+            sources.push(source(uri, suite, signed_by, &weak));
         }
     }
     sources
@@ -197,20 +234,28 @@ fn parse_deb822(text: &str) -> Vec<Source> {
         }
         // A key written into the paragraph itself begins with PGP's header, not with a path.
         let signed_by = field("Signed-By").first().copied().filter(|path| path.starts_with('/'));
+        let weak: Vec<_> = [&WEAK_IF_ON[..], &WEAK_IF_OFF]
+            .concat()
+            .into_iter()
+            .filter_map(|name| Some((name, *field(name).first()?)))
+            .filter(|(name, value)| is_weak(name, value))
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
         for uri in field("URIs") {
             for suite in field("Suites") {
-                sources.push(source(uri, suite, signed_by));
+                sources.push(source(uri, suite, signed_by, &weak));
             }
         }
     }
     sources
 }
 
-fn source(uri: &str, suite: &str, signed_by: Option<&str>) -> Source {
+fn source(uri: &str, suite: &str, signed_by: Option<&str>, weak: &[String]) -> Source {
     Source {
         uri: uri.trim_end_matches('/').to_owned(),
         suite: suite.trim_end_matches('/').to_owned(),
         signed_by: signed_by.map(str::to_owned),
+        weak: weak.to_vec(),
     }
 }
 
@@ -268,6 +313,31 @@ mod tests {
             Some("http://m.example/debian-security"),
         );
         assert_eq!(parse("sources.list", text)[0].signed_by.as_deref(), Some("/k.gpg"));
+    }
+
+    #[test]
+    fn what_weakens_signatures_is_said() {
+        let check = |name: &str, text: &str, expect: &[&str]| {
+            let said = left_out(&[(name.to_owned(), text.to_owned())]);
+            let expect: Vec<_> = expect
+                .iter()
+                .map(|option| format!("{option} of {name} would weaken how packages are verified"))
+                .collect();
+            assert_eq!(said, expect, "{text}");
+        };
+        let line = |options: &str| format!("deb [{options}] http://m.example/debian trixie-updates main\n");
+        check("a.list", &line("arch=amd64 trusted=yes"), &["trusted=yes"]);
+        check(
+            "a.list",
+            &line("allow-insecure=yes check-valid-until=no"),
+            &["allow-insecure=yes", "check-valid-until=no"],
+        );
+        check("a.list", &line("trusted=no check-valid-until=yes signed-by=/k.gpg"), &[]);
+        check("a.list", "deb [trusted=yes] https://vendor.example/apt nodistro main\n", &[]);
+        let paragraph = "Types: deb\nURIs: http://m.example/debian\nSuites: sid\nComponents: main\n";
+        check("a.sources", &format!("{paragraph}Trusted: yes\nAllow-Weak: no\n"), &["trusted: yes"]);
+        check("a.sources", &format!("{paragraph}Check-Valid-Until: no\n"), &["check-valid-until: no"]);
+        check("a.sources", paragraph, &[]);
     }
 
     #[test]

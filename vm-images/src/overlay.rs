@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkout::unreadable;
+use crate::enclosure::Trust;
 use crate::git::{Commit, split_revision};
 use crate::images::{ImageError, Images, Kernel, io_error, write};
 use crate::kbuild::ModuleSources;
@@ -137,7 +138,13 @@ impl Images<'_> {
             Overlay::Plant(name) => self.planted(&kernel, name)?,
         };
         let Found { title, origin, files, exact } = found;
+        // Plants are ours, in Debian's source.
+        let trust = match overlay {
+            Overlay::Tree(_) => self.trust_of_sources(),
+            Overlay::Plant(_) => Trust::Trusted,
+        };
         let sources = ModuleSources::of_files(&title, FOLDER, origin, files).with_kbuild(KBUILD);
+        let sources = sources.with_trust(trust);
         let built = self.build_modules(&kernel, &sources)?;
         let modules = names_of_modules(&built.dir).map_err(io_error("read", &built.dir))?;
         let replacement = Some(self.replacement(&kernel, &built, &modules)?);

@@ -14,6 +14,7 @@ use crate::checkout::{all_files, git_files, unreadable};
 use crate::digest::Digest;
 use crate::enclosure::{Enclosure, EnclosureError};
 use crate::git::{Commit, split_revision};
+use crate::handover::{self, Links};
 use crate::images::{ImageError, Images, Kernel, io_error, write};
 use crate::kbuild::SourceFailure;
 use crate::kernel_files::{is_made, is_wanted};
@@ -40,6 +41,9 @@ const NEXT_BUILD_MIB: u64 = 512;
 
 /// What every kernel tree has that can be built and tested here.
 const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/x86/Makefile", "drivers/md/md.c"];
+
+/// A tree is built beside itself, and cannot change what the next build takes for its source.
+const SEALED: [&str; 1] = ["src"];
 
 /// What is wrong with a kernel of the user's own.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,14 @@ pub enum OwnKernelError {
         log: PathBuf,
         /// What matters of it.
         lines: String,
+    },
+    /// What it calls itself is no name.
+    #[error("{title} calls itself `{}`, which is no release of a kernel", release.escape_debug())]
+    BadRelease {
+        /// What people call it.
+        title: String,
+        /// What the build said, shortened.
+        release: String,
     },
     /// There is no room for a build.
     #[error(
@@ -225,8 +237,12 @@ impl Images<'_> {
             let ours = [("recipe.sh", RECIPE), ("kconfig", config.as_str())];
             folder.put_from("src", &source.origin, &source.files, &ours)?;
             let (inside, log) = (folder.path(), dir.join("log"));
-            let enclosure = Enclosure::new(self.host, &root.path("root"), true, &inside, &log)?;
-            if let Err(error) = enclosure.run(&inside, &["bash", "/mnt/recipe.sh", compiler], &log) {
+            let trust = self.trust_of_sources();
+            let enclosure = Enclosure::new(self.host, &root.path("root"), &inside, &log, trust)?;
+            enclosure.give(&inside, &SEALED)?;
+            folder.begin()?;
+            let call = ["bash", "/mnt/recipe.sh", compiler];
+            if let Err(error) = enclosure.run(&inside, &SEALED, &call, &log) {
                 let EnclosureError::Host(error) = error else { return Err(error.into()) };
                 let Some(SourceFailure { log, lines }) = self.source_failure(&error, digest.short()) else {
                     return Err(error.into());
@@ -238,6 +254,7 @@ impl Images<'_> {
                 return Err(OwnKernelError::Build { title, compiler, log, lines }.into());
             }
             let out = inside.join("out");
+            handover::clean(&out, Links::Refused)?;
             for name in ["vmlinux", "config", "release", "modules", "debug"] {
                 let (from, to) = (out.join(name), dir.join(name));
                 fs::rename(&from, &to).map_err(io_error("move what was built to", &to))?;
@@ -245,7 +262,8 @@ impl Images<'_> {
             folder.built()?;
             let release = dir.join("release");
             let text = fs::read_to_string(&release).map_err(io_error("read", &release))?;
-            self.index_modules(&dir.join("modules"), text.trim(), &log)
+            let release = checked_release(text.trim(), &source.title)?;
+            self.index_modules(&dir.join("modules"), release, &log)
         })
     }
 
@@ -362,6 +380,20 @@ impl Images<'_> {
     }
 }
 
+/// What a build says its kernel's release is, if it is one: it becomes the name of a folder.
+fn checked_release<'r>(release: &'r str, title: &str) -> Result<&'r str, OwnKernelError> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
+    // A kernel's own limit (Makefile, uts_len).
+    if release.len() <= 64
+        && release.starts_with(|c: char| c.is_ascii_digit())
+        && release.bytes().all(is_name)
+    {
+        return Ok(release);
+    }
+    let (title, release) = (title.to_owned(), release.chars().take(80).collect());
+    Err(OwnKernelError::BadRelease { title, release })
+}
+
 fn check_marks(from: &str, has: impl Fn(&str) -> bool) -> Result<(), OwnKernelError> {
     match MARKS.into_iter().find(|mark| !has(mark)) {
         Some(missing) => Err(OwnKernelError::Foreign { from: from.to_owned(), missing }),
@@ -388,6 +420,16 @@ mod tests {
         };
         assert_eq!([of(1), of(5), of(6), of(12)], ["gcc-12", "gcc-12", "gcc-14", "gcc-14"]);
         assert_eq!(compiler_for("VERSION = 7\nPATCHLEVEL = 0\n"), "gcc-14");
+    }
+
+    #[test]
+    fn a_release_is_no_path() {
+        for release in ["6.12.95-md-regress", "7.0.0-rc1+", "6.1.192"] {
+            assert_eq!(checked_release(release, "x").unwrap(), release);
+        }
+        for release in ["", "../../etc", "/etc", "6.12/..", "6.12\n", &"6".repeat(65), "..", "."] {
+            assert!(checked_release(release, "x").is_err(), "{release}");
+        }
     }
 
     #[test]

@@ -331,6 +331,7 @@ mod tests {
             security: "http://m.example/debian-security".into(),
             keyring: "/k".into(),
             from: "test".into(),
+            left_out: vec![],
         };
         let apt = Apt::new(&host, &store, mirror, &Silent);
         let mut lock = Lock::default();

@@ -1,12 +1,12 @@
 //! The files that something is built from, by name, kind and content; and which of them must be written to make one
 //! set of another. Pure, but for looking at a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,17 @@ impl Stamp {
     }
 }
 
+/// Of paths that are to be written below one folder, one that would be written elsewhere: it has `..`, or lies in what is
+/// itself a file or link. git's own commands make no such tree, but a tree can be made without them.
+pub(crate) fn leads_elsewhere<'p>(paths: impl Iterator<Item = &'p Path>) -> Option<&'p Path> {
+    let all: BTreeSet<&Path> = paths.collect();
+    let is_odd = |path: &&Path| {
+        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        !is_plain || path.ancestors().skip(1).any(|above| all.contains(above))
+    };
+    all.iter().copied().find(is_odd)
+}
+
 /// Digest of names, kinds and content.
 pub(crate) fn digest_of(entries: &Entries) -> Digest {
     let mut list = Vec::new();
@@ -224,6 +235,20 @@ mod tests {
         fs::create_dir_all(known.parent().unwrap()).unwrap();
         fs::write(&known, "{").unwrap();
         assert_eq!(entries_since(dir.path(), &files, &known).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_found() {
+        let check = |paths: &[&str], expect: Option<&str>| {
+            assert_eq!(leads_elsewhere(paths.iter().map(Path::new)), expect.map(Path::new), "{paths:?}");
+        };
+        check(&["Makefile", "drivers/md/md.c", "drivers/md/md.h", "drivers/md.c"], None);
+        check(&["a", "../b"], Some("../b"));
+        check(&["a/../../b"], Some("a/../../b"));
+        check(&["/etc/passwd"], Some("/etc/passwd"));
+        // A link, and a file in the folder of the same name.
+        check(&["a", "a/passwd"], Some("a/passwd"));
+        check(&["a", "b", "a/c/d"], Some("a/c/d"));
     }
 
     #[test]

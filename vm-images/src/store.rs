@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::host::Cancel;
 use crate::progress::Progress;
+use crate::shared_fs;
 
 /// The name of the environment variable that moves the store.
 pub const STORE_VARIABLE: &str = "MD_REGRESS_STORE";
@@ -34,6 +35,18 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Another host may use it, unseen.
+    #[error(
+        "the store at `{}` is not safe: {why}, where the locks of one host are not seen by another; name a folder on \
+         a disk of this machine by --store or {STORE_VARIABLE}, or on NFS with locks (nfs(5): no nolock, no local_lock)",
+        path.display()
+    )]
+    Shared {
+        /// The folder.
+        path: PathBuf,
+        /// What it lies on.
+        why: String,
     },
     /// Neither the variable nor a home is set.
     #[error("no place for the store: set {STORE_VARIABLE}, XDG_CACHE_HOME or HOME")]
@@ -113,6 +126,9 @@ impl Store {
             fs::create_dir_all(root.join(dir)).map_err(unusable)?;
         }
         let root = root.canonicalize().map_err(unusable)?;
+        if let Some(why) = shared_fs::why_not(&root) {
+            return Err(StoreError::Shared { path: root, why });
+        }
         sweep(&root.join("tmp"));
         let temporary =
             tempfile::Builder::new().prefix("run-").tempdir_in(root.join("tmp")).map_err(unusable)?;
@@ -253,20 +269,54 @@ fn is_whole(dir: &Path) -> bool {
     })
 }
 
+/// If a lock is held by a process that lives.
+#[derive(Debug)]
+pub(crate) enum Held {
+    /// By nobody: it is ours now, until the file is closed.
+    Free(File),
+    /// By another.
+    Taken,
+    /// There is no file.
+    Missing,
+}
+
+/// Asks for the lock of `file`. An error says nothing about who holds it.
+pub(crate) fn look_at_lock(file: &Path) -> io::Result<Held> {
+    // To be written to: NFS makes a lock of the whole file of flock(2), and that takes a file open for writing.
+    match File::options().read(true).write(true).open(file) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(Held::Free(file)),
+            Err(TryLockError::WouldBlock) => Ok(Held::Taken),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Held::Missing),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the temporary folders of processes that no longer hold their `.alive` lock.
 fn sweep(tmp: &Path) {
     let Ok(entries) = fs::read_dir(tmp) else { return };
+    // By the clock that gives files their times: a server has its own.
+    let now = tempfile::tempfile_in(tmp).and_then(|file| file.metadata()).and_then(|data| data.modified());
     for entry in entries.flatten() {
-        let abandoned = match File::open(entry.path().join(".alive")) {
-            Ok(file) => file.try_lock().is_ok(),
-            // Between making the folder and naming `.alive` a process owns it without a lock.
-            Err(_) => entry
-                .metadata()
-                .and_then(|data| data.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(60))),
+        let is_old = || {
+            let at = entry.metadata().and_then(|data| data.modified());
+            let age = now.as_ref().ok().zip(at.ok()).and_then(|(now, at)| now.duration_since(at).ok());
+            age.is_some_and(|age| age > Duration::from_secs(60))
         };
-        if abandoned {
-            let _ = remove_tree(&entry.path());
+        match look_at_lock(&entry.path().join(".alive")) {
+            // Locked until it is gone, so that no other process begins with it, too.
+            Ok(Held::Free(lock)) => {
+                let _ = remove_tree(&entry.path());
+                drop(lock);
+            }
+            // Between making the folder and naming `.alive` a process owns it without a lock.
+            Ok(Held::Missing) if is_old() => {
+                let _ = remove_tree(&entry.path());
+            }
+            // With an error, nothing says that it is left over, whoever's it is.
+            Ok(Held::Taken | Held::Missing) | Err(_) => {}
         }
     }
 }
@@ -349,5 +399,34 @@ mod tests {
         let other = Store::open(root.path()).unwrap();
         assert!(!dead.exists());
         assert!(living.temporary().exists() && other.temporary().exists());
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_not_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let unclear = root.path().join("tmp/run-unclear");
+        // As on NFS an old lock daemon would: an error, and neither held nor free.
+        fs::create_dir_all(unclear.join(".alive")).unwrap();
+        let store = Store::open(root.path()).unwrap();
+        assert!(look_at_lock(&unclear.join(".alive")).is_err());
+        assert!(unclear.exists());
+        assert!(store.n_others().is_err(), "an error is not another md-regress");
+    }
+
+    #[test]
+    fn a_lock_is_asked_for_as_nfs_wants_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(".alive");
+        assert!(matches!(look_at_lock(&file), Ok(Held::Missing)));
+        fs::write(&file, "").unwrap();
+        let Ok(Held::Free(held)) = look_at_lock(&file) else { panic!("nobody holds it") };
+        let flags = rustix::fs::fcntl_getfl(&held).unwrap();
+        assert!(
+            flags.contains(rustix::fs::OFlags::RDWR),
+            "NFS: EBADF for an exclusive lock on a file not open to write"
+        );
+        assert!(matches!(look_at_lock(&file), Ok(Held::Taken)));
+        drop(held);
+        assert!(matches!(look_at_lock(&file), Ok(Held::Free(_))));
     }
 }

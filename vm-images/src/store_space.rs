@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::Digest;
-use crate::store::{Artifact, MANIFEST, Store, remove_tree};
+use crate::store::{Artifact, Held, MANIFEST, Store, StoreError, look_at_lock, remove_tree};
 
 impl Store {
     /// Notes that an artifact was used now.
@@ -64,11 +64,19 @@ impl Store {
     }
 
     /// Other processes that have the store open now.
-    pub fn n_others(&self) -> usize {
+    pub fn n_others(&self) -> Result<usize, StoreError> {
         let entries = fs::read_dir(self.root().join("tmp")).into_iter().flatten().flatten();
         let others = entries.filter(|entry| entry.path() != self.temporary());
-        let is_locked = |path: PathBuf| File::open(path).is_ok_and(|alive| alive.try_lock().is_err());
-        others.filter(|entry| is_locked(entry.path().join(".alive"))).count()
+        let mut n_others = 0;
+        for entry in others {
+            let path = entry.path().join(".alive");
+            match look_at_lock(&path) {
+                Ok(Held::Taken) => n_others += 1,
+                Ok(Held::Free(_) | Held::Missing) => {}
+                Err(source) => return Err(StoreError::Io { what: "lock", path, source }),
+            }
+        }
+        Ok(n_others)
     }
 
     /// Removes the artifact of `kind` made from `inputs`, if there is one.
@@ -123,7 +131,6 @@ mod tests {
     use super::*;
     use crate::host::Cancel;
     use crate::progress::Silent;
-    use crate::store::StoreError;
     use std::time::Duration;
 
     fn make(store: &Store, name: &str) -> Artifact {
@@ -161,10 +168,10 @@ mod tests {
     fn who_else_is_there() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path()).unwrap();
-        assert_eq!(store.n_others(), 0);
+        assert_eq!(store.n_others().unwrap(), 0);
         let other = Store::open(root.path()).unwrap();
-        assert_eq!(store.n_others(), 1);
+        assert_eq!(store.n_others().unwrap(), 1);
         drop(other);
-        assert_eq!(store.n_others(), 0);
+        assert_eq!(store.n_others().unwrap(), 0);
     }
 }

@@ -10,6 +10,7 @@ use protocol::event::{Blame, Checkout};
 
 use crate::plan::Part;
 use crate::prepare::{self, Prepared};
+use crate::run_order;
 use crate::runner::Planned;
 use crate::runner::event_log::EventLog;
 use crate::select::LeftOut;
@@ -124,7 +125,11 @@ pub(crate) fn create_folder(out: &Path, prefix: &str) -> Result<PathBuf> {
     for n in 1..1000 {
         let dir = out.join(if n == 1 { name.clone() } else { format!("{name}-{n}") });
         match fs::create_dir(&dir) {
-            Ok(()) => return Ok(dir),
+            Ok(()) => {
+                let noted = run_order::note(out, &dir);
+                noted.with_context(|| format!("failed to write into `{}`", dir.display()))?;
+                return Ok(dir);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("failed to create `{}`", dir.display()));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use regex::Regex;
@@ -46,6 +47,10 @@ pub(crate) struct GlobalOptions {
     /// `private` for one of md-regress's own, or a program; else the host's if it is 9.0 or newer
     #[arg(long, global = true, value_name = "QEMU", env = "MD_REGRESS_QEMU")]
     pub(crate) qemu: Option<String>,
+    /// Build trees, commits and checkouts of the user's even where this host forbids the namespaces that keep what they
+    /// run from the network: only for sources whose authors you know
+    #[arg(long, global = true, env = "MD_REGRESS_TRUST_SOURCE", value_parser = FalseyValueParser::new())]
+    pub(crate) trust_source: bool,
 }
 
 #[derive(Debug, Subcommand)]

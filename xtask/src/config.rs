@@ -48,13 +48,16 @@ enum Kind {
     Flaky,
     /// From 1 on.
     Count,
+    /// `true` or `false`.
+    Switch,
     Texts,
 }
 
-const KEYS: [Key; 16] = [
+const KEYS: [Key; 17] = [
     Key { name: "mirror", id: "mirror", kind: Kind::Text },
     Key { name: "store", id: "store", kind: Kind::Path },
     Key { name: "qemu", id: "qemu", kind: Kind::Program },
+    Key { name: "trust-source", id: "trust_source", kind: Kind::Switch },
     Key { name: "kernel", id: "kernels", kind: Kind::Kernels },
     Key { name: "suite", id: "suite", kind: Kind::Text },
     Key { name: "flavour", id: "flavours", kind: Kind::Texts },
@@ -215,6 +218,10 @@ fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, St
             },
             other => Err(format!("must be a number, not {}", article(other.type_str()))),
         },
+        Kind::Switch => match value {
+            DeValue::Boolean(is_on) => Ok(vec![is_on.to_string()]),
+            other => Err(format!("must be true or false, not {}", article(other.type_str()))),
+        },
         Kind::Texts => texts(value),
     }
 }
@@ -265,6 +272,10 @@ mod tests {
         check_error("jobs = 0\n", "md-regress.toml:1: `jobs` is 0; it must be from 1 to 65535");
         check_error("jobs = \"4\"\n", "md-regress.toml:1: `jobs` must be a number, not a string");
         check_error("out = 3\n", "md-regress.toml:1: `out` must be a text in quotes, not an integer");
+        check_error(
+            "trust-source = 1\n",
+            "md-regress.toml:1: `trust-source` must be true or false, not an integer",
+        );
         check_error("store = \"\"\n", "md-regress.toml:1: `store` is empty; leave it out instead");
         let error = parse("kernel = [\"deb:6.12\",\n \"6.1\"]\n").unwrap_err().to_string();
         assert!(error.starts_with("md-regress.toml:1: `kernel` makes no sense: `6.1`"), "{error}");
@@ -297,6 +308,19 @@ mod tests {
             "the environment beats the file"
         );
         assert_eq!(config.place_of("out").unwrap(), "md-regress.toml:2");
+    }
+
+    #[test]
+    fn a_switch_of_the_file_is_a_flag() {
+        use clap::{CommandFactory, FromArgMatches};
+        for (text, expect) in
+            [("trust-source = true\n", true), ("trust-source = false\n", false), ("", false)]
+        {
+            let command = parse(text).unwrap().apply(crate::cli::Cli::command());
+            let matches = command.try_get_matches_from(["xtask", "tidy"]).unwrap();
+            let cli = crate::cli::Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.global.trust_source, expect, "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod plan;
 mod prepare;
 mod report;
 mod resume;
+mod run_order;
 mod runner;
 mod script;
 mod select;
@@ -50,6 +51,10 @@ use crate::terminal::Terminal;
 const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
+    // Before anything else: it takes a process with one thread.
+    if let Some(code) = vm_images::enclosure::served() {
+        return code;
+    }
     let terminal = Arc::new(Terminal::detect());
     let config = Config::load();
     let command = Cli::command();
@@ -122,7 +127,10 @@ fn run(
     if let Command::Model(options) = &cli.command {
         return commands::model::run(terminal, options);
     }
-    let session = Session::open(cancel, Arc::clone(terminal), cli.global)?;
+    let mut global = cli.global;
+    // What our own checks build is ours, also where nothing encloses it.
+    global.trust_source |= matches!(&cli.command, Command::Selftest(_));
+    let session = Session::open(cancel, Arc::clone(terminal), global)?;
     match cli.command {
         Command::Bisect(options) => commands::bisect::run(&session, options),
         Command::Series(options) => commands::series::run(&session, options),
@@ -180,6 +188,8 @@ mod tests {
         assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
         let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
         assert_eq!(exit_of(&ImageError::from(checkout).into()), Exit::Usage);
+        let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
+        assert_eq!(exit_of(&ImageError::from(exposed).into()), Exit::Usage, "--trust-source mends it");
         let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
         assert_eq!(exit_of(&bad.into()), Exit::Usage);
     }

@@ -11,6 +11,7 @@ use reports::events::ReadError;
 use reports::{Expectations, Judged, KnownIssues, RunRecord, RunResult};
 
 use crate::exit::{Exit, usage};
+use crate::run_order;
 use crate::session::workspace;
 use crate::terminal::{Terminal, out};
 
@@ -93,17 +94,16 @@ pub(crate) fn find_run(named: &Path, runs: &Path) -> Result<PathBuf> {
     }))
 }
 
-/// Names of a few runs, the newest first: they are named by the time.
+/// Names of a few runs, the newest first.
 fn newest_runs(runs: &Path) -> Vec<String> {
     let entries = fs::read_dir(runs).into_iter().flatten().flatten();
     let is_run = |entry: &fs::DirEntry| {
         entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.path().join("events.jsonl").is_file()
     };
-    let mut names: Vec<_> =
-        entries.filter(is_run).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    names.truncate(3);
-    names
+    let mut dirs: Vec<_> = entries.filter(is_run).map(|entry| entry.path()).collect();
+    run_order::sort(&mut dirs);
+    let names = dirs.iter().rev().filter_map(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()));
+    names.take(3).collect()
 }
 
 impl Ran {

@@ -63,7 +63,9 @@ impl Session {
     pub(crate) fn images<'a>(&'a self, apt: &'a Apt<'a>) -> Result<Images<'a>> {
         let lock = Lock::read(&lock_file())?;
         let plants = workspace().join("suites/planted/plants");
-        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal).with_plants(plants))
+        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal)
+            .with_plants(plants)
+            .trusting_sources(self.options.trust_source))
     }
 }
 

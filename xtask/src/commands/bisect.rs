@@ -21,6 +21,7 @@ use crate::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
 use crate::bisect::verdict::{Sighting, Trial};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
+use crate::run_order;
 use crate::session::Session;
 use crate::settings;
 use crate::terminal::outln;
@@ -85,7 +86,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     // One that found nothing out is not meant.
     let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
-    all.sort();
+    run_order::sort(&mut all);
     let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
     newest.ok_or_else(|| {
         usage(anyhow::anyhow!("there is no bisection in `{}` that could go on", shown_path(out)))

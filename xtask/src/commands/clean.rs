@@ -10,6 +10,7 @@ use vm_images::store_space::bytes_of;
 use crate::cli::CleanOptions;
 use crate::exit::{Exit, usage};
 use crate::report::default_runs;
+use crate::run_order;
 use crate::session::Session;
 use crate::terminal::outln;
 
@@ -62,7 +63,7 @@ pub(crate) fn run(session: &Session, options: &CleanOptions) -> Result<Exit> {
     let chosen = [options.snapshots, options.images, options.builds, options.downloads]
         .map(|chosen| chosen || options.all);
     let runs = old_runs(&out, options.keep)?;
-    let n_others = session.store.n_others();
+    let n_others = session.store.n_others()?;
     if (options.runs || chosen.contains(&true)) && n_others > 0 && !options.force {
         return Err(usage(anyhow::anyhow!(
             "the store is in use by {n_others} other md-regress; wait for it, or use --force"
@@ -110,7 +111,7 @@ fn is_shell(path: &Path) -> bool {
     name.starts_with("shell-") && path.join("console.log").is_file()
 }
 
-/// Runs but for the newest `keep`, oldest first: their names are times. Only what holds events is a run.
+/// Runs but for the newest `keep`, oldest first. Only what holds events is a run.
 fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(out) {
         Ok(entries) => entries,
@@ -120,8 +121,7 @@ fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     let is_run =
         |path: &PathBuf| !path.is_symlink() && (path.join("events.jsonl").is_file() || is_shell(path));
     let mut runs: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_run).collect();
-    // By their times, whatever comes before.
-    runs.sort_by_key(|run| run.file_name().unwrap_or_default().to_string_lossy().replace("shell-", ""));
+    run_order::sort(&mut runs);
     runs.truncate(runs.len().saturating_sub(keep));
     Ok(runs)
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use vm_images::enclosure::ALLOW_NAMESPACES;
+use vm_images::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
 use vm_images::store_space::Stock;
 
 use crate::cli::RunOptions;
@@ -20,13 +20,10 @@ use crate::terminal::outln;
 use crate::vm::accel::{KvmAnswers, choose};
 
 /// Programs of the host that making images takes, with the Debian package that has each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("apt-get", "apt"),
     ("apt-config", "apt"),
     ("dpkg-deb", "dpkg"),
-    ("unshare", "util-linux"),
-    ("mount", "mount"),
-    ("chroot", "coreutils"),
     ("cp", "coreutils"),
     ("git", "git"),
     ("gcc", "gcc"),
@@ -38,7 +35,7 @@ const STORE_BYTES: u64 = 3 << 30;
 const VM_MIB: u64 = 2500;
 
 /// Settings of a run, as flags, with their ids in clap.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
     ("kernel", "kernels"),
     ("suite", "suite"),
     ("flavour", "flavours"),
@@ -52,6 +49,7 @@ const SETTINGS: [(&str, &str); 13] = [
     ("store", "store"),
     ("qemu", "qemu"),
     ("mirror", "mirror"),
+    ("trust-source", "trust_source"),
 ];
 
 /// What was found out, and if `test` can do without.
@@ -161,6 +159,8 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     ));
     all.push(("namespaces", namespaces(session)));
     all.push(("mirror", mirror(session)));
+    let left_out = session.apt().ok().and_then(|apt| apt.left_out().ok()).unwrap_or_default();
+    all.extend(left_out.into_iter().map(|line| ("apt", Finding::Note(format!("not taken over: {line}")))));
     all
 }
 
@@ -186,19 +186,17 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).chain(more).any(|folder| folder.join(name).is_file())
 }
 
-/// How roots can be entered; the same ways as `vm-images` tries when it must.
+/// How what is built can be kept from the host.
 fn namespaces(session: &Session) -> Finding {
+    let scratch = session.store.temporary().join("doctor");
     let log = session.store.temporary().join("doctor.log");
-    let try_it = |more: &[&str]| {
-        let call = session.host.call("unshare").args(["--mount", "--pid", "--fork"]).args(more);
-        call.arg("true").run(&log).is_ok()
-    };
-    match (rustix::process::geteuid().is_root(), try_it(&[]), try_it(&["--user", "--map-root-user"])) {
-        (true, true, _) => Finding::Good("as root".into()),
-        (true, false, _) => Finding::Note("forbidden; plain chroot is used instead".into()),
-        (false, _, true) => Finding::Good("user namespaces".into()),
-        (false, _, false) => {
-            Finding::Bad(format!("user namespaces are forbidden: {ALLOW_NAMESPACES}, or run as root"))
+    match Enclosure::possible(&session.host, &scratch, &log) {
+        Possible::Namespaces => Finding::Good("builds are kept from the host".into()),
+        Possible::TrustedOnly(why) => Finding::Note(format!(
+            "forbidden ({why}): trees, commits and checkouts are built only with --trust-source; {ALLOW_IN_CONTAINER}"
+        )),
+        Possible::Nothing(why) => {
+            Finding::Bad(format!("forbidden ({why}): {ALLOW_NAMESPACES}, or run as root"))
         }
     }
 }

@@ -9,6 +9,7 @@ use protocol::Outcome;
 use reports::record::{AttemptState, RunEnd};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::checkouts;
 use super::other::Other;
 use super::{Scratch, wait_until};
 use crate::report::read_record;
@@ -245,7 +246,14 @@ pub(super) fn no_namespaces(session: &Session) -> Result<()> {
     ended.expect(4, &["lets no", "tried: ", "user namespaces"])?;
     forbidden("-sys_admin").run(&out, ["image"])?.expect(0, &["building mdadm"])?;
     ensure!(store.join("guest").is_dir(), "no guest image was made");
-    Ok(())
+    // What Debian signed needs no more; a tree of anybody's does.
+    let tree = out.0.join("mdadm");
+    checkouts::unpack_mdadm(session, &tree)?;
+    let words = ["image".as_ref(), "--mdadm-src".as_ref(), tree.as_os_str()];
+    let distrusting = forbidden("-sys_admin").env("MD_REGRESS_TRUST_SOURCE", "false");
+    distrusting.run(&out, words)?.expect(2, &["forbids namespaces", "--trust-source"])?;
+    ensure!(!store.join("mdadm-checkout").exists(), "a stranger's source was built");
+    forbidden("-sys_admin").run(&out, words)?.expect(0, &["building mdadm"])
 }
 
 /// Whatever a killed run has shown is in its events. Killed at `N_KILLS` points: every other one anywhere in the

@@ -59,7 +59,7 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
 }
 
 /// Upstream's tree, as an ordinary folder.
-fn unpack_mdadm(session: &Session, to: &Path) -> Result<()> {
+pub(super) fn unpack_mdadm(session: &Session, to: &Path) -> Result<()> {
     let apt = session.apt()?;
     let files = session.images(&apt)?.source_package(Project::Mdadm)?;
     let is_upstreams = |path: &&std::path::PathBuf| path.to_string_lossy().contains(".orig.tar.");

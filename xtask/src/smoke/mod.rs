@@ -10,6 +10,7 @@ mod other;
 mod replacing;
 mod restoring;
 mod shell;
+mod strangers;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use crate::vm::accel::AccelChoice;
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, cheapest set-up first.
-pub(crate) const CHECKS: [Check; 27] = [
+pub(crate) const CHECKS: [Check; 28] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -54,6 +55,7 @@ pub(crate) const CHECKS: [Check; 27] = [
     ("an artifact that is damaged is made again", bad_input::damaged_artifact),
     ("a full disk at each stage", bad_input::full_disk),
     ("a host without namespaces", bad_input::no_namespaces),
+    ("a stranger's build does nothing to the host", strangers::builds_are_enclosed),
     ("git bisect run names the commit, and stops where nothing is known", bisecting::step),
     ("a user's mdadm is what the guest has", checkouts::mdadm),
 ];

@@ -1,0 +1,87 @@
+//! Makefiles of a stranger's: what they try while they are built in the real root with compilers. Everything that can be
+//! tried without compilers is in `vm-images/tests/enclosure.rs`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use vm_images::kernel_spec::KernelSpec;
+
+use super::Scratch;
+use crate::session::Session;
+
+/// At the head of `drivers/md/Makefile`: each line prints a word if it could. `SECRET` is a file of the host's, `PID` a
+/// process.
+const TRIES: &str = "\
+could := $(shell \
+    (echo x >>/usr/include/stdio.h) 2>/dev/null && echo write-to-the-root; \
+    (echo x >/usr/include/new.h) 2>/dev/null && echo add-to-the-root; \
+    mv /usr/bin/true /mnt/true 2>/dev/null && echo take-from-the-root; \
+    mknod /mnt/sda b 8 0 2>/dev/null && echo make-a-disk; \
+    mount -o remount,rw / 2>/dev/null && echo remount; \
+    test -e SECRET && echo see-the-host; \
+    ls /dev | grep -vxE 'null|zero|full|random|urandom|tty'; \
+    kill -0 PID 2>/dev/null && echo signal-the-host; \
+    bash -c 'exec 3<>/dev/tcp/127.0.0.1/PORT' 2>/dev/null && echo reach-the-network; \
+    test \"$$(id -u)\" = 0 && echo be-root)
+$(if $(strip $(could)),$(error a build could $(could)))
+";
+
+pub(super) fn builds_are_enclosed(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
+    let source = images.kernel_source(&images.kernel(&"deb:6.12".parse()?)?)?.path("tree");
+    let tree = out.0.join("linux");
+    let log = out.0.join("log");
+    fs::create_dir(&tree)?;
+    session
+        .host
+        .call("cp")
+        .arg("-r")
+        .args([source.join("Makefile"), source.join("drivers")])
+        .arg(&tree)
+        .run(&log)?;
+    let secret = out.0.join("secret");
+    fs::write(&secret, "of the host")?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let tries = TRIES
+        .replace("SECRET", &secret.to_string_lossy())
+        .replace("PID", &std::process::id().to_string())
+        .replace("PORT", &listener.local_addr()?.port().to_string());
+    let makefile = tree.join("drivers/md/Makefile");
+    // Another text each time, or there would be nothing to build the second time.
+    let text = fs::read_to_string(&makefile)?;
+    fs::write(&makefile, format!("{tries}# {}\n{text}", secret.display()))?;
+    // The roots are there from now on.
+    images.kernel(&"deb:6.12+plant:none".parse()?)?;
+    let before = roots(session)?;
+    ensure!(!before.is_empty(), "there is no root that modules are built in");
+    let spec: KernelSpec = format!("deb:6.12+md:{}", tree.display()).parse()?;
+    images.kernel(&spec).context("a build that only tries fails")?;
+    ensure!(roots(session)? == before, "a build changed a root");
+    // And it would have been told: what can be done is an error of the build's.
+    let text = fs::read_to_string(&makefile)?;
+    fs::write(&makefile, text.replace("test -e ", "test ! -e "))?;
+    let error = images.kernel(&spec).err().context("a try that succeeded was not told")?.to_string();
+    ensure!(error.contains("a build could see-the-host"), "another error was told: {error}");
+    Ok(())
+}
+
+/// What of each root that things are built in would show a change: size and time of some files, the names in a folder.
+fn roots(session: &Session) -> Result<BTreeMap<PathBuf, String>> {
+    let mut all = BTreeMap::new();
+    for kind in ["kbuild", "headers"] {
+        for entry in fs::read_dir(session.store.root().join(kind))? {
+            let root = entry?.path().join("root");
+            for name in ["usr/include/stdio.h", "usr/bin", "usr/include", "usr/bin/true", "mnt", ""] {
+                let path = root.join(name);
+                let data = fs::symlink_metadata(&path)
+                    .with_context(|| format!("failed to look at `{}`", path.display()))?;
+                all.insert(path, format!("{} {:?} {:?}", data.len(), data.modified()?, data.permissions()));
+            }
+        }
+    }
+    Ok(all)
+}
