@@ -452,7 +452,14 @@ fn hostile_state(word: &str, lines: &[String]) -> StorageState {
 
 fn hostile_report(title: &str, lines: &[String]) -> KernelReport {
     let (title, frames) = (title.to_owned(), lines.to_vec());
-    KernelReport { kind: ReportKind::Oops, title, alt_titles: vec![], corrupted: false, frames, causes: vec![] }
+    KernelReport {
+        kind: ReportKind::Oops,
+        title,
+        alt_titles: vec![],
+        corrupted: false,
+        frames,
+        causes: vec![],
+    }
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {

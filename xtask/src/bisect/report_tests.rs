@@ -29,7 +29,7 @@ fn hang() -> Came {
 fn sample() -> State {
     let subjects = (1..=4).map(|n| (id(n), format!("md: change {n}")));
     let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false };
+    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
     let paths = vec!["drivers/md".to_owned()];
     let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".into()), paths };
     let mut trials = vec![];
@@ -56,10 +56,16 @@ fn sample() -> State {
     }
 }
 
+fn sure(first_new: &[usize], confidence: f64) -> Finding {
+    let first_new = first_new.to_vec();
+    let one_of = (first_new.clone(), confidence);
+    Finding { first_new, confidence, is_sure: true, one_of, fail_rate: 0.93, chance_rate: 0.001 }
+}
+
 #[test]
 fn the_mail_is_complete() {
     let state = sample();
-    let finding = Finding { first_new: vec![2], confidence: 0.9873, fail_rate: 0.93 };
+    let finding = sure(&[2], 0.9873);
     let show = "commit 3\nAuthor: x\n\n    md: change 3\n\n drivers/md/md.c | 2 +-\n";
     insta::assert_snapshot!(mail(&state, &finding, show, "Subject: hung\n\nstacks", &["logs".to_owned()]));
 }
@@ -67,15 +73,16 @@ fn the_mail_is_complete() {
 #[test]
 fn several_are_said_to_be_several() {
     let state = sample();
-    let finding = Finding { first_new: vec![1, 2], confidence: 0.9999, fail_rate: 0.93 };
+    let finding = Finding { is_sure: false, ..sure(&[1, 2], 0.9999) };
     insta::assert_snapshot!(answer(&state, &finding));
 }
 
 #[test]
 fn what_is_not_sure_is_not_said_to_be() {
     let state = sample();
-    let finding = Finding { first_new: vec![2], confidence: 0.6, fail_rate: 0.3 };
-    assert!(!is_sure(&state, &finding));
+    let one_of = (vec![2], 0.6);
+    let finding = Finding { is_sure: false, one_of, fail_rate: 0.3, ..sure(&[2], 0.6) };
+    assert!(!finding.is_sure);
     assert!(answer(&state, &finding).contains("most likely"));
     let text = mail(&state, &finding, "", "", &[]);
     assert!(text.contains("fails in about 30.0 % of them."), "{text}");

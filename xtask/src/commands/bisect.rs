@@ -97,7 +97,12 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
     }
-    let rules = Rules { repeat: options.repeat, confidence: options.confidence, find_fix: options.find_fix };
+    let rules = Rules {
+        repeat: options.repeat,
+        confidence: options.confidence,
+        find_fix: options.find_fix,
+        chance_failures: options.chance_failures,
+    };
     let words = options.signature.clone();
     let (source, old, new, history) = match &options.range {
         Some(range) => published(session, range)?,
@@ -218,14 +223,14 @@ fn finish(
     }
     write_report(state, finding, &show, dir)?;
     outln!("{}", report::answer(state, finding));
-    for line in report::afterwards(state, &show) {
+    for line in report::afterwards(state, finding, &show) {
         outln!("{line}");
     }
     if let Some(command) = report::reproduce(state, finding) {
         outln!("reproduce: {command}");
     }
     outln!("report: {}", shown_path(&dir.join("report.txt")));
-    Ok(if report::is_sure(state, finding) { Exit::Passed } else { Exit::TestsFailed })
+    Ok(if finding.is_sure { Exit::Passed } else { Exit::TestsFailed })
 }
 
 /// What is known so far, for people and for git.
