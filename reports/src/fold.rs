@@ -60,8 +60,16 @@ impl Fold {
             self.ended = false;
         }
         match event {
-            Event::RunStarted { format: _, run, started_at, harness, command, settings, host } => {
-                self.run_started(RunFacts { name: run, started_at, harness, command, settings, host });
+            Event::RunStarted { format: _, run, started_at, harness, command, settings, scripts, host } => {
+                self.run_started(RunFacts {
+                    name: run,
+                    started_at,
+                    harness,
+                    command,
+                    settings,
+                    scripts,
+                    host,
+                });
             }
             Event::RunResumed { resumed_at, harness } => self.run_resumed(&resumed_at, &harness),
             Event::Sharded { shard, n_shards, digest } => {

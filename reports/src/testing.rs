@@ -121,6 +121,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
                 .map(str::to_owned)
                 .to_vec(),
             settings: vec![],
+            scripts: vec![],
             host: map(&[("kernel", "6.8.0-1"), ("cpus", "2")]),
         },
         Event::MachineChosen {

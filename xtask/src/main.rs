@@ -19,6 +19,7 @@ mod report;
 mod resume;
 mod runner;
 mod script;
+mod script_record;
 mod select;
 mod session;
 mod settings;

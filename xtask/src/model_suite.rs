@@ -144,6 +144,7 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)]) -> Res
             .chain(std::env::args().skip(1))
             .collect(),
         settings: Vec::new(),
+        scripts: Vec::new(),
         host: prepare::host_facts(),
     })?;
     for (kernel_idx, name) in (0..).zip(RELEASES) {

@@ -125,6 +125,7 @@ fn whole(times: Times) -> (tempfile::TempDir, Vec<u8>) {
             harness: "h".into(),
             command: vec![],
             settings: vec!["--".into()],
+            scripts: vec![],
             host: Default::default(),
         })
         .unwrap();

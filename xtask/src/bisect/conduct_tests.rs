@@ -98,7 +98,7 @@ fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> State {
     let paths = vec!["drivers/md".to_owned()];
     let source = Source::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".into()), paths };
     let rules = Rules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
-    let question = Question { source, old, new, rules, words: None, settings: vec![] };
+    let question = Question { source, old, new, rules, words: None, settings: vec![], scripts: vec![] };
     State { format: FORMAT, question, history, trials: vec![], reverted: None }
 }
 

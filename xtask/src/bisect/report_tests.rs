@@ -49,6 +49,7 @@ fn sample() -> State {
             rules,
             words: None,
             settings: vec![],
+            scripts: vec![],
         },
         history: History::linear(subjects).unwrap(),
         trials,
