@@ -158,12 +158,14 @@ const SAME_AT_BOTH_ENDS: f64 = 0.8;
 const TRIES_THAT_MEASURE: u32 = 6;
 /// The part of the allowed doubt that an answer may have, if no trial contradicts another: that a bug which shows in half
 /// of the trials did so in each of them by luck is what such answers are wrong by. Measured by `bench bisect --simulate`,
-/// as the next two.
+/// as the next three.
 const DOUBT_IF_RELIABLE: f64 = 0.2;
 /// The same, if some do, and chance failures are far from the bug's.
-const DOUBT_IF_RARE: f64 = 0.7;
-/// How fast it shrinks as chance failures come near: at a thirtieth of the bug's rate it is half of that.
-const DOUBT_OF_CHANCE: f64 = 30.0;
+const DOUBT_IF_RARE: f64 = 0.75;
+/// What part of the bug's rate chance failures have when it is halved; it falls as the square of theirs.
+const CHANCE_COMES_NEAR: f64 = 0.05;
+/// As far as it falls.
+const DOUBT_MIN: f64 = 0.05;
 /// Trials of one subject that went wrong in another way, none of which told anything, before no more are made.
 const OTHER_MAX: u32 = 2;
 /// The same, although some told something.
@@ -446,7 +448,8 @@ fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -
     } else if is_reliable {
         DOUBT_IF_RELIABLE
     } else {
-        DOUBT_IF_RARE / (1.0 + DOUBT_OF_CHANCE * posterior.chance_rate() / posterior.fail_rate())
+        let near = posterior.chance_rate() / posterior.fail_rate() / CHANCE_COMES_NEAR;
+        (DOUBT_IF_RARE / (1.0 + near * near)).max(DOUBT_MIN)
     };
     1.0 - (1.0 - rules.confidence) * of_doubt
 }

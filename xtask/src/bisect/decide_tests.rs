@@ -204,6 +204,56 @@ fn flaky_searches_are_as_right_as_they_say() {
     }
 }
 
+#[test]
+fn chance_failures_make_a_search_longer_and_not_wrong() {
+    for rate in [0.5, 1.0] {
+        let history = row(32);
+        let ends = (0..60).map(|seed| {
+            let mut lot = fastrand::Rng::with_seed(seed);
+            let culprit = lot.usize(..32);
+            let world = World { history: &history, culprit, rate, noise: 0.05, find_fix: false };
+            ours(world, RULES, false, &mut lot).end
+        });
+        let n_wrong = ends.filter(|end| *end == End::WrongButSure).count();
+        assert!(n_wrong <= 3, "{n_wrong} of 60 at a rate of {rate}");
+    }
+}
+
+#[test]
+fn chance_failures_that_come_near_the_bugs_are_no_answer() {
+    // Both ends fail in half of the trials: no commit made a difference.
+    let history = row(16);
+    for seed in 0..20 {
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let (end, _) = conduct(&history, RULES, |_, _| match lot.bool() {
+            true => Observation::Failed,
+            false => Observation::Passed,
+        });
+        assert!(matches!(end, Action::Stop(Trouble::PassingEndFails)), "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_said_of_chance_beforehand_counts() {
+    let history = row(16);
+    let chance_rate = |chance_failures| {
+        let rules = Rules { chance_failures, ..RULES };
+        let (end, _) = conduct(&history, rules, |place, n_before| match place {
+            // A chance failure, once.
+            Place::Subject(7) if n_before == 0 => Observation::Failed,
+            Place::Subject(15) if n_before == 1 => Observation::Passed,
+            _ => truth(&history, 11, place, false),
+        });
+        let Action::Found(finding) = end else { panic!("{end:?}") };
+        assert_eq!(finding.first_new, [11]);
+        finding.chance_rate
+    };
+    assert!(chance_rate(Some(0.2)) > chance_rate(Some(0.002)));
+    // An old search said nothing of it.
+    let old: Rules = serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
+    assert_eq!(old, RULES);
+}
+
 proptest! {
     #[test]
     fn true_answers_lead_to_the_culprit_whatever_cannot_be_tested(
