@@ -201,7 +201,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
 }
 
 /// Keeps a copy of what will run of the user's scripts, and tells the plan to try it again by that.
-fn keep_scripts(
+pub(crate) fn keep_scripts(
     paths: &[PathBuf],
     jobs: &[ChosenJob],
     plan: &mut [Planned],

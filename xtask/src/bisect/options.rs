@@ -20,9 +20,10 @@ Examples:
 
 Both ends are tested first. From then on only the failure that was seen at the bad end counts: what fails in
 another way, does not build, does not boot or skips is left out, and said. A test that fails only sometimes is
-tried as often as it takes. Where the kernel reports nothing, failures by chance look alike: how often there are
-any is learnt from the passing end and all trials, and --signature leaves them out. The tree is only read. The report is in reports/out/bisect-<time>/: report.txt,
-bisect.log (for `git bisect replay`), state.json, and each run below runs/.
+tried as often as it takes. Where the kernel reports nothing, failures by chance look alike: how often they come
+is learnt from the passing end and all other trials, and --signature leaves them out. The tree is only read. The
+report is in reports/out/bisect-<time>/: report.txt, bisect.log (for `git bisect replay`), state.json, and each run
+below runs/.
 
 Exit codes:
   0    one commit was found
