@@ -71,6 +71,7 @@ impl Fold {
                 harness,
                 command,
                 settings,
+                scripts,
                 host,
                 fail_on,
                 flaky_fails,
@@ -86,6 +87,7 @@ impl Fold {
                     harness,
                     command,
                     settings,
+                    scripts,
                     host,
                     policy,
                 });

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use protocol::event::{AttemptFacts, Blame, Checkout, LocatedFrame, Place};
+use protocol::event::{AttemptFacts, Blame, Checkout, LocatedFrame, Place, Script};
 use protocol::evidence::{KernelReport, TaskStack};
 use protocol::state::StorageState;
 use protocol::wire::GuestFacts;
@@ -56,6 +56,8 @@ pub struct RunFacts {
     pub command: Vec<String>,
     /// Words of a command line that mean the same whatever defaults there are; empty in old records.
     pub settings: Vec<String>,
+    /// The user's own scripts, as they were; empty in old records.
+    pub scripts: Vec<Script>,
     /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
     pub host: BTreeMap<String, String>,
     /// What it was told to judge otherwise than by default.

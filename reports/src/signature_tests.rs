@@ -48,7 +48,7 @@ fn frames_of_md_and_dm_are_kept_bare() {
     );
     check_frames(
         "wait_woken ← raid5_make_request ← md_handle_request ← raid_map ← __map_bio",
-        "wait_woken ← raid5_make_request ← md_handle_request ← raid_map",
+        "wait_woken ← raid5_make_request ← md_handle_request ← raid_map ← __map_bio",
     );
     check_frames(
         "__mutex_lock.constprop.0 ← mddev_suspend ← md_start_sync",

@@ -122,6 +122,7 @@ pub(crate) fn sample_events() -> Vec<Record> {
                 .map(str::to_owned)
                 .to_vec(),
             settings: vec![],
+            scripts: vec![],
             host: map(&[("kernel", "6.8.0-1"), ("cpus", "2")]),
             fail_on: vec![],
             flaky_fails: false,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use protocol::Event;
-use protocol::event::{Blame, Checkout};
+use protocol::event::{Blame, Checkout, Script};
 
 use crate::plan::Part;
 use crate::prepare::{self, Prepared};
@@ -25,6 +25,8 @@ pub(crate) struct Beginning<'a> {
     /// VMs at a time.
     pub(crate) n_vms: usize,
     pub(crate) plan: &'a [Planned],
+    /// The user's own scripts, as they are.
+    pub(crate) scripts: Vec<Script>,
     /// Which part of a whole it is.
     pub(crate) part: Option<Part>,
     pub(crate) left_out: Vec<LeftOut>,
@@ -33,7 +35,7 @@ pub(crate) struct Beginning<'a> {
 impl Beginning<'_> {
     /// Writes the first events.
     pub(crate) fn record(&self, events: &EventLog, run_dir: &Path) -> std::io::Result<()> {
-        let Beginning { prepared, options, n_vms, plan, part, left_out } = self;
+        let Beginning { prepared, options, n_vms, plan, scripts, part, left_out } = self;
         let mut host = prepare::host_facts();
         host.insert("vms".to_owned(), n_vms.to_string());
         let run = run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -44,6 +46,7 @@ impl Beginning<'_> {
             harness: prepare::harness_version(),
             command: command_line(std::env::args_os()),
             settings: settings::words(options, prepared.chosen.accel),
+            scripts: scripts.clone(),
             host,
             fail_on: options.policy.words().to_vec(),
             flaky_fails: options.policy.flaky_fails,

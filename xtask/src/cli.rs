@@ -395,6 +395,18 @@ pub(crate) enum BenchCommand {
         /// How often a trial of a bad commit fails
         #[arg(long, value_name = "P", default_value_t = 0.3)]
         rate: f64,
+        /// How often any trial fails by chance, for the table of searches whose failures bear no mark
+        #[arg(
+            long,
+            value_name = "P,…",
+            default_value = "0,0.02,0.05,0.1",
+            value_delimiter = ',',
+            requires = "simulate"
+        )]
+        noise: Vec<f64>,
+        /// Searches of each line of that table
+        #[arg(long, value_name = "N", default_value_t = 400, requires = "simulate")]
+        cell: u64,
     },
     /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
     Model {

@@ -20,6 +20,7 @@ mod resume;
 mod run_order;
 mod runner;
 mod script;
+mod script_record;
 mod select;
 mod session;
 mod settings;

@@ -142,6 +142,7 @@ fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)], policy
         harness: prepare::harness_version(),
         command: beginning::command_line(std::env::args_os()),
         settings: Vec::new(),
+        scripts: Vec::new(),
         host: prepare::host_facts(),
         fail_on: policy.words().to_vec(),
         flaky_fails: policy.flaky_fails,

@@ -8,10 +8,11 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use protocol::Event;
-use protocol::event::PlannedAttempt;
+use protocol::event::{PlannedAttempt, Script};
 use reports::RunRecord;
 use reports::record::Attempt;
 
+use vm_images::digest::Digest;
 use vm_images::progress::Progress;
 
 use crate::beginning::rfc3339_now;
@@ -21,6 +22,8 @@ use crate::prepare::{self, Prepared};
 use crate::report::{self, Known};
 use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::{Planned, name_of_try};
+use crate::script;
+use crate::script_record;
 use crate::session::Session;
 use crate::settings;
 use crate::test::Options;
@@ -78,6 +81,23 @@ impl Resumed {
             resume: now.resume.clone(),
             ..then
         })
+    }
+
+    /// Refuses to go on with a script that was edited since.
+    pub(crate) fn check_scripts(&self) -> Result<()> {
+        script_record::check_unchanged(&self.record.run.scripts, &self.dir)
+    }
+
+    /// The same for what was read in the meantime, and will run.
+    pub(crate) fn check_jobs(&self, plan: &[Planned]) -> Result<()> {
+        let of = |script: &Script| {
+            let name = script::file_name(Path::new(&script.path));
+            let mut files = plan.iter().filter(|planned| planned.attempt.test.suite() == script::SUITE);
+            let file = files.find_map(|planned| planned.job.files.iter().find(|file| file.name == name))?;
+            Some(Script { digest: Digest::of_bytes(&file.content).to_string(), ..script.clone() })
+        };
+        let now: Vec<_> = self.record.run.scripts.iter().filter_map(of).collect();
+        script_record::check_same(&self.record.run.scripts, &now, &self.dir)
     }
 
     /// Refuses to go on with something else than before.

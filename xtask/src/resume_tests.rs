@@ -12,12 +12,14 @@ use reports::{RunRecord, judge_one};
 use vm_images::host::Cancel;
 
 use crate::report::Known;
+use crate::resume::Resumed;
 use crate::runner::attempt::TimeLimits;
 use crate::runner::attempt_tests::job;
 use crate::runner::event_log::EventLog;
 use crate::runner::schedule::{Budget, Length};
 use crate::runner::tries::Times;
 use crate::runner::{self, Planned, RunContext};
+use crate::script;
 use crate::terminal::Terminal;
 use crate::test::done;
 use crate::vm::{Accel, Hypervisor, InfraError, Input, Vm, VmSpec};
@@ -126,6 +128,7 @@ fn whole(times: Times) -> (tempfile::TempDir, Vec<u8>) {
             harness: "h".into(),
             command: vec![],
             settings: vec!["--".into()],
+            scripts: vec![],
             host: Default::default(),
             fail_on: vec![],
             flaky_fails: false,
@@ -204,4 +207,48 @@ fn a_run_that_is_still_at_work_is_left_alone() {
         error.to_string().ends_with("belongs to a run that is still at work; wait for its end"),
         "{error}"
     );
+}
+
+#[test]
+fn a_run_goes_on_with_the_script_that_it_began_with_or_not_at_all() {
+    use crate::plan::ChosenJob;
+    use crate::script_record::keep;
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, path) = (folder.path().join("run"), folder.path().join("repro.sh"));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(&path, "true\n").unwrap();
+    let suite = crate::suite::Suite::read(&crate::session::workspace().join("suites/lvm2")).unwrap();
+    let chosen = || {
+        let job = script::job(&path, None, &suite, None).unwrap();
+        ChosenJob { job, again: script::again(&path, None), kernels: vec![], n_tries: 1 }
+    };
+    let planned = |chosen: &ChosenJob| {
+        let mut planned = plan().remove(0);
+        planned.attempt.test = chosen.job.id.clone();
+        planned.attempt.again = chosen.again.clone();
+        planned.job = chosen.job.clone();
+        planned
+    };
+    let (first, scripts) = (chosen(), std::slice::from_ref(&path));
+    let mut plan = vec![planned(&first)];
+    let kept = crate::test::keep_scripts(scripts, std::slice::from_ref(&first), &mut plan, &dir).unwrap();
+    assert_eq!(kept, keep(scripts, &dir).unwrap());
+    // What is tried again is the copy, whatever becomes of the file.
+    let copy = dir.join("scripts/repro.sh");
+    assert_eq!(plan[0].attempt.again, ["--script".to_owned(), copy.display().to_string()]);
+    assert_eq!(std::fs::read(&copy).unwrap(), b"true\n");
+
+    let events = EventLog::create(&dir.join("events.jsonl")).unwrap();
+    let mut record = RunRecord::default();
+    record.run.scripts = kept;
+    let resumed = Resumed { dir: dir.clone(), events, record };
+    resumed.check_scripts().unwrap();
+    resumed.check_jobs(&plan).unwrap();
+    std::fs::write(&path, "false\n").unwrap();
+    let error = resumed.check_scripts().unwrap_err().to_string();
+    assert!(error.contains("repro.sh` is not what it was") && error.contains("cp "), "{error}");
+    assert!(resumed.check_jobs(&[planned(&chosen())]).is_err());
+    // A record without digests is gone on with.
+    let old = Resumed { record: RunRecord::default(), ..resumed };
+    old.check_scripts().unwrap();
 }

@@ -191,7 +191,7 @@ pub(crate) fn again(path: &Path, needs: Option<&str>) -> Vec<String> {
 }
 
 /// The file's name as the name of a test: letters that such a name cannot have become `_`.
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.+=,".contains(c);
     let name: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).take(100).collect();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use protocol::Event;
-use protocol::event::Blame;
+use protocol::event::{Blame, Script};
 use reports::history::Durations;
 use reports::judge_one;
 use reports::{Policy, RunRecord};
@@ -20,15 +20,18 @@ use crate::exit::usage;
 use crate::history::{self, Keeper};
 use crate::model_suite;
 use crate::own_modules;
-use crate::plan::{Chosen, Lacking, budget, check_modules, choose_jobs, kernels_of, part, plan};
+use crate::plan::{Chosen, ChosenJob, Lacking, budget, check_modules, choose_jobs, kernels_of, part, plan};
 use crate::prepare::{self, BootKernel, Prepared};
 use crate::report::{self, Known, Ran};
 use crate::resume::Resumed;
 use crate::runner::event_log::{EventLog, FAILED};
 use crate::runner::tries::{Came, Times};
 use crate::runner::{self, Planned, RunContext};
+use crate::script;
+use crate::script_record;
 use crate::select::Selection;
 use crate::session::{Session, workspace};
+use crate::settings;
 use crate::shard::Shard;
 use crate::suite::{Job, Suite};
 use crate::symbols::{self, DebugFiles, Located};
@@ -89,6 +92,9 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let resumed = options.resume.as_ref().map(|run| Resumed::take_over(run, &out)).transpose()?;
     let as_begun = resumed.as_ref().map(|resumed| resumed.options(options)).transpose()?;
     let options = as_begun.as_ref().unwrap_or(options);
+    if let Some(resumed) = &resumed {
+        resumed.check_scripts()?;
+    }
 
     let mut suite = suite_named(&options.suite)?;
     let known = Known {
@@ -135,17 +141,20 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let (dir, events, plan) = match resumed {
         Some(resumed) => {
             let plan = resumed.plan(&whole)?;
+            resumed.check_jobs(&plan)?;
             resumed.go_on(session, options.history.as_deref(), &known)?;
             (resumed.dir, resumed.events, plan)
         }
         None => {
-            let (plan, part) = part(whole, options.shard);
+            let (mut plan, part) = part(whole, options.shard);
             let dir = create_run(&out)?;
+            let scripts = keep_scripts(&options.scripts, &jobs, &mut plan, &dir)?;
             let events = EventLog::create(&dir.join("events.jsonl"))
                 .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))?;
             let budget = budget(options.n_vms, accel, &plan);
             let n_vms = runner::n_workers(budget, options.times, plan.len());
-            let beginning = Beginning { prepared: &prepared, options, n_vms, plan: &plan, part, left_out };
+            let beginning =
+                Beginning { prepared: &prepared, options, n_vms, plan: &plan, scripts, part, left_out };
             beginning.record(&events, &dir).context(FAILED)?;
             for Lacking { kernel_idx, test, text } in lacking {
                 let of = |planned: &&Planned| {
@@ -192,6 +201,34 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Option<Ran>> {
     let ran = Ran::judge(dir, record, &known);
     ran.write(&ran.dir)?;
     Ok(Some(ran))
+}
+
+/// Keeps a copy of what will run of the user's scripts, and tells the plan to try it again by that.
+pub(crate) fn keep_scripts(
+    paths: &[PathBuf],
+    jobs: &[ChosenJob],
+    plan: &mut [Planned],
+    dir: &Path,
+) -> Result<Vec<Script>> {
+    let content_of = |path: &Path| {
+        let name = script::file_name(path);
+        let is_of =
+            |chosen: &&ChosenJob| chosen.job.id.suite() == script::SUITE && chosen.job.id.name() == name;
+        jobs.iter().find(is_of)?.job.files.iter().find(|file| file.name == name)
+    };
+    let mut kept = Vec::new();
+    for path in paths {
+        let file = content_of(path).with_context(|| format!("no job runs script `{}`", path.display()))?;
+        let script = script_record::keep_content(path, &file.content, dir)?;
+        let (was, copy) = (script::again(path, None), settings::absolute(dir).join(&script.copy));
+        for word in plan.iter_mut().flat_map(|planned| &mut planned.attempt.again) {
+            if was.get(1) == Some(word) {
+                *word = copy.display().to_string();
+            }
+        }
+        kept.push(script);
+    }
+    Ok(kept)
 }
 
 /// Finds the lines of the frames that were seen: with what an overlay was built with, and what the user has.

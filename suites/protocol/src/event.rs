@@ -26,6 +26,17 @@ pub struct Record {
     pub event: Event,
 }
 
+/// A script of the user's, as it was when the run began: the file may be edited at any time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// Where it lay, absolute.
+    pub path: String,
+    /// SHA-256 of its content, hexadecimal.
+    pub digest: String,
+    /// Its copy, within the run's folder.
+    pub copy: String,
+}
+
 /// Something that happened in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -46,6 +57,9 @@ pub enum Event {
         /// is resumed.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         settings: Vec<String>,
+        /// The user's own scripts; absent in records of an md-regress that kept none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        scripts: Vec<Script>,
         /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
         host: BTreeMap<String, String>,
         /// Words of `--fail-on`, by which the run is judged. Since format 4.

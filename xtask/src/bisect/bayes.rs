@@ -1,9 +1,14 @@
 //! The search where a test fails only sometimes: how likely each subject is to be the first new one, given all trials,
 //! and which trial would tell most. Pure.
 //!
-//! Two unknown rates belong to it: how often what has the bug fails, and how often what has it not fails all the same.
-//! Both are learnt from all trials, first of all those of the two ends, and integrated out rather than estimated. A
-//! test that always fails is a case of its own with half of the belief, so that a reliable one needs no repeats.
+//! Two unknown rates belong to it: how often the bug shows in what has it, and how often a test fails by chance, bug or
+//! not. Both are learnt from all trials, first of all those of the two ends, and integrated out together rather than
+//! estimated: what has the bug fails when the bug shows or chance strikes, so that it never fails more rarely than what
+//! has not. A bug that always shows is a case of its own with half of the belief, so that a reliable test needs no
+//! repeats. That no subject changed anything, because the bug is older than the passing end or was never mended, is
+//! believed possible as well.
+
+use std::collections::BTreeMap;
 
 use fixedbitset::FixedBitSet;
 use statrs::function::beta::ln_beta;
@@ -15,14 +20,44 @@ const RELIABLE: f64 = 0.5;
 /// How often a test that fails only sometimes does, before any trial: Beta(1, 2), the rarer the likelier. A test that
 /// nearly always fails is hardly known from one that always does, which is the other half of the belief.
 pub(crate) const FAILS: (f64, f64) = (1.0, 2.0);
-/// Any failure of a test on what does not have the bug: one in a hundred, as sure as a hundred trials make it.
-const FAILS_ALL_THE_SAME: (f64, f64) = (1.0, 99.0);
-/// A failure with the same signature: one in a thousand.
-const FAILS_IN_THE_SAME_WAY: (f64, f64) = (1.0, 999.0);
+/// How sure we are beforehand that no subject made a difference: whoever asks has seen the ends differ.
+const NONE_CHANGED: f64 = 0.03;
 /// A trial that tells less is not worth making, bits.
 const GAIN_MIN: f64 = 1e-6;
 /// What is less likely is left out of sums over all.
 const NEGLIGIBLE: f64 = 1e-12;
+/// Its logarithm, about.
+const LN_NEGLIGIBLE: f64 = -30.0;
+/// Rates of a bug that are summed over, beside "always".
+const N_RATES: u32 = 32;
+/// Rates of chance failures that are summed over.
+const N_CHANCES: u32 = 28;
+/// The rarest of them; what is rarer cannot be told from never.
+const CHANCE_MIN: f64 = 1e-5;
+/// The most frequent of them: what fails more often by chance tells nothing.
+const CHANCE_MAX: f64 = 0.6;
+
+/// How often a test may fail by chance, before any trial: a beta distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Chance {
+    a: f64,
+    b: f64,
+}
+
+impl Chance {
+    /// Of any failure, if the user does not say.
+    pub(crate) const USUAL: f64 = 0.03;
+    /// Of a failure with the kernel's own mark, which another bug hardly has: one in a thousand, as sure as a thousand
+    /// trials make it.
+    pub(crate) const SIGNED: Chance = Chance { a: 1.0, b: 999.0 };
+    /// The smaller, the less is known beforehand: half a failure is what Jeffreys' prior knows.
+    const FAILURES_KNOWN: f64 = 0.5;
+
+    /// About this rate; but it may as well be several times it, or none.
+    pub(crate) fn about(rate: f64) -> Chance {
+        Chance { a: Chance::FAILURES_KNOWN, b: Chance::FAILURES_KNOWN * (1.0 - rate) / rate }
+    }
+}
 
 /// What trials of one subject came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +86,17 @@ pub(crate) struct Evidence<'a> {
     pub(crate) untestable: &'a [bool],
     /// True if the new end fails, false if the old one does, and the search is for what mended it.
     pub(crate) new_fails: bool,
-    /// True if only a failure with a signature counts, which another bug hardly has.
-    pub(crate) is_signed: bool,
+    /// What is believed of chance failures beforehand.
+    pub(crate) chance: Chance,
+}
+
+/// What is to be expected of the next trial: how likely it fails.
+#[derive(Clone, Copy, Debug)]
+struct Rates {
+    /// Of what has the bug.
+    with: f64,
+    /// Of what has not.
+    without: f64,
 }
 
 /// What to believe.
@@ -60,8 +104,12 @@ pub(crate) struct Evidence<'a> {
 pub(crate) struct Posterior {
     /// That each subject is the first new one.
     each: Vec<f64>,
-    /// How likely the next trial fails, if the subject is the first new one: of what has the bug, and of what has not.
-    rates: Vec<(f64, f64)>,
+    /// That none is: all subjects and both ends have the bug.
+    none: f64,
+    /// What to expect, if the subject is the first new one.
+    rates: Vec<Rates>,
+    /// What to expect, if none is.
+    rates_of_none: Rates,
     /// Subjects that no trial tells apart have the same number.
     class: Vec<u64>,
 }
@@ -69,8 +117,7 @@ pub(crate) struct Posterior {
 impl Posterior {
     /// By Bayes' rule, every subject being as likely as any other beforehand.
     pub(crate) fn of(evidence: Evidence<'_>) -> Posterior {
-        let Evidence { history, old_end, counts, untestable, new_fails, is_signed } = evidence;
-        let by_mistake = if is_signed { FAILS_IN_THE_SAME_WAY } else { FAILS_ALL_THE_SAME };
+        let Evidence { history, old_end, counts, untestable, new_fails, chance } = evidence;
         let n = history.len();
         // Of the trials, those of subjects that would be new, if this was the first new one.
         let mut new = vec![Counts::default(); n];
@@ -84,34 +131,35 @@ impl Posterior {
             failed: sum.failed + of_idx.failed,
             passed: sum.passed + of_idx.passed,
         });
-        let mut logs = Vec::with_capacity(n);
-        let mut rates = Vec::with_capacity(n);
+        let grid = Grid::new(chance);
+        // Few sums differ: they change where something was tested, and nowhere else.
+        let mut known = BTreeMap::new();
+        let mut sum_of = |with: Counts| {
+            let without = Counts { failed: all.failed - with.failed, passed: all.passed - with.passed };
+            *known.entry((with.failed, with.passed)).or_insert_with(|| grid.sum(with, without))
+        };
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        let one_of_all = ((1.0 - NONE_CHANGED) / n as f64).ln();
+        let (mut logs, mut rates) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for new in &new {
             let old = Counts { failed: all.failed - new.failed, passed: all.passed - new.passed };
-            let (with, without) = if new_fails { (*new, old) } else { (old, *new) };
-            let sometimes =
-                (1.0 - RELIABLE).ln() + evidence_of(with, FAILS) + evidence_of(without, by_mistake);
-            let always =
-                if with.passed == 0 && without.failed == 0 { RELIABLE.ln() } else { f64::NEG_INFINITY };
-            let most = sometimes.max(always);
-            let sum = (sometimes - most).exp() + (always - most).exp();
-            logs.push(most + sum.ln());
-            let is_reliable = (always - most).exp() / sum;
-            rates.push((
-                is_reliable + (1.0 - is_reliable) * mean(with, FAILS),
-                (1.0 - is_reliable) * mean(without, by_mistake),
-            ));
+            let (log, of_next) = sum_of(if new_fails { *new } else { old });
+            logs.push(one_of_all + log);
+            rates.push(of_next);
         }
-        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (log, rates_of_none) = sum_of(all);
+        let log_of_none = NONE_CHANGED.ln() + log;
+        let most = logs.iter().copied().fold(log_of_none, f64::max);
         let weights: Vec<f64> = logs.iter().map(|log| (log - most).exp()).collect();
-        let sum: f64 = weights.iter().sum();
+        let none = (log_of_none - most).exp();
+        let sum: f64 = none + weights.iter().sum::<f64>();
         let each = weights.into_iter().map(|weight| weight / sum).collect();
-        Posterior { each, rates, class: classes(history, untestable) }
+        Posterior { each, none: none / sum, rates, rates_of_none, class: classes(history, untestable) }
     }
 
     /// Those that are most likely, which no trial tells apart, and how likely it is one of them.
     pub(crate) fn most_likely(&self) -> (Vec<usize>, f64) {
-        let mut sums = std::collections::BTreeMap::<u64, f64>::new();
+        let mut sums = BTreeMap::<u64, f64>::new();
         for (class, p) in self.class.iter().zip(&self.each) {
             *sums.entry(*class).or_default() += p;
         }
@@ -120,46 +168,85 @@ impl Posterior {
         ((0..self.each.len()).filter(|&idx| self.class[idx] == class).collect(), p.min(1.0))
     }
 
-    /// The trial that tells most of those that can be made, and how much, bits.
+    /// The likeliest subjects that together are at least this likely, oldest first, and how likely they are; all of
+    /// them, if even that is not as likely.
+    pub(crate) fn likeliest(&self, confidence: f64) -> (Vec<usize>, f64) {
+        let mut order: Vec<usize> = (0..self.each.len()).collect();
+        order.sort_by(|&a, &b| self.each[b].total_cmp(&self.each[a]));
+        let mut sum = 0.0;
+        let mut taken: Vec<usize> = order
+            .into_iter()
+            .take_while(|&idx| {
+                let is_wanted = sum < confidence;
+                sum += if is_wanted { self.each[idx] } else { 0.0 };
+                is_wanted
+            })
+            .collect();
+        taken.sort_unstable();
+        (taken, sum.min(1.0))
+    }
+
+    /// The trial that tells most of those that can be made, and how much, bits. `None` is one of the old end.
     pub(crate) fn next(
         &self,
         evidence: Evidence<'_>,
-        can_be_made: impl Fn(usize) -> bool,
-    ) -> Option<(usize, f64)> {
-        let live: Vec<usize> = (0..self.each.len()).filter(|&idx| self.each[idx] > NEGLIGIBLE).collect();
-        let mut best: Option<(usize, f64)> = None;
-        evidence.history.each(|idx, ancestors| {
-            if !can_be_made(idx) {
+        can_be_made: impl Fn(Option<usize>) -> bool,
+    ) -> Option<(Option<usize>, f64)> {
+        let live = self.live();
+        let mut best: Option<(Option<usize>, f64)> = None;
+        let mut look = |place, ancestors: &FixedBitSet| {
+            if !can_be_made(place) {
                 return;
             }
             let gain = self.gain(&live, ancestors, evidence.new_fails);
             if gain > GAIN_MIN && best.is_none_or(|(_, most)| gain > most) {
-                best = Some((idx, gain));
+                best = Some((place, gain));
             }
-        });
+        };
+        evidence.history.each(|idx, ancestors| look(Some(idx), ancestors));
+        look(None, &FixedBitSet::with_capacity(self.each.len()));
         best
     }
 
+    /// The subjects that matter, with their rates.
+    fn live(&self) -> Vec<Live> {
+        let matters = (0..self.each.len()).filter(|&idx| self.each[idx] > NEGLIGIBLE);
+        let live = matters.map(|idx| {
+            let (p, Rates { with, without }) = (self.each[idx], self.rates[idx]);
+            let of = |rate: f64| (p * rate, p * entropy(rate));
+            Live { idx, with: of(with), without: of(without) }
+        });
+        live.collect()
+    }
+
     /// What a trial of the subject with these ancestors would tell of the first new one.
-    fn gain(&self, live: &[usize], ancestors: &FixedBitSet, new_fails: bool) -> f64 {
-        let (mut fails, mut noise) = (0.0, 0.0);
-        for &idx in live {
-            let (with, without) = self.rates[idx];
-            let rate = if ancestors.contains(idx) == new_fails { with } else { without };
-            fails += self.each[idx] * rate;
-            noise += self.each[idx] * entropy(rate);
+    fn gain(&self, live: &[Live], ancestors: &FixedBitSet, new_fails: bool) -> f64 {
+        let mut fails = self.none * self.rates_of_none.with;
+        let mut noise = self.none * entropy(self.rates_of_none.with);
+        for one in live {
+            let (of_fails, of_noise) =
+                if ancestors.contains(one.idx) == new_fails { one.with } else { one.without };
+            fails += of_fails;
+            noise += of_noise;
         }
         entropy(fails) - noise
     }
 
     /// What is not known yet, bits.
     pub(crate) fn doubt(&self) -> f64 {
-        self.each.iter().filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
+        self.each.iter().chain([&self.none]).filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
     }
 
     /// How often a trial of what has the bug fails.
     pub(crate) fn fail_rate(&self) -> f64 {
-        self.each.iter().zip(&self.rates).map(|(p, (with, _))| p * with).sum()
+        let each = self.each.iter().zip(&self.rates).map(|(p, rates)| p * rates.with);
+        each.sum::<f64>() + self.none * self.rates_of_none.with
+    }
+
+    /// How often a trial of what has no bug fails all the same.
+    pub(crate) fn chance_rate(&self) -> f64 {
+        let each = self.each.iter().zip(&self.rates).map(|(p, rates)| p * rates.without);
+        each.sum::<f64>() + self.none * self.rates_of_none.without
     }
 
     /// How likely a subject is as at the new end.
@@ -171,15 +258,80 @@ impl Posterior {
     pub(crate) fn is_first_new(&self, idx: usize) -> f64 {
         self.each[idx]
     }
+
+    /// How likely none is: the ends do not differ.
+    pub(crate) fn is_none(&self) -> f64 {
+        self.none
+    }
 }
 
-/// The logarithm of how likely these counts are, whatever the rate is.
-fn evidence_of(counts: Counts, (a, b): (f64, f64)) -> f64 {
-    ln_beta(a + f64::from(counts.failed), b + f64::from(counts.passed)) - ln_beta(a, b)
+/// A subject that may be the first new one: how likely it is, times each rate and the rate's entropy.
+struct Live {
+    idx: usize,
+    with: (f64, f64),
+    without: (f64, f64),
 }
 
-fn mean(counts: Counts, (a, b): (f64, f64)) -> f64 {
-    (a + f64::from(counts.failed)) / (a + b + f64::from(counts.n()))
+/// A pair of rates, and what is believed of it beforehand.
+struct Cell {
+    rates: Rates,
+    /// The logarithm of the belief.
+    weight: f64,
+    /// Logarithms of the two rates, and of their complements.
+    with: (f64, f64),
+    without: (f64, f64),
+}
+
+/// The pairs that are summed over.
+struct Grid(Vec<Cell>);
+
+impl Grid {
+    fn new(Chance { a, b }: Chance) -> Grid {
+        // Evenly by the logarithm: what matters is whether it is one in a hundred or one in ten.
+        let step = (CHANCE_MAX / CHANCE_MIN).ln() / f64::from(N_CHANCES);
+        let ln_of = |n: u32| CHANCE_MIN.ln() + step * (f64::from(n) + 0.5);
+        let density = |ln: f64| a * ln + (b - 1.0) * (-ln.exp()).ln_1p();
+        let sum = (0..N_CHANCES).map(|n| density(ln_of(n)).exp()).sum::<f64>().ln();
+        let n = f64::from(N_RATES);
+        let (of_rate, of_not) = FAILS;
+        let mut cells = Vec::with_capacity((N_CHANCES * (N_RATES + 1)) as usize);
+        for ln in (0..N_CHANCES).map(ln_of) {
+            let (by_chance, of_chance) = (ln.exp(), density(ln) - sum);
+            let without = (ln, (-by_chance).ln_1p());
+            let mut add = |shows: f64, weight: f64| {
+                let fails = 1.0 - (1.0 - shows) * (1.0 - by_chance);
+                let rates = Rates { with: fails, without: by_chance };
+                let with = (fails.ln(), (1.0 - fails).ln());
+                cells.push(Cell { rates, weight: of_chance + weight, with, without });
+            };
+            add(1.0, RELIABLE.ln());
+            for rate in (0..N_RATES).map(|at| (f64::from(at) + 0.5) / n) {
+                let density = (of_rate - 1.0) * rate.ln() + (of_not - 1.0) * (1.0 - rate).ln();
+                add(rate, density - ln_beta(of_rate, of_not) - n.ln() + (1.0 - RELIABLE).ln());
+            }
+        }
+        Grid(cells)
+    }
+
+    /// The logarithm of how likely these counts are, whatever the rates; and what is to be expected of the next trial.
+    fn sum(&self, with: Counts, without: Counts) -> (f64, Rates) {
+        // 0 times the logarithm of 0 is 0 here.
+        let times = |n: u32, ln: f64| if n == 0 { 0.0 } else { f64::from(n) * ln };
+        let of = |counts: Counts, (ln, ln_not): (f64, f64)| {
+            times(counts.failed, ln) + times(counts.passed, ln_not)
+        };
+        let log_of = |cell: &Cell| cell.weight + of(with, cell.with) + of(without, cell.without);
+        let logs: Vec<f64> = self.0.iter().map(log_of).collect();
+        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (mut sum, mut fails, mut by_chance) = (0.0, 0.0, 0.0);
+        for (cell, log) in self.0.iter().zip(logs).filter(|(_, log)| log - most > LN_NEGLIGIBLE) {
+            let weight = (log - most).exp();
+            sum += weight;
+            fails += weight * cell.rates.with;
+            by_chance += weight * cell.rates.without;
+        }
+        (most + sum.ln(), Rates { with: fails / sum, without: by_chance / sum })
+    }
 }
 
 /// Of something that happens at this rate, bits.
@@ -213,170 +365,5 @@ fn classes(history: &History, untestable: &[bool]) -> Vec<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::history::testing::{histories, row};
-    use super::super::search::{self, Mark};
-    use super::*;
-    use proptest::prelude::*;
-
-    const PASSES: Counts = Counts { failed: 0, passed: 1 };
-    const FAILS_ONCE: Counts = Counts { failed: 1, passed: 0 };
-
-    fn posterior(history: &History, old_end: Counts, counts: &[Counts], new_fails: bool) -> Posterior {
-        let untestable = vec![false; history.len()];
-        Posterior::of(Evidence {
-            history,
-            old_end,
-            counts,
-            untestable: &untestable,
-            new_fails,
-            is_signed: false,
-        })
-    }
-
-    /// The same by the sum over a grid of rates, with nothing but Bernoulli's formula.
-    fn by_force(history: &History, old_end: Counts, counts: &[Counts], new_fails: bool) -> Vec<f64> {
-        let sets: Vec<_> = (0..history.len()).map(|idx| history.ancestors(idx)).collect();
-        let likelihood = |first_new: usize, with: f64, without: f64| {
-            let of = |counts: Counts, is_new: bool| {
-                let rate = if is_new == new_fails { with } else { without };
-                rate.powf(counts.failed.into()) * (1.0 - rate).powf(counts.passed.into())
-            };
-            let subjects = (0..history.len()).map(|idx| of(counts[idx], sets[idx].contains(first_new)));
-            of(old_end, false) * subjects.product::<f64>()
-        };
-        let grid: Vec<f64> = (0..200).map(|step| (f64::from(step) + 0.5) / 200.0).collect();
-        let weights: Vec<f64> = (0..history.len())
-            .map(|first_new| {
-                let mut sum = 0.0;
-                for with in &grid {
-                    for rare in &grid {
-                        // Beta(1, 99) is 0 but for the lowest rates.
-                        let (without, density) = (rare / 2.0, 99.0 * (1.0 - rare / 2.0).powf(98.0) / 2.0);
-                        // Beta(1, 2) of what fails, too.
-                        sum += 2.0 * (1.0 - with) * density * likelihood(first_new, *with, without);
-                    }
-                }
-                RELIABLE * likelihood(first_new, 1.0, 0.0) + (1.0 - RELIABLE) * sum / 40_000.0
-            })
-            .collect();
-        let sum: f64 = weights.iter().sum();
-        weights.into_iter().map(|weight| weight / sum).collect()
-    }
-
-    #[test]
-    fn a_failure_says_more_than_a_pass() {
-        let history = row(16);
-        let mut counts = vec![Counts::default(); 16];
-        counts[15] = Counts { failed: 3, passed: 7 };
-        counts[7] = PASSES;
-        let after_pass = posterior(&history, Counts { failed: 0, passed: 10 }, &counts, true);
-        counts[7] = FAILS_ONCE;
-        let after_failure = posterior(&history, Counts { failed: 0, passed: 10 }, &counts, true);
-        let (pass, failure) = (after_pass.is_new(&history, 7), after_failure.is_new(&history, 7));
-        assert!((0.3..0.5).contains(&pass) && failure > 0.95, "{pass} {failure}");
-    }
-
-    #[test]
-    fn a_reliable_test_is_believed_at_once() {
-        let history = row(8);
-        let mut counts = vec![Counts::default(); 8];
-        counts[7] = Counts { failed: 2, passed: 0 };
-        (counts[5], counts[4]) = (FAILS_ONCE, Counts { failed: 2, passed: 0 });
-        counts[3] = Counts { failed: 0, passed: 2 };
-        let old_end = Counts { failed: 0, passed: 1 };
-        let (found, p) = posterior(&history, old_end, &counts, true).most_likely();
-        assert!(found == [4] && p > 0.95, "{found:?} {p}");
-    }
-
-    #[test]
-    fn what_no_trial_tells_apart_is_one_answer() {
-        let history = row(6);
-        let mut counts = vec![Counts::default(); 6];
-        counts[5] = Counts { failed: 4, passed: 0 };
-        (counts[0], counts[4]) = (Counts { failed: 0, passed: 3 }, Counts { failed: 3, passed: 0 });
-        let untestable = [false, true, true, true, false, false];
-        let old_end = Counts { failed: 0, passed: 2 };
-        let evidence = Evidence {
-            history: &history,
-            old_end,
-            counts: &counts,
-            untestable: &untestable,
-            new_fails: true,
-            is_signed: false,
-        };
-        let (found, p) = Posterior::of(evidence).most_likely();
-        assert!(found == [1, 2, 3, 4] && p > 0.95, "{found:?} {p}");
-    }
-
-    fn trials() -> impl Strategy<Value = (History, Vec<Counts>, Counts)> {
-        histories(7).prop_flat_map(|history| {
-            let n = history.len();
-            let counts = || (0_u32..4, 0_u32..4).prop_map(|(failed, passed)| Counts { failed, passed });
-            (Just(history), proptest::collection::vec(counts(), n), counts())
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
-        #[test]
-        fn the_same_as_summing_over_all_rates((history, counts, old_end) in trials(), new_fails in any::<bool>()) {
-            let fast = posterior(&history, old_end, &counts, new_fails);
-            let slow = by_force(&history, old_end, &counts, new_fails);
-            for (idx, slow) in slow.iter().enumerate() {
-                prop_assert!((fast.is_first_new(idx) - slow).abs() < 0.01, "{idx}: {} {slow}", fast.is_first_new(idx));
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_gain_is_what_the_doubt_loses_on_average((history, counts, old_end) in trials()) {
-            let untestable = vec![false; history.len()];
-            let evidence = |counts: &[Counts]| Posterior::of(Evidence {
-                history: &history, old_end, counts, untestable: &untestable, new_fails: true, is_signed: false,
-            });
-            let before = evidence(&counts);
-            let live: Vec<_> = (0..history.len()).collect();
-            for idx in 0..history.len() {
-                let ancestors = history.ancestors(idx);
-                let mut fails = 0.0;
-                for other in 0..history.len() {
-                    let (with, without) = before.rates[other];
-                    fails += before.each[other] * if ancestors.contains(other) { with } else { without };
-                }
-                let after = |counts_of: fn(Counts) -> Counts| {
-                    let mut counts = counts.clone();
-                    counts[idx] = counts_of(counts[idx]);
-                    evidence(&counts).doubt()
-                };
-                let failed = after(|counts| Counts { failed: counts.failed + 1, ..counts });
-                let passed = after(|counts| Counts { passed: counts.passed + 1, ..counts });
-                let gain = before.doubt() - fails * failed - (1.0 - fails) * passed;
-                prop_assert!((gain - before.gain(&live, &ancestors, true)).abs() < 1e-6);
-            }
-        }
-
-        #[test]
-        fn the_classes_are_those_of_the_classic_search(
-            (history, untestable) in histories(24).prop_flat_map(|history| {
-                let n = history.len();
-                (Just(history), proptest::collection::vec(prop::bool::weighted(0.4), n))
-            }),
-        ) {
-            let class = classes(&history, &untestable);
-            for culprit in 0..history.len() {
-                // All that can be tested has been.
-                let mut marks: Vec<_> = (0..history.len()).map(|idx| Some(match untestable[idx] {
-                    true => Mark::Untestable,
-                    false if history.ancestors(idx).contains(culprit) => Mark::New,
-                    false => Mark::Old,
-                })).collect();
-                marks[history.tip()] = Some(Mark::New);
-                let left: Vec<_> = search::candidates(&history, &marks).ones().collect();
-                let same: Vec<_> = (0..history.len()).filter(|&other| class[other] == class[culprit]).collect();
-                prop_assert_eq!(left, same);
-            }
-        }
-    }
-}
+#[path = "bayes_tests.rs"]
+mod tests;

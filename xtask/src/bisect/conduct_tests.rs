@@ -12,8 +12,8 @@ use super::*;
 
 const MD: &str = "drivers/md/md.c";
 
-/// Reads what a commit's md.c says: `good`, `bad`, `crash`, `broken`, `skip`; or `flaky`, which is bad at every third
-/// try.
+/// Reads what a commit's md.c says: `good`, `bad`, `crash`, `broken`, `skip`; `flaky`, which is bad at every third try;
+/// `fails`, of which the kernel says nothing, or `chance`, which fails like that at its first try.
 struct Oracle<'t> {
     toy: &'t Toy,
     n_tries: BTreeMap<String, usize>,
@@ -42,12 +42,19 @@ impl Tester for Oracle<'_> {
             })
         };
         let hang = || wrong(Class::Hang, "lvm: stop_sync_thread ← md_stop ← raid_dtr");
+        let unmarked = || {
+            let Came::Wrong(wrong) = hang() else { unreachable!("a hang is wrong") };
+            Came::Wrong(Wrong { class: Class::Failure, signature: vec![], ..wrong })
+        };
         let came = match text.lines().next().context("md.c is empty")? {
             "good" => Came::Passed,
             "bad" => hang(),
             "flaky" if n_tries.is_multiple_of(3) => hang(),
             "flaky" => Came::Passed,
             "crash" => wrong(Class::Crash, "kernel BUG at raid5.c"),
+            "fails" => unmarked(),
+            "chance" if *n_tries == 1 => unmarked(),
+            "chance" => Came::Passed,
             "skip" => Came::Skipped { reason: "the kernel is too old".into() },
             "broken" => {
                 return Ok(Trial::Unbuildable {
@@ -97,8 +104,8 @@ fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> State {
     let history = repository.history(&old, &new, &["drivers/md".to_owned()]).unwrap();
     let paths = vec!["drivers/md".to_owned()];
     let source = Source::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".into()), paths };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix };
-    let question = Question { source, old, new, rules, words: None, settings: vec![] };
+    let rules = Rules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
+    let question = Question { source, old, new, rules, words: None, settings: vec![], scripts: vec![] };
     State { format: FORMAT, question, history, trials: vec![], reverted: None }
 }
 
@@ -181,6 +188,30 @@ fn the_host_s_error_stops_the_search_and_it_goes_on_where_it_was() {
         assert_eq!(state.trials.len(), fails_at - 1);
         let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
         assert_eq!(found(&state, ended), ["md: commit 12"]);
+        let places = |state: &State| state.trials.iter().map(|recorded| recorded.place).collect::<Vec<_>>();
+        assert_eq!(places(&state), places(&whole));
+    }
+}
+
+#[test]
+fn a_search_with_chance_failures_goes_on_where_it_was() {
+    let toy = toy(&kinds(20, &[(5, "chance"), (6, "good"), (9, "chance"), (10, "good"), (14, "fails")]));
+    let mut whole = ask(&toy, ROOT, "main", false);
+    let ended = search(&mut whole, &mut oracle(&toy), &mut Keeper::new()).unwrap();
+    assert_eq!(found(&whole, ended), ["md: commit 14"]);
+    assert!(
+        whole
+            .observations()
+            .iter()
+            .any(|(place, seen)| *place == Place::Subject(8) && *seen == Observation::Failed)
+    );
+    for fails_at in (2..=whole.trials.len()).step_by(3) {
+        let mut keeper = Keeper::new();
+        let mut oracle = Oracle { fails_at: Some(fails_at), ..oracle(&toy) };
+        search(&mut ask(&toy, ROOT, "main", false), &mut oracle, &mut keeper).unwrap_err();
+        let mut state = State::read(keeper.dir.path()).unwrap();
+        let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
+        assert_eq!(found(&state, ended), ["md: commit 14"]);
         let places = |state: &State| state.trials.iter().map(|recorded| recorded.place).collect::<Vec<_>>();
         assert_eq!(places(&state), places(&whole));
     }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bayes::{Counts, Evidence, FAILS, Posterior};
+use super::bayes::{Chance, Counts, Evidence, FAILS, Posterior};
 use super::history::History;
 use super::search::{self, Mark, Next};
 
@@ -43,9 +43,23 @@ pub(crate) struct Rules {
     pub(crate) confidence: f64,
     /// The old end fails, and what mended it is searched for.
     pub(crate) find_fix: bool,
+    /// How often a test is believed to fail by chance, before any trial, where a failure bears no mark of the kernel's
+    /// own.
+    #[serde(default)]
+    pub(crate) chance_failures: Option<f64>,
 }
 
 impl Rules {
+    /// What to believe of chance failures before any trial.
+    fn chance(self, is_signed: bool) -> Chance {
+        match self.chance_failures {
+            // What bears the kernel's own mark is told apart from chance, whatever else the test does.
+            _ if is_signed => Chance::SIGNED,
+            Some(rate) => Chance::about(rate),
+            None => Chance::about(Chance::USUAL),
+        }
+    }
+
     /// The end that should fail, and the one that should pass.
     pub(crate) fn ends(self, history: &History) -> (Place, Place) {
         let (old, new) = (Place::OldEnd, Place::Subject(history.tip()));
@@ -116,8 +130,14 @@ pub(crate) struct Finding {
     pub(crate) first_new: Vec<usize>,
     /// How likely that is.
     pub(crate) confidence: f64,
+    /// True if it is one subject, and as likely as was asked for, by a margin where chance failures come near.
+    pub(crate) is_sure: bool,
+    /// If it is not: the likeliest that together are as likely as was asked for, oldest first, and how likely they are.
+    pub(crate) one_of: (Vec<usize>, f64),
     /// How often a trial of what has the bug fails.
     pub(crate) fail_rate: f64,
+    /// How often a trial of what has no bug fails all the same.
+    pub(crate) chance_rate: f64,
 }
 
 /// Trials of a failing end that never fails, before the search is given up.
@@ -132,10 +152,26 @@ const END_TRIES_MAX: u32 = 40;
 const LUCK_MAX_BEFORE: f64 = 0.3;
 /// The same of an answer that stands beside it, and of what is said to be mended.
 const LUCK_MAX: f64 = 0.05;
+/// How sure it must be that both ends fail alike before the search is given up.
+const SAME_AT_BOTH_ENDS: f64 = 0.8;
+/// Trials of the passing end that measure chance failures, where failures bear no mark and are no rule.
+const TRIES_THAT_MEASURE: u32 = 6;
+/// The part of the allowed doubt that an answer may have, if no trial contradicts another: that a bug which shows in half
+/// of the trials did so in each of them by luck is what such answers are wrong by. Measured by `bench bisect --simulate`,
+/// as the next three.
+const DOUBT_IF_RELIABLE: f64 = 0.2;
+/// The same, if some do, and chance failures are far from the bug's.
+const DOUBT_IF_RARE: f64 = 0.75;
+/// What part of the bug's rate chance failures have when it is halved; it falls as the square of theirs.
+const CHANCE_COMES_NEAR: f64 = 0.05;
+/// As far as it falls.
+const DOUBT_MIN: f64 = 0.05;
 /// Trials of one subject that went wrong in another way, none of which told anything, before no more are made.
 const OTHER_MAX: u32 = 2;
 /// The same, although some told something.
 const NOTHING_MAX: u32 = 4;
+/// Trials of a search at most: then chance failures come too near for an answer, and it is said what is likely.
+const TRIALS_MAX: u32 = 1000;
 /// Trials of the answer, and of what comes right before it.
 const VERIFY_TRIES: u32 = 2;
 
@@ -224,8 +260,19 @@ impl Sums {
             counts: &self.counts,
             untestable,
             new_fails: !rules.find_fix,
-            is_signed: self.is_signed,
+            chance: rules.chance(self.is_signed),
         }
+    }
+
+    /// Trials that were made, whatever they came to.
+    fn n_trials(&self) -> u32 {
+        let of = |tally: &Tally| tally.counts.n() + tally.n_nothing;
+        of(&self.old_end) + self.subjects.iter().map(of).sum::<u32>()
+    }
+
+    /// What the trials of a place came to.
+    pub(crate) fn counts_at(&self, place: Place) -> Counts {
+        self.at(place).counts
     }
 
     fn at(&self, place: Place) -> &Tally {
@@ -240,7 +287,7 @@ impl Sums {
 pub(crate) fn decide(history: &History, sums: &Sums, rules: Rules) -> Action {
     let (failing, passing) = rules.ends(history);
     confirm_failing(sums, failing, rules)
-        .or_else(|| confirm_passing(sums, failing, passing, rules))
+        .or_else(|| confirm_passing(history, sums, failing, passing, rules))
         .unwrap_or_else(|| search(history, sums, rules))
 }
 
@@ -269,15 +316,25 @@ fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
     if n < wanted || failed < FAILURES_WANTED && n < most && rules.repeat != Some(1) { test } else { None }
 }
 
-fn confirm_passing(sums: &Sums, failing: Place, passing: Place, rules: Rules) -> Option<Action> {
+fn confirm_passing(
+    history: &History,
+    sums: &Sums,
+    failing: Place,
+    passing: Place,
+    rules: Rules,
+) -> Option<Action> {
     let tally = sums.at(passing);
-    // What has no mark may fail once for another reason, which the search reckons with.
-    let is_chance = !sums.is_signed && tally.counts.failed == 1;
-    if tally.counts.failed > 0 && !is_chance {
-        return Some(Action::Stop(Trouble::PassingEndFails));
-    }
-    if is_chance && tally.counts.passed == 0 && !tally.is_spent() {
-        return Some(Action::Test(passing, Why::ConfirmPassing));
+    let test = Some(Action::Test(passing, Why::ConfirmPassing));
+    if tally.counts.failed > 0 {
+        let none_changed = sums.posterior(history, rules).is_none();
+        if sums.is_signed || none_changed >= SAME_AT_BOTH_ENDS {
+            return Some(Action::Stop(Trouble::PassingEndFails));
+        }
+        // It may be chance, which the search reckons with, once it is told from what is searched for.
+        let is_told = tally.counts.passed > 0 && none_changed <= LUCK_MAX_BEFORE;
+        if !is_told && tally.counts.n() < END_TRIES_MAX && !tally.is_spent() {
+            return test;
+        }
     }
     if let Some(why) = tally.is_given_up() {
         let why = why.to_owned();
@@ -287,9 +344,13 @@ fn confirm_passing(sums: &Sums, failing: Place, passing: Place, rules: Rules) ->
         };
         return Some(Action::Stop(trouble));
     }
-    let wanted = passes_that_tell_of(sums.at(failing).counts, LUCK_MAX_BEFORE);
-    let is_enough = tally.counts.n() >= wanted.max(rules.repeat.unwrap_or(0)) || tally.is_spent();
-    (!is_enough).then_some(Action::Test(passing, Why::ConfirmPassing))
+    let of_failing = sums.at(failing).counts;
+    let mut wanted = passes_that_tell_of(of_failing, LUCK_MAX_BEFORE).max(rules.repeat.unwrap_or(0));
+    if !sums.is_signed && (of_failing.passed > 0 || tally.counts.failed > 0) {
+        wanted = wanted.max(TRIES_THAT_MEASURE);
+    }
+    let is_enough = tally.counts.n() >= wanted || tally.is_spent();
+    if is_enough { None } else { test }
 }
 
 /// Passes of what is believed to have no bug that are hardly luck, by all trials of what has it if one of `first_new` is
@@ -328,7 +389,9 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
     let untestable = sums.untestable();
     let evidence = sums.evidence(history, &untestable, rules);
     let posterior = Posterior::of(evidence);
-    if let Some(marks) = marks(history, sums, rules) {
+    let marks = marks(history, sums, rules);
+    let is_reliable = marks.is_some();
+    if let Some(marks) = marks {
         match search::next(history, &marks) {
             Next::Test(idx) => {
                 let n_left = search::candidates(history, &marks).count_ones(..);
@@ -345,21 +408,50 @@ fn search(history: &History, sums: &Sums, rules: Rules) -> Action {
         }
     }
     let (first_new, p) = posterior.most_likely();
-    let finding = |first_new| Finding { first_new, confidence: p, fail_rate: posterior.fail_rate() };
-    if p >= rules.confidence {
+    let finding = |first_new: Vec<usize>, is_enough: bool| Finding {
+        is_sure: is_enough && first_new.len() == 1,
+        one_of: if is_enough { (first_new.clone(), p) } else { posterior.likeliest(rules.confidence) },
+        first_new,
+        confidence: p,
+        fail_rate: posterior.fail_rate(),
+        chance_rate: posterior.chance_rate(),
+    };
+    if posterior.is_none() >= rules.confidence {
+        return Action::Stop(Trouble::PassingEndFails);
+    }
+    let wanted = wanted(sums, rules, &posterior, is_reliable);
+    if p >= wanted {
         return match to_verify(history, sums, rules, &first_new) {
             Some(again) => Action::Test(again, Why::Verify),
-            None => Action::Found(finding(first_new)),
+            None => Action::Found(finding(first_new, true)),
         };
     }
-    match posterior.next(evidence, |idx| !sums.subjects[idx].is_spent()) {
-        None => Action::Found(finding(first_new)),
+    if sums.n_trials() >= TRIALS_MAX {
+        return Action::Found(finding(first_new, false));
+    }
+    let place = |idx: Option<usize>| idx.map_or(Place::OldEnd, Place::Subject);
+    match posterior.next(evidence, |idx| !sums.at(place(idx)).is_spent()) {
+        None => Action::Found(finding(first_new, false)),
         Some((idx, gain)) => {
             let n_left = (0..history.len()).filter(|&idx| posterior.is_first_new(idx) > 0.01).count();
             let why = Why::Search { n_left, n_trials_left: (posterior.doubt() / gain).max(1.0) };
-            Action::Test(Place::Subject(idx), why)
+            Action::Test(place(idx), why)
         }
     }
+}
+
+/// How likely the answer must be for the search to end. Without the kernel's own mark the rates beforehand are a guess,
+/// and a wrong one tells as certain what is not: a part of the doubt that the user allows is kept for that.
+fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -> f64 {
+    let of_doubt = if sums.is_signed {
+        1.0
+    } else if is_reliable {
+        DOUBT_IF_RELIABLE
+    } else {
+        let near = posterior.chance_rate() / posterior.fail_rate() / CHANCE_COMES_NEAR;
+        (DOUBT_IF_RARE / (1.0 + near * near)).max(DOUBT_MIN)
+    };
+    1.0 - (1.0 - rules.confidence) * of_doubt
 }
 
 /// Each subject's answer, if all can be trusted.

@@ -1,11 +1,11 @@
 //! Tests of what a search does next: whole searches with trials drawn by lot, and with true answers.
 
 use super::super::history::testing::{histories, row};
-use super::super::simulate::{World, ours};
+use super::super::simulate::{End, World, ours};
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { repeat: None, confidence: 0.95, find_fix: false };
+const RULES: Rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
 
 /// Goes on until the search ends; `answer` gives what each trial comes to.
 fn conduct(
@@ -50,8 +50,9 @@ fn both_ends_come_first_and_the_answer_is_tested_again() {
     let places: Vec<_> = trials.iter().map(|(place, _)| *place).collect();
     assert_eq!(places[..3], [Place::Subject(31), Place::Subject(31), Place::OldEnd]);
     let n_of = |idx| places.iter().filter(|place| **place == Place::Subject(idx)).count();
-    assert_eq!((n_of(20), n_of(19)), (2, 2));
-    assert_eq!(places.len(), 3 + 5 + 2);
+    assert_eq!((n_of(20), n_of(19)), (3, 3));
+    // One more of each than where the kernel's own mark tells the failure from others.
+    assert_eq!(places.len(), 3 + 5 + 4);
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn what_fails_in_another_way_does_not_count() {
 fn a_rate_is_learnt_at_the_failing_end() {
     let history = row(16);
     let mut lot = fastrand::Rng::with_seed(3);
-    let world = World { history: &history, culprit: 5, rate: 0.3, find_fix: false };
+    let world = World { history: &history, culprit: 5, rate: 0.3, noise: 0.0, find_fix: false };
     let (_, trials) = conduct(&history, RULES, |place, _| world.trial(place, &mut lot));
     let n_of = |wanted: Place, seen: Observation| {
         trials.iter().filter(|trial| **trial == (wanted, seen.clone())).count()
@@ -124,7 +125,7 @@ fn an_answer_beside_the_passing_end_is_doubted() {
     for (culprit, find_fix) in [(0, false), (15, true)] {
         let history = row(16);
         let mut lot = fastrand::Rng::with_seed(1);
-        let world = World { history: &history, culprit, rate: 0.3, find_fix };
+        let world = World { history: &history, culprit, rate: 0.3, noise: 0.0, find_fix };
         let rules = Rules { find_fix, ..RULES };
         let (end, trials) = conduct(&history, rules, |place, _| world.trial(place, &mut lot));
         assert_eq!(found(end), [culprit]);
@@ -195,12 +196,62 @@ fn flaky_searches_are_as_right_as_they_say() {
             .filter(|&seed| {
                 let mut lot = fastrand::Rng::with_seed(seed);
                 let culprit = lot.usize(..32);
-                let world = World { history: &history, culprit, rate, find_fix };
-                ours(world, rules, &mut lot).is_right
+                let world = World { history: &history, culprit, rate, noise: 0.0, find_fix };
+                ours(world, rules, true, &mut lot).end == End::Right
             })
             .count();
         assert!(n_right >= 53, "{n_right} of 60 at a rate of {rate}");
     }
+}
+
+#[test]
+fn chance_failures_make_a_search_longer_and_not_wrong() {
+    for rate in [0.5, 1.0] {
+        let history = row(32);
+        let ends = (0..60).map(|seed| {
+            let mut lot = fastrand::Rng::with_seed(seed);
+            let culprit = lot.usize(..32);
+            let world = World { history: &history, culprit, rate, noise: 0.05, find_fix: false };
+            ours(world, RULES, false, &mut lot).end
+        });
+        let n_wrong = ends.filter(|end| *end == End::WrongButSure).count();
+        assert!(n_wrong <= 3, "{n_wrong} of 60 at a rate of {rate}");
+    }
+}
+
+#[test]
+fn chance_failures_that_come_near_the_bugs_are_no_answer() {
+    // Both ends fail in half of the trials: no commit made a difference.
+    let history = row(16);
+    for seed in 0..20 {
+        let mut lot = fastrand::Rng::with_seed(seed);
+        let (end, _) = conduct(&history, RULES, |_, _| match lot.bool() {
+            true => Observation::Failed,
+            false => Observation::Passed,
+        });
+        assert!(matches!(end, Action::Stop(Trouble::PassingEndFails)), "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_said_of_chance_beforehand_counts() {
+    let history = row(16);
+    let chance_rate = |chance_failures| {
+        let rules = Rules { chance_failures, ..RULES };
+        let (end, _) = conduct(&history, rules, |place, n_before| match place {
+            // A chance failure, once.
+            Place::Subject(7) if n_before == 0 => Observation::Failed,
+            Place::Subject(15) if n_before == 1 => Observation::Passed,
+            _ => truth(&history, 11, place, false),
+        });
+        let Action::Found(finding) = end else { panic!("{end:?}") };
+        assert_eq!(finding.first_new, [11]);
+        finding.chance_rate
+    };
+    assert!(chance_rate(Some(0.2)) > chance_rate(Some(0.002)));
+    // An old search said nothing of it.
+    let old: Rules = serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
+    assert_eq!(old, RULES);
 }
 
 proptest! {
@@ -247,7 +298,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let mut lot = fastrand::Rng::with_seed(seed);
-        let world = World { history: &history, culprit, rate: 0.5, find_fix: false };
+        let world = World { history: &history, culprit, rate: 0.5, noise: 0.0, find_fix: false };
         let (end, _) = conduct(&history, RULES, |place, _| world.trial(place, &mut lot));
         // By bad luck the failing end may never have failed.
         let ended = match end {

@@ -6,6 +6,7 @@
 //! - [`verdict`] says what a trial means: only the failure of the failing end counts;
 //! - [`decide`] says what to do next, from all trials so far, and [`state`] is the file that holds them;
 //! - [`conduct`] does it, by [`trial`] and [`git`];
+//! - [`hold`] keeps a second process away from it;
 //! - [`report`] says what came of it.
 //!
 //! All but the last but one, and reading and writing the state, are pure; [`simulate`] measures them with trials drawn
@@ -17,6 +18,7 @@ pub(crate) mod conduct;
 pub(crate) mod decide;
 pub(crate) mod git;
 pub(crate) mod history;
+pub(crate) mod hold;
 pub(crate) mod mailbox;
 pub(crate) mod options;
 pub(crate) mod planted;

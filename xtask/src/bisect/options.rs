@@ -20,8 +20,10 @@ Examples:
 
 Both ends are tested first. From then on only the failure that was seen at the bad end counts: what fails in
 another way, does not build, does not boot or skips is left out, and said. A test that fails only sometimes is
-tried as often as it takes. The tree is only read. The report is in reports/out/bisect-<time>/: report.txt,
-bisect.log (for `git bisect replay`), state.json, and each run below runs/.
+tried as often as it takes. Where the kernel reports nothing, failures by chance look alike: how often they come
+is learnt from the passing end and all other trials, and --signature leaves them out. The tree is only read. The
+report is in reports/out/bisect-<time>/: report.txt, bisect.log (for `git bisect replay`), state.json, and each run
+below runs/.
 
 Exit codes:
   0    one commit was found
@@ -110,6 +112,10 @@ pub(crate) struct BisectOptions {
     /// Go on until the answer is that likely
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
     pub(crate) confidence: f64,
+    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report what
+    /// failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) chance_failures: Option<f64>,
     /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
     #[arg(long, value_name = "TEXT")]
     pub(crate) signature: Option<String>,
@@ -119,7 +125,7 @@ pub(crate) struct BisectOptions {
         value_name = "DIR",
         num_args = 0..=1,
         default_missing_value = "latest",
-        conflicts_with_all = ["kernel_tree", "range", "find_fix", "repeat", "confidence", "signature", "scripts", "paths"]
+        conflicts_with_all = ["kernel_tree", "range", "find_fix", "repeat", "confidence", "chance_failures", "signature", "scripts", "paths"]
     )]
     pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
@@ -179,6 +185,16 @@ pub(crate) struct SeriesOptions {
 fn probability(text: &str) -> Result<f64, &'static str> {
     let p: Option<f64> = text.parse().ok();
     p.filter(|p| (0.5..1.0).contains(p)).ok_or("not a probability from 0.5 to less than 1, such as 0.95")
+}
+
+/// `5%` or `0.05`.
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
+        None => text.parse(),
+    };
+    let rate = rate.ok().filter(|rate| (0.001..=0.3).contains(rate));
+    rate.ok_or("not a rate from 0.1% to 30%, such as 5% or 0.05")
 }
 
 impl TrialOptions {

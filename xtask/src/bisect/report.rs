@@ -124,9 +124,10 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
              choose a test, a flavour or a kernel with which it runs there, or without --overlay build whole kernels"
         ),
         Trouble::PassingEndFails => format!(
-            "the {passing} end ({of_passing}) fails in just the same way ({}): the bug is older; name an older {passing} \
+            "the {passing} end ({of_passing}) fails in just the same way ({}){}: the bug is older; name an older {passing} \
              revision",
-            state.lock().map(|lock| lock.in_short()).unwrap_or_default()
+            state.lock().map(|lock| lock.in_short()).unwrap_or_default(),
+            how_often(state)
         ),
         Trouble::PassingEndOther(why) => format!(
             "the {passing} end ({of_passing}) goes wrong in another way, which may hide what is searched for: {why}. Name \
@@ -140,8 +141,27 @@ pub(crate) fn explain(state: &State, trouble: &Trouble) -> String {
     }
 }
 
-fn times(n: u32) -> String {
+fn times(n: impl Into<u64>) -> String {
+    let n = n.into();
     if n == 1 { "once".to_owned() } else { format!("{n} times") }
+}
+
+/// How often each end failed, and what else that may mean, if the passing end passed as well.
+fn how_often(state: &State) -> String {
+    let (failing, passing) = state.question.rules.ends(&state.history);
+    let sums = state.sums();
+    let (of_failing, of_passing) = (sums.counts_at(failing), sums.counts_at(passing));
+    if of_passing.failed == 0 || of_passing.passed == 0 {
+        return String::new();
+    }
+    format!(
+        ", in {} of {} trials and the other end in {} of {}, which does not tell them apart. If the test fails by chance, \
+         --signature TEXT names the failure that is meant, and --repeat tries both ends more often; if it does not",
+        of_passing.failed,
+        of_passing.n(),
+        of_failing.failed,
+        of_failing.n()
+    )
 }
 
 /// What a test that passed complained of last.
@@ -153,11 +173,6 @@ fn complaint(state: &State) -> Option<String> {
     })
 }
 
-/// True if it is one subject, and as likely as was asked for.
-pub(crate) fn is_sure(state: &State, finding: &Finding) -> bool {
-    finding.first_new.len() == 1 && finding.confidence >= state.question.rules.confidence
-}
-
 /// The answer in a sentence.
 pub(crate) fn answer(state: &State, finding: &Finding) -> String {
     let (_, new) = state.terms();
@@ -165,9 +180,19 @@ pub(crate) fn answer(state: &State, finding: &Finding) -> String {
     let sure = percent(finding.confidence);
     match &finding.first_new[..] {
         &[idx] => {
-            let most_likely = if is_sure(state, finding) { "" } else { "most likely " };
+            let most_likely = if finding.is_sure { "" } else { "most likely " };
             let shown = state.shown(Place::Subject(idx));
-            format!("the first {new} {noun} is {most_likely}{shown}, with a probability of {sure}")
+            let (one_of, p) = &finding.one_of;
+            let one_of = match &one_of[..] {
+                [first, .., last] if !finding.is_sure => {
+                    let (first, last) =
+                        (state.shown(Place::Subject(*first)), state.shown(Place::Subject(*last)));
+                    let (n, p) = (one_of.len(), percent(*p));
+                    format!("; it is one of {n}, from {first} to {last}, with {p}")
+                }
+                _ => String::new(),
+            };
+            format!("the first {new} {noun} is {most_likely}{shown}, with a probability of {sure}{one_of}")
         }
         several => {
             let first = several.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
@@ -179,6 +204,55 @@ pub(crate) fn answer(state: &State, finding: &Finding) -> String {
             )
         }
     }
+}
+
+/// How often the passing end failed all the same, and what that says of chance; nothing where failures bear a mark that
+/// tells them apart.
+fn chance_failures(state: &State, finding: &Finding) -> Option<String> {
+    if state.lock()?.is_signed() {
+        return None;
+    }
+    let (_, passing) = state.question.rules.ends(&state.history);
+    let counts = state.sums().counts_at(passing);
+    let (_, term) = state.terms_of_outcomes();
+    let (failed, n) = (counts.failed, counts.n());
+    let chance = percent(finding.chance_rate);
+    let failures = if failed == 1 { "failure" } else { "failures" };
+    Some(format!(
+        "{failed} {failures} in {n} trials of the {term} end; by all trials, what has no bug fails in about {chance} of them"
+    ))
+}
+
+/// What to do about failures that count as the same, although they differ from each other; nothing if they do not.
+pub(crate) fn differences(state: &State) -> Option<String> {
+    let lock = state.lock()?;
+    if lock.is_signed() {
+        return None;
+    }
+    let mut ways: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for wrong in state.trials.iter().filter_map(|recorded| lock.met_by(&recorded.trial)?.came.wrong()) {
+        let said = wrong.signature.first().or(wrong.last_lines.last()).unwrap_or(&wrong.detail);
+        // Numbers differ from try to try: times, processes, devices.
+        let words = |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_digit()).collect() };
+        let way = format!("{}\n{}", words(&wrong.detail), words(said));
+        ways.entry(way).or_insert_with(|| (0, said.clone())).0 += 1;
+    }
+    if ways.len() < 2 {
+        return None;
+    }
+    let mut ways: Vec<_> = ways.into_values().collect();
+    ways.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let shown: Vec<_> = ways
+        .iter()
+        .take(3)
+        .map(|(n, said)| format!("{} `{}`", times(*n as u64), printable(said.trim())))
+        .collect();
+    let more = if ways.len() > 3 { ", and others" } else { "" };
+    Some(format!(
+        "the failures that count as the same differ: {}{more}. If they are not one bug, begin again with --signature TEXT, \
+         of the one that is meant",
+        shown.join(", ")
+    ))
 }
 
 /// What the culprit's absence came to.
@@ -210,10 +284,12 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
 }
 
 /// What the terminal shows after the answer.
-pub(crate) fn afterwards(state: &State, show: &str) -> Vec<String> {
+pub(crate) fn afterwards(state: &State, finding: &Finding, show: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         show.trim_end().lines().map(|line| printable(&format!("    {line}"))).collect();
     lines.extend(state.reverted.as_ref().map(|came| printable(&reverted(state, came))));
+    lines.extend(chance_failures(state, finding));
+    lines.extend(differences(state));
     let other = |(_, seen): &(Place, Observation)| match seen {
         Observation::Other(_) | Observation::Untestable(_) => true,
         Observation::Failed | Observation::Passed => false,
@@ -263,6 +339,10 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
         Some(Lock::Words { .. } | Lock::Anything) | None => what.clone(),
     };
     let since = if state.question.rules.find_fix { "mended by" } else { "since" };
+    let since = match finding.first_new.len() {
+        1 if !finding.is_sure => format!("{since}, most likely,"),
+        _ => since.to_owned(),
+    };
     let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
     let first = match &finding.first_new[..] {
         several @ [first, .., last] => {
@@ -286,6 +366,12 @@ pub(crate) fn mail(state: &State, finding: &Finding, show: &str, evidence: &str,
         String::new()
     };
     say(&sentence(&format!("{} trials, of which {n_failed} failed in this way{rate}", state.trials.len())));
+    if let Some(chance) = chance_failures(state, finding) {
+        say(&sentence(&chance));
+    }
+    if let Some(advice) = differences(state) {
+        say(&sentence(&advice));
+    }
     if let Some(came) = &state.reverted {
         say(&sentence(&reverted(state, came)));
     }

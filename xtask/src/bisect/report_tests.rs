@@ -29,7 +29,7 @@ fn hang() -> Came {
 fn sample() -> State {
     let subjects = (1..=4).map(|n| (id(n), format!("md: change {n}")));
     let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false };
+    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
     let paths = vec!["drivers/md".to_owned()];
     let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".into()), paths };
     let mut trials = vec![];
@@ -49,6 +49,7 @@ fn sample() -> State {
             rules,
             words: None,
             settings: vec![],
+            scripts: vec![],
         },
         history: History::linear(subjects).unwrap(),
         trials,
@@ -56,10 +57,16 @@ fn sample() -> State {
     }
 }
 
+fn sure(first_new: &[usize], confidence: f64) -> Finding {
+    let first_new = first_new.to_vec();
+    let one_of = (first_new.clone(), confidence);
+    Finding { first_new, confidence, is_sure: true, one_of, fail_rate: 0.93, chance_rate: 0.001 }
+}
+
 #[test]
 fn the_mail_is_complete() {
     let state = sample();
-    let finding = Finding { first_new: vec![2], confidence: 0.9873, fail_rate: 0.93 };
+    let finding = sure(&[2], 0.9873);
     let show = "commit 3\nAuthor: x\n\n    md: change 3\n\n drivers/md/md.c | 2 +-\n";
     insta::assert_snapshot!(mail(&state, &finding, show, "Subject: hung\n\nstacks", &["logs".to_owned()]));
 }
@@ -67,15 +74,16 @@ fn the_mail_is_complete() {
 #[test]
 fn several_are_said_to_be_several() {
     let state = sample();
-    let finding = Finding { first_new: vec![1, 2], confidence: 0.9999, fail_rate: 0.93 };
+    let finding = Finding { is_sure: false, ..sure(&[1, 2], 0.9999) };
     insta::assert_snapshot!(answer(&state, &finding));
 }
 
 #[test]
 fn what_is_not_sure_is_not_said_to_be() {
     let state = sample();
-    let finding = Finding { first_new: vec![2], confidence: 0.6, fail_rate: 0.3 };
-    assert!(!is_sure(&state, &finding));
+    let one_of = (vec![2], 0.6);
+    let finding = Finding { is_sure: false, one_of, fail_rate: 0.3, ..sure(&[2], 0.6) };
+    assert!(!finding.is_sure);
     assert!(answer(&state, &finding).contains("most likely"));
     let text = mail(&state, &finding, "", "", &[]);
     assert!(text.contains("fails in about 30.0 % of them."), "{text}");
@@ -96,6 +104,73 @@ fn only_a_failure_that_nothing_names_is_said_to_be_loose() {
     };
     assert!(of(Class::Failure, &[]) && of(Class::Timeout, &[]));
     assert!(!of(Class::Failure, &["WARNING: md_run"]) && of(Class::Hang, &[]) && !of(Class::Corruption, &[]));
+}
+
+/// The sample with a failure that only the test tells of, at both ends and in between.
+fn unmarked(said: &[&str], at_passing: &[bool]) -> State {
+    let mut state = sample();
+    let failed = |said: &str| {
+        Came::Wrong(Wrong {
+            class: Class::Failure,
+            detail: "exit code 1".into(),
+            signature: vec![],
+            known_issues: vec![],
+            last_lines: vec![said.into()],
+        })
+    };
+    let recorded = |place, came| Recorded { place, trial: trial(came), seconds: 20.0 };
+    state.trials = said.iter().map(|said| recorded(Place::Subject(3), failed(said))).collect();
+    let at_passing = at_passing
+        .iter()
+        .map(|&fails| recorded(Place::OldEnd, if fails { failed("x") } else { Came::Passed }));
+    state.trials.extend(at_passing);
+    state
+}
+
+#[test]
+fn chance_failures_are_counted_where_nothing_tells_them_apart() {
+    let finding = Finding { chance_rate: 0.043, ..sure(&[2], 0.98) };
+    assert!(!mail(&sample(), &finding, "", "", &[]).contains("trials of the good end"));
+    let state = unmarked(&["x", "x"], &[false, true, false, false]);
+    let text = mail(&state, &finding, "", "", &[]);
+    let line =
+        "1 failure in 4 trials of the good end; by all trials, what has no bug fails in about 4.3 % of them.";
+    assert!(text.contains(line), "{text}");
+    assert!(afterwards(&state, &finding, "").iter().any(|said| said == line.trim_end_matches('.')));
+}
+
+#[test]
+fn failures_that_differ_are_said_to() {
+    assert_eq!(differences(&sample()), None, "the kernel's own mark tells them apart");
+    // Numbers differ from try to try.
+    assert_eq!(differences(&unmarked(&["mismatch_cnt is 128", "mismatch_cnt is 8"], &[false])), None);
+    let said = differences(&unmarked(&["mismatch_cnt is 128", "device busy", "mismatch_cnt is 8"], &[]));
+    assert_eq!(
+        said.unwrap(),
+        "the failures that count as the same differ: 2 times `mismatch_cnt is 128`, once `device busy`. If they are not \
+         one bug, begin again with --signature TEXT, of the one that is meant"
+    );
+}
+
+#[test]
+fn ends_that_fail_alike_are_said_to() {
+    let state = unmarked(&["x", "x"], &[true, true, false]);
+    let text = explain(&state, &Trouble::PassingEndFails);
+    assert!(
+        text.contains("in 2 of 3 trials and the other end in 2 of 2") && text.contains("--signature"),
+        "{text}"
+    );
+}
+
+#[test]
+fn one_of_several_is_said_where_chance_comes_near() {
+    let state = sample();
+    let one_of = (vec![1, 2, 3], 0.961);
+    let finding = Finding { is_sure: false, one_of, ..sure(&[2], 0.7) };
+    let text = answer(&state, &finding);
+    assert!(text.contains("most likely") && text.contains("; it is one of 3, from "), "{text}");
+    assert!(text.ends_with("with 96.1 %"), "{text}");
+    assert!(mail(&state, &finding, "", "", &[]).contains("hung since, most likely, 000"));
 }
 
 #[test]

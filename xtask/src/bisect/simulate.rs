@@ -15,14 +15,27 @@ pub(crate) struct World<'a> {
     pub(crate) culprit: usize,
     /// How often a trial of what has the bug fails.
     pub(crate) rate: f64,
+    /// How often any trial fails by chance, in just the same way.
+    pub(crate) noise: f64,
     /// The bug is there before the culprit, which mends it.
     pub(crate) find_fix: bool,
+}
+
+/// How good an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It names the culprit, and says that it is sure.
+    Right,
+    /// It names another, and says that it is sure.
+    WrongButSure,
+    /// It says that it is not sure, or stopped.
+    Unsure,
 }
 
 /// What a search came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) is_right: bool,
+    pub(crate) end: End,
     /// Trials of the two ends, before the search.
     pub(crate) n_of_ends: u32,
     /// Trials in between.
@@ -35,7 +48,8 @@ impl World<'_> {
             Place::OldEnd => false,
             Place::Subject(idx) => self.history.ancestors(idx).contains(self.culprit),
         };
-        let fails = is_new != self.find_fix && lot.f64() < self.rate;
+        let shows = is_new != self.find_fix && lot.f64() < self.rate;
+        let fails = shows || self.noise > 0.0 && lot.f64() < self.noise;
         if fails { Observation::Failed } else { Observation::Passed }
     }
 }
@@ -55,12 +69,12 @@ pub(crate) fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
     ((confidence * bits - doubt) / of_a_trial).max(0.0)
 }
 
-/// A search as `bisect` makes it.
-pub(crate) fn ours(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Outcome {
+/// A search as `bisect` makes it; `is_signed` if failures bear the kernel's own mark, which chance failures do not.
+pub(crate) fn ours(world: World<'_>, rules: Rules, is_signed: bool, lot: &mut fastrand::Rng) -> Outcome {
     let mut trials: Vec<(Place, Observation)> = Vec::new();
     let (mut n_of_ends, mut n) = (0, 0);
     loop {
-        let sums = Sums::of(world.history, true, trials.iter().map(|(place, seen)| (*place, seen)));
+        let sums = Sums::of(world.history, is_signed, trials.iter().map(|(place, seen)| (*place, seen)));
         match decide(world.history, &sums, rules) {
             Action::Test(place, why) => {
                 match why {
@@ -69,9 +83,14 @@ pub(crate) fn ours(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> O
                 }
                 trials.push((place, world.trial(place, lot)));
             }
-            Action::Stop(_) => return Outcome { is_right: false, n_of_ends, n },
+            Action::Stop(_) => return Outcome { end: End::Unsure, n_of_ends, n },
             Action::Found(found) => {
-                return Outcome { is_right: found.first_new == [world.culprit], n_of_ends, n };
+                let end = match (found.is_sure, found.first_new == [world.culprit]) {
+                    (true, true) => End::Right,
+                    (true, false) => End::WrongButSure,
+                    (false, _) => End::Unsure,
+                };
+                return Outcome { end, n_of_ends, n };
             }
         }
     }
@@ -103,7 +122,7 @@ pub(crate) fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng
         })
     };
     if fails(passing, &mut n_of_ends, lot) {
-        return Outcome { is_right: false, n_of_ends, n };
+        return Outcome { end: End::Unsure, n_of_ends, n };
     }
     let mut marks = vec![None; world.history.len()];
     marks[world.history.tip()] = Some(Mark::New);
@@ -114,8 +133,11 @@ pub(crate) fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng
                 let came = fails(Place::Subject(idx), &mut n, lot);
                 marks[idx] = Some(if came { failed } else { passed });
             }
-            Next::Found(found) => return Outcome { is_right: found == [world.culprit], n_of_ends, n },
-            Next::Contradiction => return Outcome { is_right: false, n_of_ends, n },
+            Next::Found(found) => {
+                let end = if found == [world.culprit] { End::Right } else { End::WrongButSure };
+                return Outcome { end, n_of_ends, n };
+            }
+            Next::Contradiction => return Outcome { end: End::Unsure, n_of_ends, n },
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use protocol::event::Script;
 use serde::{Deserialize, Serialize};
 use vm_images::overlay;
 
@@ -43,6 +44,9 @@ pub(crate) struct Question {
     pub(crate) words: Option<String>,
     /// How tests are run, as words of `cargo xtask test`.
     pub(crate) settings: Vec<String>,
+    /// The user's own scripts, whose copies are in the search's folder; none in a state that recorded none.
+    #[serde(default)]
+    pub(crate) scripts: Vec<Script>,
 }
 
 /// Where kernels come from.

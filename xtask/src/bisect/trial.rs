@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use protocol::event::Script;
 use reports::Judged;
 use reports::record::RunEnd;
 use vm_images::images::{Fault, ImageError};
@@ -13,6 +14,7 @@ use super::state::Source;
 use super::verdict::{NothingKnown, Sighting, Trial};
 use crate::exit::usage;
 use crate::report::Ran;
+use crate::script_record;
 use crate::session::Session;
 use crate::test::{self, Options};
 
@@ -28,11 +30,18 @@ pub(crate) struct Trials<'s> {
     pub(crate) source: Source,
     /// How tests are run; the kernel is each subject's.
     pub(crate) options: Options,
+    /// The user's own scripts, as they were when the search began, and the folder of their copies.
+    pub(crate) scripts: &'s [Script],
+    pub(crate) dir: &'s Path,
 }
 
 impl Tester for Trials<'_> {
     fn test(&mut self, id: &str) -> Result<Trial> {
-        run(self.session, &self.options, spec(&self.source, id)?)
+        // A long search invites to edit its script, and trials of two scripts are of two tests.
+        script_record::check_unchanged(self.scripts, self.dir)?;
+        let trial = run(self.session, &self.options, spec(&self.source, id)?)?;
+        script_record::check_unchanged(self.scripts, self.dir)?;
+        Ok(trial)
     }
 }
 

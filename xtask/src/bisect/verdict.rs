@@ -137,37 +137,31 @@ impl Sighting {
         let dir = attempt.dir.clone();
         let reproduce = reports::reproduce::command(record, attempt);
         let (outcome, facts) = attempt.finished().ok_or(NothingKnown::Interrupted)?;
+        let said = judged.came_to.as_ref().unwrap_or(outcome).detail();
         let what = |class| Wrong {
             class,
             detail: match class {
                 Class::Complaint => judged.detail.clone(),
-                _ => outcome.detail(),
+                // Where the test itself says that all is well, the verdict says why it is not.
+                _ if said.is_empty() => judged.detail.clone(),
+                Class::Hang | Class::Crash | Class::Corruption | Class::Failure | Class::Timeout => {
+                    said.clone()
+                }
             },
             signature: judged.signature.as_ref().map(Signature::lines).unwrap_or_default(),
             known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
             last_lines: facts.last_lines.clone(),
         };
-        let wrong = |class| Came::Wrong(what(class));
-        let came = match outcome {
-            Outcome::Pass | Outcome::Warn { .. } if judged.verdict == Verdict::PassedWithComplaints => {
-                Came::Complained(what(Class::Complaint))
-            }
-            Outcome::Pass | Outcome::Warn { .. } => Came::Passed,
-            Outcome::Skip { reason } => Came::Skipped { reason: reason.clone() },
+        let came = match meaning(judged, outcome)? {
+            Meaning::Passed => Came::Passed,
+            Meaning::Wrong(Class::Complaint) => Came::Complained(what(Class::Complaint)),
+            Meaning::Skipped => Came::Skipped { reason: judged.detail.clone() },
             // The guest was never ready, or md or what the test needs did not load.
-            Outcome::KernelCrash { title } if !attempt.started => Came::NoBoot { title: title.clone() },
-            Outcome::Hang { .. } | Outcome::Timeout { .. } if !attempt.started => {
-                Came::NoBoot { title: outcome.detail() }
+            Meaning::Wrong(Class::Crash | Class::Hang | Class::Timeout) if !attempt.started => {
+                Came::NoBoot { title: if said.is_empty() { judged.detail.clone() } else { said.clone() } }
             }
-            Outcome::KernelCrash { .. } => wrong(Class::Crash),
-            Outcome::Hang { .. } => wrong(Class::Hang),
-            Outcome::Timeout { .. } => wrong(Class::Timeout),
-            Outcome::DataCorruption { .. } => wrong(Class::Corruption),
-            // Its output, or the kernel, said that data was not what was written.
-            Outcome::Fail { .. } if judged.verdict == Verdict::Corrupted => wrong(Class::Corruption),
-            Outcome::Fail { .. } => wrong(Class::Failure),
-            Outcome::Interrupted => return Err(NothingKnown::Interrupted),
-            Outcome::Infra { error } => return Err(NothingKnown::Infra(format!("{test}: {error}"))),
+            Meaning::Wrong(class) => Came::Wrong(what(class)),
+            Meaning::Infra => return Err(NothingKnown::Infra(format!("{test}: {}", judged.detail))),
         };
         Ok(Sighting { test, dir, reproduce, came })
     }
@@ -181,6 +175,71 @@ impl Sighting {
             Came::NoBoot { title } => format!("does not boot: {title}"),
             Came::Wrong(wrong) => wrong.in_short(),
         }
+    }
+}
+
+/// What a verdict is to a search and to a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Passed,
+    Wrong(Class),
+    Skipped,
+    /// Nothing: it is no trial.
+    Infra,
+}
+
+/// The one place where good, bad and skip come from: the verdict of a run, whatever the test said of itself. A kernel
+/// that oopsed under a test that passed is bad. What is expected somewhere is none the less wrong, and what was expected
+/// says in which way.
+fn meaning(judged: &Judged, outcome: &Outcome) -> Result<Meaning, NothingKnown> {
+    Ok(match judged.verdict {
+        Verdict::Passed => Meaning::Passed,
+        Verdict::PassedWithComplaints => Meaning::Wrong(Class::Complaint),
+        // A surprise is a pass, and its detail what was complained of.
+        Verdict::UnexpectedPass if judged.detail.is_empty() => Meaning::Passed,
+        Verdict::UnexpectedPass => Meaning::Wrong(Class::Complaint),
+        Verdict::Failed => Meaning::Wrong(match outcome {
+            Outcome::Timeout { .. } => Class::Timeout,
+            Outcome::Pass
+            | Outcome::Fail { .. }
+            | Outcome::Skip { .. }
+            | Outcome::Warn { .. }
+            | Outcome::Hang { .. }
+            | Outcome::KernelCrash { .. }
+            | Outcome::DataCorruption { .. }
+            | Outcome::Interrupted
+            | Outcome::Infra { .. } => Class::Failure,
+        }),
+        Verdict::Hung => Meaning::Wrong(Class::Hang),
+        Verdict::Crashed => Meaning::Wrong(Class::Crash),
+        Verdict::Corrupted => Meaning::Wrong(Class::Corruption),
+        Verdict::KnownFailure | Verdict::Flaky => Meaning::Wrong(expected_class(judged, outcome)),
+        Verdict::Skipped | Verdict::UnexpectedSkip | Verdict::NotRun => Meaning::Skipped,
+        Verdict::Interrupted => return Err(NothingKnown::Interrupted),
+        Verdict::Infra => Meaning::Infra,
+    })
+}
+
+/// In which way something went wrong that an expectation names.
+fn expected_class(judged: &Judged, outcome: &Outcome) -> Class {
+    match outcome {
+        Outcome::Hang { .. } => Class::Hang,
+        Outcome::KernelCrash { .. } => Class::Crash,
+        Outcome::DataCorruption { .. } => Class::Corruption,
+        Outcome::Timeout { .. } => Class::Timeout,
+        Outcome::Fail { .. } => Class::Failure,
+        // The test passed, and was judged by what was seen beside it.
+        Outcome::Pass
+        | Outcome::Warn { .. }
+        | Outcome::Skip { .. }
+        | Outcome::Interrupted
+        | Outcome::Infra { .. } => match judged.expectation.as_ref().map(|entry| entry.outcome.as_str()) {
+            Some("hang") => Class::Hang,
+            Some("kernel-crash") => Class::Crash,
+            Some("data-corruption") => Class::Corruption,
+            Some("timeout") => Class::Timeout,
+            Some(_) | None => Class::Failure,
+        },
     }
 }
 
@@ -384,151 +443,5 @@ pub(crate) fn first_error(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wrong(class: Class, signature: &[&str]) -> Wrong {
-        Wrong {
-            class,
-            detail: "no progress for 7 s".into(),
-            signature: signature.iter().map(|&line| line.to_owned()).collect(),
-            known_issues: vec![],
-            last_lines: vec!["## DEBUG: device busy".into()],
-        }
-    }
-
-    fn ran(came: Came) -> Trial {
-        let sighting =
-            |test: &str, came| Sighting { test: test.into(), dir: "d".into(), reproduce: None, came };
-        let seen = vec![sighting("lvm2:shell/x.sh", came), sighting("lvm2:shell/other.sh", Came::Passed)];
-        Trial::Ran { run: "r".into(), seen }
-    }
-
-    const STOP: &str = "lvm: stop_sync_thread ← md_stop ← raid_dtr";
-
-    fn check(seen: Came, expect: &str) {
-        let failing = ran(Came::Wrong(wrong(Class::Hang, &[STOP, "mdX_resync: md_do_sync"])));
-        let lock = Lock::from_trials(None, &[&ran(Came::Passed), &failing], &[]).unwrap();
-        let observed = match lock.observe(&ran(seen)) {
-            Observation::Failed => "failed".to_owned(),
-            Observation::Passed => "passed".to_owned(),
-            Observation::Other(why) => format!("other: {why}"),
-            Observation::Untestable(why) => format!("untestable: {why}"),
-        };
-        assert_eq!(observed, expect);
-    }
-
-    #[test]
-    fn only_the_same_hang_counts() {
-        check(Came::Wrong(wrong(Class::Hang, &[STOP])), "failed");
-        let by_another_task = "dmsetup: stop_sync_thread ← md_stop ← raid_dtr";
-        check(Came::Wrong(wrong(Class::Hang, &["jbd2: md_write_start", by_another_task])), "failed");
-        check(Came::Wrong(wrong(Class::Timeout, &[STOP])), "failed");
-        let other = "lvm: raise_barrier ← raid1_sync_request";
-        check(Came::Wrong(wrong(Class::Hang, &[other])), &format!("other: hung ({other})"));
-        check(Came::Wrong(wrong(Class::Hang, &[])), "other: hung (no progress for 7 s)");
-        check(
-            Came::Wrong(wrong(Class::Crash, &["page fault in md_run"])),
-            "other: crashed (page fault in md_run)",
-        );
-    }
-
-    #[test]
-    fn a_known_issue_in_common_is_the_same_bug() {
-        let of =
-            |line| Wrong { known_issues: vec!["sync-without-done".into()], ..wrong(Class::Hang, &[line]) };
-        let lock = Lock::from_trials(None, &[&ran(Came::Wrong(of(STOP)))], &[]).unwrap();
-        assert_eq!(lock.observe(&ran(Came::Wrong(of("lvm: md_stop")))), Observation::Failed);
-    }
-
-    #[test]
-    fn what_did_not_run_tells_nothing() {
-        check(Came::Passed, "passed");
-        check(Came::Skipped { reason: "too old".into() }, "untestable: skipped: too old");
-        check(Came::NoBoot { title: "panic".into() }, "other: does not boot: panic");
-        let lock = Lock::Anything;
-        let error = "raid modules do not build\n  | md.c:1:2: error: x\n  | more".to_owned();
-        let expect = Observation::Untestable("does not build: md.c:1:2: error: x".into());
-        assert_eq!(lock.observe(&Trial::Unbuildable { error }), expect);
-    }
-
-    #[test]
-    fn a_complaint_counts_only_if_it_is_searched_for() {
-        let warning = "WARNING in md_run: md_run ← raid_ctr";
-        let complained = || Came::Complained(wrong(Class::Complaint, &[warning]));
-        check(complained(), "passed");
-        let words = Lock::words("WARNING in md_run".to_owned());
-        assert_eq!(words.observe(&ran(complained())), Observation::Failed);
-        // The same report, where it ended the kernel.
-        let lock =
-            Lock::from_trials(None, &[&ran(Came::Wrong(wrong(Class::Crash, &[warning])))], &[]).unwrap();
-        assert_eq!(lock.observe(&ran(complained())), Observation::Failed);
-        assert_eq!(Lock::Anything.observe(&ran(complained())), Observation::Passed);
-    }
-
-    #[test]
-    fn a_chance_failure_is_not_what_is_searched_for() {
-        let hung = || ran(Came::Wrong(wrong(Class::Hang, &[STOP])));
-        let chance = ran(Came::Wrong(wrong(Class::Failure, &[])));
-        let lock = |trials: &[&Trial]| Lock::from_trials(None, trials, &[]).unwrap().in_short();
-        let of_hang = format!("lvm2:shell/x.sh hung ({STOP})");
-        assert_eq!(lock(&[&chance, &hung(), &hung()]), of_hang);
-        assert_eq!(lock(&[&hung(), &chance]), of_hang);
-        assert_eq!(lock(&[&chance, &hung()]), "lvm2:shell/x.sh failed (no progress for 7 s)");
-    }
-
-    fn two(first: Came, second: Came) -> Trial {
-        let sighting =
-            |test: &str, came| Sighting { test: test.into(), dir: "d".into(), reproduce: None, came };
-        Trial::Ran { run: "r".into(), seen: vec![sighting("a", first), sighting("b", second)] }
-    }
-
-    #[test]
-    fn what_the_passing_end_shows_too_is_not_meant() {
-        let always = || Came::Wrong(wrong(Class::Failure, &[]));
-        let hung = || Came::Wrong(wrong(Class::Hang, &[STOP]));
-        let (failing, passing) = (two(always(), hung()), two(always(), Came::Passed));
-        let lock = Lock::from_trials(None, &[&failing], &[&passing]).unwrap();
-        assert_eq!(lock.in_short(), format!("b hung ({STOP})"));
-        assert_eq!(lock.met_by(&failing).unwrap().test, "b");
-        assert_eq!(lock.observe(&passing), Observation::Passed);
-        let nothing_else = Lock::from_trials(None, &[&passing], &[&passing]).unwrap();
-        assert_eq!(nothing_else.observe(&passing), Observation::Failed);
-    }
-
-    #[test]
-    fn a_skip_beside_a_pass_is_no_pass() {
-        let trial = two(Came::Skipped { reason: "too old".into() }, Came::Passed);
-        let skipped = Observation::Untestable("skipped: too old".into());
-        assert_eq!(Lock::Anything.observe(&trial), skipped);
-        assert_eq!(Lock::words("stop".into()).observe(&trial), skipped);
-        // Only the test that shows it matters, where that is known.
-        let failing = two(Came::Passed, Came::Wrong(wrong(Class::Hang, &[STOP])));
-        let lock = Lock::from_trials(Some("stop_sync"), &[&failing], &[]).unwrap();
-        assert!(lock.is_signed());
-        assert_eq!(lock.observe(&trial), Observation::Passed);
-        let lock = Lock::from_trials(Some("device busy"), &[&failing], &[]).unwrap();
-        assert!(!lock.is_signed(), "a test's own words are no mark");
-    }
-
-    #[test]
-    fn any_corruption_is_the_same_corruption() {
-        let lock = Lock::from_trials(
-            None,
-            &[&ran(Came::Wrong(wrong(Class::Corruption, &["fsck found errors"])))],
-            &[],
-        )
-        .unwrap();
-        let other = ran(Came::Wrong(wrong(Class::Corruption, &["checksums differ"])));
-        assert_eq!(lock.observe(&other), Observation::Failed);
-        let failure = ran(Came::Wrong(wrong(Class::Failure, &[])));
-        assert_eq!(lock.observe(&failure), Observation::Other("failed (no progress for 7 s)".into()));
-    }
-
-    #[test]
-    fn words_say_what_counts() {
-        let lock = Lock::words("stop_sync_thread".to_owned());
-        assert_eq!(lock.observe(&ran(Came::Wrong(wrong(Class::Hang, &[STOP])))), Observation::Failed);
-        assert!(matches!(lock.observe(&ran(Came::Wrong(wrong(Class::Hang, &[])))), Observation::Other(_)));
-    }
-}
+#[path = "verdict_tests.rs"]
+mod tests;

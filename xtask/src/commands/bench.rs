@@ -48,8 +48,14 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Bisect { simulate: false, rounds, kernel_tree, .. } => {
             step::steps(session, *rounds, kernel_tree.as_deref())
         }
-        BenchCommand::Bisect { simulate: true, searches, commits, rate, .. } => {
-            bisect::simulate(*searches, *commits, *rate)
+        BenchCommand::Bisect { simulate: true, searches, cell, commits, rate, noise, .. } => {
+            bisect::simulate(&bisect::Simulation {
+                n_searches: *searches,
+                n_of_cell: *cell,
+                n_commits: *commits,
+                rate: *rate,
+                noise: noise.clone(),
+            })
         }
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),

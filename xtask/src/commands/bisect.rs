@@ -12,6 +12,7 @@ use crate::bisect::conduct::{Ended, Listener, search};
 use crate::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
 use crate::bisect::git::{Repository, Scratch, ScratchError};
 use crate::bisect::history::History;
+use crate::bisect::hold::Hold;
 use crate::bisect::options::BisectOptions;
 use crate::bisect::published::{Range, several_branches};
 use crate::bisect::report;
@@ -22,6 +23,7 @@ use crate::bisect::verdict::{Sighting, Trial};
 use crate::exit::{Exit, usage};
 use crate::report::{default_runs, shown_path};
 use crate::run_order;
+use crate::script_record;
 use crate::session::Session;
 use crate::settings;
 use crate::terminal::outln;
@@ -33,7 +35,7 @@ const FOLDER: &str = "bisect-";
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
     let options_are_new = options.resume.is_none();
-    let (dir, mut state) = match &options.resume {
+    let (dir, mut state, _hold) = match &options.resume {
         Some(named) => {
             if options.trial.selects() {
                 return Err(usage(anyhow::anyhow!(
@@ -41,19 +43,25 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
                 )));
             }
             let dir = find(named, &out)?;
+            // Is it a search's folder at all? Then what another process has written by now is what counts.
+            State::read(&dir)?;
+            let hold = Hold::take(&dir)?;
             let state = State::read(&dir)?;
+            script_record::check_unchanged(&state.question.scripts, &dir)?;
             session.terminal.say(&format!(
                 "going on with {} after {} trials",
                 dir.display(),
                 state.trials.len()
             ));
-            (dir, state)
+            (dir, state, hold)
         }
         None => begin(session, options, &out)?,
     };
     session.terminal.say(&report::opening(&state));
     let tests = Options { out: Some(dir.join("runs")), ..settings::options(&state.question.settings)? };
-    let mut trials = Trials { session, source: state.question.source.clone(), options: tests };
+    let scripts = state.question.scripts.clone();
+    let source = state.question.source.clone();
+    let mut trials = Trials { session, source, options: tests, scripts: &scripts, dir: &dir };
     let mut shell = Shell { session, dir: &dir };
     let mut is_stopped = false;
     let done = search(&mut state, &mut trials, &mut shell).and_then(|ended| match ended {
@@ -94,11 +102,16 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
 }
 
 /// What the options ask, in a folder of its own.
-fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State)> {
+fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, Hold)> {
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
     }
-    let rules = Rules { repeat: options.repeat, confidence: options.confidence, find_fix: options.find_fix };
+    let rules = Rules {
+        repeat: options.repeat,
+        confidence: options.confidence,
+        find_fix: options.find_fix,
+        chance_failures: options.chance_failures,
+    };
     let words = options.signature.clone();
     let (source, old, new, history) = match &options.range {
         Some(range) => published(session, range)?,
@@ -108,11 +121,16 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
     check_room(session.store.root(), room_needed_mib(&source, n_steps))?;
     let tests = Options::from(options.trial);
     let settings = settings::words_as_asked(&tests);
-    let question = Question { source, old, new, rules, words, settings };
-    let state = State { format: FORMAT, question, history, trials: vec![], reverted: None };
     let dir = create_folder(out, FOLDER)?;
+    let hold = Hold::take(&dir)?;
+    let scripts = script_record::keep(&tests.scripts, &dir);
+    if scripts.is_err() {
+        let _stays_if_it_must = fs::remove_dir_all(&dir);
+    }
+    let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
+    let state = State { format: FORMAT, question, history, trials: vec![], reverted: None };
     state.write(&dir)?;
-    Ok((dir, state))
+    Ok((dir, state, hold))
 }
 
 type Ends = (Source, End, End, History);
@@ -185,6 +203,13 @@ impl Listener for Shell<'_> {
         {
             self.session.terminal.note(&loose);
         }
+        let mut before = state.clone();
+        before.trials.pop();
+        if report::differences(&before).is_none()
+            && let Some(advice) = report::differences(state)
+        {
+            self.session.terminal.note(&advice);
+        }
         let log = self.dir.join("bisect.log");
         fs::write(&log, state.git_log(None)).with_context(|| format!("failed to write `{}`", log.display()))
     }
@@ -219,14 +244,14 @@ fn finish(
     }
     write_report(state, finding, &show, dir)?;
     outln!("{}", report::answer(state, finding));
-    for line in report::afterwards(state, &show) {
+    for line in report::afterwards(state, finding, &show) {
         outln!("{line}");
     }
     if let Some(command) = report::reproduce(state, finding) {
         outln!("reproduce: {command}");
     }
     outln!("report: {}", shown_path(&dir.join("report.txt")));
-    Ok(if report::is_sure(state, finding) { Exit::Passed } else { Exit::TestsFailed })
+    Ok(if finding.is_sure { Exit::Passed } else { Exit::TestsFailed })
 }
 
 /// What is known so far, for people and for git.
@@ -263,7 +288,8 @@ fn revert(
         Err(ScratchError::Failed(error)) => return Err(error),
     };
     let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
-    let mut trials = Trials { session, source, options: trials.options.clone() };
+    let mut trials =
+        Trials { session, source, options: trials.options.clone(), scripts: trials.scripts, dir: trials.dir };
     let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules, &[culprit]);
     let observe = state.observer();
     loop {

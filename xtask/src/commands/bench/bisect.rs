@@ -9,7 +9,7 @@ use vm_images::progress::Progress;
 use crate::bisect::decide::Rules;
 use crate::bisect::history::History;
 use crate::bisect::planted::{Plants, make, read_plant};
-use crate::bisect::simulate::{World, least_trials, ours, until_sure};
+use crate::bisect::simulate::{End, World, least_trials, ours, until_sure};
 use crate::exit::{Exit, usage};
 use crate::session::{Session, workspace};
 use crate::terminal::outln;
@@ -18,17 +18,49 @@ use crate::terminal::outln;
 const PROMISED_RIGHT: f64 = 0.95;
 const PROMISED_RATIO: f64 = 0.5;
 
-/// Searches over a row of commits, ours and one that stays at each step until it is sure.
-pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<Exit> {
-    let history = History::linear((0..n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}"))))?;
-    let rules = Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false };
+/// At most so many searches are wrong and sure, where failures bear no mark.
+const PROMISED_WRONG: f64 = 0.03;
+/// It is promised up to so many by chance; what is above is measured only.
+const NOISE_OF_PROMISE: f64 = 0.05;
+/// How often a bug shows, in the table of chance failures.
+const RATES: [f64; 3] = [0.3, 0.5, 1.0];
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub(crate) struct Simulation {
+    /// Searches of the comparison, whose failures bear the kernel's own mark.
+    pub(crate) n_searches: u64,
+    /// Searches of each cell of the table, whose failures bear none.
+    pub(crate) n_of_cell: u64,
+    pub(crate) n_commits: usize,
+    /// How often a trial of a bad commit fails, in the comparison.
+    pub(crate) rate: f64,
+    /// How often any trial fails by chance: rows of the table.
+    pub(crate) noise: Vec<f64>,
+}
+
+/// Searches over a row of commits: ours and one that stays at each step until it is sure; then how often ours are wrong
+/// where a test fails by chance as well.
+pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
+    let ids = (0..asked.n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}")));
+    let history = History::linear(ids)?;
+    let is_as_promised = compare(&history, asked)?;
+    let is_rarely_wrong = chance_failures(&history, asked);
+    Ok(if is_as_promised && is_rarely_wrong { Exit::Passed } else { Exit::TestsFailed })
+}
+
+const RULES: Rules =
+    Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
+
+fn compare(history: &History, asked: &Simulation) -> Result<bool> {
+    let &Simulation { n_searches, n_commits, rate, .. } = asked;
     let (mut n_right, mut n_of_ends, mut n_between) = ([0_u32; 2], [0_u32; 2], [0_u32; 2]);
     for seed in 0..n_searches {
         let mut lot = fastrand::Rng::with_seed(seed);
-        let world = World { history: &history, culprit: lot.usize(..n_commits), rate, find_fix: false };
-        let sides = [ours(world, rules, &mut lot), until_sure(world, rules, &mut lot)];
+        let world = World { history, culprit: lot.usize(..n_commits), rate, noise: 0.0, find_fix: false };
+        let sides = [ours(world, RULES, true, &mut lot), until_sure(world, RULES, &mut lot)];
         for (side, outcome) in sides.into_iter().enumerate() {
-            n_right[side] += u32::from(outcome.is_right);
+            n_right[side] += u32::from(outcome.end == End::Right);
             n_of_ends[side] += outcome.n_of_ends;
             n_between[side] += outcome.n;
         }
@@ -46,11 +78,51 @@ pub(crate) fn simulate(n_searches: u64, n_commits: usize, rate: f64) -> Result<E
         let (ends, between) = of(side);
         outln!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
     }
-    let least = least_trials(n_commits, rate, rules.confidence);
+    let least = least_trials(n_commits, rate, RULES.confidence);
     outln!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
     outln!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
-    let kept = f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO;
-    Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
+    Ok(f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO)
+}
+
+/// The table; true if searches are as rarely wrong and sure as is promised.
+fn chance_failures(history: &History, asked: &Simulation) -> bool {
+    let n_of_cell = asked.n_of_cell;
+    if n_of_cell == 0 {
+        return true;
+    }
+    outln!("");
+    outln!("{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance");
+    let names = ["chance", "bug", "right", "wrong, sure", "unsure", "trials"];
+    let [chance, bug, right, wrong, unsure, trials] = names;
+    outln!("{chance:>8} {bug:>8} {right:>9} {wrong:>12} {unsure:>9} {trials:>8}");
+    let mut is_kept = true;
+    for &noise in &asked.noise {
+        for rate in RATES {
+            let (mut n_of, mut n_trials) = ([0_u32; 3], 0_u32);
+            for seed in 0..n_of_cell {
+                let mut lot = fastrand::Rng::with_seed(seed);
+                let culprit = lot.usize(..asked.n_commits);
+                let world = World { history, culprit, rate, noise, find_fix: false };
+                let outcome = ours(world, RULES, false, &mut lot);
+                n_trials += outcome.n_of_ends + outcome.n;
+                n_of[match outcome.end {
+                    End::Right => 0,
+                    End::WrongButSure => 1,
+                    End::Unsure => 2,
+                }] += 1;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+            let n = n_of_cell as f64;
+            let [right, wrong, unsure] = n_of.map(|n_of| 100.0 * f64::from(n_of) / n);
+            let (noise_percent, rate_percent) = (100.0 * noise, 100.0 * rate);
+            let trials = f64::from(n_trials) / n;
+            outln!(
+                "{noise_percent:>6.0} % {rate_percent:>6.0} % {right:>7.1} % {wrong:>10.1} % {unsure:>7.1} % {trials:>8.1}"
+            );
+            is_kept &= noise > NOISE_OF_PROMISE || wrong <= 100.0 * PROMISED_WRONG;
+        }
+    }
+    is_kept
 }
 
 /// A history with a bug planted, from the source of Debian's 6.12.
