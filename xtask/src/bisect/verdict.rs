@@ -152,7 +152,7 @@ impl Sighting {
             known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
             last_lines: facts.last_lines.clone(),
         };
-        let came = match meaning(judged, outcome)? {
+        let came = match meaning(judged, judged.came_to.as_ref().unwrap_or(outcome))? {
             Meaning::Passed => Came::Passed,
             Meaning::Wrong(Class::Complaint) => Came::Complained(what(Class::Complaint)),
             Meaning::Skipped => Came::Skipped { reason: judged.detail.clone() },
