@@ -407,6 +407,9 @@ pub(crate) enum BenchCommand {
         /// Searches of each line of that table
         #[arg(long, value_name = "N", default_value_t = 400, requires = "simulate")]
         cell: u64,
+        /// The number that the first search's random numbers start from
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
     },
     /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
     Model {

@@ -48,13 +48,14 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Bisect { simulate: false, rounds, kernel_tree, .. } => {
             step::steps(session, *rounds, kernel_tree.as_deref())
         }
-        BenchCommand::Bisect { simulate: true, searches, cell, commits, rate, noise, .. } => {
+        BenchCommand::Bisect { simulate: true, searches, cell, commits, rate, noise, seed, .. } => {
             bisect::simulate(&bisect::Simulation {
                 n_searches: *searches,
                 n_of_cell: *cell,
                 n_commits: *commits,
                 rate: *rate,
                 noise: noise.clone(),
+                seed: *seed,
             })
         }
         BenchCommand::Model { quick } => model::model(*quick),

@@ -283,6 +283,7 @@ impl Reports {
 
 /// What one bug has in common with no other: the title, and the frames that tell it from others of that title. Reports
 /// from two logs of one kernel are compared by it.
+#[cfg(test)]
 pub(crate) fn identity(report: &KernelReport) -> String {
     format!("{} {}", report.title, apart(report).join(" "))
 }

@@ -37,6 +37,24 @@ pub(crate) struct Simulation {
     pub(crate) rate: f64,
     /// How often any trial fails by chance: rows of the table.
     pub(crate) noise: Vec<f64>,
+    /// The number that the first search's random numbers start from.
+    pub(crate) seed: u64,
+}
+
+/// What each search by lot comes to, on all processors; search `n` draws from seed `seed + n`.
+fn by_lot<T: Send>(seed: u64, n: u64, search: impl Fn(fastrand::Rng) -> T + Sync) -> Vec<T> {
+    let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    std::thread::scope(|scope| {
+        let search = &search;
+        let part = |first: u64| {
+            move || {
+                let own = (first..n).step_by(usize::try_from(n_threads).unwrap_or(1));
+                own.map(|idx| search(fastrand::Rng::with_seed(seed + idx))).collect::<Vec<T>>()
+            }
+        };
+        let threads: Vec<_> = (0..n_threads).map(|first| scope.spawn(part(first))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a search does not panic")).collect()
+    })
 }
 
 /// Searches over a row of commits: ours and one that stays at each step until it is sure; then how often ours are wrong
@@ -55,10 +73,11 @@ const RULES: Rules =
 fn compare(history: &History, asked: &Simulation) -> Result<bool> {
     let &Simulation { n_searches, n_commits, rate, .. } = asked;
     let (mut n_right, mut n_of_ends, mut n_between) = ([0_u32; 2], [0_u32; 2], [0_u32; 2]);
-    for seed in 0..n_searches {
-        let mut lot = fastrand::Rng::with_seed(seed);
+    let searches = by_lot(asked.seed, n_searches, |mut lot| {
         let world = World { history, culprit: lot.usize(..n_commits), rate, noise: 0.0, find_fix: false };
-        let sides = [ours(world, RULES, true, &mut lot), until_sure(world, RULES, &mut lot)];
+        [ours(world, RULES, true, &mut lot), until_sure(world, RULES, &mut lot)]
+    });
+    for sides in searches {
         for (side, outcome) in sides.into_iter().enumerate() {
             n_right[side] += u32::from(outcome.end == End::Right);
             n_of_ends[side] += outcome.n_of_ends;
@@ -99,11 +118,12 @@ fn chance_failures(history: &History, asked: &Simulation) -> bool {
     for &noise in &asked.noise {
         for rate in RATES {
             let (mut n_of, mut n_trials) = ([0_u32; 3], 0_u32);
-            for seed in 0..n_of_cell {
-                let mut lot = fastrand::Rng::with_seed(seed);
+            let searches = by_lot(asked.seed, n_of_cell, |mut lot| {
                 let culprit = lot.usize(..asked.n_commits);
                 let world = World { history, culprit, rate, noise, find_fix: false };
-                let outcome = ours(world, RULES, false, &mut lot);
+                ours(world, RULES, false, &mut lot)
+            });
+            for outcome in searches {
                 n_trials += outcome.n_of_ends + outcome.n;
                 n_of[match outcome.end {
                     End::Right => 0,
