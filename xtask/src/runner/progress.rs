@@ -323,6 +323,29 @@ impl Progress {
         self.kernel_reports_hung && tasks.into_iter().any(stands)
     }
 
+    /// At the end of a test's time: a task of the test, or a thread of md or dm, that has stood in D state inside of md
+    /// or dm with nothing done. What a limit ended then was no slow test.
+    #[allow(dead_code, reason = "asked when a limit is exceeded")]
+    pub(crate) fn stood_in_storage(&self) -> Option<Stuck> {
+        let newest = self.last.as_ref()?;
+        let window = ONLY_POLLS * patience(newest);
+        let still = |task: &TaskSample| self.tasks.get(&task.pid).map_or(0, |seen| seen.still);
+        let stands = |task: &&TaskSample| {
+            task.state == 'D'
+                && still(task) >= window
+                && task.frames.iter().any(|frame| is_storage_frame(frame))
+        };
+        let task = newest.tasks.iter().filter(stands).max_by_key(|task| (task.of_test, still(task)))?;
+        let kind = if task.of_test { HangKind::NoProgress } else { HangKind::SyncStalled };
+        let still_ms = u64::from(still(task)) * EVERY_MS;
+        (self.nothing_but_polls_done >= window).then(|| Stuck {
+            kind,
+            still_ms,
+            stacks: self.stacks(),
+            unseen: None,
+        })
+    }
+
     /// Where the tasks stand, by the newest sample: the test's that are blocked first, then the sync threads,
     /// then other threads of md and dm.
     pub(crate) fn stacks(&self) -> Vec<TaskStack> {
@@ -771,6 +794,28 @@ pub(super) mod tests {
     fn a_sync_thread_that_stands_stalls() {
         let found = play(200, |n| sample(n, vec![task(1, "bash", 'S', n), task(2, "mdX_resync", 'D', 7)]));
         assert_eq!(found, Some((16, HangKind::SyncStalled)));
+    }
+
+    #[test]
+    fn at_the_limit_a_task_that_stood_in_md_was_not_slow() {
+        let stood = |n_samples: u64, make: &dyn Fn(u64) -> Sample| {
+            let mut progress = progress();
+            (0..n_samples).for_each(|n| drop(progress.take(make(n))));
+            progress.stood_in_storage().map(|stuck| stuck.kind)
+        };
+        let lvm = |n: u64| sample(n, vec![task(1, "bash", 'S', n), task(2, "lvm", 'D', 9)]);
+        assert_eq!(stood(20, &lvm), Some(HangKind::NoProgress));
+        assert_eq!(stood(10, &lvm), None, "not for long");
+        let reads = |n: u64| {
+            let mut dd = task(2, "dd", 'D', 9);
+            dd.frames = vec!["folio_wait_bit_common+0x1/0x2".to_owned()];
+            sample(n, vec![task(1, "bash", 'S', n), dd])
+        };
+        assert_eq!(stood(30, &reads), None, "outside of md and dm");
+        assert_eq!(
+            stood(60, &|n| sample(n, vec![task(9, "md0_raid5", 'D', 1)])),
+            Some(HangKind::SyncStalled)
+        );
     }
 
     #[test]
