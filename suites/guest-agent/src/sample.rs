@@ -158,6 +158,7 @@ fn choose(looks: &mut Vec<Look>) -> u32 {
         match state {
             'D' => 0,
             'R' => 1,
+            _ if !of_test && is_sync(&look.task.comm) => 1,
             _ if of_test => 2,
             'I' => 4,
             _ => 3,

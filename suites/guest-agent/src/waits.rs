@@ -21,9 +21,11 @@ use crate::sleeps::Call;
 const REMEMBERED: Duration = Duration::from_secs(3);
 /// Longest path that is read from a task.
 const PATH_MAX: usize = 256;
-/// Bytes of `struct dm_ioctl` before the device's name, and of the name (dm-ioctl.h).
-const DM_NAME_AT: u64 = 48;
-const DM_NAME_LEN: usize = 128;
+/// `struct dm_ioctl` (dm-ioctl.h): its length, and where the device's number, name and uuid are in it.
+const DM_IOCTL_LEN: usize = 305;
+const DM_DEV_AT: usize = 40;
+const DM_NAME_AT: usize = 48;
+const DM_UUID_AT: usize = 176;
 
 /// A stack of devices, and what sysfs says of those in it.
 #[derive(Clone)]
@@ -131,9 +133,13 @@ fn of_file(pid: u32, fd: u64, call: &Call, disks: &Disks) -> Option<String> {
     let link = format!("/proc/{pid}/fd/{fd}");
     let path = fs::read_link(&link).ok()?;
     if path == Path::new("/dev/mapper/control") {
-        let name = text_at(pid, call.argument()?.checked_add(DM_NAME_AT)?, DM_NAME_LEN)?;
-        let is_it = |device: &&str| of_dm(device, "name").is_some_and(|found| found == name);
-        return disks.of_storage().filter(|_| !name.is_empty()).find(is_it).map(str::to_owned);
+        let is_it = |device: &str, file, text: &str| of_dm(device, file).is_some_and(|found| found == text);
+        return match dm_target_of(&bytes_at(pid, call.argument()?, DM_IOCTL_LEN)?)? {
+            DmTarget::Numbers(major, minor) => disks.name_of(major, minor).map(str::to_owned),
+            DmTarget::Text(file, text) => {
+                disks.of_storage().find(|device| is_it(device, file, &text)).map(str::to_owned)
+            }
+        };
     }
     if path.starts_with("/dev") {
         return named(fs::metadata(&link).ok()?.rdev(), disks);
@@ -163,12 +169,42 @@ fn named(rdev: u64, disks: &Disks) -> Option<String> {
     disks.name_of(rustix::fs::major(rdev), rustix::fs::minor(rdev)).map(str::to_owned)
 }
 
+/// How an ioctl of dm's names its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum DmTarget {
+    Numbers(u32, u32),
+    /// By what this file of its folder in sysfs holds.
+    Text(&'static str, String),
+}
+
+/// In the order of dm-ioctl.c, `__find_device_hash_cell`; the number is encoded by kdev_t.h, `huge_encode_dev`.
+fn dm_target_of(ioctl: &[u8]) -> Option<DmTarget> {
+    let text = |at: usize| text_of(ioctl.get(at..)?).filter(|text| !text.is_empty());
+    if let Some(uuid) = text(DM_UUID_AT) {
+        return Some(DmTarget::Text("uuid", uuid));
+    }
+    if let Some(name) = text(DM_NAME_AT) {
+        return Some(DmTarget::Text("name", name));
+    }
+    let dev = u64::from_ne_bytes(ioctl.get(DM_DEV_AT..DM_DEV_AT + 8)?.try_into().ok()?);
+    let (major, minor) = (dev >> 8 & 0xfff, dev & 0xff | dev >> 12 & 0xfff00);
+    (dev != 0).then_some(DmTarget::Numbers(u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
+}
+
 /// A text in a task's memory, up to its zero.
 fn text_at(pid: u32, at: u64, length: usize) -> Option<String> {
+    text_of(&bytes_at(pid, at, length)?)
+}
+
+fn text_of(bytes: &[u8]) -> Option<String> {
+    Some(String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next()?).into_owned())
+}
+
+fn bytes_at(pid: u32, at: u64, length: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; length];
-    let read = File::open(format!("/proc/{pid}/mem")).ok()?.read_at(&mut bytes, at).ok()?;
-    let text = bytes[..read].split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(text).into_owned())
+    let n_read = File::open(format!("/proc/{pid}/mem")).ok()?.read_at(&mut bytes, at).ok()?;
+    bytes.truncate(n_read);
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -200,6 +236,20 @@ mod tests {
         assert_eq!(mounted(mountinfo, "31", &disks()).as_deref(), Some("dm-3"));
         assert_eq!(mounted(mountinfo, "22", &disks()), None, "on no device");
         assert_eq!(mounted(mountinfo, "3", &disks()), None);
+    }
+
+    #[test]
+    fn an_ioctl_of_dms_names_its_device_in_three_ways() {
+        let mut ioctl = vec![0; DM_IOCTL_LEN];
+        assert_eq!(dm_target_of(&ioctl), None);
+        // 252:259
+        ioctl[DM_DEV_AT..DM_DEV_AT + 8].copy_from_slice(&(252_u64 << 8 | 3 | 0x100 << 12).to_ne_bytes());
+        assert_eq!(dm_target_of(&ioctl), Some(DmTarget::Numbers(252, 259)));
+        ioctl[DM_NAME_AT..DM_NAME_AT + 5].copy_from_slice(b"vg-lv");
+        assert_eq!(dm_target_of(&ioctl), Some(DmTarget::Text("name", "vg-lv".into())));
+        ioctl[DM_UUID_AT..DM_UUID_AT + 4].copy_from_slice(b"LVM-");
+        assert_eq!(dm_target_of(&ioctl), Some(DmTarget::Text("uuid", "LVM-".into())));
+        assert_eq!(dm_target_of(&ioctl[..20]), None);
     }
 
     #[test]

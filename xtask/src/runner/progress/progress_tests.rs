@@ -572,6 +572,9 @@ fn io_elsewhere_hides_nothing() {
     assert_eq!(play(600, resync), no_progress(15), "another array resyncs");
     let alone = |n: u64| Sample { io_done: n / 3, ..sample(n, vec![task(1, "bash", 'S', 5), writer(2)]) };
     assert_eq!(play(600, alone), no_progress(7));
+    // Who waits elsewhere for nobody knows what may wait for any device.
+    let unknown = |n: u64| Sample { io_done: n * 500, ..sample(n, vec![POLLED(n), reader(2, "sync", "")]) };
+    assert_eq!(play(600, unknown), None);
     // A dm-raid's thread does not say which array it is of: what the arrays say counts.
     let stands = |n: u64, other: u64| {
         let fio = TaskSample { user_ms: n * 300, frames: vec![], ..task(3, "fio", 'R', n) };
@@ -634,6 +637,26 @@ fn a_sync_thread_that_nobody_wakes_stalls() {
     assert_eq!(sleeps(|_| 5, false, false, false), None, "frozen, or delayed");
     assert_eq!(sleeps(|_| 5, true, true, false), None, "up to its sync_max");
     assert_eq!(sleeps(|_| 5, true, false, true), None, "it may wait for another");
+}
+
+/// blk_io_schedule lets nobody sleep for longer than a minute at once.
+#[test]
+fn who_looks_up_once_a_minute_stands() {
+    let looks_up = |every: u64, done: u64| {
+        play(600, move |n| {
+            let mut dd = with_storage(reader(2, "dd", "md0"), |storage| storage.done = done * (n / every));
+            dd.slices = 9 + n / every;
+            if n % every == 0 {
+                // The guest asks who has moved for nothing else.
+                (dd.frames, dd.storage) = (vec![], None);
+            }
+            let step = task(100 + n as u32, &format!("step{n}"), 'S', 1);
+            Sample { io_done: n * 9, ..sample(n, vec![POLLED(n), step, dd]) }
+        })
+    };
+    assert!(looks_up(60, 0).is_some_and(|(n, kind)| n <= 123 && kind == HangKind::NoProgress));
+    assert_eq!(looks_up(60, 1), None, "its requests take a minute each");
+    assert_eq!(looks_up(10, 0), None, "it moves");
 }
 
 #[test]

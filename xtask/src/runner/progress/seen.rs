@@ -10,6 +10,10 @@ const POLL_READS: u64 = 256;
 /// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
 pub(super) const SPIN_PERCENT: u64 = 60;
 
+/// Who waits for direct IO wakes after half of `hung_task_timeout_secs`, and sleeps again (blk-core.c, `blk_io_schedule`):
+/// after so many samples, one look up is no move.
+const LOOKS_UP_AFTER: u32 = 25;
+
 /// Whether more got done than a poll does.
 fn is_much(n_done: u64, n_reads: u64) -> bool {
     n_done != 0 && (n_done != n_reads || n_reads > POLL_READS)
@@ -101,19 +105,29 @@ impl Seen {
 
     /// Takes the next look at it.
     pub(super) fn take(&mut self, task: &TaskSample, between: &Between) -> Step {
-        let is_still = self.slices == task.slices;
         let sys_ms = task.sys_ms.saturating_sub(self.sys_ms);
         let spent_ms = sys_ms.saturating_add(task.user_ms.saturating_sub(self.user_ms));
+        let looks_up = task.state == 'D'
+            && self.still >= LOOKS_UP_AFTER
+            && task.slices == self.slices.saturating_add(1)
+            && spent_ms == 0;
+        let is_still = self.slices == task.slices || looks_up;
+        let in_storage = tasks::in_storage(task);
         // What it waits for is first told of when it has stood for a while: until then, that nothing was done anywhere
         // says enough.
         let much_done = match (&self.storage, &task.storage) {
+            // Who waits outside of md and dm for nobody knows what may wait for any device.
+            (Some(_), Some(new)) if new.device.is_empty() && !in_storage && task.of_test => {
+                between.done.is_much()
+            }
             (Some(old), Some(new)) => moved(old, new),
+            // Of one that seemed to move, the guest did not ask.
+            (Some(_), None) if looks_up => false,
             (None | Some(_), None | Some(_)) => between.done.is_much(),
         };
         self.still = between.count(is_still, self.still);
         self.idle = between.count(!much_done, self.idle);
         self.is_reported &= is_still;
-        let in_storage = tasks::in_storage(task);
         let spins = task.state == 'R'
             && sys_ms.saturating_mul(100) >= between.elapsed_ms.saturating_mul(SPIN_PERCENT)
             && (in_storage || task.frames.is_empty())
@@ -121,7 +135,9 @@ impl Seen {
         self.in_storage = spins && (in_storage || self.in_storage);
         self.spinning = between.count(spins, self.spinning);
         (self.slices, self.sys_ms, self.user_ms) = (task.slices, task.sys_ms, task.user_ms);
-        self.storage.clone_from(&task.storage);
+        if !looks_up || task.storage.is_some() {
+            self.storage.clone_from(&task.storage);
+        }
         if !task.frames.is_empty() {
             self.frames.clone_from(&task.frames);
         }
