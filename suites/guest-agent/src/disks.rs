@@ -52,6 +52,8 @@ impl Disk {
 pub(crate) struct Totals {
     pub(crate) done: u64,
     pub(crate) reads: u64,
+    /// All but reads, of md's and dm's devices.
+    pub(crate) storage_writes: u64,
     /// Requests that the host's disks have not answered.
     pub(crate) host_io: u32,
 }
@@ -61,11 +63,13 @@ impl Totals {
     pub(crate) fn of(diskstats: &str) -> Self {
         diskstats.lines().fold(Totals::default(), |sum, line| {
             let disk = Disk::of(line);
-            let is_hosts = line.split_whitespace().nth(2).is_some_and(|name| name.starts_with("vd"));
-            let in_flight = if is_hosts { disk.in_flight } else { 0 };
+            let name = line.split_whitespace().nth(2).unwrap_or_default();
+            let in_flight = if name.starts_with("vd") { disk.in_flight } else { 0 };
+            let writes = if is_of_storage(name) { disk.done.wrapping_sub(disk.reads) } else { 0 };
             Totals {
                 done: sum.done.wrapping_add(disk.done),
                 reads: sum.reads.wrapping_add(disk.reads),
+                storage_writes: sum.storage_writes.wrapping_add(writes),
                 host_io: sum.host_io.saturating_add(u32::try_from(in_flight).unwrap_or(u32::MAX)),
             }
         })
@@ -116,7 +120,7 @@ impl Disks {
 
     /// md's and dm's.
     pub(crate) fn of_storage(&self) -> impl Iterator<Item = &str> {
-        self.disks.keys().map(String::as_str).filter(|name| name.starts_with("dm-") || name.starts_with("md"))
+        self.disks.keys().map(String::as_str).filter(|name| is_of_storage(name))
     }
 
     /// Whether the kernel ends a request that is in flight to this one, and when at the latest, milliseconds.
@@ -130,6 +134,11 @@ impl Disks {
         let text = read("queue").or_else(|| read("../queue")).unwrap_or_default();
         text.trim().parse::<u64>().unwrap_or(0).saturating_mul(times)
     }
+}
+
+/// A device of md's or dm's.
+fn is_of_storage(name: &str) -> bool {
+    name.starts_with("dm-") || name.starts_with("md")
 }
 
 /// How many times its timeout a request takes at most; 0 if nobody ends it.
@@ -191,7 +200,7 @@ mod tests {
     #[test]
     fn requests_are_counted_and_those_of_the_host_apart() {
         let disks = Disks::parse(DISKSTATS);
-        assert_eq!(Totals::of(DISKSTATS), Totals { done: 22, reads: 13, host_io: 2 });
+        assert_eq!(Totals::of(DISKSTATS), Totals { done: 22, reads: 13, storage_writes: 5, host_io: 2 });
         assert_eq!(disks.name_of(9, 0), Some("md0"));
         assert_eq!(disks.of_storage().collect::<Vec<_>>(), ["dm-0", "md0"]);
         let names = ["md0".to_owned(), "dm-0".to_owned(), "gone".to_owned()];

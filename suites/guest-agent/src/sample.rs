@@ -59,8 +59,9 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
         sample.mdstat = mdstat.all;
         sample.syncs = syncs.newest(&sample);
         let diskstats = fs::read_to_string("/proc/diskstats").unwrap_or_default();
-        let Totals { done, reads, host_io } = Totals::of(&diskstats);
+        let Totals { done, reads, storage_writes, host_io } = Totals::of(&diskstats);
         (sample.io_done, sample.reads_done, sample.host_io) = (done, reads, host_io);
+        sample.storage_writes = storage_writes;
         let earlier = &sampler.earlier;
         let mut standing: Vec<_> = sample.tasks.iter_mut().filter(|task| stands(task, earlier)).collect();
         if !standing.is_empty() {
@@ -140,12 +141,13 @@ impl Sampler {
             tasks: looks.into_iter().map(|look| look.task).collect(),
             io_done: 0,
             reads_done: 0,
+            storage_writes: 0,
             host_io: 0,
             mdstat: 0,
             syncs: vec![],
             cost_us: 0,
             n_left_out,
-            paging: something_stands.then(paging),
+            paging: if something_stands { paging() } else { 0 },
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Sample {
     /// Reads among them: who polls an array reads its metadata again and again.
     #[serde(default)]
     pub reads_done: u64,
+    /// Writes, discards and flushes that devices of md and dm have completed: the guest's own daemons write elsewhere.
+    #[serde(default)]
+    pub storage_writes: u64,
     /// Requests that the host's disks have not answered yet.
     pub host_io: u32,
     /// Hash of `/proc/mdstat`, as it was last answered: resync, recovery and reshape advance in it.
@@ -42,9 +45,9 @@ pub struct Sample {
     #[serde(default)]
     pub n_left_out: u32,
     /// Pages that were reclaimed or looked at for that, and swapped in or out, so far (`/proc/vmstat`); asked only while
-    /// something stands.
+    /// something stands, else 0.
     #[serde(default)]
-    pub paging: Option<u64>,
+    pub paging: u64,
 }
 
 /// How far a resync, recovery, check or reshape of one array is.

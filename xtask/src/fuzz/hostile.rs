@@ -156,12 +156,13 @@ fn sample() -> impl Strategy<Value = Sample> {
         |(array, position, should_move, is_capped)| Sync { array, position, should_move, is_capped },
     );
     let lists = (proptest::collection::vec(task, 0..4), proptest::collection::vec(sync, 0..3));
-    (number(), lists, number(), small_number(), proptest::option::of(number())).prop_map(
+    (number(), lists, number(), small_number(), number()).prop_map(
         |(uptime_ms, (tasks, syncs), done, n_left_out, paging)| Sample {
             uptime_ms,
             tasks,
             io_done: done,
             reads_done: done,
+            storage_writes: done,
             host_io: n_left_out,
             syncs,
             mdstat: done,

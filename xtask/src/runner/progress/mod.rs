@@ -274,10 +274,11 @@ impl Progress {
         }
         self.requests = self.requests << 1 | u32::from(between.done.requests);
         let n_with_requests = (self.requests & ((1 << REQUESTS_LOOKED_AT) - 1)).count_ones();
-        let works = busy || goes_on || between.done.syncs || n_with_requests >= REQUESTS_IN;
+        let Done { syncs, storage_writes, .. } = between.done;
+        let works = busy || goes_on || syncs || storage_writes || n_with_requests >= REQUESTS_IN;
         let spins =
             spin_ms.saturating_mul(100) >= between.elapsed_ms.saturating_mul(SPIN_PERCENT) && !spin_done;
-        let pages = now.paging.zip(last.paging).is_some_and(|(now, last)| now != last);
+        let pages = now.paging != 0 && last.paging != 0 && now.paging != last.paging;
         let rows = self.rows;
         self.rows = Rows {
             nobody_moves: between.count(!moved, rows.nobody_moves),

@@ -66,12 +66,13 @@ pub(in crate::runner) fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
         tasks,
         io_done: 0,
         reads_done: 0,
+        storage_writes: 0,
         host_io: 0,
         mdstat: 0,
         syncs: vec![],
         cost_us: 0,
         n_left_out: 0,
-        paging: None,
+        paging: 0,
     }
 }
 
@@ -595,6 +596,11 @@ fn what_writes_now_and_then_is_not_getting_on() {
     };
     assert!(after(1) && after(3), "the test writes");
     assert!(!after(6), "somebody of the guest's own does");
+    let mut slow = progress();
+    for n in 0..100 {
+        slow.take(Sample { storage_writes: n / 9, io_done: n / 9, ..sample(n, vec![POLLED(n)]) });
+    }
+    assert!(slow.is_getting_on(), "slowly, and to md or dm");
 }
 
 #[test]
@@ -790,7 +796,7 @@ fn who_waits_for_memory_is_waited_for_while_some_is_found() {
             xz.frames.insert(1, frame.to_owned());
             let mut tasks = vec![xz];
             tasks.push(task(1, "bash", 'S', 5));
-            Sample { paging: Some(paging(n)), ..sample(n, tasks) }
+            Sample { paging: paging(n), ..sample(n, tasks) }
         })
     };
     assert_eq!(swaps(|n| n / 3, "do_swap_page+0x1/0x2"), None);

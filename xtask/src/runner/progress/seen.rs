@@ -28,6 +28,8 @@ pub(super) struct Done {
     pub(super) requests: bool,
     /// A resync, recovery or reshape advanced.
     pub(super) syncs: bool,
+    /// Something was written to a device of md's or dm's.
+    pub(super) storage_writes: bool,
 }
 
 impl Done {
@@ -36,7 +38,8 @@ impl Done {
         let syncs = now.mdstat != last.mdstat || now.syncs.iter().any(moved);
         let n_done = now.io_done.wrapping_sub(last.io_done);
         let requests = is_much(n_done, now.reads_done.wrapping_sub(last.reads_done));
-        Done { any: n_done != 0 || syncs, requests, syncs }
+        let storage_writes = now.storage_writes != last.storage_writes;
+        Done { any: n_done != 0 || syncs, requests, syncs, storage_writes }
     }
 
     pub(super) fn is_much(self) -> bool {
