@@ -234,6 +234,9 @@ fn is_of_storage(comm: &str) -> bool {
 /// more, and they sleep all their lives. Before 6.8 they have the name of their workqueue alone.
 fn is_rescuer(comm: &str) -> bool {
     let queues = ["kdmflush", "kcopyd", "kdelayd", "dm", "raid5wq", "md_"];
+    if comm == "md" {
+        return true;
+    }
     // Of md, a thread of an array's: `md0_raid5`, `md_home_resync`.
     let is_arrays = ["_raid", "_resync", "_reshape", "_recover", "_reclaim", "_cluster"]
         .iter()
