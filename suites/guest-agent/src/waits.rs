@@ -84,6 +84,8 @@ impl Waits {
             done: done.done,
             reads: done.reads,
             syncs: hasher.finish(),
+            is_busy: disks.of_storage().any(|name| name == device)
+                && disks.sum(std::iter::once(&device)).in_flight > 0,
             is_suspended: known.is_suspended,
             ends_ms: of_disks.chain(of_dm).max().unwrap_or(0),
             device: device.chars().take(DEVICE_MAX).collect(),
@@ -283,6 +285,7 @@ mod tests {
         };
         let first = look(&mdstat);
         assert_eq!((first.device.as_str(), first.done, first.reads, first.ends_ms), ("md0", 2, 1, 0));
+        assert!(first.is_busy);
         mdstat.arrays.insert("md9".into(), 1);
         mdstat.all = 7;
         assert_eq!(look(&mdstat), first, "another array's");

@@ -110,6 +110,9 @@ pub struct Storage {
     pub reads: u64,
     /// Hash of what its arrays say of their resync, recovery or reshape.
     pub syncs: u64,
+    /// It is md's or dm's, and has taken a request that it has not answered.
+    #[serde(default)]
+    pub is_busy: bool,
     /// It is suspended (dm), or something below it is.
     pub is_suspended: bool,
     /// The kernel ends a wait for it by itself, with an answer or an error, within so many milliseconds: what dm-delay

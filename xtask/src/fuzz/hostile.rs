@@ -121,6 +121,7 @@ fn storage() -> impl Strategy<Value = Storage> {
             done,
             reads,
             syncs,
+            is_busy: is_suspended,
             is_suspended,
             ends_ms,
         },

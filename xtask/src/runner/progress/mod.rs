@@ -405,7 +405,8 @@ impl Progress {
         }
     }
 
-    /// It stands in md or dm itself, or waits for a device of which somebody else does.
+    /// It stands in md or dm itself, or waits for a request that they have taken, or for a device of which somebody else stands
+    /// there.
     fn waits_inside(&self, task: &TaskSample) -> bool {
         let device = |task: &TaskSample| {
             let storage = task.storage.as_ref();
@@ -416,7 +417,9 @@ impl Progress {
             let stands = self.tasks.get(&other.pid).is_some_and(|seen| seen.still >= TROUBLE);
             stands && may_be_same && is_blocked(other) && is_inside(other)
         };
-        tasks::in_storage(task) || self.newest().any(is_trouble)
+        // A request that md or dm has taken and not answered is inside of them, wherever its task waits for it.
+        let is_taken = task.storage.as_ref().is_some_and(|storage| storage.is_busy);
+        tasks::in_storage(task) || is_taken || self.newest().any(is_trouble)
     }
 
     /// So many samples, or as many more as what else is under way makes of them for this task.

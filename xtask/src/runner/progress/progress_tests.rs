@@ -522,6 +522,21 @@ fn timeout_hides_nothing_that_a_signal_does_not_end() {
     assert_eq!(under(60_000, mdadm, |_| vec![]), None);
 }
 
+/// A read that md has taken and lost; its task waits elsewhere.
+#[test]
+fn a_request_that_md_has_taken_is_inside_of_it() {
+    let reads = |is_suspended: bool| {
+        play(600, move |n| {
+            let dd = with_storage(reader(2, "dd", "md0"), |md0| {
+                (md0.is_busy, md0.is_suspended) = (true, is_suspended)
+            });
+            sample(n, vec![POLLED(n), sleep(100 + n, 1000), dd])
+        })
+    };
+    assert_eq!(reads(false), no_progress(15));
+    assert_eq!(reads(true), no_progress(40), "it may be resumed");
+}
+
 #[test]
 fn a_resync_that_stands_under_timeout_stalls() {
     let found = play(600, |n| {

@@ -46,7 +46,8 @@ pub(super) enum What {
 pub(super) enum Where {
     /// For a device that the guest has told of, wherever it stands.
     AtKnownDevice,
-    /// In a function of md or dm, or for a device whose array has a thread that stands in one.
+    /// In a function of md or dm, or for a device that has taken a request and not answered it, or whose array has a thread
+    /// that stands in md.
     Inside,
     /// The same, for a device that the guest has told of.
     InsideKnown,
