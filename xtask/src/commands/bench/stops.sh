@@ -20,7 +20,7 @@ raid1() { mdadm --create /dev/md0 --run --level=1 --raid-devices=2 /dev/mapper/a
 loses() {
     modprobe -a dm-multipath dm-round-robin
     dm suspend --noflush c
-    dm load c --table "0 614400 multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 $loop"
+    dm load c --table "0 614400 multipath 3 queue_if_no_path queue_mode bio 0 1 1 round-robin 0 1 1 $loop 1"
     dm resume c
     dm message c 0 "fail_path $(lsblk -dno MAJ:MIN "$loop" | tr -d ' ')"
 }
