@@ -4,7 +4,8 @@
  *
  * Nothing happens when it is loaded. Writing one word to /proc/mdr_canary makes it happen, in the task that
  * writes; `echo oops >/proc/mdr_canary`. The device-mapper target `mdr-spin` never gets on with a request:
- * its map function retries for ever, as md's request handling does when what it waits for never comes.
+ * its map function retries for ever, as md's request handling does when what it waits for never comes. `mdr-lose` takes
+ * requests and never ends them.
  *
  * Only for a virtual machine that is thrown away.
  */
@@ -198,22 +199,52 @@ static struct target_type mdr_spin = {
 	.map = mdr_spin_map,
 };
 
+/* ---- mdr-lose: a target that loses its requests ------------------------------------------------------ */
+
+static int mdr_lose_ctr(struct dm_target *target, unsigned int argc, char **argv)
+{
+	target->num_flush_bios = 1;
+	return 0;
+}
+
+static int mdr_lose_map(struct dm_target *target, struct bio *bio)
+{
+	/* Nobody will ever end it. */
+	return DM_MAPIO_SUBMITTED;
+}
+
+static struct target_type mdr_lose = {
+	.name = "mdr-lose",
+	.version = { 1, 0, 0 },
+	.module = THIS_MODULE,
+	.ctr = mdr_lose_ctr,
+	.map = mdr_lose_map,
+};
+
 static int __init mdr_init(void)
 {
 	int error = dm_register_target(&mdr_spin);
 
 	if (error)
 		return error;
-	if (!proc_create("mdr_canary", 0200, NULL, &mdr_ops)) {
-		dm_unregister_target(&mdr_spin);
-		return -ENOMEM;
-	}
+	error = dm_register_target(&mdr_lose);
+	if (error)
+		goto spin;
+	error = -ENOMEM;
+	if (!proc_create("mdr_canary", 0200, NULL, &mdr_ops))
+		goto lose;
 	return 0;
+lose:
+	dm_unregister_target(&mdr_lose);
+spin:
+	dm_unregister_target(&mdr_spin);
+	return error;
 }
 
 static void __exit mdr_exit(void)
 {
 	remove_proc_entry("mdr_canary", NULL);
+	dm_unregister_target(&mdr_lose);
 	dm_unregister_target(&mdr_spin);
 }
 

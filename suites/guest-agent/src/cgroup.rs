@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,6 +84,15 @@ impl Cgroup {
     }
 }
 
+/// The processes of a cgroup and of those below it. Who makes a cgroup of its own is seen at once by the number of links
+/// to the folder (kernfs), without reading what is in it.
+pub(crate) fn pids_of(path: &Path) -> Vec<u32> {
+    let mut pids = Vec::new();
+    let has_children = fs::metadata(path).is_ok_and(|folder| folder.nlink() > 2);
+    collect_pids(path, if has_children { DEPTH } else { 0 }, &mut pids);
+    pids
+}
+
 fn children(path: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(path)
         .into_iter()
@@ -156,6 +166,18 @@ mod tests {
         assert_eq!(live_state(&stat("gone", 'Z', 1)), None);
         assert_eq!(live_state(&stat("headless", 'Z', 2)), Some('Z'));
         assert_eq!(live_state(""), None);
+    }
+
+    #[test]
+    fn processes_in_cgroups_of_its_own_are_the_tests() {
+        let folder = std::env::temp_dir().join(format!("mdr-cgroup-{}", std::process::id()));
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        for (place, pids) in [("", "1\n2\n"), ("a", ""), ("a/b", "3\n")] {
+            fs::write(folder.join(place).join("cgroup.procs"), pids).unwrap();
+        }
+        let found = pids_of(&folder);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, [1, 2, 3]);
     }
 
     #[test]

@@ -5,51 +5,77 @@
 //! standing still means, which is the harness's business.
 
 use std::collections::HashMap;
-use std::collections::hash_map::DefaultHasher;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
+use protocol::frames::is_storage_frame;
 use protocol::sample::{EVERY_MS, FRAME_MAX, FRAMES_MAX, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
 
 use rustix::process::Pid;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::cgroup;
+use crate::disks::{Disks, Totals};
 use crate::guest;
-use crate::sleeps::Call;
-use crate::syncs::Syncs;
+use crate::mdstat;
+use crate::sleeps::{Alarms, Call};
+use crate::syncs::{Syncs, is_sync};
+use crate::waits::{Round, Waits};
 
 /// First argument of the stage.
 pub(crate) const SAMPLE: &str = "sample";
 
 /// Kernel threads are looked for again so often: new arrays have new threads.
 const FIND_THREADS_EVERY: u32 = 5;
+/// Tasks that are looked at to choose those that a sample holds.
+const LOOKS_MAX: usize = 512;
+/// An array's thread that has spent so much of a second in the kernel may spin, milliseconds.
+const WORKS_MS: u64 = 250;
 /// `USER_HZ`, in which `/proc/PID/stat` counts.
-const TICKS_PER_S: u64 = 100;
+pub(crate) const TICKS_PER_S: u64 = 100;
 
 /// Samples the processes of a cgroup until standard output is closed.
 pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     let Some(cgroup) = args.next() else { return ExitCode::from(2) };
-    let members = format!("{cgroup}/cgroup.procs");
-    let mut threads = Vec::new();
+    let mut sampler = Sampler {
+        threads: Vec::new(),
+        earlier: Earlier::new(),
+        alarms: Alarms::default(),
+        waits: Waits::watch(),
+    };
     let syncs = Syncs::watch();
-    let mdstat = watch_mdstat();
-    let mut earlier = Earlier::new();
+    let newest_mdstat = mdstat::watch();
     for round in 0u32.. {
         let begun = Instant::now();
         if round % FIND_THREADS_EVERY == 0 {
-            threads = storage_threads();
+            sampler.threads = storage_threads();
         }
-        let mut sample = sample(&members, &threads, &earlier, mdstat.load(Ordering::Relaxed));
-        earlier = sample.tasks.iter().map(|task| (task.pid, task.slices)).collect();
+        let mdstat = newest_mdstat.lock().map(|newest| newest.clone()).unwrap_or_default();
+        let mut sample = sampler.look(Path::new(&cgroup));
+        sample.mdstat = mdstat.all;
         sample.syncs = syncs.newest(&sample);
-        let line = encode(&sample);
-        if std::io::stdout().write_all(&line).is_err() {
+        let diskstats = fs::read_to_string("/proc/diskstats").unwrap_or_default();
+        let Totals { done, reads, storage_writes, host_io } = Totals::of(&diskstats);
+        (sample.io_done, sample.reads_done, sample.host_io) = (done, reads, host_io);
+        sample.storage_writes = storage_writes;
+        let earlier = &sampler.earlier;
+        let mut standing: Vec<_> = sample.tasks.iter_mut().filter(|task| stands(task, earlier)).collect();
+        if !standing.is_empty() {
+            let disks = Disks::parse(&diskstats);
+            let round = Round { disks: &disks, mdstat: &mdstat, syncs: &sample.syncs };
+            sampler.waits.look(&mut standing, &round);
+        }
+        sampler.earlier = sample
+            .tasks
+            .iter()
+            .map(|task| (task.pid, Before { slices: task.slices, sys_ms: task.sys_ms }))
+            .collect();
+        sample.cost_us = own_time_us();
+        if std::io::stdout().write_all(&encode(&sample)).is_err() {
             break;
         }
         std::thread::sleep(Duration::from_millis(EVERY_MS).saturating_sub(begun.elapsed()));
@@ -57,51 +83,105 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads `/proc/mdstat` once a second in a thread of its own: it takes locks of each array, which a hang may hold,
-/// and then the other samples go on without.
-fn watch_mdstat() -> Arc<AtomicU64> {
-    let newest = Arc::new(AtomicU64::new(0));
-    let of_thread = Arc::clone(&newest);
-    // Without it, samples are poorer.
-    let _ = std::thread::Builder::new().name("mdstat".into()).spawn(move || {
-        loop {
-            let text = fs::read_to_string("/proc/mdstat").unwrap_or_default();
-            of_thread.store(hash_of_what_moves(&text), Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(EVERY_MS));
-        }
-    });
-    newest
+/// What each task had got by the sample before.
+type Earlier = HashMap<u32, Before>;
+
+#[derive(Clone, Copy)]
+struct Before {
+    slices: u64,
+    sys_ms: u64,
 }
 
-/// How often each task had been given a processor by the sample before.
-type Earlier = HashMap<u32, u64>;
+/// True for a task whose device is to be named: it is blocked and has not moved since the sample before, or it is an
+/// array's thread that works a lot.
+fn stands(task: &TaskSample, earlier: &Earlier) -> bool {
+    let Some(before) = earlier.get(&task.pid) else { return false };
+    let is_still = before.slices == task.slices;
+    let works = || !task.of_test && task.sys_ms.saturating_sub(before.sys_ms) >= WORKS_MS;
+    match task.state {
+        'D' => is_still,
+        'R' => works(),
+        // A wait in md or dm that a signal could end.
+        _ => is_still && task.frames.iter().any(|frame| is_storage_frame(frame)),
+    }
+}
 
-fn sample(members: &str, threads: &[u32], earlier: &Earlier, mdstat: u64) -> Sample {
-    let text = fs::read_to_string(members).unwrap_or_default();
-    let of_test = text.lines().filter_map(|line| line.parse().ok()).flat_map(tasks_of);
-    let all = of_test.map(|pid| (pid, true)).chain(threads.iter().map(|&pid| (pid, false)));
-    let mut looks: Vec<_> =
-        all.filter_map(|(pid, of_test)| look(pid, of_test, earlier)).take(TASKS_MAX).collect();
-    // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
-    // in a state that a signal could end.
-    let mut telling: Vec<_> =
-        looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
-    telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
-    for task in telling.into_iter().take(STACKS_MAX) {
-        task.frames = stack(task.pid);
+struct Sampler {
+    threads: Vec<u32>,
+    earlier: Earlier,
+    alarms: Alarms,
+    waits: Waits,
+}
+
+impl Sampler {
+    /// Looks at the test's tasks and at the threads of md and dm.
+    fn look(&mut self, cgroup: &Path) -> Sample {
+        let of_test = cgroup::pids_of(cgroup).into_iter().flat_map(tasks_of).map(|pid| (pid, true));
+        let all = of_test.chain(self.threads.iter().map(|&pid| (pid, false))).take(LOOKS_MAX);
+        let mut looks: Vec<_> = all.filter_map(|(pid, of_test)| look(pid, of_test, &self.earlier)).collect();
+        let n_left_out = choose(&mut looks);
+        let something_stands = looks.iter().any(|look| look.task.state == 'D' && look.may_stand);
+        if something_stands {
+            let asleep = looks.iter_mut().filter(|look| look.is_asleep && look.task.sleeps_ms.is_none());
+            for Look { task, .. } in asleep {
+                let call = fs::read_to_string(format!("/proc/{}/syscall", task.pid)).unwrap_or_default();
+                task.sleeps_ms = Call::parse(&call).sleeps_by_other_means_ms(task.pid, &mut self.alarms);
+            }
+        }
+        // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
+        // in a state that a signal could end.
+        let mut telling: Vec<_> =
+            looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
+        telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
+        for task in telling.into_iter().take(STACKS_MAX) {
+            task.frames = stack(task.pid);
+        }
+        Sample {
+            uptime_ms: guest::uptime_ms(),
+            tasks: looks.into_iter().map(|look| look.task).collect(),
+            io_done: 0,
+            reads_done: 0,
+            storage_writes: 0,
+            host_io: 0,
+            mdstat: 0,
+            syncs: vec![],
+            cost_us: 0,
+            n_left_out,
+            paging: if something_stands { paging() } else { 0 },
+        }
     }
-    let tasks = looks.into_iter().map(|look| look.task).collect();
-    let (io_done, reads_done, host_io) = io();
-    Sample {
-        uptime_ms: guest::uptime_ms(),
-        tasks,
-        io_done,
-        reads_done,
-        host_io,
-        mdstat,
-        syncs: vec![],
-        cost_us: own_time_us(),
-    }
+}
+
+/// Leaves those that tell most: who is blocked or runs, then the test's, then the threads that are not idle. Says how many
+/// had no place; of idle workers, nobody misses any.
+fn choose(looks: &mut Vec<Look>) -> u32 {
+    looks.sort_by_key(|look| {
+        let TaskSample { state, of_test, .. } = look.task;
+        match state {
+            'D' => 0,
+            'R' => 1,
+            _ if !of_test && is_sync(&look.task.comm) => 1,
+            _ if of_test => 2,
+            'I' => 4,
+            _ => 3,
+        }
+    });
+    let left_out = looks.split_off(looks.len().min(TASKS_MAX));
+    let n_missed = left_out.iter().filter(|look| look.task.state != 'I').count();
+    u32::try_from(n_missed).unwrap_or(u32::MAX)
+}
+
+/// Pages that were looked at for reclaim, reclaimed, and swapped in or out so far (`/proc/vmstat`).
+fn paging() -> u64 {
+    paged(&fs::read_to_string("/proc/vmstat").unwrap_or_default())
+}
+
+fn paged(vmstat: &str) -> u64 {
+    const MOVES: [&str; 6] =
+        ["pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pswpin", "pswpout"];
+    let counts = vmstat.lines().filter_map(|line| line.split_once(' '));
+    let moves = counts.filter(|(name, _)| MOVES.contains(name));
+    moves.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).fold(0, u64::wrapping_add)
 }
 
 /// Processor time of this process, all of its threads.
@@ -129,47 +209,74 @@ fn storage_threads() -> Vec<u32> {
         }
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let comm = comm.trim();
-        let begins = ["md", "raid", "dm", "kdmflush", "kcopyd", "jbd2", "xfsaild", "kdelayd"];
-        let holds = ["_raid", "_resync", "_reshape", "_recover", "_reclaim"];
-        let is_worker = comm.starts_with("kworker/")
-            && ["md", "dm", "raid", "kcopyd", "kdelayd"].iter().any(|name| comm.contains(name));
-        if is_worker
-            || begins.iter().any(|name| comm.starts_with(name))
-            || holds.iter().any(|name| comm.contains(name))
-        {
+        let is_at_rest = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            parse_stat(&stat).is_none_or(|stat| stat.state == 'I')
+        };
+        if is_of_storage(comm) && !(is_rescuer(comm) && is_at_rest()) {
             found.push(pid);
         }
     }
     found
 }
 
+fn is_of_storage(comm: &str) -> bool {
+    let begins = ["md", "raid", "dm", "kdmflush", "kcopyd", "jbd2", "xfsaild", "kdelayd"];
+    let holds = ["_raid", "_resync", "_reshape", "_recover", "_reclaim"];
+    let is_worker = comm.starts_with("kworker/")
+        && ["md", "dm", "raid", "kcopyd", "kdelayd"].iter().any(|name| comm.contains(name));
+    is_worker
+        || begins.iter().any(|name| comm.starts_with(name))
+        || holds.iter().any(|name| comm.contains(name))
+}
+
+/// The thread that a workqueue keeps for times without memory (workqueue.c, `rescuer_thread`): each dm device has one and
+/// more, and they sleep all their lives. Before 6.8 they have the name of their workqueue alone.
+fn is_rescuer(comm: &str) -> bool {
+    let queues = ["kdmflush", "kcopyd", "kdelayd", "dm", "raid5wq", "md_"];
+    if comm == "md" {
+        return true;
+    }
+    // Of md, a thread of an array's: `md0_raid5`, `md_home_resync`.
+    let is_arrays = ["_raid", "_resync", "_reshape", "_recover", "_reclaim", "_cluster"]
+        .iter()
+        .any(|end| comm.contains(end));
+    comm.starts_with("kworker/R-") || queues.iter().any(|queue| comm.starts_with(queue)) && !is_arrays
+}
+
 /// A task without its stack, and whether that may say why it stands still.
 struct Look {
     task: TaskSample,
     may_stand: bool,
+    /// It waits, in a state that a signal could end.
+    is_asleep: bool,
 }
 
 /// What takes more than a look at its counters is asked only of a task that has not moved since the sample before: of
 /// one that moves, nobody wants to know why it stands. Who stores into sysfs, or calls an ioctl, may wait for a lock or
-/// for IO in a state that a signal could end.
+/// for IO in a state that a signal could end; a resync's thread, for somebody to wake it.
 fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<Look> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let Stat { comm, state, user_ms, sys_ms } = parse_stat(&stat)?;
     let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let slices = slices(&schedstat);
-    let is_still = earlier.get(&pid) == Some(&slices);
-    let (mut sleeps_ms, mut may_stand) = (None, state == 'D' && is_still);
+    let is_still = earlier.get(&pid).is_some_and(|before| before.slices == slices);
+    let (mut sleeps_ms, mut may_stand, mut is_asleep) = (None, state == 'D' && is_still, false);
     if state == 'R' {
         // It may spin.
         may_stand = true;
     } else if state == 'S' && of_test && is_still {
         let call = Call::parse(&fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default());
-        sleeps_ms = call.sleeps_ms(pid);
+        is_asleep = true;
+        sleeps_ms = call.sleeps_ms(pid, &comm);
         may_stand = sleeps_ms.is_none() && call.may_wait_for_storage();
+    } else if state == 'S' && is_still {
+        may_stand = is_sync(&comm);
     }
     let frames = vec![];
-    let task = TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames };
-    Some(Look { task, may_stand })
+    let task =
+        TaskSample { pid, comm, of_test, state, sys_ms, user_ms, slices, sleeps_ms, frames, storage: None };
+    Some(Look { task, may_stand, is_asleep })
 }
 
 /// How often a task was given a processor, by its `/proc/PID/schedstat`.
@@ -211,36 +318,6 @@ pub(crate) fn stack(pid: u32) -> Vec<String> {
     frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
 }
 
-/// Requests that all devices have completed, the reads among them, and those that the host's have not.
-fn io() -> (u64, u64, u32) {
-    io_of(&fs::read_to_string("/proc/diskstats").unwrap_or_default())
-}
-
-/// By `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 of each device are reads, writes, discards and
-/// flushes; field 12 what is in flight.
-fn io_of(diskstats: &str) -> (u64, u64, u32) {
-    let (mut done, mut reads, mut host_io) = (0u64, 0u64, 0u32);
-    for line in diskstats.lines() {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let field = |idx: usize| fields.get(idx).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        done = [3, 7, 14, 18].into_iter().map(field).fold(done, u64::wrapping_add);
-        reads = reads.wrapping_add(field(3));
-        if fields.get(2).is_some_and(|name| name.starts_with("vd")) {
-            host_io = host_io.saturating_add(u32::try_from(field(11)).unwrap_or(u32::MAX));
-        }
-    }
-    (done, reads, host_io)
-}
-
-/// Hash of `/proc/mdstat` without what changes as time goes by: `finish=` and `speed=` are derived from the
-/// clock (md.c, `status_resync`), and go on changing while a resync stands still.
-fn hash_of_what_moves(mdstat: &str) -> u64 {
-    let derived = |word: &str| word.starts_with("finish=") || word.starts_with("speed=");
-    let mut hasher = DefaultHasher::new();
-    mdstat.split_whitespace().filter(|word| !derived(word)).for_each(|word| word.hash(&mut hasher));
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,8 +331,58 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_and_those_of_the_host_apart() {
-        let text = " 253 0 vda 10 0 80 5 3 0 24 1 2 4 6 0 0 0 0 1 0\n 9 0 md0 1 0 8 0 1 0 8 0 7 0 0\n";
-        assert_eq!(io_of(text), (16, 11, 2));
+    fn threads_at_rest_are_told_from_those_that_serve() {
+        for comm in [
+            "kworker/R-kdmflush/252:3",
+            "kdmflush/252:3",
+            "kdelayd",
+            "raid5wq",
+            "dm_bufio_cache",
+            "md_bitmap",
+        ] {
+            assert!(is_rescuer(comm), "{comm}");
+        }
+        for comm in
+            ["md0_raid5", "mdX_resync", "md_home_raid1", "kworker/0:1-md", "jbd2/dm-3-8", "xfsaild/dm-3"]
+        {
+            assert!(!is_rescuer(comm) && is_of_storage(comm), "{comm}");
+        }
+    }
+
+    #[test]
+    fn who_tells_most_has_a_place_in_a_sample() {
+        let look = |pid: u32, of_test, state| {
+            let task = TaskSample {
+                pid,
+                comm: "x".into(),
+                of_test,
+                state,
+                sys_ms: 0,
+                user_ms: 0,
+                slices: 0,
+                sleeps_ms: None,
+                frames: vec![],
+                storage: None,
+            };
+            Look { task, may_stand: false, is_asleep: false }
+        };
+        // Sixty-five devices of the test's own, a thread each; its own tasks; and what counts at the end.
+        let mut looks: Vec<_> = (0..65).map(|pid| look(pid, false, 'I')).collect();
+        looks.extend((100..165).map(|pid| look(pid, true, 'S')));
+        looks.extend([
+            look(200, false, 'S'),
+            look(201, false, 'D'),
+            look(202, true, 'D'),
+            look(203, false, 'R'),
+        ]);
+        let n_left_out = choose(&mut looks);
+        let first: Vec<_> = looks.iter().take(4).map(|look| look.task.pid).collect();
+        assert_eq!((first.as_slice(), looks.len()), (&[201, 202, 203, 100][..], TASKS_MAX));
+        assert_eq!(n_left_out, 5, "four of the test's and a thread; the idle ones are no loss");
+    }
+
+    #[test]
+    fn pages_that_move_are_counted() {
+        assert_eq!(paged("pgscan_kswapd 3\npgscan_khugepaged 9\npgscan_direct 4\nnr_dirty 7\npswpin 1\n"), 8);
     }
 }

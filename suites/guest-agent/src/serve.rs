@@ -53,6 +53,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 const MAX_CONTROL: usize = 1000;
 /// Collections that may wait for another.
 const MAX_WANTED: usize = 8;
+/// Samplers that are started in place of one that ended, for one test.
+const SAMPLERS_MAX: u32 = 3;
 /// Longest text of a note or a refusal, bytes: escaped, it must still fit a line.
 const MAX_TEXT: usize = 4096;
 
@@ -97,6 +99,8 @@ struct Agent {
     /// A guest has one in its life, and it stays: closing a terminal may take long.
     shell: Option<Shell>,
     sampler: Option<Witness>,
+    /// Samplers of this test that ended before it.
+    n_samplers_lost: u32,
     /// The process that writes down what a hang's report needs, and the attempt it is about.
     diagnosis: Option<(Witness, u32)>,
     collector: Option<Collector>,
@@ -130,6 +134,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         left: None,
         shell: None,
         sampler: None,
+        n_samplers_lost: 0,
         diagnosis: None,
         collector: None,
         wanted: VecDeque::new(),
@@ -220,6 +225,7 @@ impl Agent {
                         self.control.retain(|message| !matches!(message, Message::Sample(_)));
                         self.control.push_back(Message::Sample(sample));
                     }
+                    self.look_after_sampler();
                 }
                 Source::Diagnosis => self.pass_evidence(),
                 Source::Collector => {
@@ -523,7 +529,10 @@ impl Agent {
         match Running::start(request, now) {
             Ok(test) => {
                 match request.sampled.then(|| launch::sampler(test.process.cgroup())).transpose() {
-                    Ok(sampler) => self.sampler = sampler.map(Witness::new),
+                    Ok(sampler) => {
+                        self.sampler = sampler.map(Witness::new);
+                        self.n_samplers_lost = 0;
+                    }
                     Err(error) => self.note(format!("attempt {attempt} is not sampled: {error}")),
                 }
                 self.test = Some(test);
@@ -535,6 +544,30 @@ impl Agent {
                 run.reaped(Exit::NotStarted(errno), now);
                 self.control.push_back(Message::Finished(run.finished(Vec::new(), None, 0, now)));
             }
+        }
+    }
+
+    /// A sampler that has ended before its test: without one, a hang is found only by the limits. It is started again, if
+    /// it does not end each time.
+    fn look_after_sampler(&mut self) {
+        if self.sampler.as_ref().is_none_or(|sampler| sampler.fd().is_some()) {
+            return;
+        }
+        self.sampler = None;
+        let Some(test) = self.test.as_ref().filter(|test| !test.process.is_ending()) else { return };
+        let attempt = test.process.attempt();
+        self.n_samplers_lost += 1;
+        if self.n_samplers_lost > SAMPLERS_MAX {
+            return self.note(format!("attempt {attempt} is no longer sampled: the sampler ends each time"));
+        }
+        match launch::sampler(test.process.cgroup()) {
+            Ok(sampler) => {
+                self.sampler = Some(Witness::new(sampler));
+                self.note(format!("the sampler of attempt {attempt} ended, and was started again"));
+            }
+            Err(error) => self.note(format!(
+                "attempt {attempt} is no longer sampled: the sampler ended, and cannot be started: {error}"
+            )),
         }
     }
 

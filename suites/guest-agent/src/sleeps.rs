@@ -2,8 +2,15 @@
 //!
 //! Deliberately not here: what a sleep means for a verdict, which is the harness's business.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// How often all timers are looked at.
+const ALARMS_EVERY: Duration = Duration::from_secs(5);
+/// Files of a task among which a timer is looked for.
+const FILES_MAX: usize = 64;
+const SIGALRM: u32 = 14;
 
 /// How a task that sleeps says when it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,36 @@ impl Call {
         self.number.is_some_and(|number| ![61, 247, 130, 34].contains(&number))
     }
 
+    /// The file that it is about: what the first argument of reads, writes, ioctls, syncs and the like is.
+    pub(crate) fn file(&self) -> Option<u64> {
+        const OF_A_FILE: [u32; 25] = [
+            0, 1, 5, 8, 16, 17, 18, 19, 20, 40, 73, 74, 75, 77, 217, 221, 275, 277, 285, 295, 296, 306, 326,
+            327, 328,
+        ];
+        self.number.filter(|number| OF_A_FILE.contains(number)).map(|_| self.args[0])
+    }
+
+    /// Where the path is that it opens or looks at: open, stat, lstat, unlink, mount (its source), umount; openat,
+    /// newfstatat, statx.
+    pub(crate) fn path(&self) -> Option<u64> {
+        match self.number? {
+            2 | 4 | 6 | 87 | 165 | 166 => Some(self.args[0]),
+            257 | 262 | 332 => Some(self.args[1]),
+            _ => None,
+        }
+    }
+
+    /// The argument of an ioctl.
+    pub(crate) fn argument(&self) -> Option<u64> {
+        (self.number == Some(16)).then_some(self.args[2])
+    }
+
+    /// It waits for what a signal brings: a child's end, any signal, or data.
+    fn may_wait_for_a_signal(&self) -> bool {
+        // read, poll, pause, wait4, rt_sigsuspend, epoll_wait, waitid, epoll_pwait
+        self.number.is_some_and(|number| [0, 7, 34, 61, 130, 232, 247, 281].contains(&number))
+    }
+
     /// Numbers and arguments are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
     fn timer(&self) -> Option<Timer> {
         const TIMER_ABSTIME: u64 = 1;
@@ -80,14 +117,139 @@ impl Call {
 
     /// For how long task `pid` sleeps in it, milliseconds: 0 if it named an end and nobody knows how far it is;
     /// nothing if it named none.
-    pub(crate) fn sleeps_ms(&self, pid: u32) -> Option<u64> {
+    pub(crate) fn sleeps_ms(&self, pid: u32, comm: &str) -> Option<u64> {
         match self.timer() {
             Some(Timer::Ms(ms)) => Some(ms.max(1)),
             Some(Timer::At(at, parts)) => Some(read(pid, at, parts).unwrap_or(0)),
             Some(Timer::Sometime) => Some(0),
+            None if has_timers(pid) && comm == "timeout" => Some(timeout_ms(pid).unwrap_or(0)),
             None => has_timers(pid).then_some(0),
         }
     }
+
+    /// The same for what costs more to find out, and is asked only while something stands: timers of alarm(2) and
+    /// setitimer(2), and timerfd's.
+    pub(crate) fn sleeps_by_other_means_ms(&self, pid: u32, alarms: &mut Alarms) -> Option<u64> {
+        if !self.may_wait_for_a_signal() {
+            return None;
+        }
+        let of_file = timerfd_ms(pid);
+        of_file.or_else(|| catches_alarm(pid).then(|| alarms.newest_ms()).flatten())
+    }
+}
+
+/// What alarm(2) and setitimer(2) have armed. Of a task, the kernel shows nothing (`itrealvalue` in `/proc/PID/stat` is 0
+/// since 2.6.17); `/proc/timer_list` shows them all, and not whose they are.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    newest: Option<(Instant, Option<u64>)>,
+}
+
+impl Alarms {
+    /// The one that goes off last, milliseconds from now. Who catches the signal is taken to have armed it.
+    fn newest_ms(&mut self) -> Option<u64> {
+        let (at, found) = *self.newest.get_or_insert_with(|| {
+            let text = fs::read("/proc/timer_list").unwrap_or_default();
+            (Instant::now(), armed_ms(&String::from_utf8_lossy(&text)))
+        });
+        if at.elapsed() > ALARMS_EVERY {
+            self.newest = None;
+        }
+        found
+    }
+}
+
+/// By `/proc/timer_list` (timer_list.c): ` #3: <0000000000000000>, it_real_fn, S:01`, then
+/// ` # expires at 123-123 nsecs [in 100 to 100 nsecs]`.
+fn armed_ms(timer_list: &str) -> Option<u64> {
+    let mut lines = timer_list.lines();
+    let mut longest = None;
+    while let Some(line) = lines.next() {
+        if line.contains("it_real_fn") {
+            let left = lines
+                .next()
+                .and_then(|line| line.split_once("[in ")?.1.split(' ').next()?.parse::<u64>().ok());
+            longest = longest.max(left.map(|ns| (ns / NANO).max(1)));
+        }
+    }
+    longest
+}
+
+/// It catches SIGALRM (`/proc/PID/status`). A shell does so for its traps (bash, `initialize_terminating_signals`), and arms
+/// nothing.
+fn catches_alarm(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    catches(&status, SIGALRM)
+        && !["bash", "sh", "dash"].iter().any(|shell| status.starts_with(&format!("Name:\t{shell}\n")))
+}
+
+fn catches(status: &str, signal: u32) -> bool {
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// What is left of the timer that a task has among its files (`/proc/PID/fdinfo`, timerfd.c, `timerfd_show`), if it has one
+/// that is armed.
+fn timerfd_ms(pid: u32) -> Option<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().take(FILES_MAX);
+    let timers = files.filter(|file| {
+        fs::read_link(file.path()).is_ok_and(|path| path.as_os_str() == "anon_inode:[timerfd]")
+    });
+    let left = timers.filter_map(|file| {
+        let name = file.file_name().into_string().ok()?;
+        left_of(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{name}")).ok()?)
+    });
+    left.max()
+}
+
+/// `it_value: (3, 250000000)`; an unarmed one has (0, 0).
+fn left_of(fdinfo: &str) -> Option<u64> {
+    let value = fdinfo.lines().find_map(|line| line.strip_prefix("it_value: (")?.strip_suffix(')'))?;
+    let (seconds, nanoseconds) = value.split_once(", ")?;
+    let (seconds, nanoseconds): (u64, u64) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+    let ms = seconds.saturating_mul(1000).saturating_add(nanoseconds.div_ceil(NANO));
+    (ms > 0).then_some(ms)
+}
+
+/// What is left until timeout(1) sends its signal, by its arguments and its age.
+fn timeout_ms(pid: u32) -> Option<u64> {
+    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let limit_ms =
+        limit_of(words.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // starttime, field 22, in ticks since boot.
+    let started: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let age_ms =
+        crate::guest::uptime_ms().saturating_sub(started.saturating_mul(1000 / crate::sample::TICKS_PER_S));
+    Some(limit_ms.saturating_sub(age_ms).max(1))
+}
+
+/// The limit among timeout(1)'s arguments, milliseconds: the first word that is no option. Short options with an argument are
+/// `-k` and `-s`.
+fn limit_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
+    let mut words = words.skip(1);
+    while let Some(word) = words.next() {
+        match word {
+            "-k" | "-s" | "--kill-after" | "--signal" => drop(words.next()),
+            option if option.starts_with('-') => {}
+            limit => {
+                let (number, unit) = limit.split_at(limit.trim_end_matches(char::is_alphabetic).len());
+                let times = match unit {
+                    "" | "s" => 1.0,
+                    "m" => 60.0,
+                    "h" => 3600.0,
+                    "d" => 86_400.0,
+                    _ => return None,
+                };
+                let seconds = number.parse::<f64>().ok().filter(|number| *number > 0.0)?;
+                // Saturates.
+                return Some((seconds * times * 1000.0) as u64);
+            }
+        }
+    }
+    None
 }
 
 /// The time at an address of a task's, milliseconds.
@@ -130,6 +292,44 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_is_about_is_known() {
+        let call = |text: &str| {
+            let call = Call::parse(text);
+            (call.file(), call.path(), call.argument())
+        };
+        assert_eq!(call("1 0x3 0x7f00 0x1000 0x0 0x0 0x0 0x7ffe 0x7f"), (Some(3), None, None));
+        assert_eq!(call("16 0x4 0xc138fd06 0x5500 0x0 0x0 0x0 0x7ffe 0x7f"), (Some(4), None, Some(0x5500)));
+        assert_eq!(call("257 0xffffff9c 0x5500 0x4000 0x0 0x0 0x0 0x7ffe 0x7f"), (None, Some(0x5500), None));
+        assert_eq!(call("162 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffe 0x7f"), (None, None, None));
+        assert_eq!(call("running"), (None, None, None));
+    }
+
+    #[test]
+    fn the_limit_of_timeout_is_read() {
+        let limit = |line: &str| limit_of(line.split(' '));
+        assert_eq!(limit("timeout 600 lvm x"), Some(600_000));
+        assert_eq!(limit("timeout -k 5 -s KILL 1.5m lvm"), Some(90_000));
+        assert_eq!(limit("timeout --kill-after=5 --preserve-status 2h lvm"), Some(7_200_000));
+        assert_eq!(limit("timeout 0 lvm"), None, "no limit");
+        assert_eq!(limit("timeout x lvm"), None);
+        assert_eq!(limit("timeout"), None);
+    }
+
+    #[test]
+    fn timers_of_other_kinds_are_found() {
+        let list = " #0: <0000000000000000>, tick_nohz_handler, S:01\n # expires at 9-9 nsecs [in 1000000 to 1000000 nsecs]\n \
+                    #1: <0000000000000000>, it_real_fn, S:01\n # expires at 5-5 nsecs [in 7000000000 to 7000000000 nsecs]\n \
+                    #2: <0000000000000000>, it_real_fn, S:01\n # expires at 5-5 nsecs [in 3000000000 to 3000000000 nsecs]\n";
+        assert_eq!(armed_ms(list), Some(7000));
+        assert_eq!(armed_ms(&list.replace("it_real_fn", "hrtimer_wakeup")), None);
+        let status = "Name:\tperl\nSigCgt:\t0000000000002000\n";
+        assert!(catches(status, SIGALRM) && !catches(status, 13));
+        let fdinfo = "pos:\t0\nclockid: 1\nticks: 0\nsettime flags: 00\nit_value: (3, 250000000)\nit_interval: (0, 0)\n";
+        assert_eq!(left_of(fdinfo), Some(3250));
+        assert_eq!(left_of("it_value: (0, 0)\n"), None);
+    }
+
+    #[test]
     fn a_sleeper_of_our_own_says_how_long_it_sleeps() {
         let (say, told) = std::sync::mpsc::channel();
         // Ends with the tests.
@@ -141,7 +341,7 @@ mod tests {
         let answer = (0..200).find_map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
             let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-            Call::parse(&call).sleeps_ms(pid)
+            Call::parse(&call).sleeps_ms(pid, "sleeper")
         });
         assert_eq!(answer, Some(77_500));
     }

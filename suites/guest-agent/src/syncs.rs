@@ -58,7 +58,8 @@ impl Syncs {
     }
 }
 
-fn is_sync(comm: &str) -> bool {
+/// The thread of a resync, recovery, check or reshape.
+pub(crate) fn is_sync(comm: &str) -> bool {
     ["_resync", "_reshape", "_recover"].iter().any(|end| comm.ends_with(end))
 }
 
@@ -68,7 +69,9 @@ fn syncs() -> Vec<Sync> {
         let Ok(array) = entry.file_name().into_string() else { continue };
         let read = |name| fs::read_to_string(entry.path().join("md").join(name)).unwrap_or_default();
         if array.starts_with("md") {
-            found.extend(sync_of_md(array, read("sync_action").trim(), read("sync_completed").trim()));
+            let sync = sync_of_md(array, read("sync_action").trim(), read("sync_completed").trim());
+            let is_capped = read("sync_max").trim().parse::<u64>().is_ok();
+            found.extend(sync.map(|sync| Sync { is_capped, ..sync }));
         }
     }
     // Does not flush, and has the thread that waits for it to itself.
@@ -83,7 +86,7 @@ fn syncs() -> Vec<Sync> {
 fn sync_of_md(array: String, action: &str, completed: &str) -> Option<Sync> {
     let position = completed.split(' ').next().and_then(|word| word.parse().ok());
     let should_move = position.is_some() && !matches!(action, "" | "idle" | "frozen");
-    Some(Sync { array, position: position.unwrap_or_default(), should_move })
+    Some(Sync { array, position: position.unwrap_or_default(), should_move, is_capped: false })
 }
 
 /// By a raid target's status (dm-raid.rst): `NAME: START LENGTH raid TYPE N HEALTH DONE/ALL ACTION …`.
@@ -97,7 +100,7 @@ fn sync_of_dm(line: &str) -> Option<Sync> {
     let action = words.next()?;
     let should_move = done != all && !matches!(action, "idle" | "frozen");
     let array = array.chars().take(NAME_MAX).collect();
-    Some(Sync { array, position: done.parse().ok()?, should_move })
+    Some(Sync { array, position: done.parse().ok()?, should_move, is_capped: false })
 }
 
 #[cfg(test)]
@@ -106,7 +109,12 @@ mod tests {
 
     #[test]
     fn a_sync_is_read_where_the_array_tells_of_it() {
-        let sync = |array: &str, position, should_move| Sync { array: array.into(), position, should_move };
+        let sync = |array: &str, position, should_move| Sync {
+            array: array.into(),
+            position,
+            should_move,
+            is_capped: false,
+        };
         let md = |action, completed| sync_of_md("md0".into(), action, completed).unwrap();
         assert_eq!(md("resync", "1024 / 8192"), sync("md0", 1024, true));
         assert_eq!(md("frozen", "1024 / 8192"), sync("md0", 1024, false));

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Tasks in one sample at most.
+/// Tasks in one sample at most; which of more, the guest chooses by what they may tell.
 pub const TASKS_MAX: usize = 64;
+/// Longest name of a block device (`DISK_NAME_LEN`, genhd.h).
+pub const DEVICE_MAX: usize = 32;
 /// Tasks of them that come with their stack.
 pub const STACKS_MAX: usize = 10;
 /// Frames of a stack, and bytes of a frame.
@@ -27,6 +29,9 @@ pub struct Sample {
     /// Reads among them: who polls an array reads its metadata again and again.
     #[serde(default)]
     pub reads_done: u64,
+    /// Writes, discards and flushes that devices of md and dm have completed: the guest's own daemons write elsewhere.
+    #[serde(default)]
+    pub storage_writes: u64,
     /// Requests that the host's disks have not answered yet.
     pub host_io: u32,
     /// Hash of `/proc/mdstat`, as it was last answered: resync, recovery and reshape advance in it.
@@ -36,6 +41,13 @@ pub struct Sample {
     /// Processor time that sampling has cost the guest so far, microseconds.
     #[serde(default)]
     pub cost_us: u64,
+    /// Tasks that belong here and found no place.
+    #[serde(default)]
+    pub n_left_out: u32,
+    /// Pages that were reclaimed or looked at for that, and swapped in or out, so far (`/proc/vmstat`); asked only while
+    /// something stands, else 0.
+    #[serde(default)]
+    pub paging: u64,
 }
 
 /// How far a resync, recovery, check or reshape of one array is.
@@ -47,6 +59,9 @@ pub struct Sync {
     pub position: u64,
     /// It is neither frozen nor idle nor waiting for another array's.
     pub should_move: bool,
+    /// Its `sync_max` is a number: there it waits, with nothing wrong, until somebody raises it.
+    #[serde(default)]
+    pub is_capped: bool,
 }
 
 impl Sync {
@@ -74,8 +89,42 @@ pub struct TaskSample {
     /// How often it was given a processor (`/proc/PID/schedstat`): one that stands still is given none.
     pub slices: u64,
     /// It sleeps for so many milliseconds, by its own word, which is future progress; 0 if it named an end, and
-    /// nobody knows how far that is.
+    /// nobody knows how far that is. Of timeout(1): what is left until it sends its signal.
     pub sleeps_ms: Option<u64>,
     /// Its kernel stack, innermost first; only of those that may stand still.
     pub frames: Vec<String>,
+    /// What it waits for, of those that may stand still.
+    #[serde(default)]
+    pub storage: Option<Storage>,
+}
+
+/// The block device that a task waits for, with what is below it and belongs to no other: what others do elsewhere is not
+/// in here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// Its name (`md0`, `dm-3`). Empty if nobody knows which it is: then all that follows is of all of md's and dm's.
+    pub device: String,
+    /// Requests that were completed.
+    pub done: u64,
+    /// Reads among them.
+    pub reads: u64,
+    /// Hash of what its arrays say of their resync, recovery or reshape.
+    pub syncs: u64,
+    /// It is md's or dm's, and has taken a request that it has not answered.
+    #[serde(default)]
+    pub is_busy: bool,
+    /// It is suspended (dm), or something below it is.
+    pub is_suspended: bool,
+    /// The kernel ends a wait for it by itself, with an answer or an error, within so many milliseconds: what dm-delay
+    /// holds back, a request in flight to a disk with a timeout, a thin pool without space. 0 if it does not.
+    pub ends_ms: u64,
+}
+
+impl Sample {
+    /// The same, with no more in it than a sound guest sends.
+    pub fn bounded(mut self) -> Sample {
+        self.tasks.truncate(TASKS_MAX);
+        self.syncs.truncate(SYNCS_MAX);
+        self
+    }
 }

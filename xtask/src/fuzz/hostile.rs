@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use protocol::evidence::{Evidence, TaskStack};
-use protocol::sample::{Sample, TaskSample};
+use protocol::sample::{Sample, Storage, Sync, TaskSample};
 use protocol::state::{StorageState, TargetState, Unanswered};
 use protocol::wire::{Exit, Finished, GuestFacts, LoadedModule, Message, Survivor, VERSION};
 
@@ -114,30 +114,64 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     ]
 }
 
-fn sample() -> impl Strategy<Value = Sample> {
-    let task = (0..4_u32, any::<bool>(), proptest::sample::select(vec!['D', 'R', 'S']), words()).prop_map(
-        |(pid, of_test, state, frame)| TaskSample {
-            pid,
-            comm: "x".into(),
-            of_test,
-            state,
-            sys_ms: 0,
-            user_ms: 0,
-            slices: 1,
-            sleeps_ms: None,
-            frames: vec![frame],
+fn storage() -> impl Strategy<Value = Storage> {
+    (words(), number(), number(), number(), any::<bool>(), number()).prop_map(
+        |(device, done, reads, syncs, is_suspended, ends_ms)| Storage {
+            device,
+            done,
+            reads,
+            syncs,
+            is_busy: is_suspended,
+            is_suspended,
+            ends_ms,
         },
+    )
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    let names = || proptest::sample::select(vec!["x", "timeout", "md0_resync", "mdX_raid5", "kdelayd"]);
+    let task = (
+        0..4_u32,
+        names(),
+        any::<bool>(),
+        proptest::sample::select(vec!['D', 'R', 'S']),
+        words(),
+        (number(), number(), proptest::option::of(number())),
+        proptest::option::of(storage()),
+    )
+        .prop_map(|(pid, comm, of_test, state, frame, (sys_ms, slices, sleeps_ms), storage)| {
+            TaskSample {
+                pid,
+                comm: comm.into(),
+                of_test,
+                state,
+                sys_ms,
+                user_ms: sys_ms,
+                slices,
+                sleeps_ms,
+                frames: vec![frame],
+                storage,
+            }
+        });
+    let sync = (words(), number(), any::<bool>(), any::<bool>()).prop_map(
+        |(array, position, should_move, is_capped)| Sync { array, position, should_move, is_capped },
     );
-    (number(), proptest::collection::vec(task, 0..4)).prop_map(|(uptime_ms, tasks)| Sample {
-        uptime_ms,
-        tasks,
-        io_done: 0,
-        reads_done: 0,
-        host_io: 0,
-        syncs: vec![],
-        mdstat: 0,
-        cost_us: 0,
-    })
+    let lists = (proptest::collection::vec(task, 0..4), proptest::collection::vec(sync, 0..3));
+    (number(), lists, number(), small_number(), number()).prop_map(
+        |(uptime_ms, (tasks, syncs), done, n_left_out, paging)| Sample {
+            uptime_ms,
+            tasks,
+            io_done: done,
+            reads_done: done,
+            storage_writes: done,
+            host_io: n_left_out,
+            syncs,
+            mdstat: done,
+            cost_us: done,
+            n_left_out,
+            paging,
+        },
+    )
 }
 
 /// Any message of the agent's port.

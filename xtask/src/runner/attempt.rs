@@ -120,6 +120,8 @@ pub(crate) struct AttemptState {
     last_file: Duration,
     /// Signs of life in a row from an agent whose sampler waits in the kernel.
     blind_beats: u32,
+    /// It was said that not all tasks are looked at.
+    cut_is_remarked: bool,
     /// The test's own process, once it exists.
     test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
@@ -172,6 +174,7 @@ impl AttemptState {
             n_notes: 0,
             last_file: Duration::ZERO,
             blind_beats: 0,
+            cut_is_remarked: false,
             test_pid: None,
             started_at: None,
             stopped_at: None,
@@ -408,6 +411,7 @@ impl AttemptState {
         self.facts.sampling_ms = Some(sample.cost_us / 1000);
         self.blind_beats = 0;
         self.last_sample = at;
+        let cut = self.remark_cut(sample.n_left_out);
         let mut effects = match self.progress.take(sample) {
             Some(Stuck { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
             Some(Stuck { kind, still_ms, stacks, unseen: None }) => {
@@ -415,16 +419,30 @@ impl AttemptState {
             }
             None => vec![],
         };
+        effects.extend(cut);
         // How much of the time until the next one is the guest's own.
         effects.push(Effect::Ask(Ask::Times));
         effects
+    }
+
+    /// Who stands among tasks that were not looked at is not seen: once an attempt, that is said.
+    fn remark_cut(&mut self, n_left_out: u32) -> Option<Effect> {
+        if n_left_out == 0 || std::mem::replace(&mut self.cut_is_remarked, true) {
+            return None;
+        }
+        let words = format!(
+            "more tasks than a sample holds: {n_left_out} were not looked at for a hang, of those that neither run nor wait"
+        );
+        Some(self.remark(Blame::Harness, words))
     }
 
     /// The agent lives: does its sampler? One that waits in the kernel waits for a lock that a hang holds.
     fn beat(&mut self, at: Duration, sampler: Option<char>) -> Vec<Effect> {
         let Phase::Testing { since } = self.phase else { return vec![] };
         self.blind_beats = if sampler == Some('D') { self.blind_beats + 1 } else { 0 };
-        if self.blind_beats < BLIND_BEATS_MAX {
+        // It may wait for what the test's tasks wait for: a sleep to end, a delay, a disk's timeout.
+        let ends_in = self.progress.may_wait_ms().div_ceil(HEARTBEAT_MS);
+        if u64::from(self.blind_beats) < u64::from(BLIND_BEATS_MAX).saturating_add(ends_in) {
             return vec![];
         }
         let silent_ms = u64::from(self.blind_beats) * HEARTBEAT_MS;

@@ -524,8 +524,10 @@ fn silence_is_a_hang_while_the_guest_lives() {
 fn whoever_is_silent_and_gets_on_is_slow() {
     let writing = |n_s: u64| {
         (4..n_s).fold(Play::testing(), |play, second| {
-            let sample = sample(second, vec![task(2, "dd", 'D', 9)]);
-            play.agent(second, Message::Sample(Sample { io_done: second, ..sample })).heartbeats(second)
+            let mut dd = task(2, "dd", 'D', 9);
+            dd.storage.iter_mut().for_each(|storage| storage.done = second);
+            let sample = Sample { io_done: second, ..sample(second, vec![dd]) };
+            play.agent(second, Message::Sample(sample)).heartbeats(second)
         })
     };
     let play = writing(100);
@@ -932,6 +934,29 @@ fn who_cannot_look_because_of_the_hang_tells_of_it() {
         panic!("{outcome:?}")
     };
     assert!(seen.contains("waits in the kernel itself"), "{seen}");
+}
+
+#[test]
+fn who_cannot_look_may_wait_for_what_the_test_sleeps_until() {
+    let beat =
+        || Message::Heartbeat { uptime_ms: 0, mem_available_kib: 0, output_bytes: 0, sampler: Some('D') };
+    let sleeps = TaskSample { sleeps_ms: Some(20_000), ..task(3, "sleep", 'S', 1) };
+    let seen = Message::Sample(sample(4, vec![task(2, "dd", 'D', 9), sleeps]));
+    let blind = |n_s: u64| {
+        (5..n_s).fold(Play::testing().agent(4, seen.clone()), |play, second| play.agent(second, beat()))
+    };
+    assert!(!blind(33).sent.contains(&Request::Diagnose { attempt: 1 }));
+    assert!(blind(40).sent.contains(&Request::Diagnose { attempt: 1 }));
+}
+
+#[test]
+fn tasks_that_no_sample_has_room_for_are_remarked_once() {
+    let cut = |second| {
+        Message::Sample(Sample { n_left_out: 7, ..sample(second, vec![task(1, "bash", 'S', second)]) })
+    };
+    let play = Play::testing().agent(4, cut(4)).agent(5, cut(5));
+    let is_cut = |event: &&Event| matches!(event, Event::Remark { text, .. } if text.contains("7 were not"));
+    assert_eq!(play.events.iter().filter(is_cut).count(), 1, "{:?}", play.events);
 }
 
 #[test]

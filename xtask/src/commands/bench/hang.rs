@@ -19,10 +19,15 @@ use crate::test::{self, Options};
 /// Stops in the way that its variable `how` names.
 const STOPS: &str = include_str!("stops.sh");
 /// Ways to stop, as `stops.sh` knows them.
-const WAYS: [&str; 6] = [
+const WAYS: [&str; 11] = [
     "a-read-of-a-suspended-device",
     "a-write-to-raid1",
     "a-write-while-the-test-polls",
+    "a-write-while-the-test-prints",
+    "a-write-under-timeout",
+    "a-write-beside-a-busy-poll",
+    "a-write-beside-io-elsewhere",
+    "a-write-in-a-cgroup",
     "a-resync-while-the-test-polls",
     "mdadm-stop",
     "dm-raid-suspended-with-io-in-flight",
