@@ -126,6 +126,8 @@ pub(crate) struct AttemptState {
     test_pid: Option<u32>,
     /// When the test began, while its guest is asked from outside.
     started_at: Option<Duration>,
+    /// The test was given up because its time was over.
+    is_at_limit: bool,
     /// When the test was given up while its guest still spoke.
     stopped_at: Option<Duration>,
     ready: bool,
@@ -177,6 +179,7 @@ impl AttemptState {
             cut_is_remarked: false,
             test_pid: None,
             started_at: None,
+            is_at_limit: false,
             stopped_at: None,
             ready: false,
             late: false,
@@ -351,7 +354,8 @@ impl AttemptState {
             let kind = self.progress.kind_of_silence();
             Outcome::Hang { kind, silent_ms: millis(silent), seen: None }
         } else if at > since + self.limits.test_timeout {
-            Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) }
+            self.is_at_limit = true;
+            self.at_its_limit(is_mute)
         } else {
             return effects;
         };
@@ -367,6 +371,17 @@ impl AttemptState {
             }
         }
         effects
+    }
+
+    /// A test that reached its limit of time is busy, or one of its tasks stood all along.
+    fn at_its_limit(&self, is_mute: bool) -> Outcome {
+        let timeout = Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) };
+        match self.progress.stood_in_storage().filter(|_| !is_mute) {
+            Some(Stuck { kind, still_ms, .. }) => {
+                Outcome::Hang { kind, silent_ms: still_ms, seen: Some(timeout.detail()) }
+            }
+            None => timeout,
+        }
     }
 
     /// The test gets no further: asks the guest for what the report needs, before it goes.
@@ -777,6 +792,10 @@ impl AttemptState {
             other => other.detail(),
         };
         let after_s = after.as_secs_f64();
+        if self.is_at_limit {
+            // Whoever stood there got on after all: that the limit was exceeded is what stays.
+            self.outcome = Some(Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) });
+        }
         let Some(called) = &self.outcome else { return self.garbage() };
         let words = match called {
             Outcome::Hang { kind: HangKind::NoOutput | HangKind::HungTask, .. } | Outcome::Timeout { .. } => {

@@ -267,6 +267,27 @@ fn what_is_left_while_nobody_can_look_is_still_there() {
     assert_eq!(play.outcome_and_left(), (Outcome::Pass, 1), "the verdict goes by who is left");
 }
 
+/// A task stood in md while another of the test's goes on with its own work until the limit.
+#[test]
+fn a_limit_that_is_reached_while_a_task_stands_in_md_is_a_hang() {
+    let limit_s = LIMITS.test_timeout.as_secs();
+    let busy = |n: u64| {
+        let mut dd = task(60, "dd", 'D', 5);
+        dd.frames = vec!["md_write_start+0x1/0x2 [md_mod]".to_owned()];
+        let mut cc1 = task(100 + n as u32, &format!("step{n}"), 'R', n);
+        (cc1.user_ms, cc1.frames) = (n * 900, vec![]);
+        vec![dd, cc1]
+    };
+    let play = (3..limit_s + 5).fold(Play::testing(), |play, second| {
+        let said = Message::Output { attempt: 1, offset: second, data: vec![b'x'] };
+        play.agent(second, said).agent(second, Message::Sample(sample(second, busy(second))))
+    });
+    let outcome = play.agent(limit_s + 6, Message::Diagnosed { attempt: 1 }).collected(limit_s + 7);
+    let outcome = outcome.outcome(VmEnd::Clean);
+    let Outcome::Hang { seen: Some(seen), .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(seen, "still running after its limit of 100 s");
+}
+
 #[test]
 fn a_power_off_that_waits_in_md_is_a_hang() {
     let play = Play::testing().finished(10, Exit::Code(0)).collected(11).wait(17);

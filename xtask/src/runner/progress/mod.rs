@@ -177,7 +177,6 @@ impl Progress {
     /// At the end of a test's time: a task of the test, or a thread of md or dm, that has stood in D state inside of md
     /// or dm with nothing done on its device; for longer, also one that waits for the device elsewhere. What a limit ended
     /// then was no slow test.
-    #[allow(dead_code, reason = "asked when a limit is exceeded")]
     pub(crate) fn stood_in_storage(&self) -> Option<Stuck> {
         let window = |task: &TaskSample| {
             let is_suspended = task.storage.as_ref().is_some_and(|storage| storage.is_suspended);

@@ -89,7 +89,7 @@ fn whoever_polls_does_not_hide_it() {
         sleep.sleeps_ms = Some(1000);
         sample(n, vec![task(1, "bash", 'S', 5 + n), task(2, "lvm", 'D', 9), sleep])
     });
-    assert_eq!(found, Some((15, HangKind::NoProgress)));
+    assert_eq!(found, Some((12, HangKind::NoProgress)));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn whoever_polls_by_a_program_that_is_seldom_seen_does_not_hide_it() {
         // It reads metadata.
         Sample { io_done: n * 20, reads_done: n * 20, ..sample(n, tasks) }
     });
-    assert_eq!(found, Some((15, HangKind::NoProgress)));
+    assert_eq!(found, Some((12, HangKind::NoProgress)));
 }
 
 /// One that runs for a moment is in no sample at first: that it is seen at last is no work.
@@ -161,7 +161,7 @@ fn a_poll_that_is_seen_late_does_not_hide_it() {
             sample(n, tasks)
         })
     };
-    assert_eq!(sees(|n| n == 11, |_| "mdadm".into()), Some((15, HangKind::NoProgress)));
+    assert_eq!(sees(|n| n == 11, |_| "mdadm".into()), Some((12, HangKind::NoProgress)));
     assert_eq!(sees(|n| n % 5 == 4, |n| format!("step{n}")), None, "it goes from step to step");
 }
 
@@ -209,7 +209,7 @@ fn steps_towards_a_resume_are_waited_for() {
     };
     assert_eq!(found("io_schedule+0x1/0x2", 40), None, "a device that is suspended will be resumed");
     assert_eq!(found("io_schedule+0x1/0x2", 100), Some((40, HangKind::NoProgress)));
-    assert_eq!(found("raid5_make_request+0x1/0x2 [raid456]", 100), Some((15, HangKind::NoProgress)));
+    assert_eq!(found("raid5_make_request+0x1/0x2 [raid456]", 100), Some((12, HangKind::NoProgress)));
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn output_hides_nothing_that_stands_in_storage() {
             Some((n, stuck.kind))
         })
     };
-    assert_eq!(prints(|| writer(2)), no_progress(15));
+    assert_eq!(prints(|| writer(2)), no_progress(12));
     assert_eq!(prints(|| reader(2, "dd", "md0")), no_progress(60), "outside, a test that prints goes on");
     assert_eq!(prints(|| with_storage(reader(2, "dd", "dm-0"), |dm| dm.is_suspended = true)), None);
 }
@@ -509,7 +509,7 @@ fn timeout_hides_nothing_that_a_signal_does_not_end() {
     // Whether its limit is known or not.
     assert_eq!(under(0, lvm(), |_| vec![]), no_progress(7));
     assert_eq!(under(100_000, lvm(), |_| vec![]), no_progress(7));
-    assert_eq!(under(0, lvm(), |n| vec![task(4, "bash", 'S', n)]), no_progress(15));
+    assert_eq!(under(0, lvm(), |n| vec![task(4, "bash", 'S', n)]), no_progress(12));
     let sync_thread = |_| vec![task(9, "md0_resync", 'D', 7)];
     assert_eq!(under(0, task(2, "lvm", 'S', 9), sync_thread), Some((16, HangKind::SyncStalled)));
     // A signal ends a wait for a page, and one that a signal could end.
@@ -533,7 +533,7 @@ fn a_request_that_md_has_taken_is_inside_of_it() {
             sample(n, vec![POLLED(n), sleep(100 + n, 1000), dd])
         })
     };
-    assert_eq!(reads(false), no_progress(15));
+    assert_eq!(reads(false), no_progress(12));
     assert_eq!(reads(true), no_progress(40), "it may be resumed");
 }
 
@@ -553,7 +553,7 @@ fn pollers_of_any_kind_hide_nothing() {
         |make: fn(u64) -> Vec<TaskSample>| play(600, |n| sample(n, [vec![writer(2)], make(n)].concat()));
     assert_eq!(
         beside(|n| vec![POLLED(n), sleep(100 + n, 1000)]),
-        no_progress(15),
+        no_progress(12),
         "sleep 1, again and again"
     );
     let tens = |n: u64| vec![TaskSample { slices: n / 10, ..sleep(100 + n / 10, 10_000) }];
@@ -568,13 +568,13 @@ fn pollers_of_any_kind_hide_nothing() {
         };
         vec![bash, task(100 + n as u32, "grep", 'R', 1)]
     };
-    assert_eq!(beside(busy), no_progress(15));
+    assert_eq!(beside(busy), no_progress(12));
     let mdadm = |n: u64| vec![POLLED(n), task(100 + n as u32, "mdadm", 'S', 1)];
     assert!(beside(mdadm).is_some_and(|(n, _)| n <= 17), "mdadm --detail");
     let reads_proc = |n: u64| {
         vec![TaskSample { sys_ms: n * 450, user_ms: n * 450, frames: vec![], ..task(5, "cat", 'R', n) }]
     };
-    assert_eq!(beside(reads_proc), no_progress(15));
+    assert_eq!(beside(reads_proc), no_progress(12));
 }
 
 #[test]
@@ -582,10 +582,10 @@ fn io_elsewhere_hides_nothing() {
     let beside = |done: fn(u64) -> u64| {
         play(600, move |n| Sample { io_done: done(n), ..sample(n, vec![POLLED(n), writer(2)]) })
     };
-    assert_eq!(beside(|n| n / 6), no_progress(15), "somebody writes each six seconds");
-    assert_eq!(beside(|n| n * 500), no_progress(15), "fio on another array");
+    assert_eq!(beside(|n| n / 6), no_progress(12), "somebody writes each six seconds");
+    assert_eq!(beside(|n| n * 500), no_progress(12), "fio on another array");
     let resync = |n: u64| Sample { mdstat: n, ..sample(n, vec![POLLED(n), writer(2)]) };
-    assert_eq!(play(600, resync), no_progress(15), "another array resyncs");
+    assert_eq!(play(600, resync), no_progress(12), "another array resyncs");
     let alone = |n: u64| Sample { io_done: n / 3, ..sample(n, vec![task(1, "bash", 'S', 5), writer(2)]) };
     assert_eq!(play(600, alone), no_progress(7));
     // Who waits elsewhere for nobody knows what may wait for any device.
@@ -687,7 +687,7 @@ fn what_stands_among_many_is_seen() {
         let others = (100..160).map(|pid| task(pid, "worker", 'S', n));
         sample(n, others.chain([task(2, "lvm", 'D', 9)]).collect())
     });
-    assert_eq!(found, no_progress(15));
+    assert_eq!(found, no_progress(12));
     // No guest makes us hold more than that.
     let mut progress = progress();
     progress.take(sample(0, (0..100_000).map(|pid| task(pid, "x", 'S', 1)).collect()));
@@ -747,7 +747,7 @@ fn the_journals_thread_alone_is_no_trouble_of_mds() {
         })
     };
     assert_eq!(beside("jbd2_journal_commit_transaction+0x1/0x2 [jbd2]"), no_progress(40));
-    assert_eq!(beside("raid5_make_request+0x1/0x2 [raid456]"), no_progress(15));
+    assert_eq!(beside("raid5_make_request+0x1/0x2 [raid456]"), no_progress(12));
 }
 
 /// Nobody is there, or somebody polls; a test's task, or an array's thread.
@@ -770,7 +770,7 @@ fn who_waits(n_samples: u64, change: impl Fn(u64, &mut Storage)) -> [Option<u64>
 /// dm-delay, a disk's timeout, a thin pool without space.
 #[test]
 fn what_the_kernel_ends_by_itself_is_waited_for() {
-    assert_eq!(who_waits(100, |_, _| ()), [Some(7), Some(7), Some(15), Some(16)]);
+    assert_eq!(who_waits(100, |_, _| ()), [Some(7), Some(7), Some(12), Some(16)]);
     for ends_ms in [10_000, 20_000, 60_000, 300_000] {
         let ends_s = ends_ms / 1000;
         let waits = who_waits(ends_s, |_, storage| storage.ends_ms = ends_ms);

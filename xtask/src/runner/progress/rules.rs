@@ -121,7 +121,7 @@ pub(super) const STOOD_AT_LIMIT: u32 = 15;
 /// The same if a device is suspended, which somebody may have meant to resume.
 pub(super) const STOOD_SUSPENDED: u32 = 40;
 /// Samples after which a task that stands in md or dm makes others, which wait for its array, wait inside.
-pub(super) const TROUBLE: u32 = 15;
+pub(super) const TROUBLE: u32 = 12;
 /// Samples without work after which a silent test is no longer getting on.
 pub(super) const IDLES: u32 = 15;
 /// Samples after which a sleep that a test's task named the end of is a long one.
@@ -159,7 +159,7 @@ pub(super) const RULES: &[Rule] = &[
         kind: HangKind::NoProgress,
         what: What::Task(Where::Inside),
         beside: Beside::Polls,
-        samples: 15,
+        samples: 12,
         longer: longer!(Longer::Suspended(40)),
         excuse: Excuse::LongSleep,
     },
@@ -167,7 +167,7 @@ pub(super) const RULES: &[Rule] = &[
         kind: HangKind::NoProgress,
         what: What::Task(Where::InsideKnown),
         beside: Beside::SamePrograms,
-        samples: 15,
+        samples: 12,
         longer: longer!(Longer::Suspended(120)),
         excuse: Excuse::LongSleep,
     },
