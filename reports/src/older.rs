@@ -8,10 +8,15 @@ use protocol::evidence::{KernelReport, ReportKind};
 /// The last format whose kinds are to be corrected.
 const LAST_WRONG: u32 = 3;
 
+/// Every mount of btrfs came under it, which names its checksum algorithm (btrfs_init_csum_hash, disk-io.c).
+const EVERY_MOUNT: &str = "file system corruption";
+
+/// What it is called now.
+const UNTOLD: &str = "btrfs, bcache or dm-verity spoke of checksums";
+
 /// Titles that were given as [`ReportKind::Corruption`] and mean no changed data.
 const NO_CORRUPTION: [&str; 7] = [
-    // Every mount of btrfs names its checksum algorithm (btrfs_init_csum_hash, disk-io.c).
-    "file system corruption",
+    EVERY_MOUNT,
     // A journal that cannot be closed, a remount that aborts, a block of multi-mount protection that cannot be written,
     // a bitmap or inode that cannot be read (ext4_put_super, __ext4_remount, kmmpd, ext4_wait_block_bitmap,
     // __ext4_get_inode_loc; fs/ext4 of 6.12): all come of IO errors.
@@ -28,8 +33,12 @@ pub(crate) fn corrected(format: u32, report: KernelReport) -> KernelReport {
     let is_wrong = format <= LAST_WRONG
         && report.kind == ReportKind::Corruption
         && NO_CORRUPTION.contains(&report.title.as_str());
-    let kind = if is_wrong { ReportKind::StorageError } else { report.kind };
-    KernelReport { kind, ..report }
+    if !is_wrong {
+        return report;
+    }
+    // The line itself is not recorded, and nobody can say now whether it was one of the others.
+    let title = if report.title == EVERY_MOUNT { UNTOLD.to_owned() } else { report.title };
+    KernelReport { kind: ReportKind::StorageError, title, ..report }
 }
 
 #[cfg(test)]
