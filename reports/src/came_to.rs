@@ -40,10 +40,13 @@ pub(crate) fn came_to(outcome: &Outcome, beside: &Beside<'_>) -> Outcome {
     let failure = || beside.gravest(Weight::Failure).map(|how| Outcome::Fail { how });
     let worse = match outcome {
         Outcome::Interrupted | Outcome::KernelCrash { .. } => None,
-        // After an oops, what hangs or reads rubbish is its consequence. A host that failed meanwhile changes nothing of it.
-        Outcome::Hang { .. } | Outcome::DataCorruption { .. } | Outcome::Infra { .. } => crash(),
+        // After an oops, what hangs or reads rubbish is its consequence.
+        Outcome::Hang { .. } | Outcome::DataCorruption { .. } => crash(),
+        // A host that failed meanwhile changes nothing of what the kernel said.
+        Outcome::Infra { .. } => crash().or_else(corruption).or_else(failure),
         Outcome::Timeout { .. } => {
-            crash().or_else(|| beside.stood(outcome)).or_else(hang).or_else(corruption)
+            let stood = || if beside.facts.looked_at_limit { None } else { beside.stood(outcome) };
+            crash().or_else(stood).or_else(hang).or_else(corruption)
         }
         Outcome::Fail { .. } => crash().or_else(hang).or_else(corruption),
         Outcome::Pass | Outcome::Warn { .. } | Outcome::Skip { .. } => {
@@ -99,7 +102,8 @@ impl Beside<'_> {
         Some(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen })
     }
 
-    /// A test that reached its limit while one of its tasks, or a thread of md's or dm's, stood in md or dm.
+    /// A test that reached its limit while one of its tasks, or a thread of md's or dm's, stood in md or dm; in records of a
+    /// time when nobody asked that at once, with all that the guest told.
     fn stood(&self, outcome: &Outcome) -> Option<Outcome> {
         let stood = self
             .stacks

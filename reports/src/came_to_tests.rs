@@ -42,6 +42,10 @@ fn at_the_limit_a_task_that_stood_in_md_makes_it_a_hang() {
     let expect =
         "no progress for 580 s: still running after its limit of 600 s; dd stood in md or dm all that time";
     assert_eq!(stood.detail(), expect);
+    // What was looked at then, with all that the guest told, is not decided again.
+    let facts = AttemptFacts { looked_at_limit: true, ..AttemptFacts::default() };
+    let stacks = [stack(5, 'D', 580_000, "stop_sync_thread+0x1/0x2 [md_mod]")];
+    assert_eq!(came_to(&timeout, &Beside { facts: &facts, stacks: &stacks, reports: &[] }), timeout);
     for other in [
         stack(5, 'D', 3000, "stop_sync_thread+0x1/0x2 [md_mod]"),
         stack(5, 'R', 580_000, "raid5d+0x1/0x2 [raid456]"),

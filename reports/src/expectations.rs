@@ -385,6 +385,13 @@ impl Expectation {
     }
 }
 
+impl Expectation {
+    /// True if its `match` or its `signature` names a report of this title.
+    pub(crate) fn names(&self, title: &str) -> bool {
+        self.pattern.iter().chain(&self.signature).any(|regex| regex.is_match(title))
+    }
+}
+
 impl ExpectedOutcome {
     /// The kind of an outcome, if it can be expected.
     pub fn of(outcome: &Outcome) -> Option<ExpectedOutcome> {

@@ -158,7 +158,7 @@ impl Class {
             Class::Report(
                 K::Warning | K::Lockdep | K::DataRace | K::Undefined | K::RcuStall | K::WorkqueueStall,
             ) => (Complaint, Failure),
-            // Whoever it was got on: one that stands is a hang, by other signs.
+            // Mostly it got on: one that stands is a hang, by other signs.
             Class::Report(K::HungTask) => (Complaint, Complaint),
             // Members that fail, errors of devices: most tests cause them.
             Class::Report(K::StorageError) => (Complaint, Complaint),
@@ -258,16 +258,19 @@ impl Policy {
     /// What a report makes of a test.
     pub fn weigh(&self, report: &KernelReport) -> Weight {
         // Who is not let run stalls, and the kernel can't tell.
-        if report.starved {
-            return Weight::Complaint;
-        }
-        self.weigh_class(Class::of(report), is_of_storage(report))
+        let (alone, with_storage) =
+            if report.starved { (Weight::Complaint, Weight::Complaint) } else { Class::of(report).weights() };
+        let by_default = if is_of_storage(report) { with_storage } else { alone };
+        self.moved(Class::of(report), by_default)
     }
 
     /// What a class makes of a test; `of_storage` if md or dm is in it.
     pub fn weigh_class(&self, class: Class, of_storage: bool) -> Weight {
         let (alone, with_storage) = class.weights();
-        let by_default = if of_storage { with_storage } else { alone };
+        self.moved(class, if of_storage { with_storage } else { alone })
+    }
+
+    fn moved(&self, class: Class, by_default: Weight) -> Weight {
         match self.moved.get(&class) {
             Some(false) => Weight::Complaint,
             // Never less than it is by itself.

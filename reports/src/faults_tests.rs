@@ -44,6 +44,8 @@ fn a_stall_of_a_guest_that_the_host_kept_waiting_is_a_complaint() {
     assert_eq!(Policy::default().weigh(&lockup), Weight::Crash);
     lockup.starved = true;
     assert_eq!(Policy::default().weigh(&lockup), Weight::Complaint);
+    let all = Policy::of(&["complaints".to_owned()], false).unwrap();
+    assert_eq!(all.weigh(&lockup), Weight::Failure, "who asks for all of them gets all of them");
 }
 
 /// The damage is a test's own, and below a mirror nobody reads it.

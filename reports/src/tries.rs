@@ -187,8 +187,7 @@ impl Judged {
     /// hang, changed data, and a fault that the kernel reported, have happened.
     pub fn is_redeemable(&self) -> bool {
         match self.verdict {
-            Verdict::Infra => true,
-            Verdict::Failed | Verdict::UnexpectedSkip => !self.is_the_kernels,
+            Verdict::Infra | Verdict::Failed | Verdict::UnexpectedSkip => !self.is_the_kernels,
             Verdict::Hung
             | Verdict::Crashed
             | Verdict::Corrupted

@@ -124,7 +124,13 @@ fn no_retry_makes_up_for_a_hang_a_crash_or_changed_data() {
 
 #[test]
 fn no_retry_makes_up_for_what_the_kernel_reported() {
-    let mut events = run_events(&[(fail(), None), (Outcome::Pass, Some(1))]);
+    for outcome in [fail(), infra()] {
+        what_the_kernel_reported_stands(outcome);
+    }
+}
+
+fn what_the_kernel_reported_stands(outcome: Outcome) {
+    let mut events = run_events(&[(outcome, None), (Outcome::Pass, Some(1))]);
     let report = KernelReport {
         kind: ReportKind::Warning,
         title: "WARNING in md_run".to_owned(),

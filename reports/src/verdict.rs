@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use protocol::event::{AttemptFacts, Blame};
-use protocol::evidence::KernelReport;
+use protocol::evidence::{KernelReport, ReportKind};
 use protocol::{Outcome, TestId};
 
 use crate::allowance::Allowances;
@@ -402,6 +402,15 @@ impl Seen<'_> {
         }
     }
 
+    /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name it, nor does
+    /// what it expects bring it along.
+    fn beyond(&self, came_to: &Outcome, entry: &Expectation) -> Option<&KernelReport> {
+        let faults = self.reports.iter().filter(|(_, weight)| *weight < Weight::Complaint);
+        faults
+            .map(|(report, _)| *report)
+            .find(|report| !comes_along(came_to, report.kind) && !entry.names(&report.title))
+    }
+
     /// What the harness noticed of the kernel, which it did not report itself.
     fn remarks_on_the_kernel(&self) -> impl Iterator<Item = &String> {
         self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text)
@@ -415,6 +424,26 @@ impl Seen<'_> {
             _ => None,
         };
         warning.or_else(|| self.remarks_on_the_kernel().next().filter(|_| fails(Class::KernelLog)).cloned())
+    }
+}
+
+/// True if reports of this kind are no news beside what an attempt came to: after a crash any may follow, a hang is what the
+/// kernel's own watchdogs speak of, and changed data shows in more than one place.
+fn comes_along(came_to: &Outcome, kind: ReportKind) -> bool {
+    match came_to {
+        Outcome::KernelCrash { .. } => true,
+        Outcome::Hang { .. } => matches!(
+            kind,
+            ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall
+        ),
+        Outcome::DataCorruption { .. } => kind == ReportKind::Corruption,
+        Outcome::Pass
+        | Outcome::Fail { .. }
+        | Outcome::Skip { .. }
+        | Outcome::Warn { .. }
+        | Outcome::Timeout { .. }
+        | Outcome::Interrupted
+        | Outcome::Infra { .. } => false,
     }
 }
 
@@ -436,6 +465,13 @@ fn judge_outcome(
         seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
     let shown = Shown { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
     let met = about.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
+    // It went wrong as it was expected to, and the kernel reports another fault: that is news.
+    let beyond = met.and_then(|entry| seen.beyond(came_to, entry));
+    let met = met.filter(|_| beyond.is_none());
+    let detail = match beyond {
+        Some(report) if !detail.contains(&report.title) => format!("{detail}; {}", report.title),
+        Some(_) | None => detail,
+    };
     let went_wrong = |verdict| {
         let verdict = match met {
             Some(entry) if entry.flaky => Verdict::Flaky,

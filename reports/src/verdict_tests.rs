@@ -208,6 +208,32 @@ fn an_oops_comes_before_what_follows_from_it() {
     assert_eq!(crashed(Outcome::Interrupted).0, Verdict::Interrupted);
 }
 
+/// A test that is known to fail is no cover for another fault.
+#[test]
+fn an_expectation_excuses_what_it_names_and_no_other_report() {
+    use ReportKind::{Corruption, Lockdep, RcuStall, StorageError, Warning};
+    let judge = |outcome: Outcome, entry: &str, kind, title: &str| {
+        let text = format!("[[expect]]\ntests = [\"*\"]\nreason = \"why\"\n{entry}\n");
+        let expectations = Expectations::parse(&text, "e.toml").unwrap();
+        let about: Vec<&Expectation> = expectations.entries().iter().collect();
+        let reports = [report(kind, title, &["md_run+0x1/0x2 [md_mod]"])];
+        let facts = AttemptFacts::default();
+        let (verdict, detail, _) = judge_seen(&outcome, &facts, &[], &reports, &Policy::default(), &about);
+        (verdict, detail)
+    };
+    let fails = "outcome = \"fail\"";
+    let found = judge(fail(), fails, Warning, "WARNING in md_start_sync");
+    assert_eq!(found, (Verdict::Failed, "exit status 1; WARNING in md_start_sync".to_owned()));
+    assert_eq!(judge(fail(), fails, StorageError, "md: x").0, Verdict::KnownFailure);
+    assert_eq!(judge(Outcome::Pass, fails, Warning, "WARNING in md_run").0, Verdict::Failed);
+    let named = "outcome = \"fail\"\nmatch = \"WARNING in md_run\"";
+    assert_eq!(judge(Outcome::Pass, named, Warning, "WARNING in md_run").0, Verdict::KnownFailure);
+    let hangs = "outcome = \"hang\"";
+    assert_eq!(judge(hang(), hangs, Corruption, "xfs: metadata CRC error in f").0, Verdict::Hung);
+    assert_eq!(judge(hang(), hangs, Lockdep, "lockdep: x in md_open").0, Verdict::Hung);
+    assert_eq!(judge(hang(), hangs, RcuStall, "RCU stall in md_run").0, Verdict::KnownFailure);
+}
+
 #[test]
 fn fail_on_moves_the_line_for_a_class() {
     use ReportKind::{Lockdep, Oops, StorageError, Warning};

@@ -327,6 +327,10 @@ pub struct AttemptFacts {
     pub taint_after: Option<u64>,
     /// Messages from the guest that made no sense.
     pub garbage_messages: u64,
+    /// True if the test reached its limit of time, and was looked at then for what stood in md or dm: the outcome says it.
+    /// Since format 4.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked_at_limit: bool,
     /// Processes of the test that outlived it.
     pub survivors: Vec<Survivor>,
     /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot, else the

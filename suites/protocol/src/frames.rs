@@ -30,7 +30,7 @@ pub fn is_storage_function(name: &str) -> bool {
 }
 
 /// Beginnings of their functions, without leading underscores.
-const PREFIXES: [&str; 30] = [
+const PREFIXES: [&str; 29] = [
     "md_",
     "mddev_",
     "mdstat_",
@@ -52,7 +52,6 @@ const PREFIXES: [&str; 30] = [
     "ppl_",
     "stripe_",
     "handle_stripe",
-    "bitmap_",
     "llbitmap_",
     "super_1_",
     "super_90_",
@@ -64,7 +63,44 @@ const PREFIXES: [&str; 30] = [
 ];
 
 /// Their functions whose names do not say whose they are.
-const NAMES: [&str; 96] = [
+const NAMES: [&str; 132] = [
+    // md-bitmap.c; lib/bitmap.c has functions that begin like these, and is nobody's.
+    "bitmap_create",
+    "bitmap_destroy",
+    "bitmap_load",
+    "bitmap_flush",
+    "bitmap_startwrite",
+    "bitmap_endwrite",
+    "bitmap_start_sync",
+    "bitmap_end_sync",
+    "bitmap_close_sync",
+    "bitmap_cond_end_sync",
+    "bitmap_sync_with_cluster",
+    "bitmap_daemon_work",
+    "bitmap_unplug",
+    "bitmap_unplug_async",
+    "bitmap_write_all",
+    "bitmap_dirty_bits",
+    "bitmap_resize",
+    "bitmap_copy_from_slot",
+    "bitmap_get_counter",
+    "bitmap_checkpage",
+    "bitmap_checkfree",
+    "bitmap_init_from_disk",
+    "bitmap_read_sb",
+    "bitmap_update_sb",
+    "bitmap_new_disk_sb",
+    "bitmap_set_memory_bits",
+    "bitmap_storage_alloc",
+    "bitmap_file_set_bit",
+    "bitmap_file_clear_bit",
+    "bitmap_file_unmap",
+    "bitmap_file_kick",
+    "bitmap_wait_writes",
+    "bitmap_wait_behind_writes",
+    "bitmap_start_behind_write",
+    "bitmap_end_behind_write",
+    "bitmap_get_stats",
     // md.c
     "stop_sync_thread",
     "prepare_to_stop_sync_thread",
@@ -203,6 +239,7 @@ mod tests {
             "md_stop+0x1/0x2 [mdr_canary]",
             "schedule+0x1/0x2",
             "md5_transform",
+            "bitmap_find_next_zero_area_off+0x1/0x2",
             "kref_put include/linux/kref.h:64 [inline]",
             "",
         ] {

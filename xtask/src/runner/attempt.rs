@@ -355,6 +355,7 @@ impl AttemptState {
             Outcome::Hang { kind, silent_ms: millis(silent), seen: None }
         } else if at > since + self.limits.test_timeout {
             self.is_at_limit = true;
+            self.facts.looked_at_limit = !is_mute;
             self.at_its_limit(is_mute)
         } else {
             return effects;
@@ -380,7 +381,11 @@ impl AttemptState {
             Some(Stuck { kind, still_ms, .. }) => {
                 Outcome::Hang { kind, silent_ms: still_ms, seen: Some(timeout.detail()) }
             }
-            None => timeout,
+            // It waited for its data to be right, and it never was.
+            None => match self.output.changed_data() {
+                Some(title) => Outcome::DataCorruption { title: title.to_owned() },
+                None => timeout,
+            },
         }
     }
 

@@ -148,6 +148,11 @@ impl OutputScan {
     }
 
     /// A failure, or worse: one that the output itself explains by data that changed.
+    /// The line by which the test said that data is not what was written, if one did.
+    pub(crate) fn changed_data(&self) -> Option<&str> {
+        self.corruption.found()
+    }
+
     fn failure(&self, how: String) -> Outcome {
         match self.corruption.found() {
             Some(line) => Outcome::DataCorruption { title: line.to_owned() },

@@ -1,7 +1,7 @@
 //! What neither log has, in words, and whose doing it is.
 //!
-//! Pure. What the kernel lost is a complaint of it: a report may have been among that. What the harness lost
-//! is not.
+//! Pure. What neither log has is a complaint, whoever lost it: a report may have been among that. What the harness left out
+//! of one and the other has is a remark.
 
 use protocol::event::Blame;
 
@@ -61,7 +61,7 @@ impl Losses {
                 "the guest agent left out {} of a flood in the kernel's log; {has}",
                 messages(left_out)
             );
-            said.push((Blame::Harness, words));
+            said.push((blame_for(ours), words));
         }
         if self.unsent > self.ahead {
             let words = format!(
@@ -69,10 +69,15 @@ impl Losses {
                 messages(self.unsent),
                 self.ahead
             );
-            said.push((Blame::Harness, words));
+            said.push((blame_for(self.unsent - self.ahead), words));
         }
         said
     }
+}
+
+/// A kernel that says more than can be read has lost what it said, and only that it has not is a fact about the harness.
+fn blame_for(n_lacking: u64) -> Blame {
+    if n_lacking > 0 { Blame::Kernel } else { Blame::Harness }
 }
 
 fn messages(n: u64) -> String {
