@@ -4,9 +4,10 @@
 //! those that were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a
 //! verdict, and the decision whether the machine is dead ([`super::Crash`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use reports::faults::is_of_storage;
 
 use super::line::LogLine;
 use super::open_report::{OpenReport, Stage, Step};
@@ -14,7 +15,8 @@ use super::openings::{Opening, Part, opening};
 use super::stack::{instruction_pointer, telling_apart};
 use super::storage::storage_line;
 
-/// Reports of one attempt at most. A kernel with more to say has said what matters.
+/// Reports of one kind at most in one attempt, with md or dm in them and again without. No kind uses up another's share:
+/// under KCSAN each race has a title of its own, and the oops that comes after the fiftieth must be told.
 pub(crate) const REPORTS_MAX: usize = 50;
 
 /// Reports of one title at most, with different stacks.
@@ -33,7 +35,10 @@ pub(crate) struct Reports {
     open: Vec<OpenReport>,
     /// By title, the frames that tell apart the reports that have it.
     told: BTreeMap<String, Vec<Vec<String>>>,
-    n_told: usize,
+    /// By kind, and by whether md or dm is in them.
+    n_told: BTreeMap<(ReportKind, bool), usize>,
+    /// Kinds of which more was to tell.
+    cut: BTreeSet<ReportKind>,
     /// The stacks of hung tasks: who is named as one's cause may have been told of before.
     hung: BTreeMap<u32, TaskStack>,
     /// The newest title of each kind that a panic may be the end of.
@@ -66,6 +71,11 @@ impl Reports {
     /// without one the first fault.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
         self.ended_by.as_deref().or(self.first_oops.as_deref())
+    }
+
+    /// Kinds of which there was more than is told.
+    pub(crate) fn cut(&self) -> &BTreeSet<ReportKind> {
+        &self.cut
     }
 
     fn look_at(&mut self, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
@@ -272,11 +282,16 @@ impl Reports {
         let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
         // One that was cut says less of the same.
         let is_same = |known: &Vec<String>| known.starts_with(&apart) || apart.starts_with(known);
-        if self.n_told >= REPORTS_MAX || variants.len() >= VARIANTS_MAX || variants.iter().any(is_same) {
+        if variants.len() >= VARIANTS_MAX || variants.iter().any(is_same) {
             return None;
         }
+        let n_told = self.n_told.entry((report.kind, is_of_storage(&report))).or_default();
+        if *n_told >= REPORTS_MAX {
+            self.cut.insert(report.kind);
+            return None;
+        }
+        *n_told += 1;
         self.told.entry(report.title.clone()).or_default().push(apart);
-        self.n_told += 1;
         Some(report)
     }
 }

@@ -257,6 +257,33 @@ fn a_flood_is_told_once_and_a_varied_one_a_bounded_number_of_times() {
     assert_eq!(read(&varied).len(), REPORTS_MAX);
 }
 
+/// Each race has its own title: none of them takes an oops' place, nor that of a race in md.
+#[test]
+fn a_flood_of_one_kind_leaves_room_for_the_others() {
+    let race = |n: u32, function: &str| {
+        format!(
+            "BUG: KCSAN: data-race in {function}_{n} / other_{n}\n\nwrite to 0xffff888 of 8 bytes by task 12 on cpu 0:\n {function}_{n}+0x1/0x2\n\n==========\n"
+        )
+    };
+    let races: String = (0..200).map(|n| race(n, "somebody")).collect();
+    let warnings: String = (0..200)
+        .map(|n| with_stack(&format!("WARNING: CPU: 0 PID: 77 at a.c:1 warned_x{n}+0x1/0x2")))
+        .collect();
+    let after = race(7, "md_thread")
+        + "XFS (vda): Metadata corruption detected at xfs_agf_verify, xfs_agf block 0x1\n"
+        + &with_stack("BUG: kernel NULL pointer dereference, address: 0000000000000008");
+    let mut reports = Reports::default();
+    let log = format!("{races}{warnings}{after}");
+    let mut all: Vec<_> = log.lines().flat_map(|line| reports.look(line)).collect();
+    all.extend(reports.finish());
+    let n_of = |kind| all.iter().filter(|report| report.kind == kind).count();
+    assert_eq!((n_of(ReportKind::DataRace), n_of(ReportKind::Warning)), (REPORTS_MAX + 1, REPORTS_MAX));
+    assert_eq!((n_of(ReportKind::Oops), n_of(ReportKind::Corruption)), (1, 1));
+    let of_md = |report: &&KernelReport| report.kind == ReportKind::DataRace && is_of_storage(report);
+    assert_eq!(all.iter().filter(of_md).count(), 1);
+    assert_eq!(reports.cut(), &BTreeSet::from([ReportKind::DataRace, ReportKind::Warning]));
+}
+
 /// A panic of arm64 names the exception first.
 #[test]
 fn a_panic_after_an_oops_is_its_end_on_every_architecture() {
@@ -359,7 +386,9 @@ proptest! {
             "[    1.0][ T1] Oops: 0 [#1]", "\u{1b}[2J[", "INFO: task é:1 blocked for more than 2 seconds."]), 0..2000)
     ) {
         let all = read(&lines.join("\n"));
-        prop_assert!(all.len() <= REPORTS_MAX);
+        let mut by_kind = BTreeMap::<_, usize>::new();
+        all.iter().for_each(|report| *by_kind.entry(report.kind).or_default() += 1);
+        prop_assert!(by_kind.values().all(|n_told| *n_told <= 2 * REPORTS_MAX));
         for report in all {
             prop_assert!(report.frames.len() <= FRAMES_MAX && report.title.len() < 700);
             prop_assert!(!report.title.is_empty());

@@ -23,7 +23,7 @@ use std::collections::{BTreeSet, VecDeque};
 use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind};
 
-use crate::console::{REPORTS_MAX, Reports, dropped_messages};
+use crate::console::{Reports, dropped_messages};
 use coverage::{Coverage, Place};
 use line::{Digest, as_on_console, stamped, unescaped};
 use losses::Losses;
@@ -234,10 +234,13 @@ impl KernelLog {
         self.n_missing
     }
 
-    /// What neither log has, once both have ended, and whose doing that is.
+    /// What neither log has, once both have ended, and what was too much to be told; and whose doing that is.
     pub(crate) fn losses(&self) -> Vec<(Blame, String)> {
         let unsent = self.end.unwrap_or(0).saturating_sub(self.next_seq.unwrap_or(0));
-        Losses { unsent, ..self.losses }.told(self.coverage.gaps())
+        let mut said = Losses { unsent, ..self.losses }.told(self.coverage.gaps());
+        let cut: BTreeSet<_> = self.reports.cut().union(self.late.cut()).copied().collect();
+        said.extend(losses::untold(&cut));
+        said
     }
 
     // ---- what is known of a line -------------------------------------------------------------
@@ -382,7 +385,7 @@ impl KernelLog {
     }
 
     fn give(&mut self, report: KernelReport, is_known: impl Fn(&Self, &str) -> bool) -> Option<KernelReport> {
-        if is_known(self, &report.title) || self.told.len() + self.told_late.len() > REPORTS_MAX {
+        if is_known(self, &report.title) {
             return None;
         }
         self.kinds.insert(report.kind);

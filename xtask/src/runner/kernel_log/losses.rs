@@ -3,9 +3,14 @@
 //! Pure. What the kernel lost is a complaint of it: a report may have been among that. What the harness lost
 //! is not.
 
+use std::collections::BTreeSet;
+
 use protocol::event::Blame;
+use protocol::evidence::ReportKind;
+use reports::faults::Class;
 
 use super::coverage::Gap;
+use crate::console::REPORTS_MAX;
 
 /// What is missing at the end of an attempt.
 #[derive(Debug, Default)]
@@ -73,6 +78,19 @@ impl Losses {
         }
         said
     }
+}
+
+/// One remark for all kinds of reports of which there were more than are told.
+pub(super) fn untold(cut: &BTreeSet<ReportKind>) -> Option<(Blame, String)> {
+    if cut.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = cut.iter().map(|kind| Class::Report(*kind).name()).collect();
+    let words = format!(
+        "the kernel reported more than {REPORTS_MAX} different ones of a kind ({}): the rest was left out",
+        names.join(", ")
+    );
+    Some((Blame::Kernel, words))
 }
 
 fn messages(n: u64) -> String {
