@@ -323,7 +323,39 @@ fn a_report_that_says_less_is_the_same() {
     let whole = with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2");
     let cut = "WARNING: CPU: 0 PID: 78 at drivers/md/md.c:1 md_start+0x1/0x2\n---[ end trace 0 ]---\n";
     assert_eq!(read(&format!("{whole}{cut}")).len(), 1);
+    // Only if it shows what the one that was cut did not come to.
+    assert_eq!(read(&format!("{cut}{whole}{cut}{whole}")).len(), 2);
+    let (whole, cut) = (whole.replace("md", "xx").replace("raid", "yy"), cut.replace("md", "xx"));
     assert_eq!(read(&format!("{cut}{whole}")).len(), 1);
+}
+
+/// A report that shows md is told, whatever others had its title before it.
+#[test]
+fn the_first_of_a_title_with_md_in_it_is_told() {
+    let title = "WARNING: CPU: 0 PID: 77 at block/blk-core.c:1 submit_bio+0x1/0x2";
+    let by = |functions: &str| {
+        format!("{title}\nCall Trace:\n <TASK>\n{functions} </TASK>\n---[ end trace 0 ]---\n")
+    };
+    let of_md = by(" submit_bio_noacct+0x1/0x2\n raid5_make_request+0x1/0x2 [raid456]\n");
+    // The first was cut before its stack came, or is another's with the same innermost frames.
+    for before in [format!("{title}\n---[ end trace 0 ]---\n"), by(" submit_bio_noacct+0x1/0x2\n")] {
+        let all = read(&format!("{before}{of_md}{of_md}"));
+        assert_eq!(all.iter().map(is_of_storage).collect::<Vec<_>>(), [false, true], "{before}");
+    }
+    // So many others that no more are told.
+    let others: String =
+        (0..2 * VARIANTS_MAX).map(|n| by(&format!(" somebody{n}+0x1/0x2\n xfs_x+0x1/0x2\n"))).collect();
+    let all = read(&format!("{others}{of_md}{of_md}{others}"));
+    assert_eq!(all.len(), VARIANTS_MAX + 1);
+    assert!(is_of_storage(&all[VARIANTS_MAX]));
+    // A stall is not told by its stack; that it is md's is seen by it.
+    let stall = |function: &str| {
+        format!(
+            "rcu: INFO: rcu_preempt self-detected stall on CPU\nCall Trace:\n <TASK>\n spin+0x1/0x2\n {function}\n </TASK>\n"
+        )
+    };
+    let all = read(&(stall("xfs_x+0x1/0x2") + &stall("md_thread+0x1/0x2 [md_mod]").repeat(3)));
+    assert_eq!(all.iter().map(is_of_storage).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
