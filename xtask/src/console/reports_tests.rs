@@ -73,6 +73,47 @@ fn both_sides_of_a_race_give_one_title() {
     }
 }
 
+/// Who raced with whom is in two stacks, and md may be in the second alone.
+#[test]
+fn the_other_side_of_a_race_is_a_cause() {
+    let log = |between: &str, other: &str| {
+        format!(
+            "BUG: KCSAN: data-race in set_a / set_b
+
+write (marked) to 0xffff888107a3c2d8 of 8 bytes by task 12 on cpu 0:
+ set_a+0x1/0x2
+ xfs_log+0x1/0x2
+{between}
+read to 0xffff888107a3c2d8 of 8 bytes by {other} on cpu 1:
+ set_b+0x1/0x2
+ md_thread+0x1/0x2 [md_mod]
+
+value changed: 0x0000000000000001 -> 0x0000000000000002
+
+Reported by Kernel Concurrency Sanitizer on:
+CPU: 1 UID: 0 PID: 21 Comm: md0_raid1 Not tainted 7.0.0 #1
+==================================================================
+"
+        )
+    };
+    let verbose = "
+1 lock held by xfsaild/12:
+ #0: ffff888 (&ailp->ail_lock){+.+.}-{3:3}, at: xfsaild+0x1/0x2
+irq event stamp: 12
+hardirqs last  enabled at (11): [<ffffffff81234567>] set_a+0x1/0x2
+hardirqs last disabled at (12): [<ffffffff81234567>] set_a+0x1/0x2
+softirqs last  enabled at (0): [<ffffffff81234567>] copy_process+0x1/0x2
+softirqs last disabled at (0): [<0000000000000000>] 0x0
+";
+    for (between, other, pid) in [("", "task 21", 21), (verbose, "task 21", 21), ("", "interrupt", 0)] {
+        let report = check(&log(between, other), ReportKind::DataRace, "KCSAN: data-race in set_a / set_b");
+        assert_eq!(report.frames, ["set_a+0x1/0x2", "xfs_log+0x1/0x2"]);
+        let causes: Vec<_> = report.causes.iter().map(|cause| (cause.pid, cause.frames.len())).collect();
+        assert_eq!(causes, [(pid, 2)]);
+        assert!(is_of_storage(&report));
+    }
+}
+
 #[test]
 fn undefined_behaviour_is_named_by_its_function() {
     let log = with_stack("UBSAN: array-index-out-of-bounds in drivers/md/raid5.c:1234:56");
@@ -99,6 +140,96 @@ fn lockdep_reports_are_one_each() {
             [    9.0][  T77] ffff888 (&mddev->reconfig_mutex){+.+.}-{3:3}, at: md_run+0x1/0x2\n";
         let log = with_stack(line).replacen(STACK, &format!("{before}{STACK}"), 1);
         check(&log, ReportKind::Lockdep, title);
+    }
+}
+
+const CYCLE: &str = "
+======================================================
+WARNING: possible circular locking dependency detected
+7.0.0 #1 Not tainted
+------------------------------------------------------
+kworker/0:1/12 is trying to acquire lock:
+ffff888 (&disk->open_mutex){+.+.}-{4:4}, at: bdev_open+0x1/0x2
+
+but task is already holding lock:
+ffff888 (&q->sysfs_lock){+.+.}-{4:4}, at: blk_freeze+0x1/0x2
+
+which lock already depends on the new lock.
+
+
+the existing dependency chain (in reverse order) is:
+
+-> #2 (&q->sysfs_lock){+.+.}-{4:4}:
+       __mutex_lock+0x1/0x2
+       blk_register_queue+0x1/0x2
+
+-> #1 (&mddev->reconfig_mutex){+.+.}-{4:4}:
+       __mutex_lock+0x1/0x2
+       md_open+0x1/0x2 [md_mod]
+       bdev_open+0x1/0x2
+
+-> #0 (&disk->open_mutex){+.+.}-{4:4}:
+       check_prev_add+0x1/0x2
+       bdev_open+0x1/0x2
+
+other info that might help us debug this:
+
+2 locks held by kworker/0:1/12:
+ #0: ffff888 (&q->sysfs_lock){+.+.}-{4:4}, at: blk_freeze+0x1/0x2
+
+stack backtrace:
+CPU: 0 UID: 0 PID: 12 Comm: kworker/0:1 Not tainted 7.0.0 #1
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x1/0x2
+ bdev_open+0x1/0x2
+ blk_freeze+0x1/0x2
+ </TASK>
+";
+
+/// A cycle of locks is md's if one of its links is.
+#[test]
+fn the_links_of_a_cycle_are_causes() {
+    let report = check(
+        CYCLE,
+        ReportKind::Lockdep,
+        "lockdep: possible circular locking dependency detected in bdev_open",
+    );
+    let links: Vec<_> =
+        report.causes.iter().map(|link| (link.comm.as_str(), link.pid, link.frames.len())).collect();
+    assert_eq!(
+        links,
+        [("&q->sysfs_lock", 0, 2), ("&mddev->reconfig_mutex", 0, 3), ("&disk->open_mutex", 0, 2)]
+    );
+    assert!(is_of_storage(&report));
+    assert!(!is_of_storage(&check(
+        &CYCLE.replace("md_open+0x1/0x2 [md_mod]", "loop_open+0x1/0x2 [loop]"),
+        ReportKind::Lockdep,
+        &report.title,
+    )));
+    // A chain without end is bounded.
+    let chain: String =
+        (0..90).map(|n| format!("-> #{n} (lock{n}){{+.+.}}:\n       f_{n}+0x1/0x2\n")).collect();
+    let long = CYCLE.replacen("-> #2", &format!("{chain}-> #2"), 1);
+    assert_eq!(read(&long)[0].causes.len(), 24);
+}
+
+/// The other reports of lockdep's tell who made the lock what it is; who used it first is nobody's fault.
+#[test]
+fn who_made_a_lock_unsafe_is_a_cause() {
+    for (heading, is_cause) in [
+        ("{IN-SOFTIRQ-W} state was registered at:", true),
+        ("... which became HARDIRQ-irq-unsafe at:\n...", true),
+        ("... which became SOFTIRQ-irq-safe at:", true),
+        (" ... acquired at:", true),
+        ("   INITIAL USE at:", false),
+        (" SOFTIRQ-ON-W at:\n   lock_acquire+0x1/0x2\n INITIAL USE at:", false),
+    ] {
+        let log = format!(
+            "WARNING: inconsistent lock state\n{heading}\n  lock_acquire+0x1/0x2\n  raid5_release_stripe+0x1/0x2 [raid456]\nirq event stamp: 1\nstack backtrace:\nCall Trace:\n <TASK>\n blk_done+0x1/0x2\n </TASK>\n"
+        );
+        let report = check(&log, ReportKind::Lockdep, "lockdep: inconsistent lock state in blk_done");
+        assert_eq!(is_of_storage(&report), is_cause, "{heading}");
     }
 }
 
