@@ -44,6 +44,8 @@ pub(crate) struct Reports {
     hung: BTreeMap<u32, TaskStack>,
     /// The newest title of each kind that a panic may be the end of.
     newest: Vec<(ReportKind, String)>,
+    /// Kinds of what began with the newest line.
+    begun: Vec<ReportKind>,
     first_oops: Option<String>,
     /// What ended the kernel, if a panic did.
     ended_by: Option<String>,
@@ -80,6 +82,7 @@ impl Reports {
     /// Takes the next line, with or without a time stamp; gives what is complete with it.
     pub(crate) fn look(&mut self, line: &str) -> Vec<KernelReport> {
         let mut done = Vec::new();
+        self.begun.clear();
         for piece in LogLine::pieces(line) {
             self.look_at(&piece, &mut done);
         }
@@ -99,6 +102,11 @@ impl Reports {
     /// without one the first fault.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
         self.ended_by.as_deref().or(self.first_oops.as_deref())
+    }
+
+    /// Kinds of the reports that began with the newest line, and may be told much later.
+    pub(crate) fn begun(&self) -> &[ReportKind] {
+        &self.begun
     }
 
     /// Kinds of which there was more than is told.
@@ -177,6 +185,7 @@ impl Reports {
         }
         let mut open = OpenReport::new(next, line);
         open.is_mangled |= is_mixed;
+        self.begun.push(open.opening.kind);
         let is_complete = open.is_complete();
         self.open.push(open);
         if is_complete {

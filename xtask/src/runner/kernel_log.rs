@@ -60,6 +60,9 @@ pub(crate) struct News {
     /// The console says that a task or a processor does not get on. At once, and before it is known who says
     /// so.
     pub(crate) says_hung: bool,
+    /// Kinds of the reports that the line begins. At once as well: a report is complete when its last line was read, which
+    /// may be at the log's end.
+    pub(crate) begun: Vec<ReportKind>,
 }
 
 /// A line of the console that the other log may still bring.
@@ -115,6 +118,7 @@ impl KernelLog {
     pub(crate) fn console(&mut self, line: &str) -> News {
         let heard = self.console.look(line);
         let says_hung = heard.iter().any(|report| is_of_hang(report.kind));
+        let begun = self.console.begun().to_vec();
         let mut reports = Vec::new();
         let found = stamped(line);
         let us = found.map(|(us, _)| us);
@@ -132,7 +136,7 @@ impl KernelLog {
                 self.give_up_waiting(&oldest, &mut reports);
             }
         }
-        News { reports, says_hung }
+        News { reports, says_hung, begun }
     }
 
     /// The next record of `/dev/kmsg`. One that came before is none.

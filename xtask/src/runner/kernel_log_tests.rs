@@ -389,6 +389,8 @@ fn a_hung_task_is_heard_of_at_once() {
     let mut log = KernelLog::default();
     let heard: Vec<_> = report.lines().map(|line| log.console(line).says_hung).collect();
     assert_eq!(heard, [false, false, false, false, true]);
+    let begun: Vec<_> = report.lines().flat_map(|line| log.console(line).begun).collect();
+    assert_eq!(begun, [ReportKind::HungTask], "by its first line");
 }
 
 /// Races use up what there is of theirs, which is said once; what comes after them is told.
