@@ -18,10 +18,11 @@ mod coverage;
 mod line;
 mod losses;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind};
+use reports::faults::is_of_storage;
 
 use crate::console::{Reports, dropped_messages};
 use coverage::{Coverage, Place};
@@ -60,8 +61,8 @@ pub(crate) struct News {
     /// The console says that a task or a processor does not get on. At once, and before it is known who says
     /// so.
     pub(crate) says_hung: bool,
-    /// Kinds of the reports that the line begins. At once as well: a report is complete when its last line was read, which
-    /// may be at the log's end.
+    /// Kinds of the reports that the line begins. At once as well: a report is complete when its last line
+    /// was read, which may be at the log's end.
     pub(crate) begun: Vec<ReportKind>,
 }
 
@@ -84,8 +85,9 @@ pub(crate) struct KernelLog {
     late: Reports,
     /// Reads the console alone, for what cannot wait.
     console: Reports,
-    told: BTreeSet<String>,
-    told_late: BTreeSet<String>,
+    /// Titles of what either of them has told, and whether with md or dm in it.
+    told: BTreeMap<String, bool>,
+    told_late: BTreeMap<String, bool>,
     kinds: BTreeSet<ReportKind>,
     coverage: Coverage,
     next_seq: Option<u64>,
@@ -378,23 +380,34 @@ impl KernelLog {
     }
 
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
-        self.told.insert(report.title.clone());
-        self.give(report, |log, title| log.told_late.contains(title))
+        let is_known = has_told(&self.told_late, &report);
+        note_told(&mut self.told, &report);
+        self.give(report, is_known)
     }
 
-    /// What turned up late was told, if its title was: the rest of it may have been elsewhere.
+    /// What turned up late was told, if its title was: the rest of it may have been elsewhere. Unless it is
+    /// the first to show md or dm.
     fn tell_late(&mut self, report: KernelReport) -> Option<KernelReport> {
-        let is_new = self.told_late.insert(report.title.clone());
-        self.give(report, |log, title| !is_new || log.told.contains(title))
+        let is_known = has_told(&self.told, &report) || has_told(&self.told_late, &report);
+        note_told(&mut self.told_late, &report);
+        self.give(report, is_known)
     }
 
-    fn give(&mut self, report: KernelReport, is_known: impl Fn(&Self, &str) -> bool) -> Option<KernelReport> {
-        if is_known(self, &report.title) {
+    fn give(&mut self, report: KernelReport, is_known: bool) -> Option<KernelReport> {
+        if is_known {
             return None;
         }
         self.kinds.insert(report.kind);
         Some(report)
     }
+}
+
+fn has_told(told: &BTreeMap<String, bool>, report: &KernelReport) -> bool {
+    told.get(&report.title).is_some_and(|of_storage| *of_storage || !is_of_storage(report))
+}
+
+fn note_told(told: &mut BTreeMap<String, bool>, report: &KernelReport) {
+    *told.entry(report.title.clone()).or_default() |= is_of_storage(report);
 }
 
 /// A task that waits, or a processor that runs and runs.

@@ -393,6 +393,35 @@ fn a_hung_task_is_heard_of_at_once() {
     assert_eq!(begun, [ReportKind::HungTask], "by its first line");
 }
 
+/// What turns up late has a title that was told; but it is the first that shows md.
+#[test]
+fn what_shows_md_is_told_though_it_is_late() {
+    let report = |module: &str| {
+        let function = format!(" spin_{module}+0x1/0x2 [{module}]");
+        let lines =
+            ["rcu: INFO: rcu_preempt self-detected stall on CPU", "Call Trace:", " <TASK>", " spin+0x1/0x2"];
+        lines.into_iter().map(str::to_owned).chain([function, " </TASK>".to_owned()]).collect::<Vec<_>>()
+    };
+    let mut log = KernelLog::default();
+    let mut titles = Vec::new();
+    for module in ["xfs", "md_mod", "md_mod", "xfs"] {
+        let mut told = Vec::new();
+        for line in report(module) {
+            log.read_late(&line, &mut told);
+        }
+        titles.push(told.len());
+        for line in report(module) {
+            log.read(None, &line, &mut told);
+        }
+        assert_eq!(
+            told.len(),
+            titles[titles.len() - 1],
+            "told by the one, {module} is not told by the other"
+        );
+    }
+    assert_eq!(titles, [1, 1, 0, 0]);
+}
+
 /// Races use up what there is of theirs, which is said once; what comes after them is told.
 #[test]
 fn what_was_too_much_is_said_once() {
