@@ -24,8 +24,8 @@ const FOREIGN_MAX: usize = 5;
 /// Links of lockdep's chain whose stacks are kept.
 const CHAIN_MAX: usize = 24;
 
-/// Lines between the stacks of a race's two accesses: with `CONFIG_KCSAN_VERBOSE` the locks that are held and when
-/// interrupts were last on.
+/// Lines between the stacks of a race's two accesses: with `CONFIG_KCSAN_VERBOSE` the locks that are held and
+/// when interrupts were last on.
 const BETWEEN_ACCESSES_MAX: usize = 16;
 
 /// Lines after `cut here` by which a WARNING must show itself.
@@ -414,11 +414,11 @@ impl OpenReport {
         self.expects_held_at = text.ends_with(" at:");
     }
 
-    /// The links of the chain that a new lock would close, each with the stack that took it, come before the stack of
-    /// who is about to (`print_circular_bug_entry`, `print_shortest_lock_dependencies` and `print_usage_bug`,
-    /// kernel/locking/lockdep.c): `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `... acquired at:`, `... which became
-    /// HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`. Where a lock was used first, of which the same
-    /// reports tell, is no link.
+    /// The links of the chain that a new lock would close, each with the stack that took it, come before the
+    /// stack of who is about to (`print_circular_bug_entry`, `print_shortest_lock_dependencies` and
+    /// `print_usage_bug`, kernel/locking/lockdep.c): `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `...
+    /// acquired at:`, `... which became HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`.
+    /// Where a lock was used first, of which the same reports tell, is no link.
     fn look_for_link(&mut self, text: &str) {
         const HEADINGS: [&str; 4] = [" acquired at:", "-safe at:", "-unsafe at:", "state was registered at:"];
         if self.stage != Stage::Words {
@@ -445,8 +445,8 @@ impl OpenReport {
         }
     }
 
-    /// `read to 0xffff… of 8 bytes by task 21 on cpu 1:` (`print_report`, kernel/kcsan/report.c): the second of a race's
-    /// accesses, once the first has told its stack.
+    /// `read to 0xffff… of 8 bytes by task 21 on cpu 1:` (`print_report`, kernel/kcsan/report.c): the second
+    /// of a race's accesses, once the first has told its stack.
     fn look_for_access(&mut self, text: &str) -> Option<Step> {
         static ACCESS: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r" of \d+ bytes by (?:task (?<pid>\d+)|interrupt) on cpu \d+:$")

@@ -16,8 +16,9 @@ use super::openings::{Opening, Part, opening};
 use super::stack::{instruction_pointer, telling_apart};
 use super::storage::storage_line;
 
-/// Reports of one kind at most in one attempt, with md or dm in them and again without. No kind uses up another's share:
-/// under KCSAN each race has a title of its own, and the oops that comes after the fiftieth must be told.
+/// Reports of one kind at most in one attempt, with md or dm in them and again without. No kind uses up
+/// another's share: under KCSAN each race has a title of its own, and the oops that comes after the fiftieth
+/// must be told.
 pub(crate) const REPORTS_MAX: usize = 50;
 
 /// Reports of one title at most, with different stacks; beyond them only the first that has md or dm in it.
@@ -69,8 +70,8 @@ impl Variant {
         }
     }
 
-    /// True if `other`, of the same title, says nothing that this one has not said. One that was cut says less of the
-    /// same; but what shows md or dm is not the same as what was cut before it came to that.
+    /// True if `other`, of the same title, says nothing that this one has not said. One that was cut says
+    /// less of the same; but what shows md or dm is not the same as what was cut before it came to that.
     fn covers(&self, other: &Variant) -> bool {
         let is_same = self.apart.starts_with(&other.apart) || other.apart.starts_with(&self.apart);
         let is_empty = self.apart.is_empty() && !other.apart.is_empty();

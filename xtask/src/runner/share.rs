@@ -16,8 +16,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 const KNOWN_MIN: Duration = Duration::from_secs(5);
 /// A look that is older says nothing of now.
 const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
-/// For how long after its first line a stall may be told: the stacks of all processors come slowly over a serial line, and
-/// the rest of the log may have to come first.
+/// For how long after its first line a stall may be told: the stacks of all processors come slowly over a
+/// serial line, and the rest of the log may have to come first.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// The part of that time that must have been the guest's own, percent.
 const OWN_PERCENT: u128 = 50;
@@ -39,7 +39,8 @@ impl OwnShare {
         }
     }
 
-    /// The first line of a report of this kind came. What the watchdog measured lies before it, not before the last.
+    /// The first line of a report of this kind came. What the watchdog measured lies before it, not before
+    /// the last.
     pub(crate) fn begins(&mut self, at: Duration, kind: ReportKind) {
         if !is_a_stall(kind) {
             return;

@@ -118,7 +118,8 @@ fn what_the_guest_did_not_send_is_ours() {
     assert_eq!(blamed, [Blame::Harness]);
 }
 
-/// Its first line came while the host let the guest starve or not; that the rest was read later does not change it.
+/// Its first line came while the host let the guest starve or not; that the rest was read later does not
+/// change it.
 #[test]
 fn a_stall_is_the_hosts_by_when_it_began() {
     let starved = |starves_first: bool| {
