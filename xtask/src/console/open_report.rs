@@ -21,6 +21,13 @@ const LINES_MAX: usize = 300;
 /// Lines of somebody else that may stand in a backtrace before it counts as over.
 const FOREIGN_MAX: usize = 5;
 
+/// Links of lockdep's chain whose stacks are kept.
+const CHAIN_MAX: usize = 24;
+
+/// Lines between the stacks of a race's two accesses: with `CONFIG_KCSAN_VERBOSE` the locks that are held and
+/// when interrupts were last on.
+const BETWEEN_ACCESSES_MAX: usize = 16;
+
 /// Lines after `cut here` by which a WARNING must show itself.
 const CUT_HERE_MAX: usize = 12;
 
@@ -35,8 +42,11 @@ pub(super) struct OpenReport {
     /// A processor that prints its stack on behalf of the caller.
     deputy: Option<String>,
     pub(super) frames: Vec<String>,
-    /// Whom the kernel names as the reason.
+    /// Whom the kernel names as the reason; of a race the other side, of a cycle of locks its links.
     causes: Vec<TaskStack>,
+    /// The link of lockdep's chain whose stack is to come, and whether one is being told.
+    next_link: Option<String>,
+    is_in_link: bool,
     pub(super) stage: Stage,
     work: StalledWork,
     /// Where the lock was taken that lockdep speaks of first.
@@ -83,6 +93,8 @@ impl OpenReport {
             deputy: None,
             frames: Vec::new(),
             causes: Vec::new(),
+            next_link: None,
+            is_in_link: false,
             stage: Stage::Words,
             work: StalledWork::of(opening.pool.clone()),
             held_at: None,
@@ -263,14 +275,21 @@ impl OpenReport {
                     return step;
                 }
             }
-            ReportKind::Lockdep => self.look_for_lock(text),
+            ReportKind::Lockdep => {
+                self.look_for_link(text);
+                self.look_for_lock(text);
+            }
+            ReportKind::DataRace => {
+                if let Some(step) = self.look_for_access(text) {
+                    return step;
+                }
+            }
             ReportKind::Panic
             | ReportKind::Oops
             | ReportKind::Bug
             | ReportKind::Warning
             | ReportKind::MemoryError
             | ReportKind::Undefined
-            | ReportKind::DataRace
             | ReportKind::Lockup
             | ReportKind::RcuStall
             | ReportKind::WorkqueueStall
@@ -393,6 +412,68 @@ impl OpenReport {
             if self.expects_held_at { Some(text) } else { text.split_once(", at: ").map(|(_, at)| at) };
         self.held_at = place.and_then(frame).map(|found| found.text.to_owned());
         self.expects_held_at = text.ends_with(" at:");
+    }
+
+    /// The links of the chain that a new lock would close, each with the stack that took it, come before the
+    /// stack of who is about to (`print_circular_bug_entry`, `print_shortest_lock_dependencies` and
+    /// `print_usage_bug`, kernel/locking/lockdep.c): `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `...
+    /// acquired at:`, `... which became HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`.
+    /// Where a lock was used first, of which the same reports tell, is no link.
+    fn look_for_link(&mut self, text: &str) {
+        const HEADINGS: [&str; 4] = [" acquired at:", "-safe at:", "-unsafe at:", "state was registered at:"];
+        if self.stage != Stage::Words {
+            return;
+        }
+        let is_entry = text.starts_with("-> #") && text.ends_with(':');
+        if is_entry || HEADINGS.iter().any(|heading| text.ends_with(heading)) {
+            let class = text.split_once('(').and_then(|(_, rest)| rest.split_once("){"));
+            self.next_link = Some(class.filter(|_| is_entry).map_or("", |(class, _)| class).to_owned());
+            self.is_in_link = false;
+        } else if let Some(found) = frame(text) {
+            if let Some(class) = self.next_link.take()
+                && self.causes.len() < CHAIN_MAX
+            {
+                self.causes.push(stack_of(0, &class, '?'));
+                self.is_in_link = true;
+            }
+            if self.is_in_link {
+                self.add_to_cause(found.text);
+            }
+        } else if text.ends_with(':') || text.contains(" at: ") {
+            self.next_link = None;
+            self.is_in_link = false;
+        }
+    }
+
+    /// `read to 0xffff… of 8 bytes by task 21 on cpu 1:` (`print_report`, kernel/kcsan/report.c): the second
+    /// of a race's accesses, once the first has told its stack.
+    fn look_for_access(&mut self, text: &str) -> Option<Step> {
+        static ACCESS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r" of \d+ bytes by (?:task (?<pid>\d+)|interrupt) on cpu \d+:$")
+                .expect("a regular expression of our own")
+        });
+        if self.stage != Stage::Stack || frame(text).is_some() {
+            return None;
+        }
+        if text.starts_with("value changed: ")
+            || text.starts_with("Reported by ")
+            || text.starts_with("=====")
+        {
+            return Some(Step::Ends);
+        }
+        if let Some(found) = ACCESS.captures(text) {
+            let pid = found.name("pid").and_then(|pid| pid.as_str().parse().ok()).unwrap_or(0);
+            let comm = if found.name("pid").is_some() { "task" } else { "interrupt" };
+            self.causes.push(stack_of(pid, comm, '?'));
+            self.stage = Stage::Cause;
+            self.n_foreign = 0;
+            return Some(Step::Goes);
+        }
+        if text.is_empty() || is_doubtful_frame(text) || text.starts_with('<') || text.starts_with("</") {
+            return None;
+        }
+        self.n_foreign += 1;
+        Some(if self.n_foreign > BETWEEN_ACCESSES_MAX { Step::Ends } else { Step::Goes })
     }
 
     fn is_listed_bare(&self) -> bool {

@@ -4,9 +4,11 @@
 //! those that were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a
 //! verdict, and the decision whether the machine is dead ([`super::Crash`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::frames::is_storage_frame;
+use reports::faults::is_of_storage;
 
 use super::line::LogLine;
 use super::open_report::{OpenReport, Stage, Step};
@@ -14,10 +16,12 @@ use super::openings::{Opening, Part, opening};
 use super::stack::{instruction_pointer, telling_apart};
 use super::storage::storage_line;
 
-/// Reports of one attempt at most. A kernel with more to say has said what matters.
+/// Reports of one kind at most in one attempt, with md or dm in them and again without. No kind uses up
+/// another's share: under KCSAN each race has a title of its own, and the oops that comes after the fiftieth
+/// must be told.
 pub(crate) const REPORTS_MAX: usize = 50;
 
-/// Reports of one title at most, with different stacks.
+/// Reports of one title at most, with different stacks; beyond them only the first that has md or dm in it.
 const VARIANTS_MAX: usize = 4;
 
 /// Reports that may be told at one time, each by its own caller.
@@ -31,22 +35,55 @@ const HUNG_MAX: usize = 64;
 pub(crate) struct Reports {
     /// Those that are still being told, the oldest first.
     open: Vec<OpenReport>,
-    /// By title, the frames that tell apart the reports that have it.
-    told: BTreeMap<String, Vec<Vec<String>>>,
-    n_told: usize,
+    /// By title, what tells apart the reports that have it.
+    told: BTreeMap<String, Vec<Variant>>,
+    /// By kind, and by whether md or dm is in them.
+    n_told: BTreeMap<(ReportKind, bool), usize>,
+    /// Kinds of which more was to tell.
+    cut: BTreeSet<ReportKind>,
     /// The stacks of hung tasks: who is named as one's cause may have been told of before.
     hung: BTreeMap<u32, TaskStack>,
     /// The newest title of each kind that a panic may be the end of.
     newest: Vec<(ReportKind, String)>,
+    /// Kinds of what began with the newest line.
+    begun: Vec<ReportKind>,
     first_oops: Option<String>,
     /// What ended the kernel, if a panic did.
     ended_by: Option<String>,
+}
+
+/// A report that was told, beside others of its title.
+#[derive(Debug)]
+struct Variant {
+    /// The frames that tell it from others.
+    apart: Vec<String>,
+    /// A frame of md's or dm's is among all of its frames, or those of its causes.
+    has_storage: bool,
+}
+
+impl Variant {
+    fn of(report: &KernelReport) -> Variant {
+        let causes = report.causes.iter().flat_map(|cause| &cause.frames);
+        Variant {
+            apart: apart(report).into_iter().map(str::to_owned).collect(),
+            has_storage: report.frames.iter().chain(causes).any(|frame| is_storage_frame(frame)),
+        }
+    }
+
+    /// True if `other`, of the same title, says nothing that this one has not said. One that was cut says
+    /// less of the same; but what shows md or dm is not the same as what was cut before it came to that.
+    fn covers(&self, other: &Variant) -> bool {
+        let is_same = self.apart.starts_with(&other.apart) || other.apart.starts_with(&self.apart);
+        let is_empty = self.apart.is_empty() && !other.apart.is_empty();
+        is_same && (!other.has_storage || self.has_storage && !is_empty)
+    }
 }
 
 impl Reports {
     /// Takes the next line, with or without a time stamp; gives what is complete with it.
     pub(crate) fn look(&mut self, line: &str) -> Vec<KernelReport> {
         let mut done = Vec::new();
+        self.begun.clear();
         for piece in LogLine::pieces(line) {
             self.look_at(&piece, &mut done);
         }
@@ -66,6 +103,16 @@ impl Reports {
     /// without one the first fault.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
         self.ended_by.as_deref().or(self.first_oops.as_deref())
+    }
+
+    /// Kinds of the reports that began with the newest line, and may be told much later.
+    pub(crate) fn begun(&self) -> &[ReportKind] {
+        &self.begun
+    }
+
+    /// Kinds of which there was more than is told.
+    pub(crate) fn cut(&self) -> &BTreeSet<ReportKind> {
+        &self.cut
     }
 
     fn look_at(&mut self, line: &LogLine<'_>, done: &mut Vec<KernelReport>) {
@@ -139,6 +186,7 @@ impl Reports {
         }
         let mut open = OpenReport::new(next, line);
         open.is_mangled |= is_mixed;
+        self.begun.push(open.opening.kind);
         let is_complete = open.is_complete();
         self.open.push(open);
         if is_complete {
@@ -268,15 +316,21 @@ impl Reports {
     /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their
     /// stacks, unless these differ by chance.
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
-        let apart: Vec<String> = apart(&report).into_iter().map(str::to_owned).collect();
+        let variant = Variant::of(&report);
         let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
-        // One that was cut says less of the same.
-        let is_same = |known: &Vec<String>| known.starts_with(&apart) || apart.starts_with(known);
-        if self.n_told >= REPORTS_MAX || variants.len() >= VARIANTS_MAX || variants.iter().any(is_same) {
+        let is_first_of_storage = variant.has_storage && !variants.iter().any(|known| known.has_storage);
+        if variants.len() >= VARIANTS_MAX && !is_first_of_storage
+            || variants.iter().any(|known| known.covers(&variant))
+        {
             return None;
         }
-        self.told.entry(report.title.clone()).or_default().push(apart);
-        self.n_told += 1;
+        let n_told = self.n_told.entry((report.kind, is_of_storage(&report))).or_default();
+        if *n_told >= REPORTS_MAX {
+            self.cut.insert(report.kind);
+            return None;
+        }
+        *n_told += 1;
+        self.told.entry(report.title.clone()).or_default().push(variant);
         Some(report)
     }
 }

@@ -73,6 +73,47 @@ fn both_sides_of_a_race_give_one_title() {
     }
 }
 
+/// Who raced with whom is in two stacks, and md may be in the second alone.
+#[test]
+fn the_other_side_of_a_race_is_a_cause() {
+    let log = |between: &str, other: &str| {
+        format!(
+            "BUG: KCSAN: data-race in set_a / set_b
+
+write (marked) to 0xffff888107a3c2d8 of 8 bytes by task 12 on cpu 0:
+ set_a+0x1/0x2
+ xfs_log+0x1/0x2
+{between}
+read to 0xffff888107a3c2d8 of 8 bytes by {other} on cpu 1:
+ set_b+0x1/0x2
+ md_thread+0x1/0x2 [md_mod]
+
+value changed: 0x0000000000000001 -> 0x0000000000000002
+
+Reported by Kernel Concurrency Sanitizer on:
+CPU: 1 UID: 0 PID: 21 Comm: md0_raid1 Not tainted 7.0.0 #1
+==================================================================
+"
+        )
+    };
+    let verbose = "
+1 lock held by xfsaild/12:
+ #0: ffff888 (&ailp->ail_lock){+.+.}-{3:3}, at: xfsaild+0x1/0x2
+irq event stamp: 12
+hardirqs last  enabled at (11): [<ffffffff81234567>] set_a+0x1/0x2
+hardirqs last disabled at (12): [<ffffffff81234567>] set_a+0x1/0x2
+softirqs last  enabled at (0): [<ffffffff81234567>] copy_process+0x1/0x2
+softirqs last disabled at (0): [<0000000000000000>] 0x0
+";
+    for (between, other, pid) in [("", "task 21", 21), (verbose, "task 21", 21), ("", "interrupt", 0)] {
+        let report = check(&log(between, other), ReportKind::DataRace, "KCSAN: data-race in set_a / set_b");
+        assert_eq!(report.frames, ["set_a+0x1/0x2", "xfs_log+0x1/0x2"]);
+        let causes: Vec<_> = report.causes.iter().map(|cause| (cause.pid, cause.frames.len())).collect();
+        assert_eq!(causes, [(pid, 2)]);
+        assert!(is_of_storage(&report));
+    }
+}
+
 #[test]
 fn undefined_behaviour_is_named_by_its_function() {
     let log = with_stack("UBSAN: array-index-out-of-bounds in drivers/md/raid5.c:1234:56");
@@ -99,6 +140,96 @@ fn lockdep_reports_are_one_each() {
             [    9.0][  T77] ffff888 (&mddev->reconfig_mutex){+.+.}-{3:3}, at: md_run+0x1/0x2\n";
         let log = with_stack(line).replacen(STACK, &format!("{before}{STACK}"), 1);
         check(&log, ReportKind::Lockdep, title);
+    }
+}
+
+const CYCLE: &str = "
+======================================================
+WARNING: possible circular locking dependency detected
+7.0.0 #1 Not tainted
+------------------------------------------------------
+kworker/0:1/12 is trying to acquire lock:
+ffff888 (&disk->open_mutex){+.+.}-{4:4}, at: bdev_open+0x1/0x2
+
+but task is already holding lock:
+ffff888 (&q->sysfs_lock){+.+.}-{4:4}, at: blk_freeze+0x1/0x2
+
+which lock already depends on the new lock.
+
+
+the existing dependency chain (in reverse order) is:
+
+-> #2 (&q->sysfs_lock){+.+.}-{4:4}:
+       __mutex_lock+0x1/0x2
+       blk_register_queue+0x1/0x2
+
+-> #1 (&mddev->reconfig_mutex){+.+.}-{4:4}:
+       __mutex_lock+0x1/0x2
+       md_open+0x1/0x2 [md_mod]
+       bdev_open+0x1/0x2
+
+-> #0 (&disk->open_mutex){+.+.}-{4:4}:
+       check_prev_add+0x1/0x2
+       bdev_open+0x1/0x2
+
+other info that might help us debug this:
+
+2 locks held by kworker/0:1/12:
+ #0: ffff888 (&q->sysfs_lock){+.+.}-{4:4}, at: blk_freeze+0x1/0x2
+
+stack backtrace:
+CPU: 0 UID: 0 PID: 12 Comm: kworker/0:1 Not tainted 7.0.0 #1
+Call Trace:
+ <TASK>
+ dump_stack_lvl+0x1/0x2
+ bdev_open+0x1/0x2
+ blk_freeze+0x1/0x2
+ </TASK>
+";
+
+/// A cycle of locks is md's if one of its links is.
+#[test]
+fn the_links_of_a_cycle_are_causes() {
+    let report = check(
+        CYCLE,
+        ReportKind::Lockdep,
+        "lockdep: possible circular locking dependency detected in bdev_open",
+    );
+    let links: Vec<_> =
+        report.causes.iter().map(|link| (link.comm.as_str(), link.pid, link.frames.len())).collect();
+    assert_eq!(
+        links,
+        [("&q->sysfs_lock", 0, 2), ("&mddev->reconfig_mutex", 0, 3), ("&disk->open_mutex", 0, 2)]
+    );
+    assert!(is_of_storage(&report));
+    assert!(!is_of_storage(&check(
+        &CYCLE.replace("md_open+0x1/0x2 [md_mod]", "loop_open+0x1/0x2 [loop]"),
+        ReportKind::Lockdep,
+        &report.title,
+    )));
+    // A chain without end is bounded.
+    let chain: String =
+        (0..90).map(|n| format!("-> #{n} (lock{n}){{+.+.}}:\n       f_{n}+0x1/0x2\n")).collect();
+    let long = CYCLE.replacen("-> #2", &format!("{chain}-> #2"), 1);
+    assert_eq!(read(&long)[0].causes.len(), 24);
+}
+
+/// The other reports of lockdep's tell who made the lock what it is; who used it first is nobody's fault.
+#[test]
+fn who_made_a_lock_unsafe_is_a_cause() {
+    for (heading, is_cause) in [
+        ("{IN-SOFTIRQ-W} state was registered at:", true),
+        ("... which became HARDIRQ-irq-unsafe at:\n...", true),
+        ("... which became SOFTIRQ-irq-safe at:", true),
+        (" ... acquired at:", true),
+        ("   INITIAL USE at:", false),
+        (" SOFTIRQ-ON-W at:\n   lock_acquire+0x1/0x2\n INITIAL USE at:", false),
+    ] {
+        let log = format!(
+            "WARNING: inconsistent lock state\n{heading}\n  lock_acquire+0x1/0x2\n  raid5_release_stripe+0x1/0x2 [raid456]\nirq event stamp: 1\nstack backtrace:\nCall Trace:\n <TASK>\n blk_done+0x1/0x2\n </TASK>\n"
+        );
+        let report = check(&log, ReportKind::Lockdep, "lockdep: inconsistent lock state in blk_done");
+        assert_eq!(is_of_storage(&report), is_cause, "{heading}");
     }
 }
 
@@ -257,6 +388,33 @@ fn a_flood_is_told_once_and_a_varied_one_a_bounded_number_of_times() {
     assert_eq!(read(&varied).len(), REPORTS_MAX);
 }
 
+/// Each race has its own title: none of them takes an oops' place, nor that of a race in md.
+#[test]
+fn a_flood_of_one_kind_leaves_room_for_the_others() {
+    let race = |n: u32, function: &str| {
+        format!(
+            "BUG: KCSAN: data-race in {function}_{n} / other_{n}\n\nwrite to 0xffff888 of 8 bytes by task 12 on cpu 0:\n {function}_{n}+0x1/0x2\n\n==========\n"
+        )
+    };
+    let races: String = (0..200).map(|n| race(n, "somebody")).collect();
+    let warnings: String = (0..200)
+        .map(|n| with_stack(&format!("WARNING: CPU: 0 PID: 77 at a.c:1 warned_x{n}+0x1/0x2")))
+        .collect();
+    let after = race(7, "md_thread")
+        + "XFS (vda): Metadata corruption detected at xfs_agf_verify, xfs_agf block 0x1\n"
+        + &with_stack("BUG: kernel NULL pointer dereference, address: 0000000000000008");
+    let mut reports = Reports::default();
+    let log = format!("{races}{warnings}{after}");
+    let mut all: Vec<_> = log.lines().flat_map(|line| reports.look(line)).collect();
+    all.extend(reports.finish());
+    let n_of = |kind| all.iter().filter(|report| report.kind == kind).count();
+    assert_eq!((n_of(ReportKind::DataRace), n_of(ReportKind::Warning)), (REPORTS_MAX + 1, REPORTS_MAX));
+    assert_eq!((n_of(ReportKind::Oops), n_of(ReportKind::Corruption)), (1, 1));
+    let of_md = |report: &&KernelReport| report.kind == ReportKind::DataRace && is_of_storage(report);
+    assert_eq!(all.iter().filter(of_md).count(), 1);
+    assert_eq!(reports.cut(), &BTreeSet::from([ReportKind::DataRace, ReportKind::Warning]));
+}
+
 /// A panic of arm64 names the exception first.
 #[test]
 fn a_panic_after_an_oops_is_its_end_on_every_architecture() {
@@ -296,7 +454,39 @@ fn a_report_that_says_less_is_the_same() {
     let whole = with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2");
     let cut = "WARNING: CPU: 0 PID: 78 at drivers/md/md.c:1 md_start+0x1/0x2\n---[ end trace 0 ]---\n";
     assert_eq!(read(&format!("{whole}{cut}")).len(), 1);
+    // Only if it shows what the one that was cut did not come to.
+    assert_eq!(read(&format!("{cut}{whole}{cut}{whole}")).len(), 2);
+    let (whole, cut) = (whole.replace("md", "xx").replace("raid", "yy"), cut.replace("md", "xx"));
     assert_eq!(read(&format!("{cut}{whole}")).len(), 1);
+}
+
+/// A report that shows md is told, whatever others had its title before it.
+#[test]
+fn the_first_of_a_title_with_md_in_it_is_told() {
+    let title = "WARNING: CPU: 0 PID: 77 at block/blk-core.c:1 submit_bio+0x1/0x2";
+    let by = |functions: &str| {
+        format!("{title}\nCall Trace:\n <TASK>\n{functions} </TASK>\n---[ end trace 0 ]---\n")
+    };
+    let of_md = by(" submit_bio_noacct+0x1/0x2\n raid5_make_request+0x1/0x2 [raid456]\n");
+    // The first was cut before its stack came, or is another's with the same innermost frames.
+    for before in [format!("{title}\n---[ end trace 0 ]---\n"), by(" submit_bio_noacct+0x1/0x2\n")] {
+        let all = read(&format!("{before}{of_md}{of_md}"));
+        assert_eq!(all.iter().map(is_of_storage).collect::<Vec<_>>(), [false, true], "{before}");
+    }
+    // So many others that no more are told.
+    let others: String =
+        (0..2 * VARIANTS_MAX).map(|n| by(&format!(" somebody{n}+0x1/0x2\n xfs_x+0x1/0x2\n"))).collect();
+    let all = read(&format!("{others}{of_md}{of_md}{others}"));
+    assert_eq!(all.len(), VARIANTS_MAX + 1);
+    assert!(is_of_storage(&all[VARIANTS_MAX]));
+    // A stall is not told by its stack; that it is md's is seen by it.
+    let stall = |function: &str| {
+        format!(
+            "rcu: INFO: rcu_preempt self-detected stall on CPU\nCall Trace:\n <TASK>\n spin+0x1/0x2\n {function}\n </TASK>\n"
+        )
+    };
+    let all = read(&(stall("xfs_x+0x1/0x2") + &stall("md_thread+0x1/0x2 [md_mod]").repeat(3)));
+    assert_eq!(all.iter().map(is_of_storage).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
@@ -359,7 +549,9 @@ proptest! {
             "[    1.0][ T1] Oops: 0 [#1]", "\u{1b}[2J[", "INFO: task é:1 blocked for more than 2 seconds."]), 0..2000)
     ) {
         let all = read(&lines.join("\n"));
-        prop_assert!(all.len() <= REPORTS_MAX);
+        let mut by_kind = BTreeMap::<_, usize>::new();
+        all.iter().for_each(|report| *by_kind.entry(report.kind).or_default() += 1);
+        prop_assert!(by_kind.values().all(|n_told| *n_told <= 2 * REPORTS_MAX));
         for report in all {
             prop_assert!(report.frames.len() <= FRAMES_MAX && report.title.len() < 700);
             prop_assert!(!report.title.is_empty());

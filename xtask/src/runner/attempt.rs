@@ -29,7 +29,7 @@ use crate::runner::interrogation::{DUMP_MAX, Interrogation};
 use crate::runner::kernel_log::{KernelLog, LogRecord, is_of_hang};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
-use crate::runner::share::{OwnShare, is_a_stall};
+use crate::runner::share::OwnShare;
 use crate::runner::taint;
 use crate::suite::Job;
 use crate::vm::{Ask, HypervisorEvent, Input, VmEnd};
@@ -476,7 +476,7 @@ impl AttemptState {
         let mut told = Vec::new();
         let mut says_hung = false;
         let (crash, log, booting) = (&mut self.crash, &mut self.kernel_log, self.phase == Phase::Booting);
-        let agent_words = &mut self.agent_words;
+        let (agent_words, share) = (&mut self.agent_words, &mut self.share);
         let (asking, suspicion) = (&mut self.interrogation, &mut self.suspicion);
         self.console.push(bytes, |line| {
             asking.iter_mut().for_each(|asking| asking.heard(at, line));
@@ -486,6 +486,7 @@ impl AttemptState {
             let news = log.console(line);
             told.extend(news.reports);
             says_hung |= news.says_hung;
+            news.begun.into_iter().for_each(|kind| share.begins(at, kind));
             if booting && !line.trim().is_empty() {
                 newest = Some(line.to_owned());
             }
@@ -509,7 +510,7 @@ impl AttemptState {
         if report.kind == ReportKind::Panic && self.is_struck() {
             return None;
         }
-        report.starved = is_a_stall(report.kind) && self.share.was_starved(at);
+        report.starved = self.share.explains(at, report.kind);
         if is_of_hang(report.kind) && !report.starved {
             self.progress.kernel_reports_hung();
         }

@@ -18,12 +18,13 @@ mod coverage;
 mod line;
 mod losses;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind};
+use reports::faults::is_of_storage;
 
-use crate::console::{REPORTS_MAX, Reports, dropped_messages};
+use crate::console::{Reports, dropped_messages};
 use coverage::{Coverage, Place};
 use line::{Digest, as_on_console, stamped, unescaped};
 use losses::Losses;
@@ -60,6 +61,9 @@ pub(crate) struct News {
     /// The console says that a task or a processor does not get on. At once, and before it is known who says
     /// so.
     pub(crate) says_hung: bool,
+    /// Kinds of the reports that the line begins. At once as well: a report is complete when its last line
+    /// was read, which may be at the log's end.
+    pub(crate) begun: Vec<ReportKind>,
 }
 
 /// A line of the console that the other log may still bring.
@@ -81,8 +85,9 @@ pub(crate) struct KernelLog {
     late: Reports,
     /// Reads the console alone, for what cannot wait.
     console: Reports,
-    told: BTreeSet<String>,
-    told_late: BTreeSet<String>,
+    /// Titles of what either of them has told, and whether with md or dm in it.
+    told: BTreeMap<String, bool>,
+    told_late: BTreeMap<String, bool>,
     kinds: BTreeSet<ReportKind>,
     coverage: Coverage,
     next_seq: Option<u64>,
@@ -115,6 +120,7 @@ impl KernelLog {
     pub(crate) fn console(&mut self, line: &str) -> News {
         let heard = self.console.look(line);
         let says_hung = heard.iter().any(|report| is_of_hang(report.kind));
+        let begun = self.console.begun().to_vec();
         let mut reports = Vec::new();
         let found = stamped(line);
         let us = found.map(|(us, _)| us);
@@ -132,7 +138,7 @@ impl KernelLog {
                 self.give_up_waiting(&oldest, &mut reports);
             }
         }
-        News { reports, says_hung }
+        News { reports, says_hung, begun }
     }
 
     /// The next record of `/dev/kmsg`. One that came before is none.
@@ -234,10 +240,13 @@ impl KernelLog {
         self.n_missing
     }
 
-    /// What neither log has, once both have ended, and whose doing that is.
+    /// What neither log has, once both have ended, and what was too much to be told; and whose doing that is.
     pub(crate) fn losses(&self) -> Vec<(Blame, String)> {
         let unsent = self.end.unwrap_or(0).saturating_sub(self.next_seq.unwrap_or(0));
-        Losses { unsent, ..self.losses }.told(self.coverage.gaps())
+        let mut said = Losses { unsent, ..self.losses }.told(self.coverage.gaps());
+        let cut: BTreeSet<_> = self.reports.cut().union(self.late.cut()).copied().collect();
+        said.extend(losses::untold(&cut));
+        said
     }
 
     // ---- what is known of a line -------------------------------------------------------------
@@ -371,23 +380,34 @@ impl KernelLog {
     }
 
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
-        self.told.insert(report.title.clone());
-        self.give(report, |log, title| log.told_late.contains(title))
+        let is_known = has_told(&self.told_late, &report);
+        note_told(&mut self.told, &report);
+        self.give(report, is_known)
     }
 
-    /// What turned up late was told, if its title was: the rest of it may have been elsewhere.
+    /// What turned up late was told, if its title was: the rest of it may have been elsewhere. Unless it is
+    /// the first to show md or dm.
     fn tell_late(&mut self, report: KernelReport) -> Option<KernelReport> {
-        let is_new = self.told_late.insert(report.title.clone());
-        self.give(report, |log, title| !is_new || log.told.contains(title))
+        let is_known = has_told(&self.told, &report) || has_told(&self.told_late, &report);
+        note_told(&mut self.told_late, &report);
+        self.give(report, is_known)
     }
 
-    fn give(&mut self, report: KernelReport, is_known: impl Fn(&Self, &str) -> bool) -> Option<KernelReport> {
-        if is_known(self, &report.title) || self.told.len() + self.told_late.len() > REPORTS_MAX {
+    fn give(&mut self, report: KernelReport, is_known: bool) -> Option<KernelReport> {
+        if is_known {
             return None;
         }
         self.kinds.insert(report.kind);
         Some(report)
     }
+}
+
+fn has_told(told: &BTreeMap<String, bool>, report: &KernelReport) -> bool {
+    told.get(&report.title).is_some_and(|of_storage| *of_storage || !is_of_storage(report))
+}
+
+fn note_told(told: &mut BTreeMap<String, bool>, report: &KernelReport) {
+    *told.entry(report.title.clone()).or_default() |= is_of_storage(report);
 }
 
 /// A task that waits, or a processor that runs and runs.

@@ -1,6 +1,7 @@
 //! Recorded streams, by one way, by both, and with what goes wrong on either.
 
 use super::*;
+use crate::console::REPORTS_MAX;
 use proptest::prelude::*;
 
 /// What is put in, one line or record after the other.
@@ -388,6 +389,59 @@ fn a_hung_task_is_heard_of_at_once() {
     let mut log = KernelLog::default();
     let heard: Vec<_> = report.lines().map(|line| log.console(line).says_hung).collect();
     assert_eq!(heard, [false, false, false, false, true]);
+    let begun: Vec<_> = report.lines().flat_map(|line| log.console(line).begun).collect();
+    assert_eq!(begun, [ReportKind::HungTask], "by its first line");
+}
+
+/// What turns up late has a title that was told; but it is the first that shows md.
+#[test]
+fn what_shows_md_is_told_though_it_is_late() {
+    let report = |module: &str| {
+        let function = format!(" spin_{module}+0x1/0x2 [{module}]");
+        let lines =
+            ["rcu: INFO: rcu_preempt self-detected stall on CPU", "Call Trace:", " <TASK>", " spin+0x1/0x2"];
+        lines.into_iter().map(str::to_owned).chain([function, " </TASK>".to_owned()]).collect::<Vec<_>>()
+    };
+    let mut log = KernelLog::default();
+    let mut titles = Vec::new();
+    for module in ["xfs", "md_mod", "md_mod", "xfs"] {
+        let mut told = Vec::new();
+        for line in report(module) {
+            log.read_late(&line, &mut told);
+        }
+        titles.push(told.len());
+        for line in report(module) {
+            log.read(None, &line, &mut told);
+        }
+        assert_eq!(
+            told.len(),
+            titles[titles.len() - 1],
+            "told by the one, {module} is not told by the other"
+        );
+    }
+    assert_eq!(titles, [1, 1, 0, 0]);
+}
+
+/// Races use up what there is of theirs, which is said once; what comes after them is told.
+#[test]
+fn what_was_too_much_is_said_once() {
+    let mut lines = Vec::new();
+    for n in 0..3 * REPORTS_MAX as u64 {
+        let race = format!("BUG: KCSAN: data-race in a_{n} / b_{n}");
+        for (step, text) in [race.as_str(), " a_b+0x1/0x2", "=========="].into_iter().enumerate() {
+            lines.push(as_on_console(1000 * n + step as u64, None, text));
+        }
+    }
+    lines.push(as_on_console(900_000, None, "list_del corruption, 0x1->next is NULL"));
+    let mut log = KernelLog::default();
+    let mut told: Vec<_> = lines.iter().flat_map(|line| log.console(line).reports).collect();
+    told.extend(log.finish());
+    assert_eq!(told.len(), REPORTS_MAX + 1);
+    assert_eq!(told[REPORTS_MAX].kind, ReportKind::Bug);
+    let said = log.losses();
+    let cut: Vec<_> = said.iter().filter(|(_, words)| words.contains("left out")).collect();
+    let [(Blame::Kernel, words)] = &cut[..] else { panic!("{said:?}") };
+    assert!(words.contains("more than 50 different ones of a kind (data-race)"), "{words}");
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 //! reports lockups and stalls that are the host's doing. Deliberately not here: how the guest's own time is measured
 //! ([`super::heartbeat`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use protocol::evidence::ReportKind;
@@ -16,6 +16,9 @@ const WINDOW: Duration = Duration::from_secs(30);
 const KNOWN_MIN: Duration = Duration::from_secs(5);
 /// A look that is older says nothing of now.
 const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
+/// For how long after its first line a stall may be told: the stacks of all processors come slowly over a
+/// serial line, and the rest of the log may have to come first.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// The part of that time that must have been the guest's own, percent.
 const OWN_PERCENT: u128 = 50;
 
@@ -23,6 +26,8 @@ const OWN_PERCENT: u128 = 50;
 #[derive(Debug, Default)]
 pub(crate) struct OwnShare {
     looks: VecDeque<(Duration, u64)>,
+    /// By kind, when a stall was last begun to be told, and whether the guest starved whenever one was.
+    begun: BTreeMap<ReportKind, (Duration, bool)>,
 }
 
 impl OwnShare {
@@ -34,8 +39,29 @@ impl OwnShare {
         }
     }
 
+    /// The first line of a report of this kind came. What the watchdog measured lies before it, not before
+    /// the last.
+    pub(crate) fn begins(&mut self, at: Duration, kind: ReportKind) {
+        if !is_a_stall(kind) {
+            return;
+        }
+        // Which of several is told when they are complete, nobody knows: the one that had its time counts.
+        let before = self.told_since(at, kind).unwrap_or(true);
+        let starved = before && self.was_starved(at);
+        self.begun.insert(kind, (at, starved));
+    }
+
+    /// True if a report that is complete at `at` is a stall that the host may have caused.
+    pub(crate) fn explains(&self, at: Duration, kind: ReportKind) -> bool {
+        is_a_stall(kind) && self.told_since(at, kind).unwrap_or_else(|| self.was_starved(at))
+    }
+
+    fn told_since(&self, at: Duration, kind: ReportKind) -> Option<bool> {
+        self.begun.get(&kind).filter(|(then, _)| at <= *then + TOLD_WITHIN).map(|(_, starved)| *starved)
+    }
+
     /// True if the host kept the guest waiting most of the time before `at`, as far as that is known.
-    pub(crate) fn was_starved(&self, at: Duration) -> bool {
+    fn was_starved(&self, at: Duration) -> bool {
         // What the first look is worth began before it.
         let (Some((begun, _)), Some((newest, _))) = (self.looks.front(), self.looks.back()) else {
             return false;
@@ -50,7 +76,7 @@ impl OwnShare {
 }
 
 /// True for what a watchdog of the kernel's measures by the clock.
-pub(crate) fn is_a_stall(kind: ReportKind) -> bool {
+fn is_a_stall(kind: ReportKind) -> bool {
     match kind {
         ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall | ReportKind::HungTask => true,
         ReportKind::Panic
@@ -84,6 +110,29 @@ mod tests {
         assert!(!after(60, 1000));
         assert!(!after(3, 0), "too little is known");
         assert!(!OwnShare::default().was_starved(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_stall_is_judged_by_the_time_before_its_first_line() {
+        let at = Duration::from_secs;
+        let (kind, other) = (ReportKind::RcuStall, ReportKind::Lockup);
+        let mut share = OwnShare::default();
+        (0..40).for_each(|second| share.look(at(second), 100));
+        share.begins(at(40), kind);
+        share.begins(at(40), ReportKind::Oops);
+        (40..75).for_each(|second| share.look(at(second), 1000));
+        assert!(share.explains(at(75), kind) && !share.explains(at(75), other));
+        assert!(!share.explains(at(75), ReportKind::Oops), "no time makes a fault");
+        // It had its time, and starved while it told of it.
+        share.begins(at(75), other);
+        (75..110).for_each(|second| share.look(at(second), 100));
+        assert!(!share.explains(at(110), other));
+        // One more begins before that is told: it may be the first that is.
+        share.begins(at(110), other);
+        assert!(!share.explains(at(111), other));
+        // Nothing of it was heard for long: what is known is now.
+        (110..240).for_each(|second| share.look(at(second), 100));
+        assert!(share.explains(at(240), other));
     }
 
     #[test]

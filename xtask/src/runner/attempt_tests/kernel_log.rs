@@ -117,3 +117,41 @@ fn what_the_guest_did_not_send_and_the_console_lacks_is_a_complaint() {
     let (_, blamed, _) = Play::testing().records(5, 0, &["a"]).agent(6, state(0, 5)).passes(8);
     assert_eq!(blamed, COMPLAINT);
 }
+
+/// Its first line came while the host let the guest starve or not; that the rest was read later does not
+/// change it.
+#[test]
+fn a_stall_is_the_hosts_by_when_it_began() {
+    let starved = |starves_first: bool| {
+        let mut play = Play::testing();
+        let mut waited_ms = 0;
+        for second in 4..28 {
+            let starves = starves_first == (second < 14);
+            waited_ms += if starves { 1000 } else { 0 };
+            let vcpus = vec![ThreadTimes { waited_ms, ..ThreadTimes::default() }];
+            let times = HostTimes { at_ms: second * 1000, devices: ThreadTimes::default(), vcpus };
+            play = play.tell(second, Input::Answer(Answer::Times(times))).heartbeats(second + 1);
+            if second == 13 {
+                play = play.console(
+                    second,
+                    "[   13.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [md0_raid1:9]",
+                );
+            }
+        }
+        let stack = "[   13.000001] RIP: 0010:raid1d+0x1/0x2 [raid1]\n[   13.000002] Call Trace:\n[   13.000003]  <TASK>\n\
+                     [   13.000004]  md_thread+0x1/0x2 [md_mod]\n[   13.000005]  </TASK>";
+        let play = play.console(28, stack).finished(28, Exit::Code(0)).tell(28, Input::Ended(VmEnd::Clean));
+        let starved: Vec<_> = play
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::KernelReported { report, .. } => Some(report.starved),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(starved.len(), 1);
+        starved[0]
+    };
+    assert!(starved(true), "it was waiting for the host when the watchdog spoke");
+    assert!(!starved(false), "it had all its time until then");
+}

@@ -3,9 +3,14 @@
 //! Pure. What neither log has is a complaint, whoever lost it: a report may have been among that. What the harness left out
 //! of one and the other has is a remark.
 
+use std::collections::BTreeSet;
+
 use protocol::event::Blame;
+use protocol::evidence::ReportKind;
+use reports::faults::Class;
 
 use super::coverage::Gap;
+use crate::console::REPORTS_MAX;
 
 /// What is missing at the end of an attempt.
 #[derive(Debug, Default)]
@@ -78,6 +83,19 @@ impl Losses {
 /// A kernel that says more than can be read has lost what it said, and only that it has not is a fact about the harness.
 fn blame_for(n_lacking: u64) -> Blame {
     if n_lacking > 0 { Blame::Kernel } else { Blame::Harness }
+}
+
+/// One remark for all kinds of reports of which there were more than are told.
+pub(super) fn untold(cut: &BTreeSet<ReportKind>) -> Option<(Blame, String)> {
+    if cut.is_empty() {
+        return None;
+    }
+    let names: Vec<_> = cut.iter().map(|kind| Class::Report(*kind).name()).collect();
+    let words = format!(
+        "the kernel reported more than {REPORTS_MAX} different ones of a kind ({}): the rest was left out",
+        names.join(", ")
+    );
+    Some((Blame::Kernel, words))
 }
 
 fn messages(n: u64) -> String {
