@@ -245,6 +245,19 @@ fn what_nobody_can_kill_and_stands_is_a_hang_though_the_test_passed() {
 }
 
 #[test]
+fn corruption_that_a_test_found_stays_though_it_left_something_behind() {
+    let corrupt = "a b differ: byte 1, line 1\n";
+    let play = Play::testing();
+    let play = play.agent(5, Message::Output { attempt: 1, offset: 0, data: corrupt.into() });
+    let play = play.leaves(10, Exit::Code(1)).samples(30, |_| vec![task(60, "dd", 'D', 5)]);
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }), "it is asked about all the same");
+    let (outcome, n_left) =
+        play.agent(31, Message::Diagnosed { attempt: 1 }).collected(32).outcome_and_left();
+    assert!(matches!(outcome, Outcome::DataCorruption { .. }), "{outcome:?}");
+    assert_eq!(n_left, 1);
+}
+
+#[test]
 fn what_only_takes_long_to_die_is_no_hang() {
     // It goes when its request completes.
     let play = Play::testing().leaves(10, Exit::Code(1));
@@ -431,7 +444,7 @@ fn the_consoles_last_words_count_even_if_they_come_late() {
 }
 
 #[test]
-fn an_oops_that_the_test_survives_is_a_complaint_of_the_kernels() {
+fn an_oops_that_the_test_survives_is_recorded_beside_its_pass() {
     let play = Play::testing()
         .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
         .finished(10, Exit::Code(0))

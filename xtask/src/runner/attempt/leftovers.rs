@@ -49,7 +49,7 @@ impl AttemptState {
             Some(Stuck { kind, still_ms, stacks, unseen: _ }) => {
                 let seen =
                     format!("{} left behind {}, which cannot be killed", self.said(), self.left_names());
-                self.outcome = Some(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
+                self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
                 self.ask_for_evidence(at, stacks)
             }
             None => vec![Effect::Ask(Ask::Times)],
@@ -75,6 +75,25 @@ impl AttemptState {
         let mut effects = vec![self.remark(Blame::Test, text)];
         effects.extend(self.collect(at));
         effects
+    }
+
+    /// What is seen after a test that ended by itself says more than its own word; not more than corruption or a crash,
+    /// nor than a test that never ran.
+    fn overrule(&mut self, outcome: Outcome) {
+        match self.outcome {
+            None
+            | Some(Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } | Outcome::Skip { .. }) => {
+                self.outcome = Some(outcome);
+            }
+            Some(
+                Outcome::Timeout { .. }
+                | Outcome::Hang { .. }
+                | Outcome::KernelCrash { .. }
+                | Outcome::DataCorruption { .. }
+                | Outcome::Interrupted
+                | Outcome::Infra { .. },
+            ) => {}
+        }
     }
 
     /// What the test had come to, as the beginning of a sentence.
