@@ -321,6 +321,28 @@ Call Trace:
     assert_eq!(seen, "the test passed, and the guest does not power off: that waits in md or dm");
 }
 
+/// It need not be the agent itself that waits: whoever blocks in md or dm then is what it waits for.
+#[test]
+fn a_power_off_that_waits_for_who_stands_in_md_is_a_hang() {
+    let after = |state: &str, frame: &str| {
+        let play = Play::testing().finished(10, Exit::Code(0)).collected(11).wait(17);
+        let words = format!(
+            "sysrq: Show Blocked State\n\
+             task:kworker/u4:1    state:{state} stack:0     pid:31    tgid:31    ppid:2      flags:0x00004000\n\
+             Call Trace:\n <TASK>\n __schedule+0x4ea/0xbe0\n {frame}\n </TASK>"
+        );
+        let play = play.console(17, &words).wait(50);
+        assert!(play.killed);
+        play.outcome(VmEnd::Killed)
+    };
+    let Outcome::Hang { seen: Some(seen), .. } = after("D", "md_write_start+0x1/0x2 [md_mod]") else {
+        panic!("no hang");
+    };
+    assert_eq!(seen, "the test passed, and the guest does not power off: kworker/u4:1 waits in md or dm");
+    assert_eq!(after("D", "io_schedule+0x1/0x2"), Outcome::Pass, "it waits for something else");
+    assert_eq!(after("S", "md_thread+0x1/0x2 [md_mod]"), Outcome::Pass, "it is at rest");
+}
+
 #[test]
 fn a_guest_that_does_not_power_off_is_killed_and_the_pass_stands() {
     let play = Play::testing().finished(10, Exit::Code(0)).wait(30);

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use protocol::event::Blame;
+use protocol::evidence::TaskStack;
 use protocol::frames::is_storage_frame;
 use protocol::sample::Sample;
 use protocol::{HangKind, Outcome};
@@ -143,16 +144,19 @@ impl AttemptState {
     /// What the guest said when it was asked why, if it was.
     pub(super) fn why_it_does_not_power_off(&mut self, at: Duration) -> Vec<Effect> {
         let Some(since) = self.asked_to_power_off.take() else { return vec![] };
-        let stands =
-            self.witnessed.seen().iter().find(|stack| {
-                stack.pid == AGENT_PID && stack.frames.iter().any(|frame| is_storage_frame(frame))
-            });
-        if stands.is_none() {
-            return vec![self.does_not_end()];
-        }
-        let seen = format!("{} the guest does not power off: that waits in md or dm", self.said());
+        let in_storage = |stack: &&TaskStack| stack.frames.iter().any(|frame| is_storage_frame(frame));
+        let mut waiting = self.witnessed.seen().iter().filter(in_storage);
+        // It may wait for somebody else: a writeback that stands, say, when file systems are synced.
+        let who = match waiting.clone().find(|stack| stack.pid == AGENT_PID) {
+            Some(_) => "that".to_owned(),
+            None => match waiting.find(|stack| stack.state == 'D') {
+                Some(stack) => stack.comm.clone(),
+                None => return vec![self.does_not_end()],
+            },
+        };
+        let seen = format!("{} the guest does not power off: {who} waits in md or dm", self.said());
         let silent_ms = millis(at.saturating_sub(since));
-        self.outcome = Some(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen: Some(seen) });
+        self.overrule(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen: Some(seen) });
         vec![]
     }
 
