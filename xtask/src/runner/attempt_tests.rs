@@ -265,11 +265,51 @@ fn what_only_takes_long_to_die_is_no_hang() {
     assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
     let (outcome, n_left) = play.collected(16).outcome_and_left();
     assert_eq!((outcome, n_left), (Outcome::Fail { how: "exit status 1".into() }, 0));
-    // It moves for as long as anybody looks.
-    let play = Play::testing().leaves(10, Exit::Code(0)).samples(80, |n| vec![task(60, "dd", 'D', n)]);
-    let says = |event: &Event| matches!(event, Event::Remark { text, .. } if text.starts_with("left behind dd (pid 60): killed, still there"));
+    // It takes minutes, and moves meanwhile.
+    let play = Play::testing().leaves(10, Exit::Code(0)).samples(240, |n| vec![task(60, "dd", 'D', n)]);
+    let play = play.samples(241, |_| vec![]);
+    assert!(!play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    assert_eq!(play.collected(242).outcome_and_left(), (Outcome::Pass, 0));
+}
+
+/// A writer that tries again and again (md.c waits between two tries), say.
+#[test]
+fn what_moves_for_ever_though_it_was_killed_is_still_there() {
+    let moves = |to| Play::testing().leaves(10, Exit::Code(0)).samples(to, |n| vec![task(60, "dd", 'D', n)]);
+    assert!(!moves(250).sent.contains(&Request::Diagnose { attempt: 1 }), "it is watched for minutes");
+    let play = moves(255);
+    let says = |event: &Event| {
+        matches!(event, Event::Remark { text, .. }
+            if text.starts_with("left behind dd (pid 60): killed, and still there after 24"))
+    };
     assert!(play.events.iter().any(says), "{:?}", play.events);
-    assert_eq!(play.collected(81).outcome_and_left(), (Outcome::Pass, 0));
+    assert!(play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    let play = play.agent(256, Message::Diagnosed { attempt: 1 }).collected(257);
+    assert_eq!(play.outcome_and_left(), (Outcome::Pass, 1), "the verdict goes by who is left");
+}
+
+#[test]
+fn what_is_left_in_a_guest_that_starves_or_waits_for_a_delay_is_watched_for_longer() {
+    let moves = |n| vec![task(60, "dd", 'D', n)];
+    // The host let the guest run for a third of the time: a second in three counts.
+    let mut play = Play::testing().leaves(10, Exit::Code(0));
+    for second in 10..400 {
+        let ran_ms = second * 1000 / 3;
+        let vcpus = vec![ThreadTimes { ran_ms, waited_ms: second * 1000 - ran_ms, ..ThreadTimes::default() }];
+        let times = HostTimes { at_ms: second * 1000, devices: ThreadTimes::default(), vcpus };
+        play = play.tell(second, Input::Answer(Answer::Times(times)));
+        play = play.agent(second, Message::Sample(sample(second, moves(second))));
+    }
+    assert!(!play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    // The kernel ends the wait by itself.
+    let delayed = |n| {
+        let mut dd = task(60, "dd", 'D', n);
+        dd.storage.as_mut().unwrap().ends_ms = 100_000;
+        vec![dd]
+    };
+    let play = Play::testing().leaves(10, Exit::Code(0)).samples(340, delayed);
+    assert!(!play.sent.contains(&Request::Diagnose { attempt: 1 }));
+    assert!(play.samples(360, delayed).sent.contains(&Request::Diagnose { attempt: 1 }));
 }
 
 #[test]

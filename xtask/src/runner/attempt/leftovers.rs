@@ -12,12 +12,17 @@ use protocol::frames::is_storage_frame;
 use protocol::sample::Sample;
 use protocol::{HangKind, Outcome};
 
-use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
+use super::{AttemptState, Effect, Phase, millis};
 use crate::runner::progress::{Progress, Stuck};
 use crate::vm::Ask;
 
-/// For how long what cannot be killed is watched, in grace periods, as long as it moves: a slow device ends a wait.
-const LINGERING_GRACE_PERIODS: u32 = 12;
+/// For how many samples what cannot be killed is watched, as long as it moves; each is a second of the guest's own time.
+/// Twice as long as the longest window of [`crate::runner::progress`] for a task beside which nobody moves.
+const WATCHED_SAMPLES: u32 = 240;
+/// The same by the host's clock at the longest: a guest that starves has few samples that count.
+const LINGERING_MAX: Duration = Duration::from_secs(1800);
+/// Grace periods without a sample after which nobody can say any more whether it moves.
+const BLIND_GRACE_PERIODS: u32 = 12;
 
 /// Survivors that are named at most.
 const NAMES_MAX: usize = 6;
@@ -57,24 +62,23 @@ impl AttemptState {
         }
     }
 
-    /// Looks at the clock.
+    /// Ends the watch when nobody can look any more, or when it has lasted long enough. What was killed then and is
+    /// there all the same stays unkillable, for which the verdict calls it a hang, though it moves: a writer that tries
+    /// again for ever, say.
     pub(super) fn linger_on(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
-        if at <= since + self.limits.grace_period * LINGERING_GRACE_PERIODS {
+        if at > self.last_sample.max(since) + self.limits.grace_period * BLIND_GRACE_PERIODS {
+            return self.ask_for_evidence(at, self.progress.stacks());
+        }
+        if !self.progress.was_watched_for(WATCHED_SAMPLES) && at <= since + LINGERING_MAX {
             return vec![];
         }
-        let stacks = self.progress.stacks();
-        if at > self.last_sample + SAMPLE_COUNTS_FOR {
-            // Nobody can say that it moves. What is known is that it was killed, and is there.
-            return self.ask_for_evidence(at, stacks);
-        }
         let text = format!(
-            "left behind {}: killed, still there after {} s, and not stuck",
+            "left behind {}: killed, and still there after {} s, though not at a standstill",
             self.left_names(),
             at.saturating_sub(since).as_secs()
         );
-        self.facts.survivors.iter_mut().for_each(|one| one.unkillable = false);
         let mut effects = vec![self.remark(Blame::Test, text)];
-        effects.extend(self.collect(at));
+        effects.extend(self.ask_for_evidence(at, self.progress.stacks()));
         effects
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Progress {
     rows: Rows,
     /// The kernel's own detectors have spoken, and what of that still stands has not been seen yet.
     kernel_reports_hung: bool,
+    /// Samples that counted.
+    watched: u32,
 }
 
 /// Samples in a row.
@@ -120,6 +122,15 @@ impl Progress {
         }
         *own_ms = own_ms.saturating_sub(EVERY_MS);
         1
+    }
+
+    /// True once it has been watched for so many samples that counted, and for as long as the kernel may take to end by
+    /// itself what a task of the test waits for now.
+    pub(crate) fn was_watched_for(&self, samples: u32) -> bool {
+        let of_test = self.newest().filter(|task| task.of_test);
+        let ends_ms = of_test.filter_map(|task| Some(task.storage.as_ref()?.ends_ms)).max().unwrap_or(0);
+        let more = u32::try_from(ends_ms.div_ceil(EVERY_MS)).unwrap_or(u32::MAX);
+        self.watched >= samples.saturating_add(more)
     }
 
     /// The test said something: it is not silent. What stands in storage stands all the same.
@@ -220,6 +231,7 @@ impl Progress {
             return None;
         }
         let between = Between { step: self.spend(), elapsed_ms, done: Done::between(&last, &sample) };
+        self.watched = self.watched.saturating_add(between.step);
         self.look_at_arrays(&last, &sample, &between);
         self.look_at_tasks(&last, &sample, &between);
         self.remember(sample);
