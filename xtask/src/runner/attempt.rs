@@ -780,7 +780,11 @@ impl AttemptState {
             .iter()
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
-        effects.extend(if self.leaves_something() { self.linger(at) } else { self.collect(at) });
+        effects.extend(match self.stands_at_its_end(at) {
+            Some(asks) => asks,
+            None if self.leaves_something() => self.linger(at),
+            None => self.collect(at),
+        });
         effects
     }
 

@@ -230,6 +230,26 @@ fn a_test_passes_and_the_guest_powers_off() {
     assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
 }
 
+/// The thread of an array that the test no longer looks at stands in md, and the test passes.
+#[test]
+fn a_thread_that_stands_when_the_test_passes_is_a_hang() {
+    let busy = |n: u64| {
+        let mut raid1d = task(7, "md0_raid1", 'D', 5);
+        raid1d.frames = vec!["md_super_wait+0x1/0x2 [md_mod]".to_owned()];
+        vec![task(100 + n as u32, &format!("step{n}"), 'S', 1), raid1d]
+    };
+    let play = Play::testing().samples(30, busy).finished(30, Exit::Code(0));
+    assert_eq!(play.sent.last(), Some(&Request::Diagnose { attempt: 1 }));
+    let outcome = play.agent(31, Message::Diagnosed { attempt: 1 }).collected(32).outcome(VmEnd::Clean);
+    let Outcome::Hang { kind: HangKind::NoProgress, seen, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(seen.as_deref(), Some("the test passed, and md0_raid1 stands in md or dm"));
+    // Of long ago, it says nothing; nor if it stood for a moment.
+    let play = Play::testing().samples(20, busy).heartbeats(31).finished(31, Exit::Code(0));
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+    let play = Play::testing().samples(10, busy).finished(10, Exit::Code(0));
+    assert!(matches!(play.sent.last(), Some(Request::Collect { .. })));
+}
+
 #[test]
 fn what_nobody_can_kill_and_stands_is_a_hang_though_the_test_passed() {
     let play = Play::testing().leaves(10, Exit::Code(0));

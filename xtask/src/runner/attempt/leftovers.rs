@@ -1,5 +1,5 @@
-//! The part of an attempt after its test: what the test left behind and nobody can kill, a guest that does not power
-//! off. Either may be a deadlock that the test itself never noticed.
+//! The part of an attempt after its test: a thread of md or dm that stands, what the test left behind and nobody can kill,
+//! a guest that does not power off. Each may be a deadlock that the test itself never noticed.
 //!
 //! Deliberately not here: whether something stands ([`crate::runner::progress`]), and what a guest is asked from outside
 //! ([`crate::runner::interrogation`]).
@@ -12,7 +12,7 @@ use protocol::frames::is_storage_frame;
 use protocol::sample::Sample;
 use protocol::{HangKind, Outcome};
 
-use super::{AttemptState, Effect, Phase, millis};
+use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
 use crate::runner::progress::{Progress, Stuck};
 use crate::vm::Ask;
 
@@ -31,6 +31,18 @@ const NAMES_MAX: usize = 6;
 const AGENT_PID: u32 = 1;
 
 impl AttemptState {
+    /// The test has ended by itself: is a thread of md or dm stuck all the while, on a device that the test had no eyes for
+    /// at the end? Then what it says of itself is not all.
+    pub(super) fn stands_at_its_end(&mut self, at: Duration) -> Option<Vec<Effect>> {
+        if at > self.last_sample + SAMPLE_COUNTS_FOR {
+            return None;
+        }
+        let (name, Stuck { kind, still_ms, stacks, unseen: _ }) = self.progress.thread_stood()?;
+        let seen = format!("{} {name} stands in md or dm", self.said());
+        self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
+        Some(self.ask_for_evidence(at, stacks))
+    }
+
     /// True if something of the test is left that was killed and is still there, and can be watched.
     pub(super) fn leaves_something(&self) -> bool {
         self.job.sampled && self.facts.survivors.iter().any(|one| one.unkillable)

@@ -210,6 +210,27 @@ impl Progress {
         Some(self.stuck(kind, still(task)))
     }
 
+    /// At the end of a test that did not notice: a thread of md or dm that has stood in D state inside of md or dm with
+    /// nothing done on its device, and its name. Not if something below it is suspended, or nobody knows: a test may end
+    /// with that. A resync's only if it should move: one may be frozen on purpose.
+    pub(crate) fn thread_stood(&self) -> Option<(&str, Stuck)> {
+        let stood = |task: &TaskSample| {
+            let is_suspended = task.storage.as_ref().is_none_or(|storage| storage.is_suspended);
+            let seen = self.tasks.get(&task.pid)?;
+            if task.of_test || task.state != 'D' || !tasks::in_storage(task) || is_suspended {
+                return None;
+            }
+            let is_sync = is_sync_thread(task);
+            let samples = if is_sync { self.sync_stood(task, seen, false) } else { seen.stood() };
+            let window = self.lengthened(STOOD_AT_LIMIT, rules::RULES[0].longer, task);
+            let kind = if is_sync { HangKind::SyncStalled } else { HangKind::NoProgress };
+            (samples >= window).then_some((samples, kind))
+        };
+        let stood = self.newest().filter_map(|task| Some((task, stood(task)?)));
+        let (task, (samples, kind)) = stood.max_by_key(|(_, (samples, _))| *samples)?;
+        Some((&task.comm, self.stuck(kind, samples)))
+    }
+
     fn newest(&self) -> impl Iterator<Item = &TaskSample> {
         self.last.iter().flat_map(|sample| &sample.tasks)
     }
