@@ -154,8 +154,8 @@ impl Sampler {
     }
 }
 
-/// Which tasks are looked at, and how many are not: the threads of md and dm first, of which there are few, but for half
-/// of the places if the test has tasks enough for those.
+/// Which tasks are looked at, and how many are not: the threads of md and dm first, of which there are few,
+/// but for half of the places if the test has tasks enough for those.
 fn to_look_at(threads: &[u32], of_test: &[u32]) -> (Vec<(u32, bool)>, u32) {
     let n_threads = threads.len().min(LOOKS_MAX - of_test.len().min(LOOKS_MAX / 2));
     let threads_first = threads.iter().take(n_threads).map(|&pid| (pid, false));
@@ -185,7 +185,8 @@ fn choose(looks: Vec<Look>) -> (Vec<Look>, u32) {
     (looks, u32::try_from(n_missed).unwrap_or(u32::MAX))
 }
 
-/// By class, and within a class a thread and a task of the test in turn: many of the one kind must not hide the other.
+/// By class, and within a class a thread and a task of the test in turn: many of the one kind must not hide
+/// the other.
 fn in_turn<T>(all: Vec<T>, class_of: impl Fn(&T) -> (u8, bool)) -> Vec<T> {
     let mut taken = HashMap::new();
     let mut keyed: Vec<_> = all

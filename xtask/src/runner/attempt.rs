@@ -446,7 +446,7 @@ impl AttemptState {
             return None;
         }
         let words = format!(
-            "more tasks than a sample holds: {n_left_out} were not looked at for a hang, whatever state they are in"
+            "more tasks than a sample holds: {n_left_out} were not looked at for a hang, and may be blocked"
         );
         Some(self.remark(Blame::Harness, words))
     }

@@ -1,5 +1,6 @@
-//! The part of an attempt after its test: a thread of md or dm that stands, what the test left behind and nobody can kill,
-//! a guest that does not power off. Each may be a deadlock that the test itself never noticed.
+//! The part of an attempt after its test: a thread of md or dm that stands, what the test left behind and
+//! nobody can kill, a guest that does not power off. Each may be a deadlock that the test itself never
+//! noticed.
 //!
 //! Deliberately not here: whether something stands ([`crate::runner::progress`]), and what a guest is asked from outside
 //! ([`crate::runner::interrogation`]).
@@ -16,8 +17,9 @@ use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
 use crate::runner::progress::{Progress, Stuck};
 use crate::vm::Ask;
 
-/// For how many samples what cannot be killed is watched, as long as it moves; each is a second of the guest's own time.
-/// Twice as long as the longest window of [`crate::runner::progress`] for a task beside which nobody moves.
+/// For how many samples what cannot be killed is watched, as long as it moves; each is a second of the
+/// guest's own time. Twice as long as the longest window of [`crate::runner::progress`] for a task beside
+/// which nobody moves.
 const WATCHED_SAMPLES: u32 = 240;
 /// The same by the host's clock at the longest: a guest that starves has few samples that count.
 const LINGERING_MAX: Duration = Duration::from_secs(1800);
@@ -31,8 +33,8 @@ const NAMES_MAX: usize = 6;
 const AGENT_PID: u32 = 1;
 
 impl AttemptState {
-    /// The test has ended by itself: is a thread of md or dm stuck all the while, on a device that the test had no eyes for
-    /// at the end? Then what it says of itself is not all.
+    /// The test has ended by itself: is a thread of md or dm stuck all the while, on a device that the test
+    /// had no eyes for at the end? Then what it says of itself is not all.
     pub(super) fn stands_at_its_end(&mut self, at: Duration) -> Option<Vec<Effect>> {
         if at > self.last_sample + SAMPLE_COUNTS_FOR {
             return None;
@@ -74,9 +76,9 @@ impl AttemptState {
         }
     }
 
-    /// Ends the watch when nobody can look any more, or when it has lasted long enough. What was killed then and is
-    /// there all the same stays unkillable, for which the verdict calls it a hang, though it moves: a writer that tries
-    /// again for ever, say.
+    /// Ends the watch when nobody can look any more, or when it has lasted long enough. What was killed then
+    /// and is there all the same stays unkillable, for which the verdict calls it a hang, though it moves: a
+    /// writer that tries again for ever, say.
     pub(super) fn linger_on(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
         if at > self.last_sample.max(since) + self.limits.grace_period * BLIND_GRACE_PERIODS {
             return self.ask_for_evidence(at, self.progress.stacks());
@@ -94,8 +96,8 @@ impl AttemptState {
         effects
     }
 
-    /// What is seen after a test that ended by itself says more than its own word; not more than corruption or a crash,
-    /// nor than a test that never ran.
+    /// What is seen after a test that ended by itself says more than its own word; not more than corruption
+    /// or a crash, nor than a test that never ran.
     fn overrule(&mut self, outcome: Outcome) {
         match self.outcome {
             None

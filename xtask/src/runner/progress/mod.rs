@@ -124,8 +124,8 @@ impl Progress {
         1
     }
 
-    /// True once it has been watched for so many samples that counted, and for as long as the kernel may take to end by
-    /// itself what a task of the test waits for now.
+    /// True once it has been watched for so many samples that counted, and for as long as the kernel may take
+    /// to end by itself what a task of the test waits for now.
     pub(crate) fn was_watched_for(&self, samples: u32) -> bool {
         let of_test = self.newest().filter(|task| task.of_test);
         let ends_ms = of_test.filter_map(|task| Some(task.storage.as_ref()?.ends_ms)).max().unwrap_or(0);
@@ -210,9 +210,9 @@ impl Progress {
         Some(self.stuck(kind, still(task)))
     }
 
-    /// At the end of a test that did not notice: a thread of md or dm that has stood in D state inside of md or dm with
-    /// nothing done on its device, and its name. Not if something below it is suspended, or nobody knows: a test may end
-    /// with that. A resync's only if it should move: one may be frozen on purpose.
+    /// At the end of a test that did not notice: a thread of md or dm that has stood in D state inside of md
+    /// or dm with nothing done on its device, and its name. Not if something below it is suspended, or nobody
+    /// knows: a test may end with that. A resync's only if it should move: one may be frozen on purpose.
     pub(crate) fn thread_stood(&self) -> Option<(&str, Stuck)> {
         let stood = |task: &TaskSample| {
             let is_suspended = task.storage.as_ref().is_none_or(|storage| storage.is_suspended);
