@@ -31,7 +31,7 @@ pub(crate) const SAMPLE: &str = "sample";
 
 /// Kernel threads are looked for again so often: new arrays have new threads.
 const FIND_THREADS_EVERY: u32 = 5;
-/// Tasks that are looked at to choose those that a sample holds.
+/// Tasks, at most, that are looked at to choose those that a sample holds.
 const LOOKS_MAX: usize = 512;
 /// An array's thread that has spent so much of a second in the kernel may spin, milliseconds.
 const WORKS_MS: u64 = 250;
@@ -116,10 +116,11 @@ struct Sampler {
 impl Sampler {
     /// Looks at the test's tasks and at the threads of md and dm.
     fn look(&mut self, cgroup: &Path) -> Sample {
-        let of_test = cgroup::pids_of(cgroup).into_iter().flat_map(tasks_of).map(|pid| (pid, true));
-        let all = of_test.chain(self.threads.iter().map(|&pid| (pid, false))).take(LOOKS_MAX);
-        let mut looks: Vec<_> = all.filter_map(|(pid, of_test)| look(pid, of_test, &self.earlier)).collect();
-        let n_left_out = choose(&mut looks);
+        let of_test: Vec<u32> = cgroup::pids_of(cgroup).into_iter().flat_map(tasks_of).collect();
+        let (all, n_unseen) = to_look_at(&self.threads, &of_test);
+        let looks = all.into_iter().filter_map(|(pid, of_test)| look(pid, of_test, &self.earlier)).collect();
+        let (mut looks, n_left_out) = choose(looks);
+        let n_left_out = n_left_out.saturating_add(n_unseen);
         let something_stands = looks.iter().any(|look| look.task.state == 'D' && look.may_stand);
         if something_stands {
             let asleep = looks.iter_mut().filter(|look| look.is_asleep && look.task.sleeps_ms.is_none());
@@ -130,9 +131,10 @@ impl Sampler {
         }
         // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
         // in a state that a signal could end.
-        let mut telling: Vec<_> =
-            looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
-        telling.sort_by_key(|task| !matches!(task.state, 'D' | 'R'));
+        let telling = looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
+        let telling = in_turn(telling, |task: &&mut TaskSample| {
+            (u8::from(!matches!(task.state, 'D' | 'R')), task.of_test)
+        });
         for task in telling.into_iter().take(STACKS_MAX) {
             task.frames = stack(task.pid);
         }
@@ -152,23 +154,52 @@ impl Sampler {
     }
 }
 
+/// Which tasks are looked at, and how many are not: the threads of md and dm first, of which there are few,
+/// but for half of the places if the test has tasks enough for those.
+fn to_look_at(threads: &[u32], of_test: &[u32]) -> (Vec<(u32, bool)>, u32) {
+    let n_threads = threads.len().min(LOOKS_MAX - of_test.len().min(LOOKS_MAX / 2));
+    let threads_first = threads.iter().take(n_threads).map(|&pid| (pid, false));
+    let looked_at: Vec<_> =
+        threads_first.chain(of_test.iter().map(|&pid| (pid, true))).take(LOOKS_MAX).collect();
+    let n_unseen = threads.len() + of_test.len() - looked_at.len();
+    (looked_at, u32::try_from(n_unseen).unwrap_or(u32::MAX))
+}
+
 /// Leaves those that tell most: who is blocked or runs, then the test's, then the threads that are not idle. Says how many
 /// had no place; of idle workers, nobody misses any.
-fn choose(looks: &mut Vec<Look>) -> u32 {
-    looks.sort_by_key(|look| {
+fn choose(looks: Vec<Look>) -> (Vec<Look>, u32) {
+    let mut looks = in_turn(looks, |look| {
         let TaskSample { state, of_test, .. } = look.task;
-        match state {
+        let class = match state {
             'D' => 0,
             'R' => 1,
             _ if !of_test && is_sync(&look.task.comm) => 1,
             _ if of_test => 2,
             'I' => 4,
             _ => 3,
-        }
+        };
+        (class, of_test)
     });
     let left_out = looks.split_off(looks.len().min(TASKS_MAX));
     let n_missed = left_out.iter().filter(|look| look.task.state != 'I').count();
-    u32::try_from(n_missed).unwrap_or(u32::MAX)
+    (looks, u32::try_from(n_missed).unwrap_or(u32::MAX))
+}
+
+/// By class, and within a class a thread and a task of the test in turn: many of the one kind must not hide
+/// the other.
+fn in_turn<T>(all: Vec<T>, class_of: impl Fn(&T) -> (u8, bool)) -> Vec<T> {
+    let mut taken = HashMap::new();
+    let mut keyed: Vec<_> = all
+        .into_iter()
+        .map(|one| {
+            let (class, of_test) = class_of(&one);
+            let n = taken.entry((class, of_test)).or_insert(0_usize);
+            *n += 1;
+            ((class, *n, of_test), one)
+        })
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Pages that were looked at for reclaim, reclaimed, and swapped in or out so far (`/proc/vmstat`).
@@ -349,23 +380,51 @@ mod tests {
         }
     }
 
+    fn look_of(pid: u32, of_test: bool, state: char) -> Look {
+        let task = TaskSample {
+            pid,
+            comm: "x".into(),
+            of_test,
+            state,
+            sys_ms: 0,
+            user_ms: 0,
+            slices: 0,
+            sleeps_ms: None,
+            frames: vec![],
+            storage: None,
+        };
+        Look { task, may_stand: false, is_asleep: false }
+    }
+
+    #[test]
+    fn many_tasks_of_the_test_do_not_hide_a_thread() {
+        let fio: Vec<u32> = (1000..1600).collect();
+        let (looked_at, n_unseen) = to_look_at(&[7, 8], &fio);
+        assert_eq!((looked_at.len(), n_unseen), (LOOKS_MAX, 90));
+        assert!(looked_at.contains(&(7, false)) && looked_at.contains(&(8, false)));
+        // Nor many threads the test's tasks.
+        let many: Vec<u32> = (2000..2600).collect();
+        let (looked_at, n_unseen) = to_look_at(&many, &[7, 8]);
+        assert_eq!((looked_at.len(), n_unseen), (LOOKS_MAX, 90));
+        assert!(looked_at.contains(&(7, true)) && looked_at.contains(&(8, true)));
+        let (looked_at, n_unseen) = to_look_at(&many, &fio);
+        assert_eq!((looked_at.len(), n_unseen), (LOOKS_MAX, 1200 - 512));
+        assert_eq!(looked_at.iter().filter(|(_, of_test)| *of_test).count(), LOOKS_MAX / 2);
+    }
+
+    #[test]
+    fn a_blocked_thread_has_a_place_and_a_stack_among_many_blocked_tasks() {
+        // Wherever in the list it is.
+        let mut looks: Vec<_> = (0..500).map(|pid| look_of(1000 + pid, true, 'D')).collect();
+        looks.push(look_of(7, false, 'D'));
+        let (looks, n_left_out) = choose(looks);
+        let first: Vec<_> = looks.iter().take(3).map(|look| look.task.pid).collect();
+        assert_eq!((first.as_slice(), looks.len(), n_left_out), (&[7, 1000, 1001][..], TASKS_MAX, 501 - 64));
+    }
+
     #[test]
     fn who_tells_most_has_a_place_in_a_sample() {
-        let look = |pid: u32, of_test, state| {
-            let task = TaskSample {
-                pid,
-                comm: "x".into(),
-                of_test,
-                state,
-                sys_ms: 0,
-                user_ms: 0,
-                slices: 0,
-                sleeps_ms: None,
-                frames: vec![],
-                storage: None,
-            };
-            Look { task, may_stand: false, is_asleep: false }
-        };
+        let look = look_of;
         // Sixty-five devices of the test's own, a thread each; its own tasks; and what counts at the end.
         let mut looks: Vec<_> = (0..65).map(|pid| look(pid, false, 'I')).collect();
         looks.extend((100..165).map(|pid| look(pid, true, 'S')));
@@ -375,7 +434,7 @@ mod tests {
             look(202, true, 'D'),
             look(203, false, 'R'),
         ]);
-        let n_left_out = choose(&mut looks);
+        let (looks, n_left_out) = choose(looks);
         let first: Vec<_> = looks.iter().take(4).map(|look| look.task.pid).collect();
         assert_eq!((first.as_slice(), looks.len()), (&[201, 202, 203, 100][..], TASKS_MAX));
         assert_eq!(n_left_out, 5, "four of the test's and a thread; the idle ones are no loss");

@@ -22,7 +22,7 @@ pub const EVERY_MS: u64 = 1000;
 pub struct Sample {
     /// Time since boot, milliseconds.
     pub uptime_ms: u64,
-    /// Those of the test first.
+    /// Those that are blocked first, threads and tasks of the test in turn.
     pub tasks: Vec<TaskSample>,
     /// Requests that all block devices have completed (`/proc/diskstats`).
     pub io_done: u64,

@@ -451,7 +451,7 @@ impl AttemptState {
             return None;
         }
         let words = format!(
-            "more tasks than a sample holds: {n_left_out} were not looked at for a hang, of those that neither run nor wait"
+            "more tasks than a sample holds: {n_left_out} were not looked at for a hang, and may be blocked"
         );
         Some(self.remark(Blame::Harness, words))
     }
@@ -786,7 +786,11 @@ impl AttemptState {
             .iter()
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
-        effects.extend(if self.leaves_something() { self.linger(at) } else { self.collect(at) });
+        effects.extend(match self.stands_at_its_end(at) {
+            Some(asks) => asks,
+            None if self.leaves_something() => self.linger(at),
+            None => self.collect(at),
+        });
         effects
     }
 

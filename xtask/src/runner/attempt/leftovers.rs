@@ -1,5 +1,6 @@
-//! The part of an attempt after its test: what the test left behind and nobody can kill, a guest that does not power
-//! off. Either may be a deadlock that the test itself never noticed.
+//! The part of an attempt after its test: a thread of md or dm that stands, what the test left behind and
+//! nobody can kill, a guest that does not power off. Each may be a deadlock that the test itself never
+//! noticed.
 //!
 //! Deliberately not here: whether something stands ([`crate::runner::progress`]), and what a guest is asked from outside
 //! ([`crate::runner::interrogation`]).
@@ -7,6 +8,7 @@
 use std::time::Duration;
 
 use protocol::event::Blame;
+use protocol::evidence::TaskStack;
 use protocol::frames::is_storage_frame;
 use protocol::sample::Sample;
 use protocol::{HangKind, Outcome};
@@ -15,8 +17,14 @@ use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
 use crate::runner::progress::{Progress, Stuck};
 use crate::vm::Ask;
 
-/// For how long what cannot be killed is watched, in grace periods, as long as it moves: a slow device ends a wait.
-const LINGERING_GRACE_PERIODS: u32 = 12;
+/// For how many samples what cannot be killed is watched, as long as it moves; each is a second of the
+/// guest's own time. Twice as long as the longest window of [`crate::runner::progress`] for a task beside
+/// which nobody moves.
+const WATCHED_SAMPLES: u32 = 240;
+/// The same by the host's clock at the longest: a guest that starves has few samples that count.
+const LINGERING_MAX: Duration = Duration::from_secs(1800);
+/// Grace periods without a sample after which nobody can say any more whether it moves.
+const BLIND_GRACE_PERIODS: u32 = 12;
 
 /// Survivors that are named at most.
 const NAMES_MAX: usize = 6;
@@ -25,6 +33,18 @@ const NAMES_MAX: usize = 6;
 const AGENT_PID: u32 = 1;
 
 impl AttemptState {
+    /// The test has ended by itself: is a thread of md or dm stuck all the while, on a device that the test
+    /// had no eyes for at the end? Then what it says of itself is not all.
+    pub(super) fn stands_at_its_end(&mut self, at: Duration) -> Option<Vec<Effect>> {
+        if at > self.last_sample + SAMPLE_COUNTS_FOR {
+            return None;
+        }
+        let (name, Stuck { kind, still_ms, stacks, unseen: _ }) = self.progress.thread_stood()?;
+        let seen = format!("{} {name} stands in md or dm", self.said());
+        self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
+        Some(self.ask_for_evidence(at, stacks))
+    }
+
     /// True if something of the test is left that was killed and is still there, and can be watched.
     pub(super) fn leaves_something(&self) -> bool {
         self.job.sampled && self.facts.survivors.iter().any(|one| one.unkillable)
@@ -49,32 +69,50 @@ impl AttemptState {
             Some(Stuck { kind, still_ms, stacks, unseen: _ }) => {
                 let seen =
                     format!("{} left behind {}, which cannot be killed", self.said(), self.left_names());
-                self.outcome = Some(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
+                self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
                 self.ask_for_evidence(at, stacks)
             }
             None => vec![Effect::Ask(Ask::Times)],
         }
     }
 
-    /// Looks at the clock.
+    /// Ends the watch when nobody can look any more, or when it has lasted long enough. What was killed then
+    /// and is there all the same stays unkillable, for which the verdict calls it a hang, though it moves: a
+    /// writer that tries again for ever, say.
     pub(super) fn linger_on(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
-        if at <= since + self.limits.grace_period * LINGERING_GRACE_PERIODS {
+        if at > self.last_sample.max(since) + self.limits.grace_period * BLIND_GRACE_PERIODS {
+            return self.ask_for_evidence(at, self.progress.stacks());
+        }
+        if !self.progress.was_watched_for(WATCHED_SAMPLES) && at <= since + LINGERING_MAX {
             return vec![];
         }
-        let stacks = self.progress.stacks();
-        if at > self.last_sample + SAMPLE_COUNTS_FOR {
-            // Nobody can say that it moves. What is known is that it was killed, and is there.
-            return self.ask_for_evidence(at, stacks);
-        }
         let text = format!(
-            "left behind {}: killed, still there after {} s, and not stuck",
+            "left behind {}: killed, and still there after {} s, though not at a standstill",
             self.left_names(),
             at.saturating_sub(since).as_secs()
         );
-        self.facts.survivors.iter_mut().for_each(|one| one.unkillable = false);
         let mut effects = vec![self.remark(Blame::Test, text)];
-        effects.extend(self.collect(at));
+        effects.extend(self.ask_for_evidence(at, self.progress.stacks()));
         effects
+    }
+
+    /// What is seen after a test that ended by itself says more than its own word; not more than corruption
+    /// or a crash, nor than a test that never ran.
+    fn overrule(&mut self, outcome: Outcome) {
+        match self.outcome {
+            None
+            | Some(Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } | Outcome::Skip { .. }) => {
+                self.outcome = Some(outcome);
+            }
+            Some(
+                Outcome::Timeout { .. }
+                | Outcome::Hang { .. }
+                | Outcome::KernelCrash { .. }
+                | Outcome::DataCorruption { .. }
+                | Outcome::Interrupted
+                | Outcome::Infra { .. },
+            ) => {}
+        }
     }
 
     /// What the test had come to, as the beginning of a sentence.
@@ -124,16 +162,19 @@ impl AttemptState {
     /// What the guest said when it was asked why, if it was.
     pub(super) fn why_it_does_not_power_off(&mut self, at: Duration) -> Vec<Effect> {
         let Some(since) = self.asked_to_power_off.take() else { return vec![] };
-        let stands =
-            self.witnessed.seen().iter().find(|stack| {
-                stack.pid == AGENT_PID && stack.frames.iter().any(|frame| is_storage_frame(frame))
-            });
-        if stands.is_none() {
-            return vec![self.does_not_end()];
-        }
-        let seen = format!("{} the guest does not power off: that waits in md or dm", self.said());
+        let in_storage = |stack: &&TaskStack| stack.frames.iter().any(|frame| is_storage_frame(frame));
+        let mut waiting = self.witnessed.seen().iter().filter(in_storage);
+        // It may wait for somebody else: a writeback that stands, say, when file systems are synced.
+        let who = match waiting.clone().find(|stack| stack.pid == AGENT_PID) {
+            Some(_) => "that".to_owned(),
+            None => match waiting.find(|stack| stack.state == 'D') {
+                Some(stack) => stack.comm.clone(),
+                None => return vec![self.does_not_end()],
+            },
+        };
+        let seen = format!("{} the guest does not power off: {who} waits in md or dm", self.said());
         let silent_ms = millis(at.saturating_sub(since));
-        self.outcome = Some(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen: Some(seen) });
+        self.overrule(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen: Some(seen) });
         vec![]
     }
 

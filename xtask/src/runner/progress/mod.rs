@@ -63,6 +63,8 @@ pub(crate) struct Progress {
     rows: Rows,
     /// The kernel's own detectors have spoken, and what of that still stands has not been seen yet.
     kernel_reports_hung: bool,
+    /// Samples that counted.
+    watched: u32,
 }
 
 /// Samples in a row.
@@ -120,6 +122,15 @@ impl Progress {
         }
         *own_ms = own_ms.saturating_sub(EVERY_MS);
         1
+    }
+
+    /// True once it has been watched for so many samples that counted, and for as long as the kernel may take
+    /// to end by itself what a task of the test waits for now.
+    pub(crate) fn was_watched_for(&self, samples: u32) -> bool {
+        let of_test = self.newest().filter(|task| task.of_test);
+        let ends_ms = of_test.filter_map(|task| Some(task.storage.as_ref()?.ends_ms)).max().unwrap_or(0);
+        let more = u32::try_from(ends_ms.div_ceil(EVERY_MS)).unwrap_or(u32::MAX);
+        self.watched >= samples.saturating_add(more)
     }
 
     /// The test said something: it is not silent. What stands in storage stands all the same.
@@ -199,6 +210,27 @@ impl Progress {
         Some(self.stuck(kind, still(task)))
     }
 
+    /// At the end of a test that did not notice: a thread of md or dm that has stood in D state inside of md
+    /// or dm with nothing done on its device, and its name. Not if something below it is suspended, or nobody
+    /// knows: a test may end with that. A resync's only if it should move: one may be frozen on purpose.
+    pub(crate) fn thread_stood(&self) -> Option<(&str, Stuck)> {
+        let stood = |task: &TaskSample| {
+            let is_suspended = task.storage.as_ref().is_none_or(|storage| storage.is_suspended);
+            let seen = self.tasks.get(&task.pid)?;
+            if task.of_test || task.state != 'D' || !tasks::in_storage(task) || is_suspended {
+                return None;
+            }
+            let is_sync = is_sync_thread(task);
+            let samples = if is_sync { self.sync_stood(task, seen, false) } else { seen.stood() };
+            let window = self.lengthened(STOOD_AT_LIMIT, rules::RULES[0].longer, task);
+            let kind = if is_sync { HangKind::SyncStalled } else { HangKind::NoProgress };
+            (samples >= window).then_some((samples, kind))
+        };
+        let stood = self.newest().filter_map(|task| Some((task, stood(task)?)));
+        let (task, (samples, kind)) = stood.max_by_key(|(_, (samples, _))| *samples)?;
+        Some((&task.comm, self.stuck(kind, samples)))
+    }
+
     fn newest(&self) -> impl Iterator<Item = &TaskSample> {
         self.last.iter().flat_map(|sample| &sample.tasks)
     }
@@ -220,6 +252,7 @@ impl Progress {
             return None;
         }
         let between = Between { step: self.spend(), elapsed_ms, done: Done::between(&last, &sample) };
+        self.watched = self.watched.saturating_add(between.step);
         self.look_at_arrays(&last, &sample, &between);
         self.look_at_tasks(&last, &sample, &between);
         self.remember(sample);

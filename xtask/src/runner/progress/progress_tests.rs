@@ -857,3 +857,40 @@ fn at_the_limit_who_stood_long_is_hung_wherever_it_waits() {
     let delayed = |_| with_storage(writer(2), |storage| storage.ends_ms = 60_000);
     assert_eq!(stood(60, &delayed), None);
 }
+
+#[test]
+fn at_a_tests_end_a_thread_that_stood_in_md_is_hung() {
+    let stood = |n_samples: u64, make: &dyn Fn(u64) -> TaskSample| {
+        let mut progress = progress();
+        // The test itself works elsewhere.
+        for n in 0..n_samples {
+            let step = task(100 + n as u32, &format!("step{n}"), 'S', 1);
+            progress.take(Sample { io_done: n * 9, ..sample(n, vec![step, make(n)]) });
+        }
+        progress.thread_stood().map(|(name, stuck)| (name.to_owned(), stuck.kind, stuck.still_ms / 1000))
+    };
+    let raid1d = |_| task(7, "md0_raid1", 'D', 5);
+    let of_raid1d = |seconds| Some(("md0_raid1".to_owned(), HangKind::NoProgress, seconds));
+    assert_eq!(stood(20, &raid1d), of_raid1d(19));
+    assert_eq!(stood(15, &raid1d), None, "the window is not full");
+    assert_eq!(stood(60, &|n| task(7, "md0_raid1", 'D', n)), None, "it moves");
+    assert_eq!(stood(60, &|_| task(7, "md0_raid1", 'S', 5)), None, "it is at rest");
+    let with = |change: &'static dyn Fn(u64, &mut Storage)| {
+        move |n| with_storage(task(7, "md0_raid1", 'D', 5), |storage| change(n, storage))
+    };
+    assert_eq!(stood(60, &with(&|n, storage| storage.done = n)), None, "its device answers");
+    assert_eq!(stood(60, &with(&|_, storage| storage.is_suspended = true)), None, "suspended on purpose");
+    assert_eq!(stood(60, &with(&|_, storage| storage.ends_ms = 60_000)), None, "dm-delay ends it");
+    let elsewhere = |_| TaskSample { frames: vec!["io_schedule+0x1/0x2".into()], ..raid1d(0) };
+    assert_eq!(stood(60, &elsewhere), None, "outside of md and dm");
+    assert_eq!(stood(60, &|_| TaskSample { storage: None, ..raid1d(0) }), None, "nobody knows its device");
+    assert_eq!(stood(60, &|_| task(7, "lvm", 'D', 5)), None, "the test's own tasks are judged elsewhere");
+    let resync = |_| task(7, "md0_resync", 'D', 5);
+    assert_eq!(stood(20, &resync), Some(("md0_resync".to_owned(), HangKind::SyncStalled, 19)));
+    let mut frozen = progress();
+    for n in 0..60 {
+        let sync = Sync { array: "md0".into(), position: 5, should_move: false, is_capped: false };
+        frozen.take(Sample { syncs: vec![sync], ..sample(n, vec![resync(n)]) });
+    }
+    assert_eq!(frozen.thread_stood(), None, "frozen on purpose");
+}
