@@ -78,6 +78,11 @@ fn each_class_has_a_name_that_moves_it() {
 
 #[test]
 fn a_word_that_is_no_class_is_told_with_those_that_are() {
+    assert!(
+        Policy::of(&["no-complaints".to_owned()], false)
+            .unwrap_err()
+            .starts_with("`no-complaints` is what holds")
+    );
     let error = Policy::of(&["warnings".to_owned()], false).unwrap_err();
     assert!(
         error.starts_with("there is no class `warnings`; there are complaints (all of them), panic, oops"),

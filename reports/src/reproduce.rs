@@ -10,6 +10,10 @@ pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
     if let Some(machine) = &record.machine {
         words.extend(["--accel", &machine.accel]);
     }
+    // It is judged alike, too.
+    for word in record.run.policy.words() {
+        words.extend(["--fail-on", word]);
+    }
     let checkouts = record.image.iter().flat_map(|image| &image.checkouts);
     let checkouts: Vec<_> =
         checkouts.map(|(name, checkout)| (format!("--{name}-src"), checkout.dir.as_str())).collect();
@@ -73,6 +77,14 @@ mod tests {
         let record = testing::sample_of_a_checkout();
         let command = command(&record, record.attempt(2).unwrap()).unwrap();
         assert!(command.contains(" --mdadm-src '/home/me/my mdadm' lvm2:"), "{command}");
+    }
+
+    #[test]
+    fn the_command_judges_alike() {
+        let mut record = RunRecord::from_events(testing::sample_events());
+        record.run.policy = crate::Policy::of(&["storage-error".to_owned()], false).unwrap();
+        let command = command(&record, record.attempt(2).unwrap()).unwrap();
+        assert!(command.contains(" --fail-on storage-error lvm2:"), "{command}");
     }
 
     #[test]

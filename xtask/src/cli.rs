@@ -703,7 +703,8 @@ fn time(text: &str) -> Result<Duration, &'static str> {
 pub(crate) struct PolicyOptions {
     /// Classes of what the kernel reports that fail a run, beside those that do by default: a name (warning,
     /// storage-error, hung-task, kernel-log, test-warning …), or complaints for all of them; no-NAME lets a class pass.
-    /// `cargo xtask list --classes` shows what each is, and what it does by default
+    /// Several with commas; the last word on a class counts. `cargo xtask list --classes` shows what each is, and what it
+    /// does by default
     #[arg(long, value_name = "CLASS", env = "MD_REGRESS_FAIL_ON", value_delimiter = ',', value_parser = class)]
     fail_on: Vec<String>,
     /// What failed, and passed when it was tried again

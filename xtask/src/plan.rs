@@ -31,6 +31,8 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// What outlives SIGKILL may wait for a device; in a guest that has its time this is decided by its samples.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A test that is to be run.
 pub(crate) struct ChosenJob {
@@ -333,5 +335,6 @@ pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
         test_timeout: accel.scale(job.test_timeout),
         heartbeat_timeout: accel.scale(HEARTBEAT_TIMEOUT),
         grace_period: accel.scale(GRACE_PERIOD),
+        leaving_timeout: accel.scale(LEAVING_TIMEOUT),
     }
 }

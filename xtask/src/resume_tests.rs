@@ -80,6 +80,7 @@ fn plan() -> Vec<Planned> {
                     test_timeout: limit,
                     heartbeat_timeout: limit,
                     grace_period: limit,
+                    leaving_timeout: limit,
                 },
                 name: test.to_string(),
                 length: Length::Timed(1),

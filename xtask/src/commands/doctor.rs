@@ -35,15 +35,19 @@ const STORE_BYTES: u64 = 3 << 30;
 const VM_MIB: u64 = 2500;
 
 /// Settings of a run, as flags, with their ids in clap.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 18] = [
     ("kernel", "kernels"),
     ("suite", "suite"),
     ("flavour", "flavours"),
     ("append", "append"),
     ("accel", "accel"),
     ("no-snapshot", "no_snapshot"),
+    ("retries", "retries"),
+    ("fail-on", "fail_on"),
+    ("flaky", "flaky"),
     ("jobs", "n_vms"),
     ("out", "out"),
+    ("debug-info", "debug_info"),
     ("lvm2-src", "lvm2_src"),
     ("mdadm-src", "mdadm_src"),
     ("store", "store"),

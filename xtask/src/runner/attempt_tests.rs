@@ -29,6 +29,7 @@ pub(crate) const LIMITS: TimeLimits = TimeLimits {
     test_timeout: Duration::from_secs(100),
     heartbeat_timeout: Duration::from_secs(20),
     grace_period: Duration::from_secs(5),
+    leaving_timeout: Duration::from_secs(1800),
 };
 
 /// A test of which nothing is said.

@@ -217,6 +217,7 @@ fn play_fake(fake: Fake, with_snapshots: bool, n_attempts: u32) -> Played {
         test_timeout: short,
         heartbeat_timeout: short,
         grace_period: short,
+        leaving_timeout: short,
     };
     let vm = VmSpec {
         kernel: "/k".into(),

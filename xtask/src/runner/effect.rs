@@ -25,6 +25,9 @@ pub(crate) struct TimeLimits {
     pub(crate) heartbeat_timeout: Duration,
     /// For files to come back, for the guest to power off, for a panicking kernel to end.
     pub(crate) grace_period: Duration,
+    /// For what a test left behind and nobody can kill to go, by the host's clock: a guest that starves has few samples
+    /// that count.
+    pub(crate) leaving_timeout: Duration,
 }
 
 /// What a guest is greeted with: random, and never twice the same.

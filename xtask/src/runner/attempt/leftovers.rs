@@ -21,8 +21,6 @@ use crate::vm::Ask;
 /// guest's own time. Twice as long as the longest window of [`crate::runner::progress`] for a task beside
 /// which nobody moves.
 const WATCHED_SAMPLES: u32 = 240;
-/// The same by the host's clock at the longest: a guest that starves has few samples that count.
-const LINGERING_MAX: Duration = Duration::from_secs(1800);
 /// Grace periods without a sample after which nobody can say any more whether it moves.
 const BLIND_GRACE_PERIODS: u32 = 12;
 
@@ -83,7 +81,7 @@ impl AttemptState {
         if at > self.last_sample.max(since) + self.limits.grace_period * BLIND_GRACE_PERIODS {
             return self.ask_for_evidence(at, self.progress.stacks());
         }
-        if !self.progress.was_watched_for(WATCHED_SAMPLES) && at <= since + LINGERING_MAX {
+        if !self.progress.was_watched_for(WATCHED_SAMPLES) && at <= since + self.limits.leaving_timeout {
             return vec![];
         }
         let text = format!(
