@@ -432,10 +432,7 @@ impl Seen<'_> {
 fn comes_along(came_to: &Outcome, kind: ReportKind) -> bool {
     match came_to {
         Outcome::KernelCrash { .. } => true,
-        Outcome::Hang { .. } => matches!(
-            kind,
-            ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall
-        ),
+        Outcome::Hang { .. } => kind.is_a_stall(),
         Outcome::DataCorruption { .. } => kind == ReportKind::Corruption,
         Outcome::Pass
         | Outcome::Fail { .. }

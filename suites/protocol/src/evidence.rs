@@ -106,3 +106,28 @@ pub enum ReportKind {
     /// system corruption.
     Corruption,
 }
+
+impl ReportKind {
+    /// True for a task that waits, or a processor that runs and runs.
+    pub fn is_of_hang(self) -> bool {
+        match self {
+            ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall => true,
+            ReportKind::Panic
+            | ReportKind::Oops
+            | ReportKind::Bug
+            | ReportKind::Warning
+            | ReportKind::MemoryError
+            | ReportKind::Undefined
+            | ReportKind::DataRace
+            | ReportKind::Lockdep
+            | ReportKind::WorkqueueStall
+            | ReportKind::StorageError
+            | ReportKind::Corruption => false,
+        }
+    }
+
+    /// True for what a watchdog of the kernel's measures by the clock.
+    pub fn is_a_stall(self) -> bool {
+        self.is_of_hang() || self == ReportKind::WorkqueueStall
+    }
+}

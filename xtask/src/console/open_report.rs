@@ -118,19 +118,7 @@ impl OpenReport {
     /// A processor prints its stack because the kernel asked it to, from here on (`NMI backtrace for cpu 1`):
     /// under its own name.
     pub(super) fn delegates_to(&mut self, line: &LogLine<'_>) -> bool {
-        let asks = match self.opening.kind {
-            ReportKind::RcuStall | ReportKind::Lockup | ReportKind::HungTask | ReportKind::Lockdep => true,
-            ReportKind::Panic
-            | ReportKind::Oops
-            | ReportKind::Bug
-            | ReportKind::Warning
-            | ReportKind::MemoryError
-            | ReportKind::Undefined
-            | ReportKind::DataRace
-            | ReportKind::WorkqueueStall
-            | ReportKind::StorageError
-            | ReportKind::Corruption => false,
-        };
+        let asks = self.opening.kind.is_of_hang() || self.opening.kind == ReportKind::Lockdep;
         if asks && self.stage == Stage::Words && line.text.starts_with("NMI backtrace for cpu") {
             self.deputy = line.caller.map(str::to_owned);
         }

@@ -31,7 +31,8 @@ impl Opening {
     pub(super) fn title(&self, frames: &[String], held_at: Option<&str>, blamed: Option<&str>) -> Title {
         let own = |function: &&str| !function.is_empty() && !is_generic(function);
         let named = || self.function.as_deref().and_then(plain_functions);
-        let found = || guilty(frames, wants_md(self.kind)).map(str::to_owned);
+        // What waits for md or dm, or spins, is named by their function; a fault by where it happened.
+        let found = || guilty(frames, self.kind.is_of_hang()).map(str::to_owned);
         let held = || held_at.map(plain).filter(own).map(str::to_owned);
         let hinted = || self.hint.as_deref().map(plain).filter(own).map(str::to_owned);
         let place = match self.tail {
@@ -71,25 +72,6 @@ impl Opening {
             && ["still has locks held", "lock held when returning"]
                 .iter()
                 .any(|words| self.words.contains(words))
-    }
-}
-
-/// True for what waits for md or dm, or spins: there their function names it. A fault names where it
-/// happened.
-fn wants_md(kind: ReportKind) -> bool {
-    match kind {
-        ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall => true,
-        ReportKind::Panic
-        | ReportKind::Oops
-        | ReportKind::Bug
-        | ReportKind::Warning
-        | ReportKind::MemoryError
-        | ReportKind::Undefined
-        | ReportKind::DataRace
-        | ReportKind::Lockdep
-        | ReportKind::WorkqueueStall
-        | ReportKind::StorageError
-        | ReportKind::Corruption => false,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::runner::evidence::Witnessed;
 use crate::runner::fate::{Blamed, Fate, Seen};
 use crate::runner::heartbeat::{OwnTime, Silence};
 use crate::runner::interrogation::{DUMP_MAX, Interrogation};
-use crate::runner::kernel_log::{KernelLog, LogRecord, is_of_hang};
+use crate::runner::kernel_log::{KernelLog, LogRecord};
 use crate::runner::output::OutputScan;
 use crate::runner::progress::{Progress, Stuck};
 use crate::runner::share::OwnShare;
@@ -511,7 +511,7 @@ impl AttemptState {
             return None;
         }
         report.starved = self.share.explains(at, report.kind);
-        if is_of_hang(report.kind) && !report.starved {
+        if report.kind.is_of_hang() && !report.starved {
             self.progress.kernel_reports_hung();
         }
         Some(Effect::Record(Event::KernelReported { attempt: self.number, report }))

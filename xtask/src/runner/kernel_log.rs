@@ -119,7 +119,7 @@ impl KernelLog {
     /// The next line of the console.
     pub(crate) fn console(&mut self, line: &str) -> News {
         let heard = self.console.look(line);
-        let says_hung = heard.iter().any(|report| is_of_hang(report.kind));
+        let says_hung = heard.iter().any(|report| report.kind.is_of_hang());
         let begun = self.console.begun().to_vec();
         let mut reports = Vec::new();
         let found = stamped(line);
@@ -408,24 +408,6 @@ fn has_told(told: &BTreeMap<String, bool>, report: &KernelReport) -> bool {
 
 fn note_told(told: &mut BTreeMap<String, bool>, report: &KernelReport) {
     *told.entry(report.title.clone()).or_default() |= is_of_storage(report);
-}
-
-/// A task that waits, or a processor that runs and runs.
-pub(crate) fn is_of_hang(kind: ReportKind) -> bool {
-    match kind {
-        ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall => true,
-        ReportKind::Panic
-        | ReportKind::Oops
-        | ReportKind::Bug
-        | ReportKind::Warning
-        | ReportKind::MemoryError
-        | ReportKind::Undefined
-        | ReportKind::DataRace
-        | ReportKind::Lockdep
-        | ReportKind::WorkqueueStall
-        | ReportKind::StorageError
-        | ReportKind::Corruption => false,
-    }
 }
 
 fn push_bounded(ring: &mut VecDeque<Digest>, digest: Digest, max: usize) {

@@ -42,7 +42,7 @@ impl OwnShare {
     /// The first line of a report of this kind came. What the watchdog measured lies before it, not before
     /// the last.
     pub(crate) fn begins(&mut self, at: Duration, kind: ReportKind) {
-        if !is_a_stall(kind) {
+        if !kind.is_a_stall() {
             return;
         }
         // Which of several is told when they are complete, nobody knows: the one that had its time counts.
@@ -53,7 +53,7 @@ impl OwnShare {
 
     /// True if a report that is complete at `at` is a stall that the host may have caused.
     pub(crate) fn explains(&self, at: Duration, kind: ReportKind) -> bool {
-        is_a_stall(kind) && self.told_since(at, kind).unwrap_or_else(|| self.was_starved(at))
+        kind.is_a_stall() && self.told_since(at, kind).unwrap_or_else(|| self.was_starved(at))
     }
 
     fn told_since(&self, at: Duration, kind: ReportKind) -> Option<bool> {
@@ -72,23 +72,6 @@ impl OwnShare {
         }
         let own_ms: u64 = self.looks.iter().skip(1).map(|(_, own_ms)| *own_ms).sum();
         known >= KNOWN_MIN && u128::from(own_ms) * 100 < known.as_millis() * OWN_PERCENT
-    }
-}
-
-/// True for what a watchdog of the kernel's measures by the clock.
-fn is_a_stall(kind: ReportKind) -> bool {
-    match kind {
-        ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall | ReportKind::HungTask => true,
-        ReportKind::Panic
-        | ReportKind::Oops
-        | ReportKind::Bug
-        | ReportKind::Warning
-        | ReportKind::MemoryError
-        | ReportKind::Undefined
-        | ReportKind::DataRace
-        | ReportKind::Lockdep
-        | ReportKind::StorageError
-        | ReportKind::Corruption => false,
     }
 }
 
