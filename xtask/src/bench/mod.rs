@@ -19,19 +19,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
 use reports::record::AttemptState;
-use vm_images::checkout::Sources;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
 use vm_images::store_space::bytes_of;
 
 use crate::cli::BenchCommand;
 use crate::exit::Exit;
-use harness::machine::accel::AccelChoice;
-use harness::run::tries::Times;
+use harness::machine::Tuning;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 use harness::suite::select::Selection;
+use harness::suite::suite_named;
 use harness::terminal::outln;
 use harness::workspace::workspace;
 
@@ -137,10 +135,10 @@ fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
     let (mut ours, mut plain, mut around) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=pairs {
         session.terminal.timed(&format!("pair {pair} of {pairs}: {TEST}"));
-        let with_us = one(session, "lvm2", TEST, None)?;
+        let with_us = one(session, "lvm2", TEST, Tuning::default())?;
         ours.push(with_us.test_s);
         around.push(with_us.around_s);
-        plain.push(one(session, "lvm2", TEST, Some(to_a_file))?.test_s);
+        plain.push(one_unheard(session, TEST)?.test_s);
     }
     let (ours, plain, around) = (median(&mut ours), median(&mut plain), median(&mut around));
     outln!("{TEST}, medians of {pairs}");
@@ -152,7 +150,7 @@ fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
         100.0 * around / ours
     );
     session.terminal.timed("a test that prints 1 GB");
-    let flood = one(session, "canary", "flood-a-gigabyte", None)?;
+    let flood = one(session, "canary", "flood-a-gigabyte", Tuning::default())?;
     outln!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
     Ok(Exit::Passed)
 }
@@ -169,34 +167,42 @@ struct Measured {
 fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
-        suite: suite.to_owned(),
         selection: Selection {
             patterns: name.iter().map(|&name| name.to_owned()).collect(),
             ..Selection::default()
         },
-        sources: Sources::default(),
-        accel: AccelChoice::Auto,
-        times: Times::default(),
-        policy: reports::Policy::default(),
         n_vms: Some(1),
         out: Some(out.to_owned()),
-        flavours: vec![],
-        scripts: vec![],
-        script_needs: None,
-        append: String::new(),
-        history: None,
-        debug_info: vec![],
-        shard: None,
-        snapshots: true,
-        dump: false,
-        change: None,
+        ..Options::new(suite)
     })
 }
 
-fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job>) -> Result<Measured> {
-    let out = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
-    let options = Options { change, ..options(suite, Some(name), out.path())? };
-    let ran = run::run(session, &options)?.context("no test was selected")?;
+fn one(session: &Session, suite: &str, name: &str, tuning: Tuning) -> Result<Measured> {
+    let out = scratch(session)?;
+    measure(session, &Options { tuning, ..options(suite, Some(name), out.path())? })
+}
+
+/// A test with its output going to a file in the guest: nobody listens until it ends.
+fn one_unheard(session: &Session, test: &str) -> Result<Measured> {
+    let out = scratch(session)?;
+    let script = out.path().join("unheard.sh");
+    let line =
+        format!("exec bash -noprofile -norc /usr/share/lvm2-testsuite/{test} >/run/unheard.log 2>&1\n");
+    fs::write(&script, line).with_context(|| format!("failed to write `{}`", script.display()))?;
+    let needs = format!("silence={}s", suite_named("lvm2")?.example()?.test_timeout.as_secs());
+    measure(
+        session,
+        &Options { scripts: vec![script], script_needs: Some(needs), ..options("lvm2", None, out.path())? },
+    )
+}
+
+fn scratch(session: &Session) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary());
+    folder.context("failed to make a folder")
+}
+
+fn measure(session: &Session, options: &Options) -> Result<Measured> {
+    let ran = run::run(session, options)?.context("no test was selected")?;
     let judged = ran.judged.first().context("nothing was judged")?;
     ensure!(
         matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),
@@ -217,13 +223,6 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         sampling_s: facts.sampling_ms.map(seconds),
         around_s: seconds(facts.vm_ms.saturating_sub(ready_ms + test_ms)),
     })
-}
-
-fn to_a_file(job: Job) -> Job {
-    let mut argv: Vec<_> = ["sh", "-c", "exec \"$@\" >/run/plain.log 2>&1", "sh"].map(str::to_owned).to_vec();
-    argv.extend(job.argv);
-    // Nothing is heard of it until it ends.
-    Job { argv, silence_timeout: job.test_timeout, ..job }
 }
 
 fn median(values: &mut [f64]) -> f64 {

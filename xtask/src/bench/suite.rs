@@ -24,12 +24,12 @@ use crate::children::{descendants_of, pss_kib};
 use crate::exit::Exit;
 use harness::error::usage;
 use harness::machine::Accel;
+use harness::machine::Tuning;
 use harness::machine::accel::AccelChoice;
 use harness::run::finished::FinishedRun;
 use harness::run::prepare;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 use harness::suite::select::Selection;
 use harness::terminal::outln;
 use harness::workspace::shown_path;
@@ -199,11 +199,7 @@ impl Bench<'_> {
         let options = Options {
             scripts: vec![script],
             // Nothing of ours takes the processor's time.
-            change: Some(if stock {
-                |job| Job { sampled: false, stock: true, ..job }
-            } else {
-                |job| Job { sampled: false, ..job }
-            }),
+            tuning: Tuning { stock_machine: stock, unwatched: true },
             snapshots: false,
             accel: self.accel,
             ..options("lvm2", None, out)?

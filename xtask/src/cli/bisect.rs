@@ -8,7 +8,6 @@ use vm_images::kernel_spec::DebianSpec;
 use crate::cli::{GuestOptions, PolicyOptions, SelectionOptions};
 use harness::bisect::published::Range;
 use harness::run::options::Options;
-use harness::run::tries::Times;
 use harness::suite::DEFAULT_SUITE;
 
 pub(crate) const BISECT_HELP: &str = "\
@@ -213,8 +212,6 @@ impl TrialOptions {
 impl From<TrialOptions> for Options {
     fn from(options: TrialOptions) -> Self {
         Options {
-            kernels: vec![],
-            suite: options.suite,
             selection: options.selection.into_selection(),
             sources: options.guest.sources.into(),
             flavours: options.flavours,
@@ -222,17 +219,13 @@ impl From<TrialOptions> for Options {
             script_needs: options.script_needs,
             append: options.guest.append,
             accel: options.guest.accel,
-            times: Times::default(),
             policy: options.policy.into(),
-            shard: None,
             n_vms: options.n_vms.map(usize::from),
             out: options.out,
-            // Kernels between two releases would blur what is known of either.
-            history: None,
             debug_info: options.debug_info,
             snapshots: !options.guest.no_snapshot,
-            dump: false,
-            change: None,
+            // Without a history: kernels between two releases would blur what is known of either.
+            ..Options::new(&options.suite)
         }
     }
 }

@@ -18,6 +18,7 @@ use vm_images::store::STORE_VARIABLE;
 
 use crate::bench::suite::SuiteBench;
 use harness::error::usage;
+use harness::machine::Tuning;
 use harness::machine::accel::AccelChoice;
 use harness::run::history;
 use harness::run::options::Options;
@@ -881,7 +882,7 @@ impl From<TestOptions> for Options {
             debug_info: options.run.debug_info,
             snapshots: !options.run.guest.no_snapshot,
             dump: options.dump,
-            change: None,
+            tuning: Tuning::default(),
         }
     }
 }
