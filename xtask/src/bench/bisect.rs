@@ -148,7 +148,7 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
 }
 
 /// A graph with a bug planted, from the source of Debian's 6.12.
-pub(crate) fn edits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
+pub(crate) fn commits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));
     }
@@ -156,16 +156,16 @@ pub(crate) fn edits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
     let of = |name: &str| read_plant(&planted.join(name));
     let plants = Plants {
         bug: of(&format!("plants/{bug}.toml")).map_err(usage)?,
-        broken: of("history/broken.toml")?,
-        crash: of("history/crash.toml")?,
-        half: of("history/e3-half.toml")?,
+        broken: of("edits/broken.toml")?,
+        crash: of("edits/crash.toml")?,
+        half: of("edits/e3-half.toml")?,
     };
     let apt = session.apt()?;
     let images = session.images(&apt)?;
     let source = images.kernel_source(&images.kernel(&"deb:6.12".parse()?)?)?;
     session.terminal.end_step();
     make(&session.host, &source.path("tree"), dir, &plants)
-        .with_context(|| format!("failed to make a history in `{}`", dir.display()))?;
+        .with_context(|| format!("failed to make a repository in `{}`", dir.display()))?;
     outln!(
         "{}: from the tag good to the tag bad, first bad at the tag culprit; series-base, series",
         dir.display()

@@ -120,8 +120,9 @@ pub(crate) enum BenchCommand {
     /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side by side
     #[command(after_help = suite::BENCH_SUITE_HELP)]
     Suite(BenchSuiteOptions),
-    /// Make a git history of the real drivers/md with a bug planted in one of 37 commits, to search it
-    History {
+    /// Make a git repository of the real drivers/md with a bug planted in one of 37 commits, to search it
+    #[command(alias = "history")]
+    Commits {
         /// Folder to make it in
         dir: PathBuf,
         /// The bug, of suites/planted/plants
@@ -167,7 +168,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
         BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
-        BenchCommand::History { dir, plant } => bisect::edits(session, dir, plant),
+        BenchCommand::Commits { dir, plant } => bisect::commits(session, dir, plant),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }
