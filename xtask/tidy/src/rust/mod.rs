@@ -1,0 +1,100 @@
+//! A package's modules as `rustc` sees them, tests apart: which file holds which module, which names each module has,
+//! and which other file each import leads to.
+//!
+//! No macro is expanded: paths inside of macro calls are found among their tokens, and names that a macro makes are
+//! taken to be defined in the module that the path names.
+
+mod find;
+mod resolve;
+
+use std::collections::BTreeMap;
+
+pub use find::read_package;
+
+/// A package: its files, their scopes, and what they mention.
+#[derive(Debug, Default)]
+pub struct Package {
+    /// Every file that some target reaches through `mod`, tests apart.
+    pub files: Vec<SourceFile>,
+    scopes: Vec<Scope>,
+    mentions: Vec<Mention>,
+    /// Root scope of the library, if there is one, and the name by which the package's binaries import it.
+    library: Option<(usize, String)>,
+}
+
+/// A file, which is one module; modules written inline belong to their file.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// Path below the top of the work tree.
+    pub path: String,
+    /// Path of the module, from below the crate's root: empty for `lib.rs` and `main.rs`.
+    pub module: Vec<String>,
+    /// Root scope of the crate that the file belongs to.
+    root: usize,
+}
+
+/// A path in a file that leads to another file of the package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Import {
+    /// Index of the file that imports.
+    pub from: usize,
+    /// Index of the file that defines what is imported.
+    pub to: usize,
+    /// Line of the path in `from`.
+    pub line: usize,
+    /// The path as it is written.
+    pub words: String,
+}
+
+/// A module with its names: a file's, or one written inline.
+#[derive(Debug)]
+struct Scope {
+    parent: Option<usize>,
+    root: usize,
+    file: usize,
+    names: BTreeMap<String, Vec<Binding>>,
+    globs: Vec<Vec<String>>,
+}
+
+/// What a name stands for within a scope.
+#[derive(Debug, Clone)]
+enum Binding {
+    /// Defined here.
+    Item,
+    /// A module of the package.
+    Module(usize),
+    /// Imported by this path.
+    Use(Vec<String>),
+}
+
+/// A path that a file mentions, in an import or in code.
+#[derive(Debug)]
+struct Mention {
+    scope: usize,
+    path: Vec<String>,
+    line: usize,
+}
+
+impl Package {
+    /// All imports between two different files, each once a line, in the order of files and lines.
+    pub fn imports(&self) -> Vec<Import> {
+        let mut imports: Vec<Import> = Vec::new();
+        for mention in &self.mentions {
+            let from = self.scopes[mention.scope].file;
+            for to in self.files_of(mention) {
+                if to != from {
+                    imports.push(Import { from, to, line: mention.line, words: mention.path.join("::") });
+                }
+            }
+        }
+        imports.sort();
+        imports.dedup_by(|a, b| (a.from, a.to, a.line) == (b.from, b.to, b.line));
+        imports
+    }
+
+    /// True if one of the two files is a module around the other.
+    pub fn are_akin(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (&self.files[a], &self.files[b]);
+        a.root == b.root && (a.module.starts_with(&b.module) || b.module.starts_with(&a.module))
+    }
+}
