@@ -10,6 +10,7 @@ use syn::{Attribute, Item, Meta, Token, UseTree};
 
 use super::{Binding, Mention, Package, Scope, SourceFile};
 use crate::tree::{Tree, folder_of, join};
+use crate::workspace;
 
 /// Reads the package whose `Cargo.toml` lies in `folder`.
 ///
@@ -17,15 +18,7 @@ use crate::tree::{Tree, folder_of, join};
 ///
 /// A manifest or a Rust file that doesn't parse, or a module without a file.
 pub fn read_package(tree: &Tree, folder: &str) -> Result<Package> {
-    let manifest_path = join(folder, "Cargo.toml");
-    let manifest = tree.text(&manifest_path).with_context(|| format!("there is no `{manifest_path}`"))?;
-    let manifest: toml::Table =
-        toml::from_str(manifest).with_context(|| format!("failed to parse `{manifest_path}`"))?;
-    let name = manifest
-        .get("package")
-        .and_then(|package| package.get("name"))
-        .and_then(toml::Value::as_str)
-        .with_context(|| format!("`{manifest_path}` names no package"))?;
+    let name = workspace::member(tree, folder)?.name;
     let mut package = Package::default();
     let library = join(folder, "src/lib.rs");
     if tree.has_file(&library) {
@@ -72,7 +65,12 @@ fn read_target(package: &mut Package, tree: &Tree, root_file: &str) -> Result<us
         })?;
         let file = package.files.len();
         package.scopes[next.scope].file = file;
-        package.files.push(SourceFile { path: next.path.clone(), module: next.module.clone(), root });
+        package.files.push(SourceFile {
+            path: next.path.clone(),
+            module: next.module.clone(),
+            root,
+            tests: Vec::new(),
+        });
         let mut finder = Finder {
             tree,
             package,
@@ -208,6 +206,9 @@ impl Finder<'_> {
 impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_item(&mut self, item: &'ast Item) {
         if is_for_tests(attributes(item)) {
+            let file = self.package.scopes[self.scope].file;
+            let span = item.span();
+            self.package.files[file].tests.push(span.start().line..=span.end().line);
             return;
         }
         match item {

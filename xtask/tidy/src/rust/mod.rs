@@ -8,6 +8,7 @@ mod find;
 mod resolve;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 pub use find::read_package;
 
@@ -31,6 +32,15 @@ pub struct SourceFile {
     pub module: Vec<String>,
     /// Root scope of the crate that the file belongs to.
     root: usize,
+    /// Lines of the items that only tests have.
+    tests: Vec<RangeInclusive<usize>>,
+}
+
+impl SourceFile {
+    /// True if the line, counted from 1, lies in an item that only tests have.
+    pub fn is_test_line(&self, line: usize) -> bool {
+        self.tests.iter().any(|lines| lines.contains(&line))
+    }
 }
 
 /// A path in a file that leads to another file of the package.
