@@ -1,6 +1,7 @@
 //! No circle of imports between the files of a package, tests apart.
 //!
-//! An edge between a module and one around it doesn't count: `mod.rs` says what its folder shows, and that is all.
+//! An edge between a module and one around it doesn't count: `mod.rs` says what its folder shows, and that is
+//! all.
 
 use std::collections::{BTreeMap, VecDeque};
 

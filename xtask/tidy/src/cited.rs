@@ -1,8 +1,9 @@
-//! Every file that a comment, a message or a page cites is in the repository, and every link of a page leads somewhere.
+//! Every file that a comment, a message or a page cites is in the repository, and every link of a page leads
+//! somewhere.
 //!
-//! A citation is a word that names a path below a folder at the top of the work tree (`reports/src`, also with `*` and
-//! `{a,b}`), or a `.rs` or `.md` file by its name or the end of its path. Words with placeholders, absolute paths and
-//! URLs are none. Literals in code for tests are made up, and left out.
+//! A citation is a word that names a path below a folder at the top of the work tree (`reports/src`; also
+//! with `*`, `{a,b}` and `NAME`), or a `.rs` or `.md` file by its name or the end of its path. Words with
+//! placeholders, absolute paths and URLs are none. Literals in code for tests are made up, and left out.
 
 use std::collections::BTreeSet;
 
@@ -146,10 +147,12 @@ impl Search<'_> {
         }
     }
 
-    /// True if there is such a file or folder: from the top, from the file that cites it, or by the end of a path.
+    /// True if there is such a file or folder: from the top, from the file that cites it, or by the end of a
+    /// path.
     fn is_there(&self, file: &str, path: &str) -> Result<bool> {
-        if path.contains('*') {
-            let glob = GlobBuilder::new(path).literal_separator(true).build()?.compile_matcher();
+        let pattern = with_stars(path);
+        if pattern.contains('*') {
+            let glob = GlobBuilder::new(&pattern).literal_separator(true).build()?.compile_matcher();
             let folders = self.tree.paths().map(folder_of);
             return Ok(self.tree.paths().chain(folders).any(|path| glob.is_match(path)));
         }
@@ -166,7 +169,7 @@ fn citations(text: &str) -> Vec<String> {
     text.split(is_between)
         .filter_map(|word| {
             let word = word.trim_start_matches(['*', '_', ',']);
-            // `file.rs:12`, `page.md#anchor`
+            // Without a line or an anchor behind it.
             let word = match word.find([':', '#']) {
                 Some(at) if !word[at..].starts_with("::") && !word[at..].starts_with("://") => &word[..at],
                 _ => word,
@@ -180,7 +183,7 @@ fn citations(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// `a/{b,c}.md` is two paths; braces without a comma are a placeholder, and none.
+/// Braces with a comma stand for several paths; others are a placeholder, and the word is no path.
 fn without_braces(word: &str) -> Vec<String> {
     let Some((before, rest)) = word.split_once('{') else {
         return if word.contains(['}', ',']) { Vec::new() } else { vec![word.to_owned()] };
@@ -192,6 +195,22 @@ fn without_braces(word: &str) -> Vec<String> {
     inner.split(',').flat_map(|part| without_braces(&format!("{before}{part}{after}"))).collect()
 }
 
+/// A part in capitals stands for any: `suites/NAME/suite.toml` is there if some suite is. Pages are named in
+/// capitals.
+fn with_stars(path: &str) -> String {
+    let Some((_, below)) = path.split_once('/') else { return path.to_owned() };
+    let is_name = |stem: &str| {
+        stem.len() > 1 && stem.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
+    };
+    let parts = below.split('/').map(|part| match part.split_once('.') {
+        None if is_name(part) => "*".to_owned(),
+        Some((stem, end)) if is_name(stem) && end != "md" => format!("*.{end}"),
+        _ => part.to_owned(),
+    });
+    let below: Vec<String> = parts.collect();
+    format!("{}/{}", path.split('/').next().unwrap_or_default(), below.join("/"))
+}
+
 /// True for a file of a kind that nearly only this repository's prose names.
 fn has_own_end(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -200,6 +219,7 @@ fn has_own_end(path: &str) -> bool {
 
 /// True if an entry of the list is about this path.
 fn is_meant(entry: &str, path: &str) -> bool {
+    let path = if entry.contains('/') { path } else { path.rsplit('/').next().unwrap_or(path) };
     if let Some(folder) = entry.strip_suffix('/') {
         return path == folder || path.starts_with(entry);
     }
@@ -259,7 +279,7 @@ mod tests {
         let files = [
             (
                 "p/src/lib.rs",
-                "//! `lib.rs`, `src/lib.rs:12`, `p/src`, `how/a.md`, docs/how/*.md, `docs/{how,how/a.md}`.\n",
+                "//! `lib.rs`, `src/lib.rs:12`, `p/src`, `how/a.md`, docs/how/*.md, `docs/{how,how/a.md}`, docs/NAME/a.md.\n",
             ),
             ("docs/how/b.md", "../how/a.md\n"),
         ];

@@ -13,8 +13,8 @@ use crate::settings::{FLOORS_FILE, Floors};
 /// Name of the guard.
 pub const RULE: &str = "floors";
 
-/// Complaints about one entry of `floors.toml`: `key` is the package's name, or `package::module` for the modules within
-/// one; `floors_toml` is the file's text, for its lines.
+/// Complaints about one entry of `floors.toml`: `key` is the package's name, or `package::module` for the
+/// modules within one; `floors_toml` is the file's text, for its lines.
 pub fn check(package: &Package, key: &str, floors: &Floors, floors_toml: &str) -> Vec<Complaint> {
     let within = within(key);
     let mut complaints = Vec::new();

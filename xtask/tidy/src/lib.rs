@@ -1,8 +1,9 @@
 //! The guards of this work tree: what neither the compiler nor clippy checks.
 //!
-//! Each guard is a function of a [`tree::Tree`], the work tree in memory, and of [`settings::Settings`], and gives
-//! [`complaint::Complaint`]s; a unit test in its file shows each of them fail. What the guards look at is read by
-//! [`rust`] (modules and imports), [`pieces`] (comments and literals), [`markdown`] and [`workspace`] (manifests).
+//! Each guard is a function of a [`tree::Tree`], the work tree in memory, and of [`settings::Settings`], and
+//! gives [`complaint::Complaint`]s; a unit test in its file shows each of them fail. What the guards look at
+//! is read by [`rust`] (modules and imports), [`pieces`] (comments and literals), [`markdown`] and
+//! [`workspace`] (manifests).
 
 pub mod circles;
 pub mod cited;

@@ -1,5 +1,7 @@
 //! `tidy`: asks the guards, and prints a line a complaint. `cargo xtask tidy` calls it.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -68,7 +70,7 @@ fn run(cli: &Cli) -> Result<bool> {
     let top = cli.top.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
     let tree = Tree::read(&top)?;
     if let Some(key) = &cli.show_rooms {
-        out(guards::show_rooms(&tree, key)?.trim_end());
+        out(guards::show_rooms(&tree, key)?.trim_end())?;
         return Ok(true);
     }
     let settings = Settings::read(&tree)?;
@@ -80,13 +82,13 @@ fn run(cli: &Cli) -> Result<bool> {
     if let Some(Command::CommandLines) = &cli.command {
         if choice.has(command_lines::RULE, &settings)? {
             for line in command_lines::find(&tree) {
-                out(json(&line));
+                out(json(&line))?;
             }
         }
         return Ok(true);
     }
     let complaints = guards::check(&tree, &settings, choice)?;
-    complaints.iter().for_each(out);
+    complaints.iter().try_for_each(out)?;
     Ok(complaints.is_empty())
 }
 
@@ -95,11 +97,11 @@ fn circles(folder: &Path, shows_imports: bool) -> Result<bool> {
     let name = |file: usize| package.files[file].path.as_str();
     if shows_imports {
         for import in package.imports() {
-            out(format!("{}:{}: {} of {}", name(import.from), import.line, import.words, name(import.to)));
+            out(format!("{}:{}: {} of {}", name(import.from), import.line, import.words, name(import.to)))?;
         }
     }
     let complaints = circles::check(&package);
-    complaints.iter().for_each(out);
+    complaints.iter().try_for_each(out)?;
     Ok(complaints.is_empty())
 }
 
@@ -108,7 +110,10 @@ fn json(line: &CommandLine) -> serde_json::Value {
     serde_json::json!({ "file": file, "line": line, "words": words, "is_partial": is_partial })
 }
 
-#[allow(clippy::print_stdout, reason = "the lines are what this program is for")]
-fn out(line: impl std::fmt::Display) {
-    println!("{line}");
+/// Prints a line. Whoever reads may have seen enough: no more is said then.
+fn out(line: impl Display) -> std::io::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }

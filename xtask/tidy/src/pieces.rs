@@ -1,4 +1,5 @@
-//! The comments and the string literals of a Rust file, with their lines: what a reader reads, and what a user may.
+//! The comments and the string literals of a Rust file, with their lines: what a reader reads, and what a
+//! user may.
 
 use std::ops::Range;
 

@@ -34,7 +34,8 @@ pub struct Settings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Elsewhere {
-    /// The citation: as it is written, all below a folder (ends with `/`), or with `*` for any part of a name.
+    /// The citation: as it is written, all below a folder (ends with `/`), or with `*` for any part of a
+    /// name.
     pub path: String,
     /// Where the file is.
     pub reason: String,

@@ -1,6 +1,7 @@
 //! The work tree in memory: every path that git would keep, and the text of those files that are read.
 //!
-//! The guards are functions of a [`Tree`], so that a test makes one up in a line. Only [`Tree::read`] touches files.
+//! The guards are functions of a [`Tree`], so that a test makes one up in a line. Only [`Tree::read`] touches
+//! files.
 
 use std::collections::BTreeMap;
 use std::path::Path;

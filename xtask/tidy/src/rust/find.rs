@@ -1,4 +1,5 @@
-//! Reads a package's files: its modules, the names that each defines or imports, and every path that its code mentions.
+//! Reads a package's files: its modules, the names that each defines or imports, and every path that its code
+//! mentions.
 
 use std::collections::VecDeque;
 

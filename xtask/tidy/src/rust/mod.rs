@@ -1,8 +1,8 @@
-//! A package's modules as `rustc` sees them, tests apart: which file holds which module, which names each module has,
-//! and which other file each import leads to.
+//! A package's modules as `rustc` sees them, tests apart: which file holds which module, which names each
+//! module has, and which other file each import leads to.
 //!
-//! No macro is expanded: paths inside of macro calls are found among their tokens, and names that a macro makes are
-//! taken to be defined in the module that the path names.
+//! No macro is expanded: paths inside of macro calls are found among their tokens, and names that a macro
+//! makes are taken to be defined in the module that the path names.
 
 mod find;
 mod resolve;
