@@ -14,6 +14,7 @@ use vm_images::store::STORE_VARIABLE;
 
 use crate::bisect::options as bisect;
 use crate::commands::bench::suite::SuiteBench;
+use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::usage;
 use crate::history;
 use crate::runner::tries::Times;
@@ -123,8 +124,9 @@ pub(crate) enum Command {
     /// Measure md-regress itself; each figure in README.md comes from one of these
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Check module docs and the direction of dependencies
-    Tidy,
+    /// Check what neither compiler nor clippy does: floors, circles, cited files, pages and their commands
+    #[command(after_help = tidy::HELP)]
+    Tidy(TidyOptions),
     /// Remove a temporary folder when standard input ends
     #[command(hide = true)]
     Janitor { folder: PathBuf },

@@ -5,6 +5,7 @@ use anyhow::Result;
 use vm_images::progress::Progress;
 
 use crate::cli::SelftestOptions;
+use crate::commands::tidy::TidyOptions;
 use crate::commands::{model, tidy};
 use crate::exit::Exit;
 use crate::session::{Session, workspace};
@@ -18,7 +19,8 @@ const CARGO_CHECKS: [(&str, &[&str]); 3] = [
     ("unit tests", &["test", "--quiet", "--workspace"]),
 ];
 
-pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> {
+/// `parser` is that of our own command line: the pages' commands are put to it.
+pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::Command) -> Result<Exit> {
     let mut tally = Tally::default();
     if !options.only_vm {
         for (name, arguments) in CARGO_CHECKS {
@@ -28,7 +30,10 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
         session.terminal.timed("checking the quick part of the model's table");
         tally.count(session, "model", model::check_quick);
         tally.count(session, "tidy", || {
-            anyhow::ensure!(tidy::run()? == Exit::Passed, "see the lines above");
+            anyhow::ensure!(
+                tidy::run(&TidyOptions::default(), parser)? == Exit::Passed,
+                "see the lines above"
+            );
             Ok(())
         });
     }

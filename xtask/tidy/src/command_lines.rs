@@ -76,14 +76,16 @@ fn calls(line: &str) -> Vec<Call> {
     for command in shell.commands {
         let start = command.windows(2).position(|pair| pair[0] == "cargo" && pair[1] == "xtask");
         let Some(start) = start else { continue };
-        let (open, words): (Vec<String>, Vec<String>) = command[start + 2..]
-            .iter()
-            .cloned()
-            .partition(|word| matches!(word.as_str(), "…" | "..." | "[…]"));
-        let words: Vec<String> = words.iter().map(|word| without_brackets(word).to_owned()).collect();
-        calls.push(Call { is_open: !open.is_empty() || words.is_empty(), words });
+        let words: Vec<String> =
+            command[start + 2..].iter().map(|word| without_brackets(word).to_owned()).collect();
+        calls.push(Call { is_open: words.is_empty() || words.iter().any(|word| is_ellipsis(word)), words });
     }
     calls
+}
+
+/// Stands for a value, or for any number of words.
+fn is_ellipsis(word: &str) -> bool {
+    matches!(word, "…" | "...")
 }
 
 /// `[--check]` is `--check`: what may be left out must make sense, too.
