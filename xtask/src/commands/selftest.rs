@@ -8,9 +8,10 @@ use crate::cli::SelftestOptions;
 use crate::commands::tidy::TidyOptions;
 use crate::commands::{model, tidy};
 use crate::exit::Exit;
-use crate::session::{Session, workspace};
 use crate::smoke;
-use crate::terminal::outln;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::workspace;
 
 /// Cargo's own checks: a name, and cargo's arguments.
 const CARGO_CHECKS: [(&str, &[&str]); 3] = [

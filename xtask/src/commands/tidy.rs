@@ -6,9 +6,11 @@
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::exit::{Exit, usage};
-use crate::session::workspace;
-use crate::terminal::outln;
+use harness::error::usage;
+use harness::terminal::outln;
+use harness::workspace::workspace;
+
+use crate::exit::Exit;
 
 mod command_lines;
 
