@@ -109,7 +109,7 @@ pub fn show(package: &Package, key: &str) -> String {
             let first = imports[0];
             let at = &package.files[first.from].path;
             let name = at.rsplit('/').next().unwrap_or(at);
-            let _ = write!(shown, "{before} {to} ({} times, {name}:{})", imports.len(), first.line);
+            let _ = write!(shown, "{before} {to} ({}x, {name}:{})", imports.len(), first.line);
         }
         shown.push('\n');
     }
@@ -256,7 +256,7 @@ mod tests {
         let shown = show(&package(), "p::high");
         assert_eq!(
             shown,
-            "# top: 1 file; imports under (1 times, top.rs:1)\n# under: 1 file\n\"p::high\" = [\n    [\"under\"],\n    \
+            "# top: 1 file; imports under (1x, top.rs:1)\n# under: 1 file\n\"p::high\" = [\n    [\"under\"],\n    \
              [\"top\"],\n]\n"
         );
         let circle = show(&package(), "p");
