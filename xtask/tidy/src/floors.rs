@@ -45,15 +45,22 @@ pub fn check(package: &Package, key: &str, floors: &Floors, floors_toml: &str) -
             mend: "take it off its floor".to_owned(),
         });
     }
+    // The names that an import brings in are mentioned further down: one complaint is enough for all of them.
+    let mut pairs: BTreeMap<(usize, &str), Vec<(Import, &str)>> = BTreeMap::new();
     for (import, from, to) in between_rooms(package, &within) {
+        pairs.entry((import.from, to)).or_default().push((import, from));
+    }
+    for ((file, to), imports) in &pairs {
+        let (first, from) =
+            imports.iter().min_by_key(|(import, _)| import.line).expect("a pair has an import");
         let (Some(here), Some(there)) = (floor_of.get(from), floor_of.get(to)) else { continue };
         if there >= here {
             let place = if there == here { "on the same floor" } else { "on a higher floor" };
             complaints.push(Complaint {
-                file: package.files[import.from].path.clone(),
-                line: import.line,
+                file: package.files[*file].path.clone(),
+                line: first.line,
                 rule: RULE,
-                text: format!("`{from}` imports `{}` of `{to}`, which is {place}", import.words),
+                text: format!("`{from}` imports `{}` of `{to}`, which is {place}", first.words),
                 mend: format!("move it down, hand it in, or change the order in {FLOORS_FILE}"),
             });
         }
@@ -239,6 +246,18 @@ mod tests {
             ),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_file_is_named_once_for_all_that_it_takes_from_a_module() {
+        let tree = Tree::of([
+            ("p/Cargo.toml", "[package]\nname = \"p\"\n"),
+            ("p/src/lib.rs", "mod low;\nmod high;\n"),
+            ("p/src/low.rs", "use crate::high::{A, B};\nfn f(a: A) -> B { B::of(a) }\n"),
+            ("p/src/high.rs", "pub struct A;\npub struct B;\n"),
+        ]);
+        let floors = vec![vec!["low".to_owned()], vec!["high".to_owned()]];
+        assert_eq!(check(&read_package(&tree, "p").unwrap(), "p", &floors, "").len(), 1);
     }
 
     #[test]
