@@ -35,7 +35,7 @@ Prints nothing and exits with 0 if all is well; otherwise it prints a line per c
 
 Guards, and how to see each of them fail:
   packages       a package depends only on those that [dependencies] of tidy.toml allows it
-                 try: add `xtask.path = \"../xtask\"` to [dependencies] of vm-images/Cargo.toml
+                 try: add `vm-images.workspace = true` to [dependencies] of reports/Cargo.toml
   headers        each Rust file opens with `//! `
                  try: delete the first line of a file
   floors         a module imports only those of lower floors, by floors.toml; tests are left out
