@@ -11,9 +11,9 @@ use reports::record::{Attempt, AttemptState};
 
 use super::{TEST, median, one, options};
 use crate::exit::Exit;
+use harness::machine::Tuning;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 use harness::terminal::outln;
 
 /// Stops in the way that its variable `how` names.
@@ -175,11 +175,11 @@ fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=n_pairs {
         session.terminal.timed(&format!("pair {pair} of {n_pairs}: {TEST}"));
-        let with = one(session, "lvm2", TEST, None)?;
+        let with = one(session, "lvm2", TEST, Tuning::default())?;
         let sampling_s = with.sampling_s.context("the guest did not say what sampling cost")?;
         shares.push(100.0 * sampling_s / with.test_s);
         watched.push(with.test_s);
-        unwatched.push(one(session, "lvm2", TEST, Some(unsampled))?.test_s);
+        unwatched.push(one(session, "lvm2", TEST, Tuning { unwatched: true, ..Tuning::default() })?.test_s);
     }
     if n_pairs == 0 {
         return Ok(None);
@@ -189,10 +189,6 @@ fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     outln!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
     outln!("  processor time of the sampler {share:.2} % of the test's time");
     Ok(Some(share))
-}
-
-fn unsampled(job: Job) -> Job {
-    Job { sampled: false, ..job }
 }
 
 /// The value that `percent` of all do not exceed (nearest rank).

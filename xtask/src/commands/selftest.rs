@@ -4,14 +4,27 @@
 use anyhow::Result;
 use vm_images::progress::Progress;
 
-use crate::cli::SelftestOptions;
-use crate::commands::tidy::TidyOptions;
-use crate::commands::{model, tidy};
+use crate::commands::model;
+use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
 use crate::smoke;
+use clap::Args;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::workspace;
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestOptions {
+    /// Leave out what boots a VM
+    #[arg(long, conflicts_with = "only_vm")]
+    pub(crate) no_vm: bool,
+    /// Only what boots a VM
+    #[arg(long)]
+    pub(crate) only_vm: bool,
+    /// Of the checks that boot a VM, only those whose name contains this
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}
 
 /// Cargo's own checks: a name, and cargo's arguments.
 const CARGO_CHECKS: [(&str, &[&str]); 3] = [

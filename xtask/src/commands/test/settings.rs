@@ -1,25 +1,19 @@
 //! Reads the words that a run's options were recorded as ([`harness::run::settings`]).
 
-use anyhow::{Context, Result, bail};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use anyhow::{Context, Result};
+use clap::{Arg, Args, Command, FromArgMatches};
 use harness::run::options::Options;
 
-use crate::cli::{self, Cli};
+use super::TestOptions;
 
 /// The options that such words mean.
 pub(crate) fn options(words: &[String]) -> Result<Options> {
-    let command = without_environment(Cli::command());
-    let line = ["xtask", "test"].into_iter().chain(words.iter().map(String::as_str));
-    let matches = command.try_get_matches_from(line).context("the run's settings make no sense")?;
-    match Cli::from_arg_matches(&matches).context("the run's settings make no sense")?.command {
-        cli::Command::Test(options) => Ok(options.into()),
-        _ => bail!("the run's settings are no test's"),
-    }
-}
-
-fn without_environment(command: Command) -> Command {
     let none = |argument: Arg| argument.env(None::<&'static str>);
-    command.mut_args(none).mut_subcommands(without_environment)
+    let command = TestOptions::augment_args(Command::new("test")).mut_args(none);
+    let line = ["test"].into_iter().chain(words.iter().map(String::as_str));
+    let matches = command.try_get_matches_from(line).context("the run's settings make no sense")?;
+    let options = TestOptions::from_arg_matches(&matches).context("the run's settings make no sense")?;
+    Ok(options.into())
 }
 
 #[cfg(test)]
