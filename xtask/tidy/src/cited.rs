@@ -8,14 +8,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use globset::GlobBuilder;
 
 use crate::complaint::Complaint;
 use crate::markdown::{self, Page};
 use crate::pieces::{Kind, pieces};
 use crate::rust::Package;
 use crate::settings::{Elsewhere, FILE};
-use crate::tree::{Tree, folder_of, join};
+use crate::tree::{Tree, folder_of, join, matches};
 
 /// Name of the guard.
 pub const RULE: &str = "cited";
@@ -24,7 +23,7 @@ pub const RULE: &str = "cited";
 ///
 /// # Errors
 ///
-/// A Rust file doesn't parse, or a pattern makes no sense.
+/// A Rust file doesn't parse.
 pub fn check(tree: &Tree, packages: &[Package], elsewhere: &[Elsewhere]) -> Result<Vec<Complaint>> {
     let mut search = Search { tree, elsewhere, used: BTreeSet::new(), complaints: Vec::new() };
     for (path, text) in tree.texts(".rs") {
@@ -35,7 +34,7 @@ pub fn check(tree: &Tree, packages: &[Package], elsewhere: &[Elsewhere]) -> Resu
                 continue;
             }
             for (idx, line) in piece.text.lines().enumerate() {
-                search.words(path, piece.line + idx, line)?;
+                search.words(path, piece.line + idx, line);
             }
         }
     }
@@ -50,7 +49,7 @@ pub fn check(tree: &Tree, packages: &[Package], elsewhere: &[Elsewhere]) -> Resu
                 for (_, link) in page.links.iter().filter(|(at, _)| near.contains(at)) {
                     line = line.replace(&format!("({link})"), "");
                 }
-                search.words(path, idx + 1, &line)?;
+                search.words(path, idx + 1, &line);
             }
         }
     }
@@ -80,10 +79,10 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn words(&mut self, file: &str, line: usize, text: &str) -> Result<()> {
+    fn words(&mut self, file: &str, line: usize, text: &str) {
         for word in citations(text) {
             for path in without_braces(&word) {
-                if self.is_citation(&path) && !self.is_there(file, &path)? {
+                if self.is_citation(&path) && !self.is_there(file, &path) {
                     self.complain(
                         file,
                         line,
@@ -93,7 +92,6 @@ impl Search<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     fn links(&mut self, file: &str, page: &Page) {
@@ -153,17 +151,16 @@ impl Search<'_> {
 
     /// True if there is such a file or folder: from the top, from the file that cites it, or by the end of a
     /// path.
-    fn is_there(&self, file: &str, path: &str) -> Result<bool> {
+    fn is_there(&self, file: &str, path: &str) -> bool {
         let pattern = with_stars(path);
         if pattern.contains('*') {
-            let glob = GlobBuilder::new(&pattern).literal_separator(true).build()?.compile_matcher();
             let folders = self.tree.paths().map(folder_of);
-            return Ok(self.tree.paths().chain(folders).any(|path| glob.is_match(path)));
+            return self.tree.paths().chain(folders).any(|path| matches(&pattern, path));
         }
         let beside = join(folder_of(file), path);
         let end = format!("/{}", path.trim_end_matches('/'));
-        Ok([path, &beside].iter().any(|path| self.tree.has_file(path) || self.tree.has_folder(path))
-            || (has_own_end(path) && self.tree.paths().any(|known| known.ends_with(&end))))
+        [path, &beside].iter().any(|path| self.tree.has_file(path) || self.tree.has_folder(path))
+            || (has_own_end(path) && self.tree.paths().any(|known| known.ends_with(&end)))
     }
 }
 
@@ -227,11 +224,7 @@ fn is_meant(entry: &str, path: &str) -> bool {
     if let Some(folder) = entry.strip_suffix('/') {
         return path == folder || path.starts_with(entry);
     }
-    if entry.contains('*') {
-        let glob = GlobBuilder::new(entry).literal_separator(true).build();
-        return glob.is_ok_and(|glob| glob.compile_matcher().is_match(path));
-    }
-    entry == path
+    matches(entry, path)
 }
 
 #[cfg(test)]

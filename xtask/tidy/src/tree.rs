@@ -18,27 +18,26 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads all files below `top` that no `.gitignore` leaves out.
+    /// Reads all files below `top` but those that its `.gitignore` leaves out.
     ///
     /// # Errors
     ///
     /// A folder or a file that can't be read.
     pub fn read(top: &Path) -> Result<Tree> {
         let mut files = BTreeMap::new();
-        let mut walk = ignore::WalkBuilder::new(top);
-        walk.hidden(false)
-            .parents(false)
-            .git_global(false)
-            .git_exclude(false)
-            .require_git(false)
-            .filter_entry(|entry| entry.file_name() != ".git" && entry.file_name() != "target");
-        for entry in walk.build() {
+        let patterns = std::fs::read_to_string(top.join(".gitignore")).unwrap_or_default();
+        let below_top = |path: &Path| {
+            path.strip_prefix(top).map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let walk = walkdir::WalkDir::new(top)
+            .into_iter()
+            .filter_entry(|entry| entry.depth() == 0 || !is_left_out(&patterns, &below_top(entry.path())));
+        for entry in walk {
             let entry = entry.with_context(|| format!("failed to look through `{}`", top.display()))?;
-            if entry.file_type().is_none_or(|kind| kind.is_dir()) {
+            if entry.file_type().is_dir() {
                 continue;
             }
             let path = entry.path();
-            let below = path.strip_prefix(top)?.to_string_lossy().into_owned();
             let is_read = path.extension().is_some_and(|end| READ.iter().any(|read| end == *read));
             let text = if is_read {
                 let bytes =
@@ -47,7 +46,7 @@ impl Tree {
             } else {
                 None
             };
-            files.insert(below, text);
+            files.insert(below_top(path), text);
         }
         Ok(Tree { files })
     }
@@ -93,6 +92,26 @@ impl Tree {
     }
 }
 
+/// True for git's own folder, and what a `.gitignore` names by its path from the top, by its name, or
+/// by the end of its name: the forms that this work tree uses.
+fn is_left_out(gitignore: &str, path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let named = gitignore.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    name == ".git"
+        || named.map(|line| line.trim_end_matches('/')).any(|pattern| match pattern.strip_prefix('/') {
+            Some(whole) => matches(whole, path),
+            None => matches(pattern, name),
+        })
+}
+
+/// True if a path has the form of a pattern, in which `*` stands for any part of a name.
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return pattern == path };
+    let Some(rest) = path.strip_prefix(before) else { return false };
+    let name = rest.find('/').unwrap_or(rest.len());
+    (0..=name).filter(|end| rest.is_char_boundary(*end)).any(|end| matches(after, &rest[end..]))
+}
+
 /// `folder/path`, or `path` alone at the top; `.` and `..` in `path` are followed as far as the top.
 pub(crate) fn join(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
@@ -122,6 +141,21 @@ mod tests {
         assert_eq!(join("docs/how", "../use/a.md"), "docs/use/a.md");
         assert_eq!(join("", "a.md"), "a.md");
         assert_eq!(folder_of("a/b/c.rs"), "a/b");
+    }
+
+    #[test]
+    fn a_star_is_any_part_of_a_name() {
+        assert!(matches("a/*.md", "a/b.md") && matches("*", "b") && matches("a/*/c*", "a/b/cd"));
+        assert!(!matches("a/*.md", "a/b/c.md") && !matches("a/*", "b/a") && !matches("a", "ab"));
+    }
+
+    #[test]
+    fn what_git_ignores_is_left_out() {
+        let ignored = |path| is_left_out("# Made.\n/reports/out\n*.snap.new\n", path);
+        assert!(ignored(".git") && ignored("reports/out") && ignored("a/b.snap.new"));
+        assert!(
+            !ignored("a/reports/out") && !ignored("a/target") && !ignored(".github") && !ignored("a/b.snap")
+        );
     }
 
     #[test]
