@@ -38,7 +38,8 @@ impl Tree {
                 continue;
             }
             let path = entry.path();
-            let is_read = path.extension().is_some_and(|end| READ.iter().any(|read| end == *read));
+            let is_read = entry.file_type().is_file()
+                && path.extension().is_some_and(|end| READ.iter().any(|read| end == *read));
             let text = if is_read {
                 let bytes =
                     std::fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))?;

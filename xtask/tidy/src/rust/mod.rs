@@ -108,3 +108,89 @@ impl Package {
         a.root == b.root && (a.module.starts_with(&b.module) || b.module.starts_with(&a.module))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Tree;
+
+    /// Imports of a package of these files below `src`, as `FILE:LINE FILE`.
+    fn imports<const N: usize>(files: [(&str, &str); N]) -> Vec<String> {
+        let mut tree = Tree::of([("Cargo.toml", "[package]\nname = \"p\"\n")]);
+        tree.extend(files.map(|(path, text)| (format!("src/{path}"), text)));
+        let package = read_package(&tree, "").unwrap();
+        let name = |file: usize| package.files[file].path.trim_start_matches("src/");
+        let shown = |import: &Import| format!("{}:{} {}", name(import.from), import.line, name(import.to));
+        package.imports().iter().map(shown).collect()
+    }
+
+    #[test]
+    fn new_names_and_chains_of_re_exports_are_followed() {
+        let files = [
+            ("lib.rs", "mod a;\nmod b;\nmod c;\n"),
+            ("a.rs", "use crate::b as other;\nfn f() { other::New::g() }\n"),
+            ("b.rs", "pub use crate::c::Old as New;\n"),
+            ("c.rs", "pub struct Old;\n"),
+        ];
+        assert_eq!(imports(files), ["a.rs:1 b.rs", "a.rs:2 c.rs", "b.rs:1 c.rs"]);
+    }
+
+    #[test]
+    fn names_that_import_each_other_come_to_an_end() {
+        let files = [
+            ("lib.rs", "mod a;\nmod b;\n"),
+            ("a.rs", "pub use crate::b::*;\n"),
+            ("b.rs", "pub use crate::a::X;\n"),
+        ];
+        assert_eq!(imports(files), ["a.rs:1 b.rs", "b.rs:1 a.rs"]);
+    }
+
+    #[test]
+    fn files_are_found_as_the_compiler_does() {
+        let files = [
+            ("lib.rs", "mod a;\n#[path = \"odd/name.rs\"]\nmod b;\nmod inline { mod deep; }\n"),
+            ("a.rs", "mod inner;\n#[path = \"beside.rs\"]\nmod c;\n"),
+            ("a/inner.rs", "use super::super::b::B;\n"),
+            ("beside.rs", "use crate::inline::deep::D;\n"),
+            ("odd/name.rs", "pub struct B;\n"),
+            ("inline/deep.rs", "pub struct D;\n"),
+        ];
+        assert_eq!(imports(files), ["a/inner.rs:1 odd/name.rs", "beside.rs:1 inline/deep.rs"]);
+    }
+
+    #[test]
+    fn names_of_other_crates_and_of_the_file_itself_are_no_imports() {
+        let files = [
+            ("lib.rs", "mod a;\nmod regex;\n"),
+            (
+                "a.rs",
+                "use std::fmt;\nuse ::regex::Regex;\nuse other::regex;\npub(in crate::a) struct A;\nfn f(a: A) -> fmt::Result { regex::f() }\n",
+            ),
+            ("regex.rs", ""),
+        ];
+        assert_eq!(imports(files), [""; 0]);
+    }
+
+    #[test]
+    fn conditions_that_hold_in_tests_only_are_told_from_others() {
+        let files = [
+            ("lib.rs", "mod a;\nmod b;\n"),
+            (
+                "a.rs",
+                "#[cfg(all(test, unix))]\nuse crate::b;\n#[cfg(not(test))]\nuse crate::b;\nimpl A {\n    #[cfg(test)]\n    fn f() { crate::b::g() }\n}\n",
+            ),
+            ("b.rs", ""),
+        ];
+        assert_eq!(imports(files), ["a.rs:4 b.rs"]);
+    }
+
+    #[test]
+    fn a_module_without_a_file_and_nonsense_are_errors() {
+        let package = |text: &str| {
+            let tree = Tree::of([("Cargo.toml", "[package]\nname = \"p\"\n"), ("src/lib.rs", text)]);
+            read_package(&tree, "").unwrap_err().to_string()
+        };
+        assert_eq!(package("\nmod gone;\n"), "`src/lib.rs:2`: module `gone` has no file");
+        assert!(package("\nfn {\n").starts_with("failed to parse `src/lib.rs:2`"), "{}", package("\nfn {\n"));
+    }
+}
