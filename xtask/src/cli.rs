@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::BenchCommand;
+use crate::bench::BenchOptions;
 use crate::commands::{
     bisect, bisect_step, clean, kernel, list, model, replay, selftest, series, shell, test, tidy, update,
 };
@@ -88,9 +88,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cargo xtask selftest\n  cargo xtask selftest --no-vm        formatting, lints, unit tests\n  cargo xtask selftest --only-vm -f kill   one check on real QEMU"
     )]
     Selftest(selftest::SelftestOptions),
-    /// Measure md-regress itself; each figure in README.md comes from one of these
-    #[command(subcommand)]
-    Bench(BenchCommand),
+    /// Measure md-regress itself; each figure in docs/figures.md comes from one of these
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench vm\n  cargo xtask bench hang --rounds 1 --pairs 1\n  cargo xtask bench vm --markdown     also into docs/figures.md"
+    )]
+    Bench(BenchOptions),
     /// Check what neither compiler nor clippy does: floors, circles, cited files, pages and their commands
     #[command(after_help = tidy::HELP)]
     Tidy(tidy::TidyOptions),

@@ -17,7 +17,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
 use vm_images::progress::Progress;
 
-use crate::bench::BenchCommand;
+use crate::bench::{BenchCommand, BenchOptions};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::exit::{Exit, StepExit};
@@ -67,7 +67,10 @@ fn main() -> ExitCode {
         });
     }
     // An exploration has nothing to clean up: a signal ends it at once.
-    let explores = matches!(&cli.command, Command::Model(_) | Command::Bench(BenchCommand::Model { .. }));
+    let explores = matches!(
+        &cli.command,
+        Command::Model(_) | Command::Bench(BenchOptions { command: BenchCommand::Model { .. }, .. })
+    );
     let result = config.and_then(|config| {
         if !explores {
             signals::install(&cancel)?;

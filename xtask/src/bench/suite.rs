@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::sample::SAMPLE;
 use super::options;
+use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit::Exit;
 use harness::error::usage;
@@ -33,7 +34,6 @@ use harness::run::prepare;
 use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
-use harness::terminal::outln;
 use harness::workspace::shown_path;
 
 pub(crate) const BENCH_SUITE_HELP: &str = "\
@@ -160,7 +160,7 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         parts.push(bench.part("md-regress, booted", |folder| bench.ours(folder, n, false))?);
     }
     compare::print(&parts, !asked.no_runner);
-    outln!("parts and logs: {}", shown_path(&bench.folder));
+    figure!("parts and logs: {}", shown_path(&bench.folder));
     Ok(Exit::Passed)
 }
 

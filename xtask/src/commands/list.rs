@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(json["id"], "lvm2:shell/integrity-caching.sh@ndev-lvmpolld");
         assert_eq!(json["name"], "shell/integrity-caching.sh");
         assert_eq!(json["flavour"], "ndev-lvmpolld");
-        assert!(json["tags"].as_array().unwrap().contains(&"seed".into()));
+        assert!(json["tags"].as_array().unwrap().contains(&"v6.7-regressions".into()));
         for name in suite.tests.keys() {
             listed(&suite, &TestId::new("lvm2", name).unwrap()).unwrap();
         }

@@ -1,7 +1,10 @@
 //! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, the quick part of the model's
 //! table, and then checks on real QEMU ([`crate::smoke`]).
 
+use std::time::Instant;
+
 use anyhow::Result;
+use reports::text::duration;
 use vm_images::progress::Progress;
 
 use crate::commands::model;
@@ -35,6 +38,7 @@ const CARGO_CHECKS: [(&str, &[&str]); 3] = [
 
 /// `parser` is that of our own command line: the pages' commands are put to it.
 pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::Command) -> Result<Exit> {
+    let started = Instant::now();
     let mut tally = Tally::default();
     if !options.only_vm {
         for (name, arguments) in CARGO_CHECKS {
@@ -63,7 +67,12 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
     if session.host.cancel().is_cancelled() {
         return Ok(Exit::Interrupted);
     }
-    outln!("{} passed, {} failed", tally.n_passed, tally.n_failed);
+    outln!(
+        "{} passed, {} failed in {}",
+        tally.n_passed,
+        tally.n_failed,
+        duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    );
     Ok(match (tally.n_passed, tally.n_failed) {
         (_, 1..) => Exit::TestsFailed,
         (0, 0) => Exit::NothingRan,
@@ -82,16 +91,18 @@ impl Tally {
         if session.host.cancel().is_cancelled() {
             return;
         }
+        let started = Instant::now();
         let result = check();
         session.terminal.end_step();
+        let seconds = started.elapsed().as_secs_f32();
         match result {
             Ok(()) => {
                 self.n_passed += 1;
-                outln!("ok      {name}");
+                outln!("ok      {seconds:6.1} s  {name}");
             }
             Err(error) => {
                 self.n_failed += 1;
-                outln!("FAILED  {name}: {error:#}");
+                outln!("FAILED  {seconds:6.1} s  {name}: {error:#}");
             }
         }
     }

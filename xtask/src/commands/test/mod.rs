@@ -21,7 +21,7 @@ use crate::exit::Exit;
 
 pub(crate) const TEST_HELP: &str = "\
 Examples:
-  cargo xtask test                                   the two tests of the seed, on deb:6.12
+  cargo xtask test                                   the two tests that found v6.7's regressions, on deb:6.12
   cargo xtask test --kernel deb:6.1 --kernel deb:6.12
   cargo xtask test 'lvconvert-raid-*'                names or globs, with or without shell/ and .sh
   cargo xtask test --tag reshape --exclude '*-load*'
