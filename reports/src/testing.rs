@@ -10,10 +10,10 @@ use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswere
 use protocol::wire::{GuestFacts, LoadedModule};
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
-use crate::expectations::Expectations;
-use crate::known_issues::KnownIssues;
+use crate::judge::expectations::Expectations;
+use crate::judge::known_issues::KnownIssues;
+use crate::judge::verdict::{Judged, judge};
 use crate::record::RunRecord;
-use crate::verdict::{Judged, judge};
 
 /// An event at a time.
 pub(crate) fn at(at_ms: u64, event: Event) -> Record {

@@ -12,7 +12,7 @@ use protocol::wire::GuestFacts;
 use protocol::{Event, Outcome, Record};
 
 use crate::faults::Policy;
-use crate::older;
+use crate::record::older;
 use crate::record::{
     Attempt, AttemptState, Image, Kernel, Machine, NotPlanned, Remark, RunEnd, RunFacts, RunRecord, Shard,
 };
@@ -349,10 +349,10 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::known_issues::KnownIssues;
-    use crate::result::RunResult;
+    use crate::judge::known_issues::KnownIssues;
+    use crate::judge::result::RunResult;
+    use crate::judge::verdict::judge;
     use crate::testing;
-    use crate::verdict::judge;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -465,10 +465,10 @@ mod tests {
                 record.attempts.iter().map(|attempt| (&attempt.test, attempt.kernel_idx)).collect();
             prop_assert_eq!(judged.len(), tests.len() + record.not_planned.len());
             let _ = RunResult::of(&record, &judged);
-            crate::junit::render(&record, &judged).unwrap();
-            crate::summary::render(&record, &judged);
-            crate::verdicts_json::render(&record, &judged);
-            crate::terminal::render(&record, &judged, &crate::terminal::Options::plain("out/x"));
+            crate::render::junit::render(&record, &judged).unwrap();
+            crate::render::summary::render(&record, &judged);
+            crate::render::verdicts_json::render(&record, &judged);
+            crate::render::terminal::render(&record, &judged, &crate::render::terminal::Options::plain("out/x"));
         }
     }
 }

@@ -1,7 +1,11 @@
 //! The record of a run: what happened, as far as the events tell, with no judgement.
 //!
 //! Deliberately not here: how events become a record ([`RunRecord::from_events`] lives in
-//! `fold.rs`), and whether what happened is good or bad ([`crate::verdict`]).
+//! `fold.rs`), and whether what happened is good or bad ([`crate::judge::verdict`]).
+
+pub mod events;
+pub(crate) mod fold;
+mod older;
 
 use std::collections::BTreeMap;
 
@@ -12,7 +16,7 @@ use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
 use crate::faults::Policy;
-use crate::kernel_version::is_overlaid;
+use crate::judge::kernel_version::is_overlaid;
 
 /// All that is known of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

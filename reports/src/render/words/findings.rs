@@ -8,11 +8,11 @@ use protocol::event::Place;
 use protocol::evidence::{KernelReport, TaskStack};
 
 use crate::faults::Weight;
-use crate::known_issues::Match;
+use crate::judge::known_issues::Match;
+use crate::judge::signature::{ARROW, Signature, graver, is_resting_daemon, telling, without_numbers};
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{Attempt, RunRecord};
-use crate::signature::{ARROW, Signature, graver, is_resting_daemon, telling, without_numbers};
 use crate::text;
-use crate::verdict::{Judged, Verdict};
 
 /// Tasks whose stacks a report shows at most.
 const MAX_TASKS: usize = 6;

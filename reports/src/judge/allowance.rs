@@ -3,12 +3,12 @@
 //!
 //! One rule for all who may say so: suites in `expectations.toml` (`[[allow]]`), scripts in their header
 //! (`# md-regress: allow=REGEX`), which the record keeps, so that a run that is judged again is judged alike.
-//! Deliberately not here: what a report that nobody allows means ([`crate::verdict`]).
+//! Deliberately not here: what a report that nobody allows means ([`crate::judge::verdict`]).
 
 use protocol::evidence::ReportKind;
 use regex::Regex;
 
-use crate::expectations::{Expectations, one_line};
+use crate::judge::expectations::{Expectations, one_line};
 use crate::record::Attempt;
 
 /// Why something is allowed that a script allows itself.

@@ -1,15 +1,15 @@
 //! Verdicts on several kernels side by side, for a terminal: a row per test, a column per kernel.
 //!
-//! Deliberately not here: explanations, which follow the table ([`crate::terminal`]).
+//! Deliberately not here: explanations, which follow the table ([`crate::render::terminal`]).
 
 use std::collections::BTreeMap;
 
 use protocol::TestId;
 
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{Attempt, RunRecord};
-use crate::terminal::{Options, color, painted};
+use crate::render::terminal::{Options, color, painted};
 use crate::text;
-use crate::verdict::{Judged, Verdict};
 
 /// Narrowest column for the names of tests.
 const NAME_WIDTH_MIN: usize = 24;

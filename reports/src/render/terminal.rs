@@ -3,14 +3,14 @@
 //! Builds text and prints nothing. Whether there are colours (`NO_COLOR`, a pipe) and how wide the
 //! terminal is, the caller knows.
 
-use crate::findings::report_lines;
+use crate::judge::result::{RunResult, counts_line};
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{Attempt, RunEnd, RunRecord};
-use crate::reproduce;
-use crate::result::{RunResult, counts_line};
-use crate::side_by_side;
-use crate::storage;
+use crate::render::side_by_side;
+use crate::render::words::findings::report_lines;
+use crate::render::words::reproduce;
+use crate::render::words::storage;
 use crate::text;
-use crate::verdict::{Judged, Verdict};
 
 /// Lines of output that are shown of what went wrong; the report has more.
 const N_OUTPUT_LINES: usize = 5;

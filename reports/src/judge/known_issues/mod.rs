@@ -40,9 +40,9 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::{HangKind, Outcome, TestId};
 use regex::Regex;
 
-use crate::expectations::{ExpectedOutcome, glob_matches};
-use crate::kernel_version::{Range, Version};
-use crate::signature::{ARROW, Role, TaskSignature, is_same_function, telling, telling_frames};
+use crate::judge::expectations::{ExpectedOutcome, glob_matches};
+use crate::judge::kernel_version::{Range, Version};
+use crate::judge::signature::{ARROW, Role, TaskSignature, is_same_function, telling, telling_frames};
 
 mod file;
 
@@ -471,11 +471,8 @@ impl Standing {
 }
 
 #[cfg(test)]
-#[path = "known_issues_cases_tests.rs"]
 mod cases_tests;
 #[cfg(test)]
-#[path = "known_issues_changelog_tests.rs"]
 mod changelog_tests;
 #[cfg(test)]
-#[path = "known_issues_tests.rs"]
 mod tests;

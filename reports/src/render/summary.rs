@@ -5,15 +5,15 @@
 
 use protocol::event::{AttemptFacts, Blame};
 
-use crate::findings::{file_names, issue_details, report_lines, stack_lines};
-use crate::kernel_version::Version;
-use crate::known_issues::Match;
+use crate::judge::kernel_version::Version;
+use crate::judge::known_issues::Match;
+use crate::judge::result::{RunResult, counts_line};
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{Attempt, Remark, RunEnd, RunRecord};
-use crate::reproduce;
-use crate::result::{RunResult, counts_line};
-use crate::storage;
+use crate::render::words::findings::{file_names, issue_details, report_lines, stack_lines};
+use crate::render::words::reproduce;
+use crate::render::words::storage;
 use crate::text::{self, MAX_LAST_LINES};
-use crate::verdict::{Judged, Verdict};
 
 /// Most verdicts that get a section of their own; a summary for GitHub may not grow past 1 MiB.
 const MAX_SECTIONS: usize = 50;

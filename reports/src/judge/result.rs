@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{RunEnd, RunRecord};
-use crate::verdict::{Judged, Verdict};
 
 /// What a whole run comes to; decides the exit code.
 ///
@@ -94,9 +94,9 @@ pub fn counts_line(judged: &[Judged]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::known_issues::KnownIssues;
+    use crate::judge::known_issues::KnownIssues;
+    use crate::judge::verdict::judge;
     use crate::testing;
-    use crate::verdict::judge;
     use protocol::TestId;
 
     fn result(verdicts: &[Verdict], end: RunEnd) -> RunResult {

@@ -3,14 +3,14 @@
 
 use protocol::Outcome;
 
-use crate::findings::{file_names, issue_details, report_lines, stack_lines};
-use crate::kernel_version;
+use crate::judge::kernel_version;
+use crate::judge::signature::ARROW;
+use crate::judge::verdict::Judged;
 use crate::record::{Attempt, RunRecord};
-use crate::reproduce;
-use crate::signature::ARROW;
-use crate::storage;
+use crate::render::words::findings::{file_names, issue_details, report_lines, stack_lines};
+use crate::render::words::reproduce;
+use crate::render::words::storage;
 use crate::text::{self, MAX_LAST_LINES, clip, columns, printable};
-use crate::verdict::Judged;
 
 /// Width of what is wrapped, columns.
 const WIDTH: usize = 78;

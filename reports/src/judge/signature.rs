@@ -5,7 +5,7 @@
 //! Offsets, module names and the compiler's suffixes go. Frames are known by their names, because a
 //! built-in md has no module name.
 //!
-//! Deliberately not here: which bug a signature belongs to ([`crate::known_issues`]), and how stacks
+//! Deliberately not here: which bug a signature belongs to ([`crate::judge::known_issues`]), and how stacks
 //! are shown.
 
 use std::cmp::Reverse;

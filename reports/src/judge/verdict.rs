@@ -10,15 +10,15 @@ use protocol::event::{AttemptFacts, Blame};
 use protocol::evidence::{KernelReport, ReportKind};
 use protocol::{Outcome, TestId};
 
-use crate::allowance::Allowances;
-use crate::came_to::{self, Beside};
-use crate::expectations::{Expectation, Expectations, Shown};
 use crate::faults::{Class, Policy, Weight};
-use crate::kernel_version::Version;
-use crate::known_issues::{About, Evidence, KnownIssues, Match};
+use crate::judge::allowance::Allowances;
+use crate::judge::came_to::{self, Beside};
+use crate::judge::expectations::{Expectation, Expectations, Shown};
+use crate::judge::kernel_version::Version;
+use crate::judge::known_issues::{About, Evidence, KnownIssues, Match};
+use crate::judge::signature::Signature;
+use crate::judge::tries::{self, Try};
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
-use crate::signature::Signature;
-use crate::tries::{self, Try};
 
 /// What an attempt means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

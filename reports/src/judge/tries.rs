@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use protocol::{Outcome, TestId};
 
-use crate::known_issues::Match;
-use crate::rate::Rate;
+use crate::judge::known_issues::Match;
+use crate::judge::rate::Rate;
+use crate::judge::signature::Signature;
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::RunRecord;
-use crate::signature::Signature;
-use crate::verdict::{Judged, Verdict};
 
 /// Ways to fail that a line names at most.
 const MAX_WAYS: usize = 6;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::judge::verdict::Judged;
 use crate::record::RunRecord;
+use crate::render::verdicts_json::{self, FORMAT};
 use crate::text::printable;
-use crate::verdict::Judged;
-use crate::verdicts_json::{self, FORMAT};
 
 /// The part of a `verdicts.json` that is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -115,9 +115,9 @@ impl KeptVerdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::known_issues::KnownIssues;
+    use crate::judge::known_issues::KnownIssues;
+    use crate::judge::verdict::judge;
     use crate::testing;
-    use crate::verdict::judge;
     use proptest::prelude::*;
 
     fn parse(text: &str) -> Result<KeptVerdicts, String> {

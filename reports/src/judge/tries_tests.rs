@@ -8,10 +8,11 @@ use protocol::outcome::HangKind;
 use protocol::{Event, Outcome, Record};
 
 use super::*;
-use crate::expectations::Expectations;
-use crate::known_issues::KnownIssues;
-use crate::result::RunResult;
-use crate::{junit, summary, terminal, testing, verdicts_json};
+use crate::judge::expectations::Expectations;
+use crate::judge::known_issues::KnownIssues;
+use crate::judge::result::RunResult;
+use crate::render::{junit, summary, terminal, verdicts_json};
+use crate::testing;
 
 fn fail() -> Outcome {
     Outcome::Fail { how: "exit status 1".to_owned() }

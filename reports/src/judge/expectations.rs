@@ -26,13 +26,13 @@
 //!
 //! The same goes for lines in a test's own output that say that data is not what was written. What kills a kernel (an
 //! oops, a BUG, KASAN, a lockup) is allowed only by a regex that matches its title from the first word on
-//! ([`crate::allowance`]).
+//! ([`crate::judge::allowance`]).
 //!
 //! A glob without `@` covers every flavour of a test; one with `@` is compared with
 //! `name@flavour` (`name@` for the default flavour).
 //!
 //! Deliberately not here: what follows from an expectation that is met or missed
-//! ([`crate::verdict`]), and reading the file.
+//! ([`crate::judge::verdict`]), and reading the file.
 
 use std::fmt;
 
@@ -42,7 +42,7 @@ use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::allowance::Pattern;
+use crate::judge::allowance::Pattern;
 
 /// All expectations of one suite, in the order of the file.
 #[derive(Clone, Debug, Default)]

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::judge::verdict::Judged;
 use crate::record::RunRecord;
-use crate::verdict::Judged;
-use crate::{junit, mail, summary, verdicts_json};
+use crate::render::{junit, mail, summary, verdicts_json};
 
 /// Where the reports are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,9 +98,9 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::known_issues::KnownIssues;
+    use crate::judge::known_issues::KnownIssues;
+    use crate::judge::verdict::judge;
     use crate::testing;
-    use crate::verdict::judge;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

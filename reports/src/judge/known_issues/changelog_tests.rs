@@ -183,7 +183,7 @@ fn testdata() -> PathBuf {
 }
 
 fn extract() -> Vec<Release> {
-    parse_extract(include_str!("../testdata/debian-changelogs.txt"))
+    parse_extract(include_str!("../../../testdata/debian-changelogs.txt"))
 }
 
 /// What is wrong with `issues`, as far as the changelogs know, in sentences.

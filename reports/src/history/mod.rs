@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use protocol::TestId;
 use serde::{Deserialize, Serialize};
 
+use crate::judge::verdict::Judged;
 use crate::record::RunRecord;
 use crate::text::printable;
-use crate::verdict::Judged;
 
 /// Version of a line; readers pass over lines of a newer one.
 pub const FORMAT: u32 = 1;

@@ -10,7 +10,7 @@ use protocol::wire::Survivor;
 use protocol::{HangKind, Outcome};
 
 use crate::faults::Weight;
-use crate::signature::{graver, telling_frames};
+use crate::judge::signature::{graver, telling_frames};
 
 /// How long a task must have stood in D state, in md or dm, for a test that reached its limit of time to be hung and not
 /// busy, milliseconds. Longer than any window in which a hang is called at once.

@@ -18,13 +18,13 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;
 
-use crate::findings::{report_lines, stack_lines};
+use crate::judge::signature::Signature;
+use crate::judge::verdict::{Judged, Verdict};
 use crate::record::{Attempt, RunRecord};
-use crate::reproduce;
-use crate::signature::Signature;
-use crate::storage;
+use crate::render::words::findings::{report_lines, stack_lines};
+use crate::render::words::reproduce;
+use crate::render::words::storage;
 use crate::text::{self, MAX_LAST_LINES, MAX_LINE_WIDTH};
-use crate::verdict::{Judged, Verdict};
 
 /// Longest time of one test that is written, so that no sum of them overflows.
 const MAX_DURATION_MS: u64 = 366 * 24 * 3_600_000;

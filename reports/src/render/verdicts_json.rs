@@ -4,13 +4,13 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::state::StorageState;
 use serde::Serialize;
 
-use crate::known_issues::{About, Match};
+use crate::judge::known_issues::{About, Match};
+use crate::judge::result::{RunResult, counts};
+use crate::judge::signature::{Signature, TaskSignature, telling};
+use crate::judge::tries::Try;
+use crate::judge::verdict::{Judged, Judgement};
 use crate::record::{Attempt, RunRecord};
-use crate::reproduce;
-use crate::result::{RunResult, counts};
-use crate::signature::{Signature, TaskSignature, telling};
-use crate::tries::Try;
-use crate::verdict::{Judged, Judgement};
+use crate::render::words::reproduce;
 
 /// Version of the format.
 pub const FORMAT: u32 = 1;

@@ -1,6 +1,6 @@
 //! Reads `suites/known-issues.toml` (pure): what serde cannot check is checked here, and an error names the line.
 //!
-//! Deliberately not here: what the keys mean ([`crate::known_issues`] says), and what looks like an issue.
+//! Deliberately not here: what the keys mean ([`crate::judge::known_issues`] says), and what looks like an issue.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{About, KnownIssue, KnownIssues, KnownIssuesError, Pattern};
-use crate::expectations::{ExpectedOutcome, line_of, one_line};
-use crate::kernel_version::{Range, Version};
-use crate::signature::ARROW;
+use crate::judge::expectations::{ExpectedOutcome, line_of, one_line};
+use crate::judge::kernel_version::{Range, Version};
+use crate::judge::signature::ARROW;
 
 /// Commits of the kernel's tree, by id.
 const COMMITS: &str = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/commit/?id=";
