@@ -25,17 +25,20 @@ mod testing;
 pub mod text;
 
 pub use faults::Policy;
+pub use judge::attempt::judge_one;
 pub use judge::expectations::Expectations;
+pub use judge::judge;
+pub use judge::judged::Judged;
 pub use judge::known_issues::KnownIssues;
 pub use judge::result::RunResult;
-pub use judge::verdict::{Judged, Verdict, judge, judge_one};
+pub use judge::verdict::Verdict;
 pub use record::RunRecord;
 pub use record::events::read_events;
 pub use record::fold::LiveRecord;
 pub use render::write::{write_all, write_whole};
 
 // The paths that these modules had before they were put into rooms.
-pub use judge::{allowance, result, signature, verdict};
+pub use judge::{allowance, judged as verdict, result, signature};
 pub use record::events;
 pub use render::words::reproduce;
 pub use render::{junit, recheck, summary, terminal, verdicts_json};

@@ -11,8 +11,9 @@ use protocol::wire::{GuestFacts, LoadedModule};
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
 use crate::judge::expectations::Expectations;
+use crate::judge::judge;
+use crate::judge::judged::Judged;
 use crate::judge::known_issues::KnownIssues;
-use crate::judge::verdict::{Judged, judge};
 use crate::record::RunRecord;
 
 /// An event at a time.

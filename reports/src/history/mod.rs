@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use protocol::TestId;
 use serde::{Deserialize, Serialize};
 
-use crate::judge::verdict::Judged;
+use crate::judge::judged::Judged;
 use crate::record::RunRecord;
 use crate::text::printable;
 

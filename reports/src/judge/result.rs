@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::judged::Judged;
+use crate::judge::verdict::Verdict;
 use crate::record::{RunEnd, RunRecord};
 
 /// What a whole run comes to; decides the exit code.
@@ -94,8 +95,8 @@ pub fn counts_line(judged: &[Judged]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::judge::known_issues::KnownIssues;
-    use crate::judge::verdict::judge;
     use crate::testing;
     use protocol::TestId;
 

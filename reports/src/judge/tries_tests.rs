@@ -10,6 +10,7 @@ use protocol::{Event, Outcome, Record};
 use super::*;
 use crate::judge::expectations::Expectations;
 use crate::judge::known_issues::KnownIssues;
+use crate::judge::rate::Rate;
 use crate::judge::result::RunResult;
 use crate::render::{junit, summary, terminal, verdicts_json};
 use crate::testing;

@@ -349,9 +349,9 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::judge::known_issues::KnownIssues;
     use crate::judge::result::RunResult;
-    use crate::judge::verdict::judge;
     use crate::testing;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

@@ -18,8 +18,9 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;
 
+use crate::judge::judged::Judged;
 use crate::judge::signature::Signature;
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, RunRecord};
 use crate::render::words::findings::{report_lines, stack_lines};
 use crate::render::words::reproduce;

@@ -3,9 +3,9 @@
 
 use protocol::Outcome;
 
+use crate::judge::judged::Judged;
 use crate::judge::kernel_version;
 use crate::judge::signature::ARROW;
-use crate::judge::verdict::Judged;
 use crate::record::{Attempt, RunRecord};
 use crate::render::words::findings::{file_names, issue_details, report_lines, stack_lines};
 use crate::render::words::reproduce;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::judge::verdict::Judged;
+use crate::judge::judged::Judged;
 use crate::record::RunRecord;
 use crate::render::verdicts_json::{self, FORMAT};
 use crate::text::printable;
@@ -115,8 +115,8 @@ impl KeptVerdicts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::judge::known_issues::KnownIssues;
-    use crate::judge::verdict::judge;
     use crate::testing;
     use proptest::prelude::*;
 

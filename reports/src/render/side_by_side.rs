@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use protocol::TestId;
 
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::judged::Judged;
+use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, RunRecord};
 use crate::render::terminal::{Options, color, painted};
 use crate::text;

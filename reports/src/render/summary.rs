@@ -5,10 +5,11 @@
 
 use protocol::event::{AttemptFacts, Blame};
 
+use crate::judge::judged::Judged;
 use crate::judge::kernel_version::Version;
 use crate::judge::known_issues::Match;
 use crate::judge::result::{RunResult, counts_line};
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, Remark, RunEnd, RunRecord};
 use crate::render::words::findings::{file_names, issue_details, report_lines, stack_lines};
 use crate::render::words::reproduce;

@@ -3,8 +3,9 @@
 //! Builds text and prints nothing. Whether there are colours (`NO_COLOR`, a pipe) and how wide the
 //! terminal is, the caller knows.
 
+use crate::judge::judged::Judged;
 use crate::judge::result::{RunResult, counts_line};
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, RunEnd, RunRecord};
 use crate::render::side_by_side;
 use crate::render::words::findings::report_lines;

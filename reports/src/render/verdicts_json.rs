@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::judge::known_issues::{About, Match};
 use crate::judge::result::{RunResult, counts};
 use crate::judge::signature::{Signature, TaskSignature, telling};
-use crate::judge::tries::Try;
-use crate::judge::verdict::{Judged, Judgement};
+
+use crate::judge::judged::{Judged, Judgement, Try};
 use crate::record::{Attempt, RunRecord};
 use crate::render::words::reproduce;
 

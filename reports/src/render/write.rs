@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::judge::verdict::Judged;
+use crate::judge::judged::Judged;
 use crate::record::RunRecord;
 use crate::render::{junit, mail, summary, verdicts_json};
 
@@ -98,8 +98,8 @@ pub fn write_whole(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::judge::known_issues::KnownIssues;
-    use crate::judge::verdict::judge;
     use crate::testing;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

@@ -8,9 +8,9 @@ use protocol::event::Place;
 use protocol::evidence::{KernelReport, TaskStack};
 
 use crate::faults::Weight;
+use crate::judge::judged::Judged;
 use crate::judge::known_issues::Match;
-use crate::judge::signature::{ARROW, Signature, graver, is_resting_daemon, telling, without_numbers};
-use crate::judge::verdict::{Judged, Verdict};
+use crate::judge::signature::{ARROW, graver, is_resting_daemon, telling};
 use crate::record::{Attempt, RunRecord};
 use crate::text;
 
@@ -29,53 +29,6 @@ const MAX_REPORTS: usize = 20;
 /// Files that a report names at most, and columns of a name.
 const MAX_FILES: usize = 12;
 const MAX_FILE_WIDTH: usize = 40;
-
-impl Judged {
-    /// Explanation, signature and known issue in one line.
-    pub(crate) fn in_short(&self) -> String {
-        let explanation = self.explanation();
-        let headline = self.signature.as_ref().map_or_else(String::new, Signature::headline);
-        let issue = self.issue_lines().into_iter().next().unwrap_or_default();
-        // A crash's explanation is mostly the title of its report, which the signature begins with.
-        let parts = if headline.starts_with(&explanation) {
-            vec![headline, issue]
-        } else if explanation.contains(&headline) || without_numbers(&explanation).contains(&headline) {
-            vec![explanation, issue]
-        } else {
-            vec![explanation, headline, issue]
-        };
-        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
-    }
-
-    /// A line for each known issue that it looks like; of a hang that looks like none, that too.
-    pub(crate) fn issue_lines(&self) -> Vec<String> {
-        if !self.known_issues.is_empty() {
-            return self.known_issues.iter().map(|matched| matched.sentence()).collect();
-        }
-        let is_news = match self.verdict {
-            Verdict::Hung | Verdict::Crashed => self.signature.is_some(),
-            Verdict::Passed
-            | Verdict::PassedWithComplaints
-            | Verdict::Failed
-            | Verdict::Corrupted
-            | Verdict::KnownFailure
-            | Verdict::UnexpectedPass
-            | Verdict::Flaky
-            | Verdict::Skipped
-            | Verdict::UnexpectedSkip
-            | Verdict::NotRun
-            | Verdict::Interrupted
-            | Verdict::Infra => false,
-        };
-        if is_news { vec!["unknown signature: no known issue has it".to_owned()] } else { Vec::new() }
-    }
-
-    /// A line for each known issue that should have struck.
-    pub(crate) fn not_struck_lines(&self) -> Vec<String> {
-        let line = |id: &str, title: &str| format!("known issue {id} did not strike this time: {title}");
-        self.not_struck.iter().map(|about| line(&about.id, &about.title)).collect()
-    }
-}
 
 /// What there is to know of an issue, a line each: fix, link, bug, and how sure that is.
 pub(crate) fn issue_details(matched: &Match) -> Vec<String> {

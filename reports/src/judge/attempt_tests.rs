@@ -1,10 +1,11 @@
 //! Tests of the verdicts: which outcome and expectation come to what.
 
 use super::*;
+use crate::judge::judge;
 use crate::testing;
 use protocol::event::PlannedAttempt;
 use protocol::evidence::ReportKind;
-use protocol::{Event, HangKind};
+use protocol::{Event, HangKind, TestId};
 
 /// Judges one outcome by entries of a file, written as `outcome`, or `outcome flaky`.
 fn judged(outcome: Outcome, entries: &[&str]) -> Judging {

@@ -1,0 +1,317 @@
+//! Judges one attempt: what its outcome means, given what the kernel reported and what was expected.
+//!
+//! A known issue explains a verdict and never changes it. Deliberately not here: what several tries of one test come
+//! to ([`super::tries`]).
+
+use std::collections::BTreeMap;
+
+use protocol::Outcome;
+use protocol::event::{AttemptFacts, Blame};
+use protocol::evidence::{KernelReport, ReportKind};
+
+use crate::faults::{Class, Policy, Weight};
+use crate::judge::allowance::Allowances;
+use crate::judge::came_to::{self, Beside};
+use crate::judge::expectations::{Expectation, Expectations, Shown};
+use crate::judge::judged::{Judged, Judgement};
+use crate::judge::kernel_version::Version;
+use crate::judge::known_issues::{About, Evidence, KnownIssues, Match};
+use crate::judge::signature::Signature;
+use crate::judge::verdict::Verdict;
+use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
+
+/// Judges one attempt of `record`, as far as it has come.
+pub fn judge_one(
+    record: &RunRecord,
+    attempt: &Attempt,
+    expectations: &BTreeMap<String, Expectations>,
+    known_issues: &KnownIssues,
+) -> Judged {
+    let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
+    let about: Vec<&Expectation> = expectations
+        .get(attempt.test.suite())
+        .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
+    // What the test causes on purpose says nothing.
+    let allowances = Allowances::of(attempt, release, expectations.get(attempt.test.suite()));
+    let allowed = |title: &str| allowances.reason(title).is_some();
+    let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
+    let policy = &record.run.policy;
+    let reports: Vec<_> = attempt
+        .kernel_reports
+        .iter()
+        .filter(|report| !allowed(&report.title))
+        .map(|report| (report, policy.weigh(report)))
+        .collect();
+    let (came_to, recognised, (verdict, detail, expectation)) = match &attempt.state {
+        AttemptState::Finished { outcome, facts } => {
+            let beside = Beside { facts, stacks: &attempt.stacks, reports: &reports };
+            let came_to = came_to::came_to(outcome, &beside);
+            let recognised =
+                recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues, &allowed);
+            let remarks = &attempt.remarks;
+            let seen =
+                Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+            let judging = judge_outcome(outcome, &came_to, facts, &seen, &about);
+            (Some(came_to), recognised, judging)
+        }
+        AttemptState::NotStarted => (None, Recognised::default(), judge_unfinished(false, record.end)),
+        AttemptState::Running => (None, Recognised::default(), judge_unfinished(true, record.end)),
+    };
+    let Recognised { signature, known_issues, not_struck } = recognised;
+    Judged {
+        attempt: Some(attempt.number),
+        test: attempt.test.clone(),
+        kernel_idx: attempt.kernel_idx,
+        verdict,
+        detail,
+        expectation,
+        allowed: attempt
+            .kernel_reports
+            .iter()
+            .filter_map(|report| Some((report.title.clone(), allowances.reason(&report.title)?.to_owned())))
+            .collect(),
+        signature,
+        known_issues,
+        not_struck,
+        came_to,
+        is_the_kernels: reports.iter().any(|(_, weight)| *weight < Weight::Complaint),
+        tries: Vec::new(),
+    }
+}
+
+/// What is known of what was seen.
+#[derive(Default)]
+struct Recognised {
+    signature: Option<Signature>,
+    known_issues: Vec<Match>,
+    not_struck: Vec<About>,
+}
+
+/// `came_to` is what the attempt that finished with `outcome` really came to.
+fn recognise(
+    attempt: &Attempt,
+    (outcome, facts): (&Outcome, &AttemptFacts),
+    came_to: &Outcome,
+    version: Option<&Version>,
+    known_issues: &KnownIssues,
+    allowed: &dyn Fn(&str) -> bool,
+) -> Recognised {
+    let Attempt { test, stacks, kernel_reports: reports, .. } = attempt;
+    let has_unkillable = facts.survivors.iter().any(|survivor| survivor.unkillable);
+    let matching = |outcome: &Outcome| {
+        known_issues.matching(&Evidence { test, outcome, stacks, reports, has_unkillable, version })
+    };
+    // A hang behind a task that died is a crash, and the issue that hangs is known by the hang.
+    let matching =
+        || Some(matching(came_to)).filter(|found| !found.is_empty()).unwrap_or_else(|| matching(outcome));
+    let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
+    // What a test causes on purpose does not name what went wrong.
+    let on_its_own: Vec<_> = reports.iter().filter(|report| !allowed(&report.title)).cloned().collect();
+    let other_failure = Outcome::Fail { how: String::new() };
+    let named_by = match came_to {
+        Outcome::DataCorruption { title } if allowed(title) => &other_failure,
+        other => other,
+    };
+    let signature = Signature::of(named_by, stacks, &on_its_own);
+    match came_to {
+        Outcome::Pass | Outcome::Warn { .. } => {
+            // A pass says nothing of hangs, but a kernel that complained may have shown a bug.
+            let known_issues = if reports.is_empty() { Vec::new() } else { matching() };
+            Recognised { signature, known_issues, not_struck: not_struck() }
+        }
+        Outcome::Fail { .. }
+        | Outcome::Timeout { .. }
+        | Outcome::Hang { .. }
+        | Outcome::KernelCrash { .. }
+        | Outcome::DataCorruption { .. } => {
+            Recognised { signature, known_issues: matching(), not_struck: Vec::new() }
+        }
+        Outcome::Skip { .. } | Outcome::Interrupted | Outcome::Infra { .. } => Recognised::default(),
+    }
+}
+
+/// What an attempt means, in words, and the expectation that was met or missed.
+type Judging = (Verdict, String, Option<Judgement>);
+
+/// The same of one that came to nothing.
+fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
+    let words = |finished: &str, interrupted: &str, cut: &str| match end {
+        RunEnd::Finished => finished.to_owned(),
+        RunEnd::Interrupted => interrupted.to_owned(),
+        RunEnd::Cut => cut.to_owned(),
+    };
+    if !has_begun {
+        let detail = words(
+            "planned, but never started",
+            "the run was interrupted before it",
+            "the events end before it",
+        );
+        return (Verdict::NotRun, detail, None);
+    }
+    let detail = words(
+        "the run ended and this attempt never did",
+        "the run was interrupted during it",
+        "the events end during it",
+    );
+    let verdict = match end {
+        RunEnd::Finished => Verdict::Infra,
+        RunEnd::Interrupted | RunEnd::Cut => Verdict::Interrupted,
+    };
+    (verdict, detail, None)
+}
+
+/// What was seen beside the outcome.
+struct Seen<'a> {
+    recognised: &'a Recognised,
+    remarks: &'a [Remark],
+    /// What the kernel reported and nobody allows, and what it weighs.
+    reports: &'a [(&'a KernelReport, Weight)],
+    /// True for the title of a report that the test causes on purpose.
+    allowed: &'a dyn Fn(&str) -> bool,
+    policy: &'a Policy,
+}
+
+impl Seen<'_> {
+    /// What the kernel complained of, in a line.
+    fn complaint(&self) -> Option<String> {
+        let all: Vec<_> = self
+            .reports
+            .iter()
+            .map(|(report, _)| &report.title)
+            .chain(self.remarks_on_the_kernel())
+            .collect();
+        match all.as_slice() {
+            [] => None,
+            [one] => Some((*one).clone()),
+            [first, rest @ ..] => Some(format!("{first}, and {} more", rest.len())),
+        }
+    }
+
+    /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name it, nor does
+    /// what it expects bring it along.
+    fn beyond(&self, came_to: &Outcome, entry: &Expectation) -> Option<&KernelReport> {
+        let faults = self.reports.iter().filter(|(_, weight)| *weight < Weight::Complaint);
+        faults
+            .map(|(report, _)| *report)
+            .find(|report| !comes_along(came_to, report.kind) && !entry.names(&report.title))
+    }
+
+    /// What the harness noticed of the kernel, which it did not report itself.
+    fn remarks_on_the_kernel(&self) -> impl Iterator<Item = &String> {
+        self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text)
+    }
+
+    /// What `--fail-on` makes a failure of, and is no report of the kernel's.
+    fn failing_otherwise(&self, came_to: &Outcome) -> Option<String> {
+        let fails = |class| self.policy.weigh_class(class, false) < Weight::Complaint;
+        let warning = match came_to {
+            Outcome::Warn { warning } if fails(Class::TestWarning) => Some(warning.clone()),
+            _ => None,
+        };
+        warning.or_else(|| self.remarks_on_the_kernel().next().filter(|_| fails(Class::KernelLog)).cloned())
+    }
+}
+
+/// True if reports of this kind are no news beside what an attempt came to: after a crash any may follow, a hang is what the
+/// kernel's own watchdogs speak of, and changed data shows in more than one place.
+fn comes_along(came_to: &Outcome, kind: ReportKind) -> bool {
+    match came_to {
+        Outcome::KernelCrash { .. } => true,
+        Outcome::Hang { .. } => kind.is_a_stall(),
+        Outcome::DataCorruption { .. } => kind == ReportKind::Corruption,
+        Outcome::Pass
+        | Outcome::Fail { .. }
+        | Outcome::Skip { .. }
+        | Outcome::Warn { .. }
+        | Outcome::Timeout { .. }
+        | Outcome::Interrupted
+        | Outcome::Infra { .. } => false,
+    }
+}
+
+/// `outcome` is what was recorded, `came_to` what it really came to.
+fn judge_outcome(
+    outcome: &Outcome,
+    came_to: &Outcome,
+    facts: &AttemptFacts,
+    seen: &Seen<'_>,
+    about: &[&Expectation],
+) -> Judging {
+    let detail = match (came_to.detail(), came_to::own_words(outcome)) {
+        (detail, _) if came_to == outcome => detail,
+        (detail, own) if detail.contains(&own) => detail,
+        (detail, own) => format!("{detail}; {own}"),
+    };
+    let signature = seen.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
+    let known_issues: Vec<_> =
+        seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
+    let shown = Shown { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
+    let met = about.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
+    // It went wrong as it was expected to, and the kernel reports another fault: that is news.
+    let beyond = met.and_then(|entry| seen.beyond(came_to, entry));
+    let met = met.filter(|_| beyond.is_none());
+    let detail = match beyond {
+        Some(report) if !detail.contains(&report.title) => format!("{detail}; {}", report.title),
+        Some(_) | None => detail,
+    };
+    let went_wrong = |verdict| {
+        let verdict = match met {
+            Some(entry) if entry.flaky => Verdict::Flaky,
+            Some(_) => Verdict::KnownFailure,
+            None => verdict,
+        };
+        // One that was missed is worth naming: the test fails in another way than it used to.
+        let entry = met.or(about.first().copied());
+        (verdict, detail.clone(), entry.map(|entry| Judgement::of(entry, met.is_some())))
+    };
+    match came_to {
+        Outcome::Pass | Outcome::Warn { .. } if let Some(how) = seen.failing_otherwise(came_to) => {
+            (Verdict::Failed, format!("{how}; {}", came_to::own_words(outcome)), None)
+        }
+        Outcome::Pass => match seen.complaint() {
+            None => judge_pass(Verdict::Passed, String::new(), None, about),
+            Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, about),
+        },
+        Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
+        Outcome::Skip { .. } => match met {
+            Some(entry) => (Verdict::Skipped, detail, Some(Judgement::of(entry, true))),
+            None => {
+                let missed = about.first().map(|entry| Judgement::of(entry, false));
+                (Verdict::UnexpectedSkip, detail, missed)
+            }
+        },
+        Outcome::Fail { .. } | Outcome::Timeout { .. } => went_wrong(Verdict::Failed),
+        Outcome::Hang { .. } => went_wrong(Verdict::Hung),
+        Outcome::KernelCrash { .. } => went_wrong(Verdict::Crashed),
+        // A test that corrupts on purpose shows what it corrupted when it fails of something else.
+        Outcome::DataCorruption { title } if (seen.allowed)(title) => went_wrong(Verdict::Failed),
+        Outcome::DataCorruption { .. } => went_wrong(Verdict::Corrupted),
+        Outcome::Interrupted => (Verdict::Interrupted, "the run was interrupted during it".to_owned(), None),
+        Outcome::Infra { .. } => (Verdict::Infra, detail, None),
+    }
+}
+
+/// A pass is a surprise if something else is expected and no entry allows it.
+fn judge_pass(
+    verdict: Verdict,
+    detail: String,
+    met: Option<&Expectation>,
+    about: &[&Expectation],
+) -> Judging {
+    match (met, about.first()) {
+        (Some(entry), _) => (verdict, detail, Some(Judgement::of(entry, true))),
+        (None, Some(entry)) if entry.must && !entry.flaky => {
+            let detail =
+                if detail.is_empty() { "it passed".to_owned() } else { format!("it passed; {detail}") };
+            (Verdict::Failed, detail, Some(Judgement::of(entry, false)))
+        }
+        (None, Some(entry)) if about.iter().all(|entry| !entry.flaky) => {
+            (Verdict::UnexpectedPass, detail, Some(Judgement::of(entry, false)))
+        }
+        (None, Some(_) | None) => (verdict, detail, None),
+    }
+}
+
+#[cfg(test)]
+#[path = "attempt_tests.rs"]
+mod tests;
