@@ -38,7 +38,16 @@ pub use record::fold::LiveRecord;
 pub use render::write::{write_all, write_whole};
 
 // The paths that these modules had before they were put into rooms.
-pub use judge::{allowance, judged as verdict, result, signature};
+pub use judge::{judged as verdict, result, signature};
 pub use record::events;
 pub use render::words::reproduce;
-pub use render::{junit, recheck, summary, terminal, verdicts_json};
+pub use render::{junit, recheck, summary, verdicts_json};
+#[doc(hidden)]
+pub mod allowance {
+    pub use crate::judge::title_pattern::TitlePattern as Pattern;
+}
+#[doc(hidden)]
+pub mod terminal {
+    pub use crate::render::style::TerminalStyle as Options;
+    pub use crate::render::terminal::render;
+}

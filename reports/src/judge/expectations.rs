@@ -42,7 +42,8 @@ use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::judge::allowance::Pattern;
+use crate::judge::data_file::{EntryError, glob_matches, line_of, one_line};
+use crate::judge::title_pattern::TitlePattern;
 
 /// All expectations of one suite, in the order of the file.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +56,7 @@ pub struct Expectations {
 #[derive(Clone, Debug)]
 pub struct Allowance {
     about: About,
-    reports: Vec<Pattern>,
+    reports: Vec<TitlePattern>,
     /// Why, in a sentence.
     pub reason: String,
     /// File and line of the entry, for those who want to change it.
@@ -236,10 +237,10 @@ impl Expectations {
     }
 }
 
-/// An error of a value, at its offset.
-type Fault = (usize, String);
-
-fn check_about(tests: Spanned<Vec<String>>, kernels: Option<Spanned<OneOrMore>>) -> Result<About, Fault> {
+fn check_about(
+    tests: Spanned<Vec<String>>,
+    kernels: Option<Spanned<OneOrMore>>,
+) -> Result<About, EntryError> {
     let tests_at = tests.span().start;
     let tests = tests.into_inner();
     if tests.is_empty() || tests.iter().any(String::is_empty) {
@@ -265,12 +266,12 @@ fn check_regex(key: &str, pattern: &str) -> Result<Regex, String> {
     Regex::new(pattern).map_err(|error| format!("`{key}` is no regular expression: {}", one_line(&error)))
 }
 
-fn check_regex_at(key: &str, pattern: &Spanned<String>) -> Result<Regex, Fault> {
+fn check_regex_at(key: &str, pattern: &Spanned<String>) -> Result<Regex, EntryError> {
     check_regex(key, pattern.get_ref()).map_err(|problem| (pattern.span().start, problem))
 }
 
 /// A text or some, and where they are; none if the key is not there.
-fn check_texts(key: &str, texts: Option<Spanned<Texts>>) -> Result<(usize, Vec<String>), Fault> {
+fn check_texts(key: &str, texts: Option<Spanned<Texts>>) -> Result<(usize, Vec<String>), EntryError> {
     let Some(texts) = texts else { return Ok((0, Vec::new())) };
     let start = texts.span().start;
     let texts = match texts.into_inner() {
@@ -283,7 +284,7 @@ fn check_texts(key: &str, texts: Option<Spanned<Texts>>) -> Result<(usize, Vec<S
     Ok((start, texts))
 }
 
-fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, Fault> {
+fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, EntryError> {
     if reason.get_ref().trim().is_empty() {
         return Err((
             reason.span().start,
@@ -293,7 +294,7 @@ fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, Fault> {
     Ok(reason.into_inner().trim().to_owned())
 }
 
-fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault> {
+fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, EntryError> {
     let about = check_about(entry.tests, entry.kernels)?;
     let reports_at = entry.reports.span().start;
     let reports = entry.reports.into_inner();
@@ -301,7 +302,7 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault>
         return Err((reports_at, "`reports` is empty; name the titles that are allowed".to_owned()));
     }
     let check = |report: &Spanned<String>| {
-        Pattern::parse(report.get_ref())
+        TitlePattern::parse(report.get_ref())
             .map_err(|problem| (report.span().start, format!("`reports` {problem}")))
     };
     let reports = reports.iter().map(check).collect::<Result<_, _>>()?;
@@ -309,7 +310,7 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, Fault>
 }
 
 /// Checks what serde cannot; an error has the offset of the value that is at fault.
-fn check_entry(entry: Entry, place: String) -> Result<Expectation, Fault> {
+fn check_entry(entry: Entry, place: String) -> Result<Expectation, EntryError> {
     let about = check_about(entry.tests, entry.kernels)?;
     let pattern = entry.pattern.as_ref().map(|pattern| check_regex_at("match", pattern)).transpose()?;
     let (signature_at, signature) = check_texts("signature", entry.signature)?;
@@ -329,17 +330,6 @@ fn check_entry(entry: Entry, place: String) -> Result<Expectation, Fault> {
         flaky: entry.flaky,
         place,
     })
-}
-
-/// The last line of a regex error says what is wrong; those before it draw where.
-pub(crate) fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
-}
-
-pub(crate) fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
 fn is_release_prefix(text: &str) -> bool {
@@ -426,35 +416,6 @@ impl fmt::Display for ExpectedOutcome {
 /// and `6.12-rc1`, not `6.120`.
 fn release_begins_with(release: &str, prefix: &str) -> bool {
     release.strip_prefix(prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
-}
-
-/// `*` is any text, `?` any one character. Takes the last `*` as long as needed, so the time is
-/// bounded by the product of both lengths.
-pub(crate) fn glob_matches(glob: &str, text: &str) -> bool {
-    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
-    let (mut g, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        match glob.get(g) {
-            Some('*') => {
-                star = Some((g, t));
-                g += 1;
-            }
-            Some(c) if *c == '?' || *c == text[t] => {
-                g += 1;
-                t += 1;
-            }
-            Some(_) | None => match star {
-                Some((star_g, star_t)) => {
-                    star = Some((star_g, star_t + 1));
-                    g = star_g + 1;
-                    t = star_t + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    glob[g..].iter().all(|c| *c == '*')
 }
 
 #[cfg(test)]

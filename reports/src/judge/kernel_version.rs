@@ -79,7 +79,7 @@ impl Version {
     /// replaced by another's (`+md:`, `+plant:`), and a release like Debian's `6.1.0-56-amd64`, which names an
     /// ABI, without the package's version.
     pub fn of(kernel: &Kernel) -> Option<Version> {
-        if overlay(kernel).is_some() { None } else { Version::of_base(kernel) }
+        if kernel.overlay().is_some() { None } else { Version::of_base(kernel) }
     }
 
     /// The same, of what lies under an overlay.
@@ -101,19 +101,10 @@ impl Version {
     }
 }
 
-/// What replaces a kernel's own md, as the user named it: `~/linux`, `plant e3`.
-fn overlay(kernel: &Kernel) -> Option<String> {
-    let of = |spec: &str| {
-        let tree = spec.split_once("+md:").map(|(_, tree)| tree.to_owned());
-        tree.or_else(|| spec.split_once("+plant:").map(|(_, plant)| format!("plant {plant}")))
-    };
-    of(&kernel.spec).or_else(|| of(&kernel.exact_spec))
-}
-
 /// A kernel in a sentence, `6.1.192`, `6.12.117 with md of ~/linux`; `None` where not even its version is known.
 /// Nobody is to take an overlay's bug for the bare kernel's.
 pub(crate) fn in_words(kernel: &Kernel) -> Option<String> {
-    match overlay(kernel) {
+    match kernel.overlay() {
         Some(md) => {
             let base =
                 Version::of_base(kernel).map_or_else(|| kernel.release.clone(), |base| base.to_string());
@@ -121,11 +112,6 @@ pub(crate) fn in_words(kernel: &Kernel) -> Option<String> {
         }
         None => Version::of(kernel).map(|version| version.to_string()),
     }
-}
-
-/// True if its md is not its own.
-pub(crate) fn is_overlaid(kernel: &Kernel) -> bool {
-    overlay(kernel).is_some()
 }
 
 impl Ord for Version {

@@ -1,12 +1,12 @@
 //! What a record means: verdicts, and all that they are derived from.
 //!
 //! In the order in which an attempt is judged:
-//! - [`allowance`] and [`expectations`] say what a test causes on purpose and what it is known to do;
-//! - [`came_to`] puts what the kernel reported, and what the test left behind, beside what the test says itself;
+//! - [`expectations`] say what a test is known to do, `allowance` what it causes on purpose, by [`title_pattern`]s;
+//! - `came_to` puts what the kernel reported, and what the test left behind, beside what the test says itself;
 //! - [`signature`] names a hang or a crash by its stacks; [`known_issues`] recognises known bugs by them, and
 //!   [`kernel_version`] says which kernels have these;
 //! - [`attempt`] judges each attempt by all of this: it has a [`verdict`](verdict::Verdict), and is [`judged`];
-//! - [`tries`] makes several tries of a test one verdict, [`rate`] says what their number shows;
+//! - `tries` makes several tries of a test one verdict, [`rate`] says what their number shows;
 //! - [`result`] is what all verdicts of a run come to.
 //!
 //! Pure, so that a finished run can be judged again by newer expectations and known issues. Deliberately not here:
@@ -21,9 +21,10 @@ use judged::Judged;
 use known_issues::KnownIssues;
 use verdict::Verdict;
 
-pub mod allowance;
+pub(crate) mod allowance;
 pub mod attempt;
 pub(crate) mod came_to;
+pub(crate) mod data_file;
 pub mod expectations;
 pub mod judged;
 pub mod kernel_version;
@@ -31,6 +32,7 @@ pub mod known_issues;
 pub mod rate;
 pub mod result;
 pub mod signature;
+pub mod title_pattern;
 pub(crate) mod tries;
 pub mod verdict;
 

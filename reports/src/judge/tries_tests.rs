@@ -12,6 +12,7 @@ use crate::judge::expectations::Expectations;
 use crate::judge::known_issues::KnownIssues;
 use crate::judge::rate::Rate;
 use crate::judge::result::RunResult;
+use crate::render::style::TerminalStyle;
 use crate::render::{junit, summary, terminal, verdicts_json};
 use crate::testing;
 
@@ -184,7 +185,7 @@ fn every_report_says_what_the_tries_came_to() {
     tries.extend([(hang(), None), (fail(), None)]);
     let record = run(&tries);
     let judged = [judged(&record, "")];
-    let shown = terminal::render(&record, &judged, &terminal::Options::plain("reports/out/x"));
+    let shown = terminal::render(&record, &judged, &TerminalStyle::plain("reports/out/x"));
     for text in [shown, summary::render(&record, &judged)] {
         assert!(text.contains("40 tries: 1 hung, 1 failed, 38 passed"), "{text}");
         assert!(text.contains("2 of 40 failed: rate between 0.61 % and 16.9 % at 95 %"), "{text}");

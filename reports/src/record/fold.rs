@@ -468,7 +468,7 @@ mod tests {
             crate::render::junit::render(&record, &judged).unwrap();
             crate::render::summary::render(&record, &judged);
             crate::render::verdicts_json::render(&record, &judged);
-            crate::render::terminal::render(&record, &judged, &crate::render::terminal::Options::plain("out/x"));
+            crate::render::terminal::render(&record, &judged, &crate::render::style::TerminalStyle::plain("out/x"));
         }
     }
 }

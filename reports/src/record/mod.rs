@@ -16,7 +16,6 @@ use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 
 use crate::faults::Policy;
-use crate::judge::kernel_version::is_overlaid;
 
 /// All that is known of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -225,7 +224,11 @@ impl RunRecord {
             None => format!("kernel#{kernel_idx}"),
             Some(kernel) => {
                 let n_same = self.kernels.values().filter(|other| other.release == kernel.release).count();
-                if n_same > 1 || is_overlaid(kernel) { kernel.spec.clone() } else { kernel.release.clone() }
+                if n_same > 1 || kernel.overlay().is_some() {
+                    kernel.spec.clone()
+                } else {
+                    kernel.release.clone()
+                }
             }
         }
     }
@@ -243,6 +246,17 @@ impl RunRecord {
     /// Records that the events contradict themselves. That is the harness's fault, never a test's.
     pub(crate) fn add_oddity(&mut self, text: String) {
         self.remarks.push(Remark { blame: Blame::Harness, text });
+    }
+}
+
+impl Kernel {
+    /// What replaces this kernel's own md and dm-raid, as the user named it: `~/linux`, `plant e3`.
+    pub(crate) fn overlay(&self) -> Option<String> {
+        let of = |spec: &str| {
+            let tree = spec.split_once("+md:").map(|(_, tree)| tree.to_owned());
+            tree.or_else(|| spec.split_once("+plant:").map(|(_, plant)| format!("plant {plant}")))
+        };
+        of(&self.spec).or_else(|| of(&self.exact_spec))
     }
 }
 

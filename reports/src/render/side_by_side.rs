@@ -9,7 +9,7 @@ use protocol::TestId;
 use crate::judge::judged::Judged;
 use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, RunRecord};
-use crate::render::terminal::{Options, color, painted};
+use crate::render::style::{TerminalStyle, color, painted};
 use crate::text;
 
 /// Narrowest column for the names of tests.
@@ -22,7 +22,7 @@ const GAP: &str = "  ";
 pub(crate) fn table(
     record: &RunRecord,
     judged: &[Judged],
-    options: &Options,
+    style: &TerminalStyle,
     passed_rows_max: usize,
 ) -> Option<String> {
     let kernel_idxs = record.kernel_idxs();
@@ -40,7 +40,7 @@ pub(crate) fn table(
         })
         .collect();
     let taken: usize = columns.iter().map(|(_, _, width)| width + GAP.len()).sum();
-    let room = options.width.checked_sub(taken).filter(|room| *room >= NAME_WIDTH_MIN)?;
+    let room = style.width.checked_sub(taken).filter(|room| *room >= NAME_WIDTH_MIN)?;
     let names = rows.iter().map(|row| text::columns(&row.test.to_string())).max().unwrap_or(0);
     let name_width = names.min(room);
 
@@ -63,7 +63,7 @@ pub(crate) fn table(
             let plain = if cell.is_empty() { "-".to_owned() } else { cell_texts(cell).join(", ") };
             let painted: Vec<_> = cell
                 .iter()
-                .map(|judged| painted(&cell_text(record, judged), color(judged.verdict), options))
+                .map(|judged| painted(&cell_text(record, judged), color(judged.verdict), style))
                 .collect();
             let shown = if cell.is_empty() { plain.clone() } else { painted.join(", ") };
             line += &shown;

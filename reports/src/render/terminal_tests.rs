@@ -7,7 +7,7 @@ use proptest::prelude::*;
 #[test]
 fn what_went_wrong_comes_last() {
     let (record, judged) = testing::sample();
-    let text = render(&record, &judged, &Options::plain("reports/out/20261122-1705-brave-otter"));
+    let text = render(&record, &judged, &TerminalStyle::plain("reports/out/20261122-1705-brave-otter"));
     insta::assert_snapshot!(text, @r##"
                                                   6.12.107+deb13-cloud-amd64  6.1.0-40-cloud-amd64
     lvm2:shell/lvchange-raid.sh                   passed 88.0 s               -
@@ -59,7 +59,7 @@ fn what_went_wrong_comes_last() {
 #[test]
 fn a_hang_shows_both_halves_and_what_is_known() {
     let (record, judged) = testing::hung();
-    let text = render(&record, &judged, &Options::plain("out/x"));
+    let text = render(&record, &judged, &TerminalStyle::plain("out/x"));
     insta::assert_snapshot!(text, @r##"
     hung                  88.0 s  lvm2:shell/integrity-caching.sh
         no progress for 41 s
@@ -79,7 +79,7 @@ fn a_hang_shows_both_halves_and_what_is_known() {
     report: out/x/summary.md
     "##);
     let (record, judged) = testing::passed_on_6_1();
-    let text = render(&record, &judged, &Options::plain("out/x"));
+    let text = render(&record, &judged, &TerminalStyle::plain("out/x"));
     insta::assert_snapshot!(text, @r##"
     passed                88.0 s  lvm2:shell/integrity-caching.sh
     remark: lvm2:shell/integrity-caching.sh: known issue dm-raid-stop-and-barrier did not strike this t…
@@ -91,8 +91,8 @@ fn a_hang_shows_both_halves_and_what_is_known() {
 #[test]
 fn colours_are_the_caller_s_choice() {
     let (record, judged) = testing::sample_of_one_kernel();
-    let plain = render(&record, &judged, &Options::plain("out"));
-    let color = render(&record, &judged, &Options { color: true, ..Options::plain("out") });
+    let plain = render(&record, &judged, &TerminalStyle::plain("out"));
+    let color = render(&record, &judged, &TerminalStyle { color: true, ..TerminalStyle::plain("out") });
     assert!(!plain.contains('\x1b'));
     assert!(color.contains("\x1b[31mfailed"), "{color}");
     let uncoloured: Vec<String> = color.lines().map(text::printable).collect();
@@ -103,7 +103,7 @@ fn colours_are_the_caller_s_choice() {
 fn many_passes_are_only_counted() {
     let (record, judged) = testing::sample_of_one_kernel();
     let many: Vec<Judged> = judged.iter().cycle().take(500).cloned().collect();
-    let text = render(&record, &many, &Options::plain("out"));
+    let text = render(&record, &many, &TerminalStyle::plain("out"));
     assert!(text.contains("passed          100 tests\n"), "{text}");
 }
 
@@ -116,7 +116,7 @@ proptest! {
         width in 20..120_usize,
     ) {
         let Some((record, judged)) = testing::hostile(&name, &detail, &lines) else { return Ok(()) };
-        let text = render(&record, &judged, &Options { width, ..Options::plain("out") });
+        let text = render(&record, &judged, &TerminalStyle { width, ..TerminalStyle::plain("out") });
         prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
         for line in text.lines() {
             let is_whole = ["    logs: ", "    reproduce: ", "tests failed: ", "report: "]

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{About, KnownIssue, KnownIssues, KnownIssuesError, Pattern};
-use crate::judge::expectations::{ExpectedOutcome, line_of, one_line};
+use crate::judge::data_file::{EntryError, line_of, one_line};
+use crate::judge::expectations::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
 use crate::judge::signature::ARROW;
 
@@ -87,7 +88,7 @@ impl KnownIssues {
 }
 
 /// Checks what serde cannot; an error has the offset of the value that is at fault.
-fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, (usize, String)> {
+fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, EntryError> {
     let id = entry.id.get_ref();
     let is_slug = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if id.is_empty() || !id.chars().all(is_slug) {
@@ -177,7 +178,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
     })
 }
 
-pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, (usize, String)> {
+pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, EntryError> {
     let text = pattern.get_ref().trim();
     let (anchored, frames) = match text.strip_prefix('^') {
         Some(frames) => (true, frames),
@@ -196,7 +197,7 @@ pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, (usize
     Ok(Pattern { anchored, frames })
 }
 
-fn check_range(range: &Spanned<String>) -> Result<Range, (usize, String)> {
+fn check_range(range: &Spanned<String>) -> Result<Range, EntryError> {
     Range::parse(range.get_ref()).ok_or_else(|| {
         let problem = format!(
             "`{}` is no range of versions: expected `>=6.7, <6.8`, `6.1` or `6.9 to 7.3`",
@@ -206,7 +207,7 @@ fn check_range(range: &Spanned<String>) -> Result<Range, (usize, String)> {
     })
 }
 
-fn check_fixed_in(branch: &str, first: &Spanned<String>) -> Result<(Version, Version), (usize, String)> {
+fn check_fixed_in(branch: &str, first: &Spanned<String>) -> Result<(Version, Version), EntryError> {
     let problem = |problem: String| (first.span().start, problem);
     let (Some(of), Some(version)) = (Version::parse(branch), Version::parse(first.get_ref())) else {
         let first = first.get_ref();

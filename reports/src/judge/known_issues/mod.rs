@@ -40,7 +40,8 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::{HangKind, Outcome, TestId};
 use regex::Regex;
 
-use crate::judge::expectations::{ExpectedOutcome, glob_matches};
+use crate::judge::data_file::glob_matches;
+use crate::judge::expectations::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
 use crate::judge::signature::{ARROW, Role, TaskSignature, is_same_function, telling, telling_frames};
 
