@@ -10,7 +10,7 @@
 //! change of it ([`Policy`], part of the record), and [`text`], which makes text fit to show.
 //!
 //! Nothing here reads a clock, starts a process or knows QEMU, so a finished run can be judged again anywhere. Only
-//! [`record::events`] and [`render::write`](mod@render::write) touch files.
+//! [`record::events`], [`history::file`] and [`render::write`](mod@render::write) touch files.
 //!
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
 //! reaches any report.
