@@ -37,8 +37,8 @@ pub use record::events::read_events;
 pub use record::fold::LiveRecord;
 pub use render::write::{write_all, write_whole};
 
-// The paths that these modules had before they were put into rooms.
-pub use judge::{judged as verdict, result, signature};
+// The paths and names that these had before they were put into rooms.
+pub use judge::{result, signature};
 pub use record::events;
 pub use render::words::reproduce;
 pub use render::{junit, recheck, summary, verdicts_json};
@@ -50,4 +50,8 @@ pub mod allowance {
 pub mod terminal {
     pub use crate::render::style::TerminalStyle as Options;
     pub use crate::render::terminal::render;
+}
+#[doc(hidden)]
+pub mod verdict {
+    pub use crate::judge::judged::ExpectationMatch as Judgement;
 }

@@ -9,13 +9,13 @@ use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame};
 use protocol::evidence::{KernelReport, ReportKind};
 
-use crate::faults::{Class, Policy, Weight};
+use crate::faults::{FaultClass, Policy, Severity};
 use crate::judge::allowance::Allowances;
-use crate::judge::came_to::{self, Beside};
-use crate::judge::expectations::{Expectation, Expectations, Shown};
-use crate::judge::judged::{Judged, Judgement};
+use crate::judge::came_to::{self, Observations};
+use crate::judge::expectations::{AttemptTexts, Expectation, Expectations};
+use crate::judge::judged::{ExpectationMatch, Judged};
 use crate::judge::kernel_version::Version;
-use crate::judge::known_issues::{About, Evidence, KnownIssues, Match};
+use crate::judge::known_issues::{IssueInfo, IssueMatch, KnownIssues, Symptoms};
 use crate::judge::signature::Signature;
 use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, AttemptState, Remark, RunEnd, RunRecord};
@@ -40,24 +40,29 @@ pub fn judge_one(
         .kernel_reports
         .iter()
         .filter(|report| !allowed(&report.title))
-        .map(|report| (report, policy.weigh(report)))
+        .map(|report| (report, policy.severity_of(report)))
         .collect();
     let (came_to, recognised, (verdict, detail, expectation)) = match &attempt.state {
         AttemptState::Finished { outcome, facts } => {
-            let beside = Beside { facts, stacks: &attempt.stacks, reports: &reports };
+            let beside = Observations { facts, stacks: &attempt.stacks, reports: &reports };
             let came_to = came_to::came_to(outcome, &beside);
             let recognised =
                 recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues, &allowed);
             let remarks = &attempt.remarks;
-            let seen =
-                Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+            let seen = JudgingContext {
+                recognised: &recognised,
+                remarks,
+                reports: &reports,
+                allowed: &allowed,
+                policy,
+            };
             let judging = judge_outcome(outcome, &came_to, facts, &seen, &about);
             (Some(came_to), recognised, judging)
         }
         AttemptState::NotStarted => (None, Recognised::default(), judge_unfinished(false, record.end)),
         AttemptState::Running => (None, Recognised::default(), judge_unfinished(true, record.end)),
     };
-    let Recognised { signature, known_issues, not_struck } = recognised;
+    let Recognised { signature, known_issues, missing_issues } = recognised;
     Judged {
         attempt: Some(attempt.number),
         test: attempt.test.clone(),
@@ -72,9 +77,9 @@ pub fn judge_one(
             .collect(),
         signature,
         known_issues,
-        not_struck,
+        missing_issues,
         came_to,
-        is_the_kernels: reports.iter().any(|(_, weight)| *weight < Weight::Complaint),
+        is_the_kernels: reports.iter().any(|(_, weight)| *weight < Severity::Complaint),
         tries: Vec::new(),
     }
 }
@@ -83,8 +88,8 @@ pub fn judge_one(
 #[derive(Default)]
 struct Recognised {
     signature: Option<Signature>,
-    known_issues: Vec<Match>,
-    not_struck: Vec<About>,
+    known_issues: Vec<IssueMatch>,
+    missing_issues: Vec<IssueInfo>,
 }
 
 /// `came_to` is what the attempt that finished with `outcome` really came to.
@@ -99,12 +104,12 @@ fn recognise(
     let Attempt { test, stacks, kernel_reports: reports, .. } = attempt;
     let has_unkillable = facts.survivors.iter().any(|survivor| survivor.unkillable);
     let matching = |outcome: &Outcome| {
-        known_issues.matching(&Evidence { test, outcome, stacks, reports, has_unkillable, version })
+        known_issues.matching(&Symptoms { test, outcome, stacks, reports, has_unkillable, version })
     };
     // A hang behind a task that died is a crash, and the issue that hangs is known by the hang.
     let matching =
         || Some(matching(came_to)).filter(|found| !found.is_empty()).unwrap_or_else(|| matching(outcome));
-    let not_struck = || known_issues.that_strike(&attempt.test, version).cloned().collect();
+    let missing_issues = || known_issues.expected_from(&attempt.test, version).cloned().collect();
     // What a test causes on purpose does not name what went wrong.
     let on_its_own: Vec<_> = reports.iter().filter(|report| !allowed(&report.title)).cloned().collect();
     let other_failure = Outcome::Fail { how: String::new() };
@@ -117,21 +122,21 @@ fn recognise(
         Outcome::Pass | Outcome::Warn { .. } => {
             // A pass says nothing of hangs, but a kernel that complained may have shown a bug.
             let known_issues = if reports.is_empty() { Vec::new() } else { matching() };
-            Recognised { signature, known_issues, not_struck: not_struck() }
+            Recognised { signature, known_issues, missing_issues: missing_issues() }
         }
         Outcome::Fail { .. }
         | Outcome::Timeout { .. }
         | Outcome::Hang { .. }
         | Outcome::KernelCrash { .. }
         | Outcome::DataCorruption { .. } => {
-            Recognised { signature, known_issues: matching(), not_struck: Vec::new() }
+            Recognised { signature, known_issues: matching(), missing_issues: Vec::new() }
         }
         Outcome::Skip { .. } | Outcome::Interrupted | Outcome::Infra { .. } => Recognised::default(),
     }
 }
 
 /// What an attempt means, in words, and the expectation that was met or missed.
-type Judging = (Verdict, String, Option<Judgement>);
+type Judging = (Verdict, String, Option<ExpectationMatch>);
 
 /// The same of one that came to nothing.
 fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
@@ -161,17 +166,17 @@ fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
 }
 
 /// What was seen beside the outcome.
-struct Seen<'a> {
+struct JudgingContext<'a> {
     recognised: &'a Recognised,
     remarks: &'a [Remark],
     /// What the kernel reported and nobody allows, and what it weighs.
-    reports: &'a [(&'a KernelReport, Weight)],
+    reports: &'a [(&'a KernelReport, Severity)],
     /// True for the title of a report that the test causes on purpose.
     allowed: &'a dyn Fn(&str) -> bool,
     policy: &'a Policy,
 }
 
-impl Seen<'_> {
+impl JudgingContext<'_> {
     /// What the kernel complained of, in a line.
     fn complaint(&self) -> Option<String> {
         let all: Vec<_> = self
@@ -190,7 +195,7 @@ impl Seen<'_> {
     /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name it, nor does
     /// what it expects bring it along.
     fn beyond(&self, came_to: &Outcome, entry: &Expectation) -> Option<&KernelReport> {
-        let faults = self.reports.iter().filter(|(_, weight)| *weight < Weight::Complaint);
+        let faults = self.reports.iter().filter(|(_, weight)| *weight < Severity::Complaint);
         faults
             .map(|(report, _)| *report)
             .find(|report| !comes_along(came_to, report.kind) && !entry.names(&report.title))
@@ -203,12 +208,13 @@ impl Seen<'_> {
 
     /// What `--fail-on` makes a failure of, and is no report of the kernel's.
     fn failing_otherwise(&self, came_to: &Outcome) -> Option<String> {
-        let fails = |class| self.policy.weigh_class(class, false) < Weight::Complaint;
+        let fails = |class| self.policy.severity_of_class(class, false) < Severity::Complaint;
         let warning = match came_to {
-            Outcome::Warn { warning } if fails(Class::TestWarning) => Some(warning.clone()),
+            Outcome::Warn { warning } if fails(FaultClass::TestWarning) => Some(warning.clone()),
             _ => None,
         };
-        warning.or_else(|| self.remarks_on_the_kernel().next().filter(|_| fails(Class::KernelLog)).cloned())
+        warning
+            .or_else(|| self.remarks_on_the_kernel().next().filter(|_| fails(FaultClass::KernelLog)).cloned())
     }
 }
 
@@ -234,7 +240,7 @@ fn judge_outcome(
     outcome: &Outcome,
     came_to: &Outcome,
     facts: &AttemptFacts,
-    seen: &Seen<'_>,
+    seen: &JudgingContext<'_>,
     about: &[&Expectation],
 ) -> Judging {
     let detail = match (came_to.detail(), came_to::own_words(outcome)) {
@@ -245,7 +251,8 @@ fn judge_outcome(
     let signature = seen.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
     let known_issues: Vec<_> =
         seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
-    let shown = Shown { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
+    let shown =
+        AttemptTexts { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
     let met = about.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
     // It went wrong as it was expected to, and the kernel reports another fault: that is news.
     let beyond = met.and_then(|entry| seen.beyond(came_to, entry));
@@ -262,7 +269,7 @@ fn judge_outcome(
         };
         // One that was missed is worth naming: the test fails in another way than it used to.
         let entry = met.or(about.first().copied());
-        (verdict, detail.clone(), entry.map(|entry| Judgement::of(entry, met.is_some())))
+        (verdict, detail.clone(), entry.map(|entry| ExpectationMatch::of(entry, met.is_some())))
     };
     match came_to {
         Outcome::Pass | Outcome::Warn { .. } if let Some(how) = seen.failing_otherwise(came_to) => {
@@ -274,9 +281,9 @@ fn judge_outcome(
         },
         Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
         Outcome::Skip { .. } => match met {
-            Some(entry) => (Verdict::Skipped, detail, Some(Judgement::of(entry, true))),
+            Some(entry) => (Verdict::Skipped, detail, Some(ExpectationMatch::of(entry, true))),
             None => {
-                let missed = about.first().map(|entry| Judgement::of(entry, false));
+                let missed = about.first().map(|entry| ExpectationMatch::of(entry, false));
                 (Verdict::UnexpectedSkip, detail, missed)
             }
         },
@@ -299,14 +306,14 @@ fn judge_pass(
     about: &[&Expectation],
 ) -> Judging {
     match (met, about.first()) {
-        (Some(entry), _) => (verdict, detail, Some(Judgement::of(entry, true))),
+        (Some(entry), _) => (verdict, detail, Some(ExpectationMatch::of(entry, true))),
         (None, Some(entry)) if entry.must && !entry.flaky => {
             let detail =
                 if detail.is_empty() { "it passed".to_owned() } else { format!("it passed; {detail}") };
-            (Verdict::Failed, detail, Some(Judgement::of(entry, false)))
+            (Verdict::Failed, detail, Some(ExpectationMatch::of(entry, false)))
         }
         (None, Some(entry)) if about.iter().all(|entry| !entry.flaky) => {
-            (Verdict::UnexpectedPass, detail, Some(Judgement::of(entry, false)))
+            (Verdict::UnexpectedPass, detail, Some(ExpectationMatch::of(entry, false)))
         }
         (None, Some(_) | None) => (verdict, detail, None),
     }

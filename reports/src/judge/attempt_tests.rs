@@ -40,11 +40,12 @@ fn judge_seen(
     let reports: Vec<_> = reports
         .iter()
         .filter(|report| !allowed(&report.title))
-        .map(|report| (report, policy.weigh(report)))
+        .map(|report| (report, policy.severity_of(report)))
         .collect();
-    let came_to = came_to::came_to(outcome, &Beside { facts, stacks: &[], reports: &reports });
+    let came_to = came_to::came_to(outcome, &Observations { facts, stacks: &[], reports: &reports });
     let recognised = Recognised::default();
-    let seen = Seen { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+    let seen =
+        JudgingContext { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
     judge_outcome(outcome, &came_to, facts, &seen, about)
 }
 
@@ -277,7 +278,7 @@ fn explanations_name_the_entry() {
     let test = judged[0].test.clone();
     let of = |outcome, entries: &[&str]| {
         let (verdict, detail, expectation) = self::judged(outcome, entries);
-        let (signature, known_issues, not_struck) = (None, vec![], vec![]);
+        let (signature, known_issues, missing_issues) = (None, vec![], vec![]);
         let test = test.clone();
         Judged {
             attempt: None,
@@ -289,7 +290,7 @@ fn explanations_name_the_entry() {
             allowed: BTreeMap::new(),
             signature,
             known_issues,
-            not_struck,
+            missing_issues,
             came_to: None,
             is_the_kernels: false,
             tries: vec![],
@@ -322,7 +323,7 @@ fn a_known_issue_never_excuses_a_hang() {
     assert_eq!(judged[0].known_issues[0].about.id, "dm-raid-stop-and-barrier");
     let (_, judged) = testing::passed_on_6_1();
     assert_eq!(judged[0].verdict, Verdict::Passed);
-    assert_eq!(judged[0].not_struck[0].id, "dm-raid-stop-and-barrier");
+    assert_eq!(judged[0].missing_issues[0].id, "dm-raid-stop-and-barrier");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use protocol::evidence::{KernelReport, TaskStack};
 use protocol::wire::Survivor;
 use protocol::{HangKind, Outcome};
 
-use crate::faults::Weight;
-use crate::judge::signature::{graver, telling_frames};
+use crate::faults::{Severity, most_telling};
+use crate::judge::signature::telling_frames;
 
 /// How long a task must have stood in D state, in md or dm, for a test that reached its limit of time to be hung and not
 /// busy, milliseconds. Longer than any window in which a hang is called at once.
@@ -23,21 +23,21 @@ const KILL_WAIT_MS: u64 = 2000;
 const MAX_NAMED: usize = 6;
 
 /// What was seen beside the outcome.
-pub(crate) struct Beside<'a> {
+pub(crate) struct Observations<'a> {
     /// Measured, and left behind.
     pub(crate) facts: &'a AttemptFacts,
     /// Where tasks stood, if anybody was asked.
     pub(crate) stacks: &'a [TaskStack],
     /// What the kernel reported and nobody allows, and what it weighs.
-    pub(crate) reports: &'a [(&'a KernelReport, Weight)],
+    pub(crate) reports: &'a [(&'a KernelReport, Severity)],
 }
 
 /// What it came to.
-pub(crate) fn came_to(outcome: &Outcome, beside: &Beside<'_>) -> Outcome {
-    let crash = || beside.gravest(Weight::Crash).map(|title| Outcome::KernelCrash { title });
-    let hang = || beside.left_behind();
-    let corruption = || beside.gravest(Weight::Corruption).map(|title| Outcome::DataCorruption { title });
-    let failure = || beside.gravest(Weight::Failure).map(|how| Outcome::Fail { how });
+pub(crate) fn came_to(outcome: &Outcome, observed: &Observations<'_>) -> Outcome {
+    let crash = || observed.gravest(Severity::Crash).map(|title| Outcome::KernelCrash { title });
+    let hang = || observed.left_behind();
+    let corruption = || observed.gravest(Severity::Corruption).map(|title| Outcome::DataCorruption { title });
+    let failure = || observed.gravest(Severity::Failure).map(|how| Outcome::Fail { how });
     let worse = match outcome {
         Outcome::Interrupted | Outcome::KernelCrash { .. } => None,
         // After an oops, what hangs or reads rubbish is its consequence.
@@ -45,7 +45,7 @@ pub(crate) fn came_to(outcome: &Outcome, beside: &Beside<'_>) -> Outcome {
         // A host that failed meanwhile changes nothing of what the kernel said.
         Outcome::Infra { .. } => crash().or_else(corruption).or_else(failure),
         Outcome::Timeout { .. } => {
-            let stood = || if beside.facts.looked_at_limit { None } else { beside.stood(outcome) };
+            let stood = || if observed.facts.looked_at_limit { None } else { observed.stood(outcome) };
             crash().or_else(stood).or_else(hang).or_else(corruption)
         }
         Outcome::Fail { .. } => crash().or_else(hang).or_else(corruption),
@@ -72,12 +72,12 @@ pub(crate) fn own_words(outcome: &Outcome) -> String {
     }
 }
 
-impl Beside<'_> {
+impl Observations<'_> {
     /// Title of the gravest report of this weight, the first of these.
-    fn gravest(&self, weight: Weight) -> Option<String> {
+    fn gravest(&self, weight: Severity) -> Option<String> {
         let of_weight =
             self.reports.iter().filter(|(_, weighs)| *weighs == weight).map(|(report, _)| *report);
-        graver(of_weight).map(|report| report.title.clone())
+        most_telling(of_weight).map(|report| report.title.clone())
     }
 
     /// Processes of the test's that outlived it, were killed, and stand all the same.

@@ -13,7 +13,7 @@ fn stack(pid: u32, state: char, still_ms: u64, frame: &str) -> TaskStack {
 
 fn check(outcome: &Outcome, survivors: &[Survivor], stacks: &[TaskStack]) -> Outcome {
     let facts = AttemptFacts { survivors: survivors.to_vec(), ..AttemptFacts::default() };
-    came_to(outcome, &Beside { facts: &facts, stacks, reports: &[] })
+    came_to(outcome, &Observations { facts: &facts, stacks, reports: &[] })
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn at_the_limit_a_task_that_stood_in_md_makes_it_a_hang() {
     // What was looked at then, with all that the guest told, is not decided again.
     let facts = AttemptFacts { looked_at_limit: true, ..AttemptFacts::default() };
     let stacks = [stack(5, 'D', 580_000, "stop_sync_thread+0x1/0x2 [md_mod]")];
-    assert_eq!(came_to(&timeout, &Beside { facts: &facts, stacks: &stacks, reports: &[] }), timeout);
+    assert_eq!(came_to(&timeout, &Observations { facts: &facts, stacks: &stacks, reports: &[] }), timeout);
     for other in [
         stack(5, 'D', 3000, "stop_sync_thread+0x1/0x2 [md_mod]"),
         stack(5, 'R', 580_000, "raid5d+0x1/0x2 [raid456]"),

@@ -55,7 +55,7 @@ pub struct Expectations {
 /// Reports of the kernel that some tests cause on purpose.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    about: About,
+    about: Scope,
     reports: Vec<TitlePattern>,
     /// Why, in a sentence.
     pub reason: String,
@@ -65,7 +65,7 @@ pub struct Allowance {
 
 /// Which tests an entry is about, on which kernels.
 #[derive(Clone, Debug)]
-struct About {
+struct Scope {
     tests: Vec<String>,
     kernels: Option<Vec<String>>,
 }
@@ -73,7 +73,7 @@ struct About {
 /// One thing that is known about some tests.
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    about: About,
+    about: Scope,
     pattern: Option<Regex>,
     /// What they are expected to come to.
     pub outcome: ExpectedOutcome,
@@ -93,7 +93,7 @@ pub struct Expectation {
 
 /// What an attempt that came to something shows.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shown<'a> {
+pub struct AttemptTexts<'a> {
     /// The last lines that it printed.
     pub last_lines: &'a [String],
     /// Lines of its signature.
@@ -237,16 +237,16 @@ impl Expectations {
     }
 }
 
-fn check_about(
+fn check_scope(
     tests: Spanned<Vec<String>>,
     kernels: Option<Spanned<OneOrMore>>,
-) -> Result<About, EntryError> {
+) -> Result<Scope, EntryError> {
     let tests_at = tests.span().start;
     let tests = tests.into_inner();
     if tests.is_empty() || tests.iter().any(String::is_empty) {
         return Err((tests_at, "`tests` names no test; `*` stands for all of them".to_owned()));
     }
-    let Some(kernels) = kernels else { return Ok(About { tests, kernels: None }) };
+    let Some(kernels) = kernels else { return Ok(Scope { tests, kernels: None }) };
     let kernels_at = kernels.span().start;
     let kernels = match kernels.into_inner() {
         OneOrMore::One(kernel) => vec![kernel],
@@ -259,7 +259,7 @@ fn check_about(
         let problem = format!("`{bad}` is no kernel branch or release: expected `6.12`, `6.12.113`");
         return Err((kernels_at, problem));
     }
-    Ok(About { tests, kernels: Some(kernels) })
+    Ok(Scope { tests, kernels: Some(kernels) })
 }
 
 fn check_regex(key: &str, pattern: &str) -> Result<Regex, String> {
@@ -295,7 +295,7 @@ fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, EntryErro
 }
 
 fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, EntryError> {
-    let about = check_about(entry.tests, entry.kernels)?;
+    let about = check_scope(entry.tests, entry.kernels)?;
     let reports_at = entry.reports.span().start;
     let reports = entry.reports.into_inner();
     if reports.is_empty() {
@@ -311,7 +311,7 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, EntryE
 
 /// Checks what serde cannot; an error has the offset of the value that is at fault.
 fn check_entry(entry: Entry, place: String) -> Result<Expectation, EntryError> {
-    let about = check_about(entry.tests, entry.kernels)?;
+    let about = check_scope(entry.tests, entry.kernels)?;
     let pattern = entry.pattern.as_ref().map(|pattern| check_regex_at("match", pattern)).transpose()?;
     let (signature_at, signature) = check_texts("signature", entry.signature)?;
     let signature = signature
@@ -338,7 +338,7 @@ fn is_release_prefix(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_'))
 }
 
-impl About {
+impl Scope {
     fn covers(&self, test: &TestId, release: Option<&str>) -> bool {
         let flavoured = format!("{}@{}", test.name(), test.flavour().unwrap_or_default());
         let named = self.tests.iter().any(|glob| {
@@ -364,7 +364,7 @@ impl Allowance {
 
 impl Expectation {
     /// True if an attempt with this outcome, which shows this, is what was expected.
-    pub fn is_met_by(&self, outcome: &Outcome, shown: Shown<'_>) -> bool {
+    pub fn is_met_by(&self, outcome: &Outcome, shown: AttemptTexts<'_>) -> bool {
         let found = |regex: &Regex, lines: &[String]| lines.iter().any(|line| regex.is_match(line));
         let matches = |regex: &Regex| regex.is_match(&outcome.detail()) || found(regex, shown.last_lines);
         ExpectedOutcome::of(outcome) == Some(self.outcome)

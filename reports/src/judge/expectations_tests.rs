@@ -19,7 +19,7 @@ reason = "no lvmpolld in the guest"
 flaky = true
 "#;
 
-fn check_about(test: &str, release: Option<&str>, expect: &[&str]) {
+fn check_scope(test: &str, release: Option<&str>, expect: &[&str]) {
     let expectations = Expectations::parse(GOOD, "expectations.toml").unwrap();
     let test: TestId = format!("lvm2:{test}").parse().unwrap();
     let places: Vec<_> = expectations.about(&test, release).map(|entry| entry.place.as_str()).collect();
@@ -32,19 +32,19 @@ fn check_error(text: &str, expect: &str) {
 
 #[test]
 fn entries_are_about_tests_and_kernels() {
-    check_about("shell/lvconvert-raid-reshape-size.sh", Some("6.12.113+deb13"), &["expectations.toml:3"]);
-    check_about("shell/integrity-misc.sh", Some("6.12-rc1"), &["expectations.toml:3"]);
-    check_about("shell/integrity-misc.sh@ndev-vanilla", Some("6.1.140-1"), &["expectations.toml:3"]);
-    check_about("shell/integrity-misc.sh", Some("6.120.1"), &[]);
-    check_about("shell/integrity-misc.sh", Some("6.1.14"), &[]);
-    check_about("shell/integrity-misc.sh", Some("6.1.1400"), &[]);
-    check_about("shell/integrity-misc.sh", None, &[]);
-    check_about("shell/other.sh@ndev-lvmpolld", None, &["expectations.toml:10"]);
-    check_about("shell/other.sh", None, &[]);
+    check_scope("shell/lvconvert-raid-reshape-size.sh", Some("6.12.113+deb13"), &["expectations.toml:3"]);
+    check_scope("shell/integrity-misc.sh", Some("6.12-rc1"), &["expectations.toml:3"]);
+    check_scope("shell/integrity-misc.sh@ndev-vanilla", Some("6.1.140-1"), &["expectations.toml:3"]);
+    check_scope("shell/integrity-misc.sh", Some("6.120.1"), &[]);
+    check_scope("shell/integrity-misc.sh", Some("6.1.14"), &[]);
+    check_scope("shell/integrity-misc.sh", Some("6.1.1400"), &[]);
+    check_scope("shell/integrity-misc.sh", None, &[]);
+    check_scope("shell/other.sh@ndev-lvmpolld", None, &["expectations.toml:10"]);
+    check_scope("shell/other.sh", None, &[]);
 }
 
-fn printed(last_lines: &[String]) -> Shown<'_> {
-    Shown { last_lines, ..Shown::default() }
+fn printed(last_lines: &[String]) -> AttemptTexts<'_> {
+    AttemptTexts { last_lines, ..AttemptTexts::default() }
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn of_a_list_all_signatures_must_be_found_and_one_issue() {
     let expectations = Expectations::parse(text, "e.toml").unwrap();
     let is_met = |signature: &[&str], issue| {
         let signature: Vec<String> = signature.iter().map(|line| (*line).to_owned()).collect();
-        let shown = Shown { signature: &signature, known_issues: &[issue], ..Shown::default() };
+        let shown = AttemptTexts { signature: &signature, known_issues: &[issue], ..AttemptTexts::default() };
         expectations.entries()[0].is_met_by(&Outcome::Timeout { limit_ms: 1 }, shown)
     };
     let both = ["lvm: kthread_stop", "mdX_resync: raise_barrier"];
@@ -79,7 +79,7 @@ fn an_entry_may_want_a_signature_and_a_known_issue() {
     let hang = Outcome::Hang { kind: protocol::HangKind::NoProgress, silent_ms: 1, seen: None };
     let met = |line: &str, issue: &str| {
         let signature = [line.to_owned()];
-        let shown = Shown { signature: &signature, known_issues: &[issue], ..Shown::default() };
+        let shown = AttemptTexts { signature: &signature, known_issues: &[issue], ..AttemptTexts::default() };
         expectations.entries()[0].is_met_by(&hang, shown)
     };
     assert!(met("lvm: stop_sync_thread ← md_stop", "sync-without-done"));

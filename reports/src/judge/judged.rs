@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use protocol::{Outcome, TestId};
 
 use crate::judge::expectations::Expectation;
-use crate::judge::known_issues::{About, Match};
+use crate::judge::known_issues::{IssueInfo, IssueMatch};
 use crate::judge::rate::Rate;
 use crate::judge::signature::{Signature, without_numbers};
 use crate::judge::verdict::Verdict;
@@ -30,15 +30,15 @@ pub struct Judged {
     /// One short line for people; may hold a guest's words, as they came.
     pub detail: String,
     /// The expectation that was met or missed.
-    pub expectation: Option<Judgement>,
+    pub expectation: Option<ExpectationMatch>,
     /// Titles of the kernel's reports that the test causes on purpose, with the reason.
     pub allowed: BTreeMap<String, String>,
     /// What names the hang or the crash, if one was seen.
     pub signature: Option<Signature>,
     /// Known issues that it looks like, the likeliest first.
-    pub known_issues: Vec<Match>,
+    pub known_issues: Vec<IssueMatch>,
     /// Known issues that this test should have met on this kernel, and did not.
-    pub not_struck: Vec<About>,
+    pub missing_issues: Vec<IssueInfo>,
     /// What it really came to, by all that was seen; nothing if it came to nothing.
     pub came_to: Option<Outcome>,
     /// True if the kernel's own reports alone would make it bad, whatever the test says.
@@ -49,7 +49,7 @@ pub struct Judged {
 
 /// What an expectation had to do with a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct ExpectationMatch {
     /// True if what happened is what was expected.
     pub met: bool,
     /// What was expected, `fail`.
@@ -80,7 +80,7 @@ pub struct Try {
     /// What names its hang or crash.
     pub signature: Option<Signature>,
     /// Known issues that it looks like.
-    pub known_issues: Vec<Match>,
+    pub known_issues: Vec<IssueMatch>,
 }
 
 impl Judged {
@@ -185,7 +185,7 @@ impl Judged {
     /// Detail and expectation in one line.
     pub fn explanation(&self) -> String {
         let Some(expectation) = &self.expectation else { return self.detail.clone() };
-        let Judgement { met, outcome, reason, place } = expectation;
+        let ExpectationMatch { met, outcome, reason, place } = expectation;
         let about = if self.verdict == Verdict::UnexpectedPass {
             format!("expected `{outcome}` ({reason}); if it is fixed, remove {place}")
         } else if *met {
@@ -236,16 +236,16 @@ impl Judged {
     }
 
     /// A line for each known issue that should have struck.
-    pub(crate) fn not_struck_lines(&self) -> Vec<String> {
+    pub(crate) fn missing_issue_lines(&self) -> Vec<String> {
         let line = |id: &str, title: &str| format!("known issue {id} did not strike this time: {title}");
-        self.not_struck.iter().map(|about| line(&about.id, &about.title)).collect()
+        self.missing_issues.iter().map(|about| line(&about.id, &about.title)).collect()
     }
 }
 
-impl Judgement {
+impl ExpectationMatch {
     /// What this entry has to do with a verdict; `met` if what happened is what it expects.
-    pub(crate) fn of(entry: &Expectation, met: bool) -> Judgement {
-        Judgement {
+    pub(crate) fn of(entry: &Expectation, met: bool) -> ExpectationMatch {
+        ExpectationMatch {
             met,
             outcome: entry.outcome.to_string(),
             reason: entry.reason.clone(),

@@ -56,7 +56,7 @@ pub fn judge(
         allowed: BTreeMap::new(),
         signature: None,
         known_issues: Vec::new(),
-        not_struck: Vec::new(),
+        missing_issues: Vec::new(),
         came_to: None,
         is_the_kernels: false,
         tries: Vec::new(),

@@ -114,7 +114,7 @@ mod tests {
                 allowed: BTreeMap::new(),
                 signature: None,
                 known_issues: vec![],
-                not_struck: vec![],
+                missing_issues: vec![],
                 came_to: None,
                 is_the_kernels: false,
                 tries: vec![],

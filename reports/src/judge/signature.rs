@@ -16,6 +16,8 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::frames::is_storage_function;
 use regex::Regex;
 
+use crate::faults::{Telling, most_telling, telling_of};
+
 /// Frames of one task that a signature shows at most.
 const MAX_SHOWN_FRAMES: usize = 6;
 
@@ -72,27 +74,29 @@ impl Signature {
     /// the test does not cause on purpose. Lost members and IO errors name nothing: what makes a test fail is what it
     /// does in spite of them.
     pub fn of(outcome: &Outcome, stacks: &[TaskStack], reports: &[KernelReport]) -> Option<Signature> {
-        let of_report = |max_weight| Signature::of_reports(reports, |kind| weight(kind) <= max_weight);
+        let of_report = |least| Signature::of_reports(reports, |kind| telling_of(kind) <= least);
         match outcome {
             // A task that died with a lock held is why others wait: its oops names the hang.
-            Outcome::Hang { .. } => {
-                of_report(FAULT).or_else(|| Signature::of_stacks(stacks)).or_else(|| of_report(STALL))
+            Outcome::Hang { .. } => of_report(Telling::Fault)
+                .or_else(|| Signature::of_stacks(stacks))
+                .or_else(|| of_report(Telling::Stall)),
+            Outcome::KernelCrash { .. } => {
+                of_report(Telling::Oddity).or_else(|| Signature::of_stacks(stacks))
             }
-            Outcome::KernelCrash { .. } => of_report(COMPLAINT).or_else(|| Signature::of_stacks(stacks)),
-            Outcome::Timeout { .. } => of_report(STALL).or_else(|| Signature::of_stacks(stacks)),
+            Outcome::Timeout { .. } => of_report(Telling::Stall).or_else(|| Signature::of_stacks(stacks)),
             // By what says that data changed, unless a fault says why: what the kernel says of a write that failed, or
             // warns of, is not what changed it.
-            Outcome::DataCorruption { title } => of_report(FAULT)
+            Outcome::DataCorruption { title } => of_report(Telling::Fault)
                 .or_else(|| Signature::of_reports(reports, |kind| kind == ReportKind::Corruption))
                 .or_else(|| Some(Signature::Report { title: without_numbers(title), frames: Vec::new() })),
-            Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } => of_report(COMPLAINT),
+            Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } => of_report(Telling::Oddity),
             Outcome::Skip { .. } | Outcome::Interrupted | Outcome::Infra { .. } => None,
         }
     }
 
     fn of_stacks(stacks: &[TaskStack]) -> Option<Signature> {
         let mut tasks: Vec<TaskSignature> = Vec::new();
-        for (_, task) in telling(stacks) {
+        for (_, task) in telling_tasks(stacks) {
             if !tasks.contains(&task) {
                 tasks.push(task);
             }
@@ -103,7 +107,7 @@ impl Signature {
 
     /// By the report of such kinds that says most.
     fn of_reports(reports: &[KernelReport], may_name: impl Fn(ReportKind) -> bool) -> Option<Signature> {
-        let report = graver(reports.iter().filter(|report| may_name(report.kind)))?;
+        let report = most_telling(reports.iter().filter(|report| may_name(report.kind)))?;
         let frames = telling_frames(&report.frames);
         Some(Signature::Report { title: report.title.clone(), frames: shown(&frames).to_vec() })
     }
@@ -181,7 +185,7 @@ impl TaskSignature {
 /// The tasks whose stacks say something, with what they say: the test's first, then the sync
 /// thread, then others; whoever waits for an IO after those who don't. If nobody is in md or dm, the
 /// test's own blocked tasks, by whatever they are in.
-pub fn telling(stacks: &[TaskStack]) -> Vec<(&TaskStack, TaskSignature)> {
+pub fn telling_tasks(stacks: &[TaskStack]) -> Vec<(&TaskStack, TaskSignature)> {
     let with = |frames: fn(&[String]) -> Vec<String>, of_test_only: bool| {
         let tasks = stacks.iter().filter(|stack| stack.of_test || !of_test_only).filter_map(|stack| {
             let frames = frames(&stack.frames);
@@ -348,33 +352,6 @@ fn is_generic(name: &str) -> bool {
 fn is_at_rest(name: &str) -> bool {
     ["md_thread", "dm_wait_event", "dev_wait", "ctl_ioctl", "dm_ctl_ioctl", "md_seq_poll", "dm_poll"]
         .contains(&name)
-}
-
-/// Weights of reports: the lower, the more they say about what went wrong.
-const FAULT: u8 = 0;
-const PANIC: u8 = 1;
-const DATA: u8 = 2;
-const STALL: u8 = 3;
-const COMPLAINT: u8 = 4;
-const STORAGE: u8 = 5;
-
-/// The report that says most about what went wrong: the worst, the first of these, and rather one whose text is whole.
-pub(crate) fn graver<'a>(reports: impl Iterator<Item = &'a KernelReport>) -> Option<&'a KernelReport> {
-    reports.min_by_key(|report| (weight(report.kind), report.corrupted))
-}
-
-fn weight(kind: ReportKind) -> u8 {
-    match kind {
-        ReportKind::Oops | ReportKind::Bug | ReportKind::MemoryError => FAULT,
-        // What comes before a panic names it; a panic by itself says less.
-        ReportKind::Panic => PANIC,
-        ReportKind::Corruption => DATA,
-        ReportKind::HungTask | ReportKind::Lockup | ReportKind::RcuStall | ReportKind::WorkqueueStall => {
-            STALL
-        }
-        ReportKind::Warning | ReportKind::Undefined | ReportKind::DataRace | ReportKind::Lockdep => COMPLAINT,
-        ReportKind::StorageError => STORAGE,
-    }
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ proptest! {
     #[test]
     fn frames_are_names(frames in proptest::collection::vec("(md_|raid5_)?.{0,12}|\\PC{0,200}", 0..60)) {
         let stacks = [TaskStack { frames, ..stack(1, "x", true, "") }];
-        for (_, task) in telling(&stacks) {
+        for (_, task) in telling_tasks(&stacks) {
             prop_assert!(task.frames.iter().all(|frame| frame.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')));
             prop_assert!(shown(&task.frames).len() <= MAX_SHOWN_FRAMES);
         }

@@ -14,7 +14,7 @@ use crate::record::RunRecord;
 
 /// What a file of events holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventLog {
+pub struct ParsedEvents {
     /// Every whole line, in order.
     pub records: Vec<Record>,
     /// What follows the last whole line, if the writer was killed while it wrote.
@@ -95,13 +95,13 @@ fn without_place(error: &serde_json::Error) -> String {
 }
 
 /// Reads the events of a run.
-pub fn read_events(path: &Path) -> Result<EventLog, ReadError> {
+pub fn read_events(path: &Path) -> Result<ParsedEvents, ReadError> {
     let bytes = fs::read(path).map_err(|cause| ReadError::Io { path: path.to_owned(), cause })?;
     parse_events(&bytes, path)
 }
 
 /// As [`read_events`], of what is already in memory; `path` is only named in errors.
-pub fn parse_events(bytes: &[u8], path: &Path) -> Result<EventLog, ReadError> {
+pub fn parse_events(bytes: &[u8], path: &Path) -> Result<ParsedEvents, ReadError> {
     let mut records = Vec::new();
     let mut torn = None;
     for (line_idx, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -126,7 +126,7 @@ pub fn parse_events(bytes: &[u8], path: &Path) -> Result<EventLog, ReadError> {
         Some(Record { event: Event::RunStarted { format, .. }, .. }) if *format > FORMAT => {
             Err(ReadError::TooNew { path: path.to_owned(), found: u64::from(*format) })
         }
-        Some(Record { event: Event::RunStarted { .. }, .. }) => Ok(EventLog { records, torn }),
+        Some(Record { event: Event::RunStarted { .. }, .. }) => Ok(ParsedEvents { records, torn }),
         Some(_) => Err(ReadError::NotARun { path: path.to_owned() }),
     }
 }
@@ -147,7 +147,7 @@ fn check_header(line: &[u8], path: &Path) -> Result<(), ReadError> {
     }
 }
 
-impl EventLog {
+impl ParsedEvents {
     /// Folds the events, and remarks on a torn tail.
     pub fn into_record(self) -> RunRecord {
         let mut record = RunRecord::from_events(self.records);
@@ -171,7 +171,7 @@ mod tests {
         records.iter().map(|record| serde_json::to_string(record).unwrap() + "\n").collect()
     }
 
-    fn check(bytes: &[u8]) -> Result<EventLog, String> {
+    fn check(bytes: &[u8]) -> Result<ParsedEvents, String> {
         parse_events(bytes, Path::new("out/x/events.jsonl")).map_err(|error| error.to_string())
     }
 

@@ -166,7 +166,7 @@ fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
     }
     lines.extend(judged.tries_lines());
     lines.extend(attempt.remarks.iter().map(|remark| format!("remark: {}", remark.text)));
-    lines.extend(judged.not_struck_lines().into_iter().map(|line| format!("remark: {line}")));
+    lines.extend(judged.missing_issue_lines().into_iter().map(|line| format!("remark: {line}")));
     lines.push(log_line(attempt));
     lines.extend(output_lines(attempt));
     Some(block(&lines))

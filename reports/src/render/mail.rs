@@ -40,7 +40,7 @@ pub(crate) fn is_due(judged: &Judged) -> bool {
 
 /// The text, of an attempt that is over.
 pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
-    let mut out = Text::default();
+    let mut out = MailText::default();
     let kernel = kernel_name(record, judged.kernel_idx);
     let what = what_happened(judged);
     let title = judged.signature.as_ref().map(|signature| format!(": {}", signature.title()));
@@ -101,7 +101,7 @@ pub(crate) fn render(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> 
 }
 
 /// Kernel, userland, machine, and who found it.
-fn head(out: &mut Text, record: &RunRecord, judged: &Judged, attempt: &Attempt) {
+fn head(out: &mut MailText, record: &RunRecord, judged: &Judged, attempt: &Attempt) {
     let mut field = |name: &str, value: &str| {
         if !value.is_empty() {
             out.wrap(&format!("{:NAME_WIDTH$}{value}", format!("{name}:")), NAME_WIDTH);
@@ -154,9 +154,9 @@ fn plain_arrows(text: &str) -> String {
 }
 
 #[derive(Default)]
-struct Text(String);
+struct MailText(String);
 
-impl Text {
+impl MailText {
     fn line(&mut self, line: &str) {
         self.0 += clip(&printable(line), MAX_LINE_WIDTH).trim_end();
         self.0.push('\n');

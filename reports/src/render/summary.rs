@@ -7,7 +7,7 @@ use protocol::event::{AttemptFacts, Blame};
 
 use crate::judge::judged::Judged;
 use crate::judge::kernel_version::Version;
-use crate::judge::known_issues::Match;
+use crate::judge::known_issues::IssueMatch;
 use crate::judge::result::{RunResult, counts_line};
 use crate::judge::verdict::Verdict;
 use crate::record::{Attempt, Remark, RunEnd, RunRecord};
@@ -253,7 +253,7 @@ fn findings(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
 }
 
 /// What is known of an issue.
-fn about_issue(matched: &Match) -> String {
+fn about_issue(matched: &IssueMatch) -> String {
     let link = matched.about.link.as_ref();
     let line = |line: &String| match link {
         // Known to be one, and none of a guest's.
@@ -289,7 +289,7 @@ fn other_remarks(record: &RunRecord, judged: &[Judged]) -> String {
         for remark in attempt.map(|attempt| attempt.remarks.as_slice()).unwrap_or_default() {
             lines.push(format!("- {test} on {kernel}: {}: {}\n", blame(remark), code(&remark.text)));
         }
-        for line in judged.not_struck_lines() {
+        for line in judged.missing_issue_lines() {
             lines.push(format!("- {test} on {kernel}: {}\n", code(&line)));
         }
     }

@@ -47,7 +47,7 @@ pub fn render(record: &RunRecord, judged: &[Judged], style: &TerminalStyle) -> S
         let of_many = record.kernel_idxs().len() > 1;
         let kernel =
             if of_many { format!(" on {}", record.kernel_label(judged.kernel_idx)) } else { String::new() };
-        for line in judged.not_struck_lines() {
+        for line in judged.missing_issue_lines() {
             out += &clipped(&format!("remark: {}{kernel}: {line}", judged.test), style);
         }
     }

@@ -4,11 +4,11 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::state::StorageState;
 use serde::Serialize;
 
-use crate::judge::known_issues::{About, Match};
+use crate::judge::known_issues::{IssueInfo, IssueMatch};
 use crate::judge::result::{RunResult, counts};
-use crate::judge::signature::{Signature, TaskSignature, telling};
+use crate::judge::signature::{Signature, TaskSignature, telling_tasks};
 
-use crate::judge::judged::{Judged, Judgement, Try};
+use crate::judge::judged::{ExpectationMatch, Judged, Try};
 use crate::record::{Attempt, RunRecord};
 use crate::render::words::reproduce;
 
@@ -165,7 +165,7 @@ pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
 
 fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a> {
     let attempt = judged.attempt.and_then(|number| record.attempt(number));
-    let expectation = judged.expectation.as_ref().map(|Judgement { met, outcome, reason, place }| {
+    let expectation = judged.expectation.as_ref().map(|ExpectationMatch { met, outcome, reason, place }| {
         ExpectationLine { met: *met, outcome, reason, place }
     });
     VerdictLine {
@@ -178,9 +178,9 @@ fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a
         expectation,
         signature: judged.signature.as_ref().map(signature_line),
         known_issues: judged.known_issues.iter().map(issue_line).collect(),
-        not_struck: judged.not_struck.iter().map(|about| about.id.as_str()).collect(),
+        not_struck: judged.missing_issues.iter().map(|about| about.id.as_str()).collect(),
         stacks: attempt
-            .map(|attempt| telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect())
+            .map(|attempt| telling_tasks(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect())
             .unwrap_or_default(),
         storage: attempt.and_then(|attempt| attempt.storage.as_ref()),
         kernel_reports: attempt.map(|attempt| report_lines(judged, attempt)).unwrap_or_default(),
@@ -227,9 +227,9 @@ fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
     SignatureLine { text: signature.headline(), title, tasks }
 }
 
-fn issue_line(matched: &Match) -> IssueLine<'_> {
-    let Match { about, standing, fixed_in, debian, is_wide } = matched;
-    let About { id, title, bug: _, fix, subject: _, unchecked, seen, link, place } = about;
+fn issue_line(matched: &IssueMatch) -> IssueLine<'_> {
+    let IssueMatch { about, standing, fixed_in, debian, is_wide } = matched;
+    let IssueInfo { id, title, bug: _, fix, subject: _, unchecked, seen, link, place } = about;
     IssueLine {
         id,
         title,

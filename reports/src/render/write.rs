@@ -12,7 +12,7 @@ use crate::render::{junit, mail, summary, verdicts_json};
 
 /// Where the reports are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenReports {
     /// For CI servers.
     pub junit: PathBuf,
     /// For people.
@@ -45,9 +45,9 @@ const MAILS_MAX: usize = 200;
 
 /// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists, and `report.txt` into the folder of
 /// each attempt that went wrong. Earlier ones are replaced.
-pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<Written, WriteError> {
+pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<WrittenReports, WriteError> {
     let junit = junit::render(record, judged)?;
-    let written = Written {
+    let written = WrittenReports {
         junit: write_file(dir.join("junit.xml"), &junit)?,
         summary: write_file(dir.join("summary.md"), &summary::render(record, judged))?,
         verdicts: write_file(dir.join("verdicts.json"), &verdicts_json::render(record, judged))?,

@@ -172,7 +172,7 @@ fn judged(verdict: Verdict, detail: &str, expectation: Option<reports::verdict::
         allowed: Default::default(),
         signature: None,
         known_issues: vec![],
-        not_struck: vec![],
+        missing_issues: vec![],
         came_to: None,
         is_the_kernels: false,
         tries: vec![],

@@ -77,7 +77,7 @@ fn came_to(
     has_unkillable: bool,
 ) -> Vec<String> {
     let version = Version::parse(version);
-    matches(&Evidence { test: &test(), outcome, stacks, reports, has_unkillable, version: version.as_ref() })
+    matches(&Symptoms { test: &test(), outcome, stacks, reports, has_unkillable, version: version.as_ref() })
 }
 
 fn hang() -> Outcome {

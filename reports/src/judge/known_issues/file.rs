@@ -9,7 +9,7 @@ use regex::Regex;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{About, KnownIssue, KnownIssues, KnownIssuesError, Pattern};
+use super::{IssueInfo, KnownIssue, KnownIssues, KnownIssuesError, StackPattern};
 use crate::judge::data_file::{EntryError, line_of, one_line};
 use crate::judge::expectations::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
@@ -149,7 +149,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         Some(link) => Some(link.into_inner()),
         None => fix.as_ref().filter(|_| !entry.unchecked).map(|fix| format!("{COMMITS}{fix}")),
     };
-    let about = About {
+    let about = IssueInfo {
         id: id.clone(),
         title: entry.title.into_inner().trim().to_owned(),
         bug: entry.bug.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -178,7 +178,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
     })
 }
 
-pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, EntryError> {
+pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<StackPattern, EntryError> {
     let text = pattern.get_ref().trim();
     let (anchored, frames) = match text.strip_prefix('^') {
         Some(frames) => (true, frames),
@@ -194,7 +194,7 @@ pub(super) fn check_pattern(pattern: &Spanned<String>) -> Result<Pattern, EntryE
         let problem = format!("`{text}` is no stack: expected function names, `f{ARROW}g|h`");
         return Err((pattern.span().start, problem));
     }
-    Ok(Pattern { anchored, frames })
+    Ok(StackPattern { anchored, frames })
 }
 
 fn check_range(range: &Spanned<String>) -> Result<Range, EntryError> {

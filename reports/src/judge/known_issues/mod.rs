@@ -43,7 +43,7 @@ use regex::Regex;
 use crate::judge::data_file::glob_matches;
 use crate::judge::expectations::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
-use crate::judge::signature::{ARROW, Role, TaskSignature, is_same_function, telling, telling_frames};
+use crate::judge::signature::{ARROW, Role, TaskSignature, is_same_function, telling_frames, telling_tasks};
 
 mod file;
 
@@ -66,10 +66,10 @@ pub struct KnownIssues {
 #[derive(Clone, Debug)]
 pub struct KnownIssue {
     /// What is told of it.
-    about: About,
-    stacks: Vec<Pattern>,
+    about: IssueInfo,
+    stacks: Vec<StackPattern>,
     /// Where no task may stand.
-    without_stacks: Vec<Pattern>,
+    without_stacks: Vec<StackPattern>,
     sync_at_rest: bool,
     report: Option<Regex>,
     outcome: Option<ExpectedOutcome>,
@@ -86,7 +86,7 @@ pub struct KnownIssue {
 
 /// What is told of a known issue. All of it is this project's text, not a guest's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct IssueInfo {
     /// Short name.
     pub id: String,
     /// What is wrong, in a sentence.
@@ -109,9 +109,9 @@ pub struct About {
 
 /// A known issue that a failure looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
+pub struct IssueMatch {
     /// The issue.
-    pub about: About,
+    pub about: IssueInfo,
     /// Whether this kernel should have it.
     pub standing: Standing,
     /// The first version with the fix: of this kernel's branch if that is known, else of each branch
@@ -138,7 +138,7 @@ pub enum Standing {
 
 /// What an attempt left to recognise a bug by.
 #[derive(Clone, Copy, Debug)]
-pub struct Evidence<'a> {
+pub struct Symptoms<'a> {
     /// Which test.
     pub test: &'a TestId,
     /// What it came to.
@@ -155,7 +155,7 @@ pub struct Evidence<'a> {
 
 /// Frames of one task, innermost first, each by any of several names.
 #[derive(Clone, Debug)]
-struct Pattern {
+struct StackPattern {
     anchored: bool,
     frames: Vec<Vec<String>>,
 }
@@ -171,18 +171,18 @@ pub struct KnownIssuesError {
 impl KnownIssues {
     /// The issues that this looks like, the likeliest first. If the kernel is known to have one of
     /// them, only such; one that little was asked for never stands against a more exact one.
-    pub fn matching(&self, evidence: &Evidence<'_>) -> Vec<Match> {
-        let mut matches: Vec<(usize, Match)> = self
+    pub fn matching(&self, symptoms: &Symptoms<'_>) -> Vec<IssueMatch> {
+        let mut matches: Vec<(usize, IssueMatch)> = self
             .issues
             .iter()
-            .filter(|issue| issue.looks_like(evidence))
-            .map(|issue| (issue.n_details(), issue.matched(evidence.version)))
+            .filter(|issue| issue.looks_like(symptoms))
+            .map(|issue| (issue.n_details(), issue.matched(symptoms.version)))
             .collect();
         matches.sort_by_key(|(n_details, matched)| {
             (matched.standing, matched.is_wide, std::cmp::Reverse(*n_details))
         });
         // What is surely meant leaves no room for what may be.
-        if let Some((_, Match { standing: Standing::Present, is_wide, .. })) = matches.first()
+        if let Some((_, IssueMatch { standing: Standing::Present, is_wide, .. })) = matches.first()
             && !is_wide
         {
             matches.retain(|(_, matched)| matched.standing == Standing::Present && !matched.is_wide);
@@ -192,11 +192,11 @@ impl KnownIssues {
     }
 
     /// The issues that this test should have met on this kernel.
-    pub fn that_strike<'a>(
+    pub fn expected_from<'a>(
         &'a self,
         test: &TestId,
         version: Option<&Version>,
-    ) -> impl Iterator<Item = &'a About> {
+    ) -> impl Iterator<Item = &'a IssueInfo> {
         self.issues
             .iter()
             .filter(move |issue| names_test(&issue.strikes, test))
@@ -223,7 +223,7 @@ enum Standstill {
     Reported,
 }
 
-impl Evidence<'_> {
+impl Symptoms<'_> {
     /// Where a hang is to be read from. A hang is a hang whatever the test's time limit, exit status or panic made
     /// of it: the tasks stand where they stood.
     fn standstill(&self) -> Standstill {
@@ -254,7 +254,7 @@ impl Evidence<'_> {
             Standstill::Blocked => stack.state == 'D' || stack.still_ms >= STILL_MS,
             Standstill::Reported => false,
         };
-        let tasks = telling(self.stacks).into_iter();
+        let tasks = telling_tasks(self.stacks).into_iter();
         tasks.filter(|(stack, _)| stands(stack)).map(|(_, task)| task).collect()
     }
 
@@ -269,41 +269,41 @@ impl Evidence<'_> {
 }
 
 impl KnownIssue {
-    fn looks_like(&self, evidence: &Evidence<'_>) -> bool {
-        (self.tests.is_empty() || names_test(&self.tests, evidence.test))
-            && self.is_outcome(evidence)
+    fn looks_like(&self, symptoms: &Symptoms<'_>) -> bool {
+        (self.tests.is_empty() || names_test(&self.tests, symptoms.test))
+            && self.is_outcome(symptoms)
             && self.hang_kind.is_none_or(
-                |wanted| matches!(evidence.outcome, Outcome::Hang { kind, .. } if *kind == wanted),
+                |wanted| matches!(symptoms.outcome, Outcome::Hang { kind, .. } if *kind == wanted),
             )
-            && self.report.as_ref().is_none_or(|regex| matches_report(regex, evidence.reports))
-            && self.matches_stacks(evidence)
+            && self.report.as_ref().is_none_or(|regex| matches_report(regex, symptoms.reports))
+            && self.matches_stacks(symptoms)
     }
 
     /// True if the attempt came to what this issue makes of one. A hang that is known by its stacks is one wherever
     /// they are seen.
-    fn is_outcome(&self, evidence: &Evidence<'_>) -> bool {
+    fn is_outcome(&self, symptoms: &Symptoms<'_>) -> bool {
         match self.outcome {
             None => true,
             Some(ExpectedOutcome::Hang) if !self.stacks.is_empty() => true,
-            Some(outcome) => ExpectedOutcome::of(evidence.outcome) == Some(outcome),
+            Some(outcome) => ExpectedOutcome::of(symptoms.outcome) == Some(outcome),
         }
     }
 
-    fn matches_stacks(&self, evidence: &Evidence<'_>) -> bool {
+    fn matches_stacks(&self, symptoms: &Symptoms<'_>) -> bool {
         if self.stacks.is_empty() {
             return true;
         }
-        let is_hang = matches!(evidence.outcome, Outcome::Hang { .. });
+        let is_hang = matches!(symptoms.outcome, Outcome::Hang { .. });
         // Who waits for a task that died says nothing of why that died.
         let faults: Vec<_> =
-            evidence.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
+            symptoms.reports.iter().filter(|report| report.kind == ReportKind::Oops).collect();
         if !faults.is_empty() && (is_hang || self.outcome == Some(ExpectedOutcome::Hang)) {
             let mut frames = faults.iter().map(|fault| telling_frames(&fault.frames)).collect();
             return is_hang && assign(&self.stacks, &mut frames);
         }
         let tasks = match self.outcome {
-            Some(ExpectedOutcome::Hang) => evidence.hung_tasks(),
-            Some(_) | None => telling(evidence.stacks).into_iter().map(|(_, task)| task).collect(),
+            Some(ExpectedOutcome::Hang) => symptoms.hung_tasks(),
+            Some(_) | None => telling_tasks(symptoms.stacks).into_iter().map(|(_, task)| task).collect(),
         };
         if self.sync_at_rest && tasks.iter().any(|task| task.role == Role::Sync) {
             return false;
@@ -311,7 +311,7 @@ impl KnownIssue {
         let mut frames: Vec<Vec<String>> = tasks.into_iter().map(|task| task.frames).collect();
         if frames.is_empty() {
             // The kernel's own reports of blocked tasks are stacks too.
-            frames = evidence.reported_frames();
+            frames = symptoms.reported_frames();
         }
         let is_other = frames.iter().any(|task| self.without_stacks.iter().any(|pattern| pattern.fits(task)));
         !is_other && assign(&self.stacks, &mut frames)
@@ -336,8 +336,8 @@ impl KnownIssue {
             && !self.sync_at_rest
     }
 
-    fn matched(&self, version: Option<&Version>) -> Match {
-        Match {
+    fn matched(&self, version: Option<&Version>) -> IssueMatch {
+        IssueMatch {
             about: self.about.clone(),
             standing: self.standing(version),
             fixed_in: firsts(&self.fixed_in, version),
@@ -392,7 +392,7 @@ fn matches_report(regex: &Regex, reports: &[KernelReport]) -> bool {
 }
 
 /// True if every pattern finds a task of its own. Few patterns, few tasks: trying all is quick.
-fn assign(patterns: &[Pattern], tasks: &mut Vec<Vec<String>>) -> bool {
+fn assign(patterns: &[StackPattern], tasks: &mut Vec<Vec<String>>) -> bool {
     let Some((pattern, others)) = patterns.split_first() else { return true };
     for task_idx in 0..tasks.len() {
         if pattern.fits(&tasks[task_idx]) {
@@ -409,7 +409,7 @@ fn assign(patterns: &[Pattern], tasks: &mut Vec<Vec<String>>) -> bool {
     false
 }
 
-impl Pattern {
+impl StackPattern {
     fn fits(&self, frames: &[String]) -> bool {
         let is_one_of =
             |names: &[String], frame: &str| names.iter().any(|name| is_same_function(name, frame));
@@ -421,10 +421,10 @@ impl Pattern {
     }
 }
 
-impl Match {
+impl IssueMatch {
     /// One line: what it looks like, and what to make of that.
     pub fn sentence(&self) -> String {
-        let About { id, title, .. } = &self.about;
+        let IssueInfo { id, title, .. } = &self.about;
         match self.standing {
             Standing::Present if self.is_wide => format!(
                 "looks like {id}, which this kernel has, by a stack that other bugs may share: {title}"

@@ -10,7 +10,7 @@ use toml::Spanned;
 pub(super) fn hang_on(version: &str, stacks: &[TaskStack]) -> Vec<String> {
     let version = Version::parse(version);
     let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 41_000, seen: None };
-    matches(&Evidence {
+    matches(&Symptoms {
         test: &test(),
         outcome: &outcome,
         stacks,
@@ -24,7 +24,7 @@ pub(super) fn crash_on(version: &str, report: KernelReport) -> Vec<String> {
     let version = Version::parse(version);
     let outcome = Outcome::KernelCrash { title: report.title.clone() };
     let reports = &[report];
-    matches(&Evidence {
+    matches(&Symptoms {
         test: &test(),
         outcome: &outcome,
         stacks: &[],
@@ -34,8 +34,8 @@ pub(super) fn crash_on(version: &str, report: KernelReport) -> Vec<String> {
     })
 }
 
-pub(super) fn matches(evidence: &Evidence<'_>) -> Vec<String> {
-    let matches = testing::known_issues().matching(evidence);
+pub(super) fn matches(symptoms: &Symptoms<'_>) -> Vec<String> {
+    let matches = testing::known_issues().matching(symptoms);
     matches.iter().map(|matched| format!("{} {}", matched.about.id, matched.standing.name())).collect()
 }
 
@@ -175,7 +175,7 @@ present = ["6.1"]
     let outcome = Outcome::Hang { kind: HangKind::NoProgress, silent_ms: 1, seen: None };
     let version = Version::parse("6.1.192");
     let sentences = |stacks: &[TaskStack]| {
-        let evidence = Evidence {
+        let evidence = Symptoms {
             test: &test,
             outcome: &outcome,
             stacks,
@@ -183,7 +183,7 @@ present = ["6.1"]
             has_unkillable: false,
             version: version.as_ref(),
         };
-        issues.matching(&evidence).iter().map(Match::sentence).collect::<Vec<_>>()
+        issues.matching(&evidence).iter().map(IssueMatch::sentence).collect::<Vec<_>>()
     };
     let write = stack(1, "dd", true, "md_write_start ← raid1_make_request");
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_livelock_is_known_before_the_kernel_reports_it() {
         let outcome = Outcome::Hang { kind: HangKind::Livelock, silent_ms: 12_000, seen: None };
         let version = Version::parse("6.1.90");
         let stacks = [TaskStack { state: 'R', ..stack(9, comm, false, frames) }];
-        let evidence = Evidence {
+        let evidence = Symptoms {
             test: &test,
             outcome: &outcome,
             stacks: &stacks,
@@ -235,7 +235,7 @@ fn a_wait_for_a_task_that_died_is_no_known_wait() {
          dm_table_postsuspend_targets ← dm_suspend ← dev_suspend",
     )];
     let found = |reports: &[KernelReport]| {
-        matches(&Evidence {
+        matches(&Symptoms {
             test: &test(),
             outcome: &outcome,
             stacks: &stacks,

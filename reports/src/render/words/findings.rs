@@ -7,10 +7,10 @@ use protocol::Outcome;
 use protocol::event::Place;
 use protocol::evidence::{KernelReport, TaskStack};
 
-use crate::faults::Weight;
+use crate::faults::{Severity, most_telling};
 use crate::judge::judged::Judged;
-use crate::judge::known_issues::Match;
-use crate::judge::signature::{ARROW, graver, is_resting_daemon, telling};
+use crate::judge::known_issues::IssueMatch;
+use crate::judge::signature::{ARROW, is_resting_daemon, telling_tasks};
 use crate::record::{Attempt, RunRecord};
 use crate::text;
 
@@ -31,7 +31,7 @@ const MAX_FILES: usize = 12;
 const MAX_FILE_WIDTH: usize = 40;
 
 /// What there is to know of an issue, a line each: fix, link, bug, and how sure that is.
-pub(crate) fn issue_details(matched: &Match) -> Vec<String> {
+pub(crate) fn issue_details(matched: &IssueMatch) -> Vec<String> {
     let about = &matched.about;
     let seen = if about.seen { "seen here before" } else { "never seen here before" };
     let mut lines = vec![matched.fix_sentence()];
@@ -78,7 +78,8 @@ pub(crate) fn file_names(attempt: &Attempt) -> Vec<String> {
 /// The stacks that matter, the most telling first: who it is, then its frames, indented, with what
 /// was cut counted. Tasks at one place share a stack.
 pub(crate) fn stack_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
-    let telling: Vec<&TaskStack> = telling(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect();
+    let telling: Vec<&TaskStack> =
+        telling_tasks(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect();
     let mut groups: Vec<Vec<&TaskStack>> = Vec::new();
     for stack in telling {
         let same = |group: &&mut Vec<&TaskStack>| {
@@ -120,7 +121,7 @@ fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<St
     let is_located = |frame: &String| record.lines.contains_key(&(attempt.kernel_idx, frame.clone()));
     let is_on_the_console = matches!(attempt.finished(), Some((Outcome::KernelCrash { .. }, _)));
     let is_fault = |report: &&KernelReport| {
-        record.run.policy.weigh(report) == Weight::Crash
+        record.run.policy.severity_of(report) == Severity::Crash
             && !judged.allowed.contains_key(&report.title)
             && if is_on_the_console {
                 report.frames.iter().any(is_located)
@@ -128,7 +129,9 @@ fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<St
                 !report.frames.is_empty()
             }
     };
-    let Some(report) = graver(attempt.kernel_reports.iter().filter(is_fault)) else { return Vec::new() };
+    let Some(report) = most_telling(attempt.kernel_reports.iter().filter(is_fault)) else {
+        return Vec::new();
+    };
     let lines = frame_lines(record, attempt, &report.frames).into_iter();
     [format!("{}:", report.title)].into_iter().chain(lines).collect()
 }
