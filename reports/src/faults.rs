@@ -1,9 +1,9 @@
 //! What each class of kernel report makes of the test during which it came: the one table.
 //!
-//! Pure. A test's exit status says what its script looked at; it does not know that the kernel ran over freed memory
-//! meanwhile. Here is also the order in which reports say what went wrong: of several, the most telling one names a
-//! failure. Deliberately not here: which reports a test causes on purpose ([`crate::judge::expectations`]), and how a
-//! report is found (the harness' console).
+//! Pure. A test's exit status says what its script looked at; it does not know that the kernel ran over freed
+//! memory meanwhile. Here is also the order in which reports say what went wrong: of several, the most
+//! telling one names a failure. Deliberately not here: which reports a test causes on purpose
+//! ([`crate::judge::expectations`]), and how a report is found (the harness' console).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,7 +25,7 @@ pub enum Severity {
     Complaint,
 }
 
-/// What becomes of the test, `crashed`.
+/// The word for a test that met it, `crashed`.
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -37,8 +37,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// How much a kind of report says about what went wrong, the most telling first. Not how bad it is: a panic is worse
-/// than the oops before it, and says less.
+/// How much a kind of report says about what went wrong, the most telling first. Not how bad it is: a panic
+/// is worse than the oops before it, and says less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Telling {
     /// The kernel names the function that did wrong.
@@ -60,8 +60,9 @@ pub(crate) enum Telling {
 pub enum FaultClass {
     /// A report of the kernel's of this kind.
     Report(ReportKind),
-    /// Changed data that dm-integrity, dm-crypt or dm-verity found and refused: whoever reads gets an error, and a mirror
-    /// above reads elsewhere. Mostly a test's own damage; if it is not, what reads the error says so.
+    /// Changed data that dm-integrity, dm-crypt or dm-verity found and refused: whoever reads gets an error,
+    /// and a mirror above reads elsewhere. Mostly a test's own damage; if it is not, what reads the error
+    /// says so.
     Refused,
     /// A leak that kmemleak suspects: it guesses, and is wrong now and then.
     MemoryLeak,
@@ -92,9 +93,9 @@ const KINDS: [ReportKind; 14] = [
 /// A row of the table: all that is said of one class.
 struct Row {
     name: &'static str,
-    /// What it makes of a test by itself.
+    /// Severity by itself.
     alone: Severity,
-    /// What it makes of a test if md or dm is in it.
+    /// Severity if md or dm is in it.
     with_storage: Severity,
     telling: Telling,
     /// In a line, for users.
@@ -211,8 +212,8 @@ pub(crate) fn telling_of(kind: ReportKind) -> Telling {
     row_of(kind).telling
 }
 
-/// The report that says most about what went wrong: of the most telling kind, rather one whose text is whole, and of
-/// several such the first.
+/// The report that says most about what went wrong: of the most telling kind, rather one whose text is whole,
+/// and of several such the first.
 pub(crate) fn most_telling<'a>(reports: impl Iterator<Item = &'a KernelReport>) -> Option<&'a KernelReport> {
     reports.min_by_key(|report| (telling_of(report.kind), report.corrupted))
 }
@@ -223,8 +224,8 @@ impl fmt::Display for FaultClass {
     }
 }
 
-/// True if md or dm is in a report: in its stack, in that of the cause that the kernel names, or, where the stack is cut,
-/// in its title.
+/// True if md or dm is in a report: in its stack, in that of the cause that the kernel names, or, where the
+/// stack is cut, in its title.
 pub fn is_of_storage(report: &KernelReport) -> bool {
     let causes = report.causes.iter().flat_map(|cause| &cause.frames);
     report.frames.iter().chain(causes).any(|frame| is_storage_frame(frame))
@@ -267,20 +268,21 @@ impl FromStr for FailOnWord {
     }
 }
 
-/// What a run is told to judge otherwise than by default. It is recorded with the run, so that it is judged again in the
-/// same way.
+/// Rules of judging that differ from the default. They are recorded with the run, so that it is judged again
+/// in the same way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Words of `--fail-on`, as they were given.
     words: Vec<String>,
     everything: bool,
     moved: BTreeMap<FaultClass, bool>,
-    /// What failed, and passed when it was tried again, fails the run all the same.
+    /// True if a test that failed, and passed when it was tried again, fails the run all the same.
     pub flaky_fails: bool,
 }
 
 impl Policy {
-    /// As a command line says it; a later word counts more than an earlier one.
+    /// The policy of a command line's `--fail-on` and `--flaky`; a later word counts more than an earlier
+    /// one.
     ///
     /// # Errors
     ///
@@ -301,7 +303,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Words of `--fail-on` that mean the same.
+    /// Words of `--fail-on` that give this policy again.
     pub fn words(&self) -> &[String] {
         &self.words
     }

@@ -2,15 +2,16 @@
 //!
 //! Four rooms, in the order of the pipeline; each knows only those before it:
 //! - [`record`]: the events of a run, folded into a [`RunRecord`]: facts, no judgement;
-//! - [`judge`](mod@judge): what the facts mean: signatures, known issues, expectations, verdicts, the run's result;
+//! - [`judge`](mod@judge): what the facts mean: signatures, known issues, expectations, verdicts, the run's
+//!   result;
 //! - [`history`]: what many runs came to, a line an attempt;
 //! - [`render`]: the reports for a terminal, a browser, a CI server, a script and a mailing list.
 //!
-//! Below all of them lie [`faults`], the table of what each kind of kernel report makes of a test, with what a user may
-//! change of it ([`Policy`], part of the record), and [`text`], which makes text fit to show.
+//! Below all of them lie [`faults`], the table of what each kind of kernel report makes of a test, with what
+//! a user may change of it ([`Policy`], part of the record), and [`text`], which makes text fit to show.
 //!
-//! Nothing here reads a clock, starts a process or knows QEMU, so a finished run can be judged again anywhere. Only
-//! [`record::events`], [`history::file`] and [`render::write`](mod@render::write) touch files.
+//! Nothing here reads a clock, starts a process or knows QEMU, so a finished run can be judged again
+//! anywhere. Only [`record::events`], [`history::file`] and [`render::write`](mod@render::write) touch files.
 //!
 //! Invariant: all text that a guest may have written goes through [`text::printable`] before it
 //! reaches any report.

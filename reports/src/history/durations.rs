@@ -32,8 +32,8 @@ impl History {
 }
 
 impl Durations {
-    /// How long an attempt takes with its VM, milliseconds: the median of the newest ones on this kernel, or else
-    /// on any (on one it may pass, on another hang); nothing of a test that is new.
+    /// How long an attempt takes with its VM, milliseconds: the median of the newest ones on this kernel, or
+    /// else on any (on one it may pass, on another hang); nothing of a test that is new.
     pub fn of(&self, test: &TestId, release: &str) -> Option<u64> {
         let on_it = self.by_release.get(&(test.clone(), release.to_owned()));
         let all = on_it.or_else(|| self.by_test.get(test))?;

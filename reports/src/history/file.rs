@@ -1,8 +1,8 @@
 //! The history file: reads it, appends to it.
 //!
-//! One `write(2)` for all lines that come together, under a lock, so that runs at the same time do not mix. What cannot
-//! be written in full is taken back, so that what was there stays whole. Deliberately not here: where the file lies, and
-//! when an attempt is appended, which the harness knows.
+//! One `write(2)` for all lines that come together, under a lock, so that runs at the same time do not mix.
+//! What cannot be written in full is taken back, so that what was there stays whole. Deliberately not here:
+//! where the file lies, and when an attempt is appended, which the harness knows.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::history::line::{FORMAT, HistoryLine};
 
-/// What a history file holds.
+/// The content of a history file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// Every line that could be read, oldest first.
@@ -77,7 +77,8 @@ pub fn read(path: &Path) -> Result<History, HistoryError> {
     }
 }
 
-/// Appends `lines` to the history in `path`: all of them or none. Makes the file and its folder if they are missing.
+/// Appends `lines` to the history in `path`: all of them or none. Makes the file and its folder if they are
+/// missing.
 ///
 /// # Errors
 ///

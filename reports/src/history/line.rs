@@ -52,8 +52,8 @@ pub struct HistoryLine {
 }
 
 impl HistoryLine {
-    /// The line of an attempt that is over at `at`; nothing of one that is not, and nothing of one that was never
-    /// planned.
+    /// The line of an attempt that is over at `at`; nothing of one that is not, and nothing of one that was
+    /// never planned.
     pub fn of(record: &RunRecord, judged: &Judged, at: &str) -> Option<HistoryLine> {
         let attempt = record.attempt(judged.attempt?)?;
         let (outcome, facts) = attempt.finished()?;

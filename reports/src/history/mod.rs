@@ -1,7 +1,9 @@
-//! The history: what many runs came to, a line of JSON for each attempt that is over, appended and never changed.
+//! The history: what many runs came to, a line of JSON for each attempt that is over, appended and never
+//! changed.
 //!
-//! Schedules, flakiness and baselines are folded from it. Lossy on purpose: what a line does not say, the events of its
-//! run do. [`line`] is one attempt, [`file`] keeps the lines, [`durations`] tells how long tests take.
+//! Schedules, flakiness and baselines are folded from it. Lossy on purpose: what a line does not say, the
+//! events of its run do. [`line`] is one attempt, [`file`] keeps the lines, [`durations`] tells how long
+//! tests take.
 
 pub mod durations;
 pub mod file;

@@ -1,5 +1,5 @@
-//! Tests of the history: what a line says, what is read of a damaged file, how long tests take, and that runs at the same
-//! time do not mix their lines.
+//! Tests of the history: what a line says, what is read of a damaged file, how long tests take, and that runs
+//! at the same time do not mix their lines.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -120,7 +120,8 @@ fn runs_at_once_do_not_mix_their_lines() {
     assert_eq!((history.lines.len(), history.n_passed_over), (400, 0));
 }
 
-/// Nothing can be written to `/dev/full` (full(4)); a file system that is full for real: see the smoke checks.
+/// Nothing can be written to `/dev/full` (full(4)); a file system that is full for real: see the smoke
+/// checks.
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
     let error = append(Path::new("/dev/full"), &[plain_line(1)]).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! What a test causes on purpose: which reports of the kernel, and which lines of its own output, say nothing against
-//! it.
+//! What a test causes on purpose: which reports of the kernel, and which lines of its own output, say nothing
+//! against it.
 //!
 //! One rule for all who may say so: suites in `expectations.toml` (`[[allow]]`), scripts in their header
 //! (`# md-regress: allow=REGEX`), which the record keeps, so that a run that is judged again is judged alike.
@@ -21,8 +21,8 @@ pub(crate) struct Allowances<'a> {
 }
 
 impl<'a> Allowances<'a> {
-    /// By its suite, on a kernel of this release, and by what the attempt says itself. A pattern of the record's that
-    /// makes no sense allows nothing.
+    /// By its suite, on a kernel of this release, and by what the attempt says itself. A pattern of the
+    /// record's that makes no sense allows nothing.
     pub(crate) fn of(
         attempt: &'a Attempt,
         release: Option<&'a str>,

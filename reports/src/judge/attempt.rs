@@ -1,7 +1,7 @@
 //! Judges one attempt: what its outcome means, given what the kernel reported and what was expected.
 //!
-//! A known issue explains a verdict and never changes it. Deliberately not here: what several tries of one test come
-//! to ([`super::tries`]).
+//! A known issue explains a verdict and never changes it. Deliberately not here: what several tries of one
+//! test come to ([`super::tries`]).
 
 use std::collections::BTreeMap;
 
@@ -84,7 +84,7 @@ pub fn judge_one(
     }
 }
 
-/// What is known of what was seen.
+/// Signature and known issues of an attempt.
 #[derive(Default)]
 struct Recognised {
     signature: Option<Signature>,
@@ -92,7 +92,7 @@ struct Recognised {
     missing_issues: Vec<IssueInfo>,
 }
 
-/// `came_to` is what the attempt that finished with `outcome` really came to.
+/// Names what went wrong. `outcome` is what was recorded, `came_to` what it really came to.
 fn recognise(
     attempt: &Attempt,
     (outcome, facts): (&Outcome, &AttemptFacts),
@@ -135,10 +135,10 @@ fn recognise(
     }
 }
 
-/// What an attempt means, in words, and the expectation that was met or missed.
+/// A verdict, its detail in words, and the expectation that was met or missed.
 type Judging = (Verdict, String, Option<ExpectationMatch>);
 
-/// The same of one that came to nothing.
+/// Judges an attempt that did not finish.
 fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
     let words = |finished: &str, interrupted: &str, cut: &str| match end {
         RunEnd::Finished => finished.to_owned(),
@@ -165,11 +165,11 @@ fn judge_unfinished(has_begun: bool, end: RunEnd) -> Judging {
     (verdict, detail, None)
 }
 
-/// What was seen beside the outcome.
+/// All that a verdict depends on beside the outcome.
 struct JudgingContext<'a> {
     recognised: &'a Recognised,
     remarks: &'a [Remark],
-    /// What the kernel reported and nobody allows, and what it weighs.
+    /// Kernel reports that nobody allows, and how bad each is.
     reports: &'a [(&'a KernelReport, Severity)],
     /// True for the title of a report that the test causes on purpose.
     allowed: &'a dyn Fn(&str) -> bool,
@@ -177,7 +177,7 @@ struct JudgingContext<'a> {
 }
 
 impl JudgingContext<'_> {
-    /// What the kernel complained of, in a line.
+    /// The kernel's complaints in a line; `None` if there are none.
     fn complaint(&self) -> Option<String> {
         let all: Vec<_> = self
             .reports
@@ -192,8 +192,8 @@ impl JudgingContext<'_> {
         }
     }
 
-    /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name it, nor does
-    /// what it expects bring it along.
+    /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name
+    /// it, nor does what it expects bring it along.
     fn beyond(&self, came_to: &Outcome, entry: &Expectation) -> Option<&KernelReport> {
         let faults = self.reports.iter().filter(|(_, weight)| *weight < Severity::Complaint);
         faults
@@ -201,12 +201,12 @@ impl JudgingContext<'_> {
             .find(|report| !comes_along(came_to, report.kind) && !entry.names(&report.title))
     }
 
-    /// What the harness noticed of the kernel, which it did not report itself.
+    /// Remarks of the harness about the kernel, of things that it did not report itself.
     fn remarks_on_the_kernel(&self) -> impl Iterator<Item = &String> {
         self.remarks.iter().filter(|remark| remark.blame == Blame::Kernel).map(|remark| &remark.text)
     }
 
-    /// What `--fail-on` makes a failure of, and is no report of the kernel's.
+    /// A test's warning, or a remark about the kernel, that `--fail-on` makes a failure of.
     fn failing_otherwise(&self, came_to: &Outcome) -> Option<String> {
         let fails = |class| self.policy.severity_of_class(class, false) < Severity::Complaint;
         let warning = match came_to {
@@ -218,8 +218,8 @@ impl JudgingContext<'_> {
     }
 }
 
-/// True if reports of this kind are no news beside what an attempt came to: after a crash any may follow, a hang is what the
-/// kernel's own watchdogs speak of, and changed data shows in more than one place.
+/// True if reports of this kind are no news beside what an attempt came to: after a crash any may follow, a
+/// hang is what the kernel's own watchdogs speak of, and changed data shows in more than one place.
 fn comes_along(came_to: &Outcome, kind: ReportKind) -> bool {
     match came_to {
         Outcome::KernelCrash { .. } => true,
@@ -235,7 +235,7 @@ fn comes_along(came_to: &Outcome, kind: ReportKind) -> bool {
     }
 }
 
-/// `outcome` is what was recorded, `came_to` what it really came to.
+/// Judges an attempt that finished. `outcome` is what was recorded, `came_to` what it really came to.
 fn judge_outcome(
     outcome: &Outcome,
     came_to: &Outcome,
@@ -298,7 +298,7 @@ fn judge_outcome(
     }
 }
 
-/// A pass is a surprise if something else is expected and no entry allows it.
+/// Judges a pass: it is a surprise if something else is expected and no entry allows it.
 fn judge_pass(
     verdict: Verdict,
     detail: String,

@@ -71,7 +71,7 @@ fn hang() -> Outcome {
     Outcome::Hang { kind: HangKind::HungTask, silent_ms: 30_000, seen: None }
 }
 
-/// What was planted to be found, and was not, is no good news.
+/// A bug that was planted to be found, and was not, is no good news.
 #[test]
 fn a_pass_of_what_must_go_wrong_fails() {
     let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nreason = \"planted\"\nmust = true\n";

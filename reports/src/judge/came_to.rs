@@ -1,8 +1,10 @@
-//! What an attempt really came to: what the test says, unless the kernel's log, or what the test left behind, says worse.
+//! What an attempt really came to: what the test says, unless the kernel's log, or what the test left behind,
+//! says worse.
 //!
-//! Pure. The outcome that is recorded is a fact, of the test or of the harness that ended it. Here it is put beside the
-//! others: a script's exit 0 over an oops is a crash, over a task that nobody can kill a hang. Verdicts, expectations,
-//! signatures and known issues all go by what comes out here. Deliberately not here: whether somebody expected it.
+//! Pure. The outcome that is recorded is a fact, of the test or of the harness that ended it. Here it is put
+//! beside the others: a script's exit 0 over an oops is a crash, over a task that nobody can kill a hang.
+//! Verdicts, expectations, signatures and known issues all go by what comes out here. Deliberately not here:
+//! whether somebody expected it.
 
 use protocol::event::AttemptFacts;
 use protocol::evidence::{KernelReport, TaskStack};
@@ -12,8 +14,8 @@ use protocol::{HangKind, Outcome};
 use crate::faults::{Severity, most_telling};
 use crate::judge::signature::telling_frames;
 
-/// How long a task must have stood in D state, in md or dm, for a test that reached its limit of time to be hung and not
-/// busy, milliseconds. Longer than any window in which a hang is called at once.
+/// How long a task must have stood in D state, in md or dm, for a test that reached its limit of time to be
+/// hung and not busy, milliseconds. Longer than any window in which a hang is called at once.
 const STOOD_MS: u64 = 60_000;
 
 /// For how long what is unkillable had been waited for at least, milliseconds.
@@ -22,17 +24,17 @@ const KILL_WAIT_MS: u64 = 2000;
 /// Survivors that are named at most.
 const MAX_NAMED: usize = 6;
 
-/// What was seen beside the outcome.
+/// Observations beside the outcome that the test or the harness recorded.
 pub(crate) struct Observations<'a> {
     /// Measured, and left behind.
     pub(crate) facts: &'a AttemptFacts,
     /// Where tasks stood, if anybody was asked.
     pub(crate) stacks: &'a [TaskStack],
-    /// What the kernel reported and nobody allows, and what it weighs.
+    /// Kernel reports that nobody allows, and how bad each is.
     pub(crate) reports: &'a [(&'a KernelReport, Severity)],
 }
 
-/// What it came to.
+/// The outcome that an attempt really came to: the recorded one, or a worse one that was seen.
 pub(crate) fn came_to(outcome: &Outcome, observed: &Observations<'_>) -> Outcome {
     let crash = || observed.gravest(Severity::Crash).map(|title| Outcome::KernelCrash { title });
     let hang = || observed.left_behind();
@@ -56,7 +58,7 @@ pub(crate) fn came_to(outcome: &Outcome, observed: &Observations<'_>) -> Outcome
     worse.unwrap_or_else(|| outcome.clone())
 }
 
-/// What a test that came to something worse had said itself; nothing if it had no say.
+/// The test's own result in words, for one that came to something worse; empty if it had none.
 pub(crate) fn own_words(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pass => "the test itself passed".to_owned(),
@@ -102,8 +104,8 @@ impl Observations<'_> {
         Some(Outcome::Hang { kind: HangKind::NoProgress, silent_ms, seen })
     }
 
-    /// A test that reached its limit while one of its tasks, or a thread of md's or dm's, stood in md or dm; in records of a
-    /// time when nobody asked that at once, with all that the guest told.
+    /// A test that reached its limit while one of its tasks, or a thread of md's or dm's, stood in md or dm;
+    /// in records of a time when nobody asked that at once, with all that the guest told.
     fn stood(&self, outcome: &Outcome) -> Option<Outcome> {
         let stood = self
             .stacks

@@ -1,6 +1,7 @@
-//! What the readers of `expectations.toml` and `known-issues.toml` share: places of errors, and globs over test names.
+//! What the readers of `expectations.toml` and `known-issues.toml` share: places of errors, and globs over
+//! test names.
 
-/// What is wrong with a value of a file, after the offset at which the value stands, bytes.
+/// A mistake in a file: the offset of the value at fault, bytes, and what is wrong with it.
 pub(crate) type EntryError = (usize, String);
 
 /// Number of the line, from 1, that the byte at `offset` is in.

@@ -1,38 +1,8 @@
-//! What a suite is known to do: `suites/<suite>/expectations.toml`.
+//! What a suite is known to do: `suites/<suite>/expectations.toml`, whose keys are in
+//! docs/reference/expectations-toml.md.
 //!
-//! ```toml
-//! [[expect]]
-//! tests = ["shell/lvconvert-raid-reshape-size.sh"]  # globs: `*` and `?`, which also match `/`
-//! kernels = "6.12"       # optional: a branch, a release, or a list of them
-//! outcome = "fail"       # fail | skip | warn | timeout | hang | kernel-crash | data-corruption
-//! match = "regex"        # optional: searched in the detail and in each of the last lines
-//! reason = "why, in a sentence"
-//! signature = "regex"    # optional: searched in each line of the signature; of a list, all must be found
-//! known-issue = "id"     # optional: of known-issues.toml; it must look like this one, or like one of a list
-//! flaky = true           # optional: the test may also pass
-//! must = true            # optional: a pass fails the run, as in suites that hold the harness to account
-//! ```
-//!
-//! What the kernel reports in its log while a test passes is a complaint, unless the test causes it on
-//! purpose:
-//!
-//! ```toml
-//! [[allow]]
-//! tests = ["shell/integrity*.sh"]
-//! kernels = "6.12"       # optional, as above
-//! reports = ["^dm-integrity: checksum failed$"]  # regexes, searched in the titles of reports
-//! reason = "why, in a sentence"
-//! ```
-//!
-//! The same goes for lines in a test's own output that say that data is not what was written. What kills a kernel (an
-//! oops, a BUG, KASAN, a lockup) is allowed only by a regex that matches its title from the first word on
-//! ([`crate::judge::allowance`]).
-//!
-//! A glob without `@` covers every flavour of a test; one with `@` is compared with
-//! `name@flavour` (`name@` for the default flavour).
-//!
-//! Deliberately not here: what follows from an expectation that is met or missed
-//! ([`crate::judge::verdict`]), and reading the file.
+//! Deliberately not here: what follows from an expectation that is met or missed ([`super::attempt`]), and
+//! reading the file from the disk.
 
 use std::fmt;
 
@@ -75,7 +45,7 @@ struct Scope {
 pub struct Expectation {
     about: Scope,
     pattern: Option<Regex>,
-    /// What they are expected to come to.
+    /// The outcome that is expected of them.
     pub outcome: ExpectedOutcome,
     /// Why, in a sentence.
     pub reason: String,
@@ -91,7 +61,7 @@ pub struct Expectation {
     pub place: String,
 }
 
-/// What an attempt that came to something shows.
+/// Texts of a finished attempt that an entry's patterns are searched in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AttemptTexts<'a> {
     /// The last lines that it printed.
@@ -209,8 +179,8 @@ impl Expectations {
         Ok(Expectations { entries, allowed })
     }
 
-    /// The entry that allows a report of this title to this test on a kernel of this release; without a kind, a line
-    /// of the test's own output.
+    /// The entry that allows a report of this title to this test on a kernel of this release; without a kind,
+    /// a line of the test's own output.
     pub(crate) fn allowing(
         &self,
         test: &TestId,

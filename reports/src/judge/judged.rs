@@ -1,4 +1,5 @@
-//! A test as it was judged: its verdict, what it rests on, what each of several tries came to; and these in words.
+//! A test as it was judged: its verdict, what it rests on, what each of several tries came to; and these in
+//! words.
 //!
 //! Deliberately not here: how the verdict comes about ([`super::attempt`], [`super::tries`]).
 
@@ -19,13 +20,14 @@ const MAX_WAYS: usize = 6;
 /// One attempt, or one test that was never planned, and its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// Number of the attempt, of several the one that shows most; `None` for a test that was selected and not planned.
+    /// Number of the attempt, of several the one that shows most; `None` for a test that was selected and not
+    /// planned.
     pub attempt: Option<u32>,
     /// Which test.
     pub test: TestId,
     /// On which kernel.
     pub kernel_idx: u32,
-    /// What it means.
+    /// The verdict.
     pub verdict: Verdict,
     /// One short line for people; may hold a guest's words, as they came.
     pub detail: String,
@@ -33,26 +35,26 @@ pub struct Judged {
     pub expectation: Option<ExpectationMatch>,
     /// Titles of the kernel's reports that the test causes on purpose, with the reason.
     pub allowed: BTreeMap<String, String>,
-    /// What names the hang or the crash, if one was seen.
+    /// Signature of the hang or the crash, if one was seen.
     pub signature: Option<Signature>,
     /// Known issues that it looks like, the likeliest first.
     pub known_issues: Vec<IssueMatch>,
-    /// Known issues that this test should have met on this kernel, and did not.
+    /// Known issues that this test always runs into on this kernel, and did not this time.
     pub missing_issues: Vec<IssueInfo>,
-    /// What it really came to, by all that was seen; nothing if it came to nothing.
+    /// The outcome that the attempt really came to, by all that was seen; `None` if it did not finish.
     pub came_to: Option<Outcome>,
     /// True if the kernel's own reports alone would make it bad, whatever the test says.
     pub is_the_kernels: bool,
-    /// What each try came to, if there were several.
+    /// Each try by itself, if there were several; else empty.
     pub tries: Vec<Try>,
 }
 
-/// What an expectation had to do with a verdict.
+/// The expectation that a verdict met or missed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpectationMatch {
-    /// True if what happened is what was expected.
+    /// True if what happened is what the entry expects.
     pub met: bool,
-    /// What was expected, `fail`.
+    /// The expected outcome, `fail`.
     pub outcome: String,
     /// Why it was expected.
     pub reason: String,
@@ -67,17 +69,17 @@ pub struct Try {
     pub attempt: u32,
     /// The attempt that it repeats, because that one went wrong.
     pub retry_of: Option<u32>,
-    /// What it means by itself.
+    /// The verdict on this try alone.
     pub verdict: Verdict,
-    /// What it really came to, by all that was seen.
+    /// The outcome that the try really came to, by all that was seen.
     pub came_to: Option<Outcome>,
     /// True if a retry that passes makes up for it.
     pub is_redeemable: bool,
-    /// In a line; may hold a guest's words, as they came.
+    /// The try in a line; may hold a guest's words, as they came.
     pub in_short: String,
     /// One short line for people, as of [`Judged::detail`].
     pub detail: String,
-    /// What names its hang or crash.
+    /// Signature of its hang or crash.
     pub signature: Option<Signature>,
     /// Known issues that it looks like.
     pub known_issues: Vec<IssueMatch>,
@@ -103,8 +105,8 @@ impl Judged {
         self.tries.iter().filter(counts).map(alone).collect()
     }
 
-    /// True if a retry that passes makes up for it: the test itself said that it failed, or the host did. A crash, a
-    /// hang, changed data, and a fault that the kernel reported, have happened.
+    /// True if a retry that passes makes up for it: the test itself said that it failed, or the host did. A
+    /// crash, a hang, changed data, and a fault that the kernel reported, have happened.
     pub fn is_redeemable(&self) -> bool {
         match self.verdict {
             Verdict::Infra | Verdict::Failed | Verdict::UnexpectedSkip => !self.is_the_kernels,
@@ -144,7 +146,7 @@ impl Judged {
         Some(Rate { n_failed, n: count(said().count()) }).filter(|rate| rate.n > 0)
     }
 
-    /// What several tries came to and what that shows; nothing of one try.
+    /// Lines about several tries: how each ended, and what their number shows; none for one try.
     pub fn tries_lines(&self) -> Vec<String> {
         if self.tries.is_empty() {
             return Vec::new();
@@ -212,7 +214,8 @@ impl Judged {
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
-    /// A line for each known issue that it looks like; of a hang that looks like none, that too.
+    /// A line for each known issue that the failure looks like; of a hang that looks like none, a line that
+    /// says so.
     pub(crate) fn issue_lines(&self) -> Vec<String> {
         if !self.known_issues.is_empty() {
             return self.known_issues.iter().map(|matched| matched.sentence()).collect();
@@ -235,7 +238,7 @@ impl Judged {
         if is_news { vec!["unknown signature: no known issue has it".to_owned()] } else { Vec::new() }
     }
 
-    /// A line for each known issue that should have struck.
+    /// A line for each known issue that should have shown itself, and did not.
     pub(crate) fn missing_issue_lines(&self) -> Vec<String> {
         let line = |id: &str, title: &str| format!("known issue {id} did not strike this time: {title}");
         self.missing_issues.iter().map(|about| line(&about.id, &about.title)).collect()
@@ -243,7 +246,7 @@ impl Judged {
 }
 
 impl ExpectationMatch {
-    /// What this entry has to do with a verdict; `met` if what happened is what it expects.
+    /// The entry as a report shows it; `met` if what happened is what it expects.
     pub(crate) fn of(entry: &Expectation, met: bool) -> ExpectationMatch {
         ExpectationMatch {
             met,

@@ -19,13 +19,14 @@ pub struct Version {
     rc: Option<u32>,
 }
 
-/// Versions between bounds (`>=6.7, <6.8`), a whole branch (`6.1`), or all branches between two (`6.9 to 7.3`).
+/// A range of versions: between bounds (`>=6.7, <6.8`), a whole branch (`6.1`), or all branches between two
+/// (`6.9 to 7.3`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Range {
     /// All versions that begin with this one.
     Branch(Version),
-    /// From the first branch to the last, both whole. What is older or newer was not looked at, so that nothing
-    /// follows for it.
+    /// From the first branch to the last, both whole. What is older or newer was not looked at, so that
+    /// nothing follows for it.
     Branches {
         /// The first.
         first: Version,
@@ -76,8 +77,8 @@ impl Version {
     }
 
     /// Which sources a kernel was made from; `None` where that cannot be known: a kernel whose md was
-    /// replaced by another's (`+md:`, `+plant:`), and a release like Debian's `6.1.0-56-amd64`, which names an
-    /// ABI, without the package's version.
+    /// replaced by another's (`+md:`, `+plant:`), and a release like Debian's `6.1.0-56-amd64`, which names
+    /// an ABI, without the package's version.
     pub fn of(kernel: &Kernel) -> Option<Version> {
         if kernel.overlay().is_some() { None } else { Version::of_base(kernel) }
     }
@@ -101,8 +102,8 @@ impl Version {
     }
 }
 
-/// A kernel in a sentence, `6.1.192`, `6.12.117 with md of ~/linux`; `None` where not even its version is known.
-/// Nobody is to take an overlay's bug for the bare kernel's.
+/// A kernel in a sentence, `6.1.192`, `6.12.117 with md of ~/linux`; `None` where not even its version is
+/// known. Nobody is to take an overlay's bug for the bare kernel's.
 pub(crate) fn in_words(kernel: &Kernel) -> Option<String> {
     match kernel.overlay() {
         Some(md) => {

@@ -1,16 +1,19 @@
 //! What a record means: verdicts, and all that they are derived from.
 //!
 //! In the order in which an attempt is judged:
-//! - [`expectations`] say what a test is known to do, `allowance` what it causes on purpose, by [`title_pattern`]s;
-//! - `came_to` puts what the kernel reported, and what the test left behind, beside what the test says itself;
+//! - [`expectations`] say what a test is known to do, `allowance` what it causes on purpose, by
+//!   [`title_pattern`]s;
+//! - `came_to` puts what the kernel reported, and what the test left behind, beside what the test says
+//!   itself;
 //! - [`signature`] names a hang or a crash by its stacks; [`known_issues`] recognises known bugs by them, and
 //!   [`kernel_version`] says which kernels have these;
-//! - [`attempt`] judges each attempt by all of this: it has a [`verdict`](verdict::Verdict), and is [`judged`];
+//! - [`attempt`] judges each attempt by all of this: it has a [`verdict`](verdict::Verdict), and is
+//!   [`judged`];
 //! - `tries` makes several tries of a test one verdict, [`rate`] says what their number shows;
 //! - [`result`] is what all verdicts of a run come to.
 //!
-//! Pure, so that a finished run can be judged again by newer expectations and known issues. Deliberately not here:
-//! how verdicts are shown ([`crate::render`]), and comparison with earlier runs.
+//! Pure, so that a finished run can be judged again by newer expectations and known issues. Deliberately not
+//! here: how verdicts are shown ([`crate::render`]), and comparison with earlier runs.
 
 use std::collections::BTreeMap;
 
@@ -36,9 +39,8 @@ pub mod title_pattern;
 pub(crate) mod tries;
 pub mod verdict;
 
-/// Judges every test, in the order of the plan: all tries of one on one kernel together. Then every test that was not
-/// planned.
-/// `expectations` are by suite; a suite without an entry expects every test to pass.
+/// Judges every test, in the order of the plan: all tries of one on one kernel together. Then every test that
+/// was not planned. `expectations` are by suite; a suite without an entry expects every test to pass.
 pub fn judge(
     record: &RunRecord,
     expectations: &BTreeMap<String, Expectations>,

@@ -1,11 +1,12 @@
-//! What a number of tries shows about how often a test fails. Exact, not approximated: numbers are small here.
+//! What a number of tries shows about how often a test fails. Exact, not approximated: numbers are small
+//! here.
 
 use statrs::function::beta::inv_beta_reg;
 
 /// How sure a statement is.
 pub const CONFIDENCE: f64 = 0.95;
 
-/// So many of so many tries failed.
+/// How many of how many tries failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Tries that went wrong.
@@ -15,9 +16,9 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Bounds between which the true rate lies, at [`CONFIDENCE`] (Clopper and Pearson 1934). If none failed, or
-    /// all, there is one bound, and all of the doubt is on its side. Tries that end with the first failure only
-    /// make this wider than it has to be.
+    /// Bounds between which the true rate lies, at [`CONFIDENCE`] (Clopper and Pearson 1934). If none failed,
+    /// or all, there is one bound, and all of the doubt is on its side. Tries that end with the first failure
+    /// only make this wider than it has to be.
     pub fn bounds(self) -> (f64, f64) {
         let Rate { n_failed, n } = self;
         let (k, n) = (f64::from(n_failed.min(n)), f64::from(n));
@@ -38,7 +39,7 @@ impl Rate {
         if self.n == 0 { 0.0 } else { f64::from(self.n_failed) / f64::from(self.n) }
     }
 
-    /// What the tries show, and what it takes to show more.
+    /// A sentence on what the tries show, and what it takes to show more.
     pub fn sentence(self) -> String {
         let Rate { n_failed, n } = self;
         let (low, high) = self.bounds();
@@ -67,8 +68,8 @@ impl Rate {
     }
 }
 
-/// Passes in a row that are needed to say, at [`CONFIDENCE`], that a failure of rate `rate` is gone: were it still
-/// there, so many passes would be as unlikely as the doubt that is left.
+/// Passes in a row that are needed to say, at [`CONFIDENCE`], that a failure of rate `rate` is gone: were it
+/// still there, so many passes would be as unlikely as the doubt that is left.
 pub fn passes_needed(rate: f64) -> u64 {
     if rate >= 1.0 {
         return 1;

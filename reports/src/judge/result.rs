@@ -9,7 +9,7 @@ use crate::judge::judged::Judged;
 use crate::judge::verdict::Verdict;
 use crate::record::{RunEnd, RunRecord};
 
-/// What a whole run comes to; decides the exit code.
+/// The result of a whole run; decides the exit code.
 ///
 /// The first that applies, in this order:
 /// 1. `Interrupted`: whatever else is known, the plan was not carried out, and the user knows why.
@@ -35,7 +35,7 @@ pub enum RunResult {
 }
 
 impl RunResult {
-    /// What the run comes to; see the type for the order.
+    /// The result of a run; see the type for the order.
     pub fn of(record: &RunRecord, judged: &[Judged]) -> RunResult {
         let has = |verdict: Verdict| judged.iter().any(|judged| judged.has(verdict));
         let interrupted = match record.end {

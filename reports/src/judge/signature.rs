@@ -30,15 +30,15 @@ const N_HEADLINE_TASKS: usize = 2;
 /// Longest function name that is believed; the kernel's own limit is 512.
 const MAX_NAME_LEN: usize = 128;
 
-/// What stands between two frames, the callee on the left.
+/// The sign between two frames, the callee on the left.
 pub const ARROW: &str = " ← ";
 
-/// What names a hang or a crash.
+/// The name of a hang or a crash, by which two of them are told to be the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// Where tasks stood, the most telling first; never empty.
     Tasks(Vec<TaskSignature>),
-    /// What the kernel reported, or what the test itself said of changed data.
+    /// A report of the kernel's, or what the test itself said of changed data.
     Report {
         /// Its title; the guest's words, as they came, but for numbers of a test's own.
         title: String,
@@ -50,7 +50,7 @@ pub enum Signature {
 /// Where one task stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskSignature {
-    /// What the task was there for.
+    /// The task's role.
     pub role: Role,
     /// Its name without the numbers that differ from run to run; the guest's words.
     pub comm: String,
@@ -58,7 +58,7 @@ pub struct TaskSignature {
     pub frames: Vec<String>,
 }
 
-/// What a task is there for.
+/// The role of a task in a hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// It belongs to the test.
@@ -70,9 +70,9 @@ pub enum Role {
 }
 
 impl Signature {
-    /// The signature of an attempt that came to this; none if nothing was seen that names it. `reports` are those that
-    /// the test does not cause on purpose. Lost members and IO errors name nothing: what makes a test fail is what it
-    /// does in spite of them.
+    /// The signature of an attempt that came to this; none if nothing was seen that names it. `reports` are
+    /// those that the test does not cause on purpose. Lost members and IO errors name nothing: what makes a
+    /// test fail is what it does in spite of them.
     pub fn of(outcome: &Outcome, stacks: &[TaskStack], reports: &[KernelReport]) -> Option<Signature> {
         let of_report = |least| Signature::of_reports(reports, |kind| telling_of(kind) <= least);
         match outcome {
@@ -84,8 +84,8 @@ impl Signature {
                 of_report(Telling::Oddity).or_else(|| Signature::of_stacks(stacks))
             }
             Outcome::Timeout { .. } => of_report(Telling::Stall).or_else(|| Signature::of_stacks(stacks)),
-            // By what says that data changed, unless a fault says why: what the kernel says of a write that failed, or
-            // warns of, is not what changed it.
+            // By what says that data changed, unless a fault says why: what the kernel says of a write that
+            // failed, or warns of, is not what changed it.
             Outcome::DataCorruption { title } => of_report(Telling::Fault)
                 .or_else(|| Signature::of_reports(reports, |kind| kind == ReportKind::Corruption))
                 .or_else(|| Some(Signature::Report { title: without_numbers(title), frames: Vec::new() })),
@@ -290,8 +290,8 @@ fn plain_comm(comm: &str) -> String {
     }
 }
 
-/// What differs from run to run of one failure, in what a test prints: where `cmp` found the difference and what was
-/// there (`-b`), addresses, names that mktemp(1) and LVM2's tests make up.
+/// Parts of a test's output that differ from run to run of one failure: where `cmp` found the difference and
+/// what was there (`-b`), addresses, names that mktemp(1) and LVM2's tests make up.
 static CHANGING: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
     [
         (r" is +[0-7]+ .*$", ""),

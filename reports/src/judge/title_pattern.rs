@@ -1,14 +1,15 @@
 //! Patterns over titles of kernel reports that say what a test causes on purpose.
 //!
-//! One rule for all who may say so, `[[allow]]` in `expectations.toml` and a script's header: a pattern must name
-//! something, and a fault of the kernel's must be named from its first word on.
+//! One rule for all who may say so, `[[allow]]` in `expectations.toml` and a script's header: a pattern must
+//! name something, and a fault of the kernel's must be named from its first word on.
 
 use protocol::evidence::ReportKind;
 use regex::Regex;
 
 use crate::judge::data_file::one_line;
 
-/// Titles with nothing in common but that they are titles: a pattern that matches all of them would hide the next bug.
+/// Titles with nothing in common but that they are titles: a pattern that matches all of them would hide the
+/// next bug.
 const UNLIKE: [&str; 4] = [
     "BUG: KASAN: slab-use-after-free in raid1d",
     "md: superblock write error",
@@ -16,7 +17,7 @@ const UNLIKE: [&str; 4] = [
     "/dev/x: FAILED",
 ];
 
-/// What is allowed: a regular expression, searched in titles.
+/// Titles that are allowed: a regular expression, searched in them.
 #[derive(Clone, Debug)]
 pub struct TitlePattern(Regex);
 
@@ -33,8 +34,8 @@ impl TitlePattern {
 
     /// True if it allows this title: of a report of this kind, or of a line of the test's own.
     ///
-    /// A fault of the kernel's must be named from its first word on: `raid1` allows what md/raid1 says of a failed disk, and
-    /// neither a NULL dereference nor a WARNING in raid1_write_request.
+    /// A fault of the kernel's must be named from its first word on: `raid1` allows what md/raid1 says of a
+    /// failed disk, and neither a NULL dereference nor a WARNING in raid1_write_request.
     pub(crate) fn allows(&self, kind: Option<ReportKind>, title: &str) -> bool {
         match kind {
             Some(
@@ -56,7 +57,8 @@ impl TitlePattern {
         }
     }
 
-    /// True if it matches from the beginning on, and would not if the first word were another: `.*raid1` names nothing.
+    /// True if it matches from the beginning on, and would not if the first word were another: `.*raid1`
+    /// names nothing.
     fn names_from_its_first_word(&self, title: &str) -> bool {
         let begins = |text: &str| self.0.find(text).is_some_and(|found| found.start() == 0);
         let rest = title.find(' ').map_or("", |end| &title[end..]);

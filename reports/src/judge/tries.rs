@@ -1,8 +1,9 @@
 //! Several tries of one test on one kernel become one verdict, with what each came to.
 //!
-//! Tries that were asked for are trials: the worst of them decides, because that is what was looked for. A retry
-//! belongs to the try that it repeats: a pass there makes both of them one flaky trial, if what went wrong is what the test
-//! itself said. A race in md strikes now and then, so that a crash, a hang or changed data stands, however many retries pass.
+//! Tries that were asked for are trials: the worst of them decides, because that is what was looked for. A
+//! retry belongs to the try that it repeats: a pass there makes both of them one flaky trial, if what went
+//! wrong is what the test itself said. A race in md strikes now and then, so that a crash, a hang or changed
+//! data stands, however many retries pass.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ fn fold_one(record: &RunRecord, mut all: Vec<Judged>) -> Option<Judged> {
     Some(Judged { verdict, tries, ..judged })
 }
 
-/// What all tries come to, and the attempt that shows it best.
+/// The verdict of all tries together, and the attempt that shows it best.
 fn verdict_of(tries: &[Try], flaky_fails: bool) -> Option<(Verdict, u32)> {
     // A trial: what was asked for, and then its retries.
     let mut trials: BTreeMap<u32, Vec<&Try>> = BTreeMap::new();

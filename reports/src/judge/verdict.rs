@@ -4,14 +4,15 @@
 
 use std::fmt;
 
-/// What an attempt means.
+/// The judgement on a test, or on one attempt at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It passed, and nothing was wrong.
     Passed,
     /// It passed, and the test or the kernel complained of something that fails no run.
     PassedWithComplaints,
-    /// It failed, or was still busy at its time limit (slow is not stuck), or the kernel found a fault in md or dm.
+    /// It failed, or was still busy at its time limit (slow is not stuck), or the kernel found a fault in md
+    /// or dm.
     Failed,
     /// It stopped moving, or left behind what nobody can kill.
     Hung,
@@ -23,8 +24,8 @@ pub enum Verdict {
     KnownFailure,
     /// It passed, though an expectation says that it does not.
     UnexpectedPass,
-    /// It went wrong in the way of an expectation that allows a pass as well; or it went wrong, and passed when it
-    /// was tried again.
+    /// It went wrong in the way of an expectation that allows a pass as well; or it went wrong, and passed
+    /// when it was tried again.
     Flaky,
     /// It could not run here, as an expectation says.
     Skipped,

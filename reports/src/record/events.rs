@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use crate::record::RunRecord;
 
-/// What a file of events holds.
+/// The content of an `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedEvents {
     /// Every whole line, in order.
     pub records: Vec<Record>,
-    /// What follows the last whole line, if the writer was killed while it wrote.
+    /// The rest after the last whole line, if the writer was killed while it wrote.
     pub torn: Option<TornTail>,
 }
 
@@ -82,12 +82,12 @@ pub enum ReadError {
         path: PathBuf,
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The parser's error.
         cause: serde_json::Error,
     },
 }
 
-/// What serde says but for its place, which is one within the line: always `at line 1 …`.
+/// Serde's message without its place, which is one within the line: always `at line 1 …`.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -100,7 +100,7 @@ pub fn read_events(path: &Path) -> Result<ParsedEvents, ReadError> {
     parse_events(&bytes, path)
 }
 
-/// As [`read_events`], of what is already in memory; `path` is only named in errors.
+/// Parses the bytes of an `events.jsonl`; `path` is only named in errors.
 pub fn parse_events(bytes: &[u8], path: &Path) -> Result<ParsedEvents, ReadError> {
     let mut records = Vec::new();
     let mut torn = None;

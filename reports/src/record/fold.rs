@@ -39,7 +39,7 @@ impl LiveRecord {
         self.0.apply(event);
     }
 
-    /// What is known so far.
+    /// The record so far.
     pub fn record(&self) -> &RunRecord {
         &self.0.record
     }
@@ -162,7 +162,7 @@ impl Fold {
         }
     }
 
-    /// What began and came to nothing is as if it had never begun, but for the word that it did.
+    /// Attempts that began and came to nothing are as if they had never begun, but for a remark.
     fn run_resumed(&mut self, resumed_at: &str, harness: &str) {
         self.ended = false;
         self.record.end = RunEnd::Cut;

@@ -22,7 +22,7 @@ use crate::faults::Policy;
 pub struct RunRecord {
     /// The run itself.
     pub run: RunFacts,
-    /// What its VMs have in common; `None` if the run ended before that was chosen.
+    /// Properties that all VMs share; `None` if the run ended before they were chosen.
     pub machine: Option<Machine>,
     /// The kernels that became ready, by their index within the run.
     pub kernels: BTreeMap<u32, Kernel>,
@@ -46,7 +46,7 @@ pub struct RunRecord {
     pub(crate) places: BTreeMap<u32, usize>,
 }
 
-/// What a run said of itself when it began.
+/// Facts that a run records when it begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunFacts {
     /// Name of the run, also of its folder.
@@ -63,7 +63,7 @@ pub struct RunFacts {
     pub scripts: Vec<Script>,
     /// The host: `kernel`, `cpus`, `memory`, `vms` at a time.
     pub host: BTreeMap<String, String>,
-    /// What it was told to judge otherwise than by default.
+    /// Rules of judging that differ from the default (`--fail-on`, `--flaky`).
     pub policy: Policy,
 }
 
@@ -74,11 +74,11 @@ pub struct Shard {
     pub shard: u32,
     /// How many parts there are.
     pub n_shards: u32,
-    /// Digest of who does what.
+    /// Digest of the assignment of tests to shards; equal in all shards of one run.
     pub digest: String,
 }
 
-/// What every VM of the run has in common.
+/// Properties that all VMs of the run share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// `kvm` or `tcg`.
@@ -96,9 +96,9 @@ pub struct Machine {
 /// A kernel that became ready to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// As the user named it.
+    /// The kernel's spec as the user wrote it, `deb:6.12`.
     pub spec: String,
-    /// Exactly this one again.
+    /// The spec that names exactly this kernel again.
     pub exact_spec: String,
     /// `uname -r`.
     pub release: String,
@@ -115,7 +115,7 @@ pub struct Image {
     pub digest: String,
     /// Versions that results depend on, by package.
     pub versions: BTreeMap<String, String>,
-    /// What was built from a user's checkout, by package.
+    /// Checkouts of the user's that packages were built from, by package.
     pub checkouts: BTreeMap<String, Checkout>,
 }
 
@@ -142,21 +142,22 @@ pub struct Attempt {
     pub ready_after_ms: Option<u64>,
     /// True if its test was started: the guest was ready, and what the test needs of the kernel was loaded.
     pub started: bool,
-    /// What the guest said of itself.
+    /// Facts that the guest reported about itself.
     pub guest: Option<GuestFacts>,
-    /// Modules that took the place of the kernel's, by name: their build ids, as they were found in the guest.
+    /// Modules that took the place of the kernel's, by name: their build ids, as they were found in the
+    /// guest.
     pub modules: BTreeMap<String, String>,
     /// Where the guest's tasks stood when it was found to hang, most telling first.
     pub stacks: Vec<TaskStack>,
     /// How md and dm stood then, if the guest could still say.
     pub storage: Option<StorageState>,
-    /// What the kernel reported in its log, in order.
+    /// Reports in the kernel's log, in order.
     pub kernel_reports: Vec<KernelReport>,
-    /// What was remarked about it.
+    /// Remarks about this attempt.
     pub remarks: Vec<Remark>,
 }
 
-/// How far an attempt came.
+/// How far an attempt got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttemptState {
     /// No VM was started for it.
@@ -165,9 +166,9 @@ pub enum AttemptState {
     Running,
     /// It is over.
     Finished {
-        /// What it came to.
+        /// The outcome as it was recorded.
         outcome: Outcome,
-        /// What was measured and kept.
+        /// Measurements, and references to what was kept.
         facts: Box<AttemptFacts>,
     },
 }
@@ -188,7 +189,7 @@ pub struct NotPlanned {
 pub struct Remark {
     /// Whose doing it is.
     pub blame: Blame,
-    /// What was noticed.
+    /// The remark, in a sentence.
     pub text: String,
 }
 
@@ -217,8 +218,8 @@ impl RunRecord {
         }
     }
 
-    /// A short name for a kernel, unique in the run: its release if that is enough, and as the user named it if
-    /// two kernels share a release, or if its md is not its own: then the release says what it is not.
+    /// A short name for a kernel, unique in the run: its release if that is enough, and as the user named it
+    /// if two kernels share a release, or if its md is not its own: then the release says what it is not.
     pub fn kernel_label(&self, kernel_idx: u32) -> String {
         match self.kernels.get(&kernel_idx) {
             None => format!("kernel#{kernel_idx}"),
@@ -250,7 +251,8 @@ impl RunRecord {
 }
 
 impl Kernel {
-    /// What replaces this kernel's own md and dm-raid, as the user named it: `~/linux`, `plant e3`.
+    /// The source that replaces this kernel's own md and dm-raid, as the user named it:
+    /// `~/linux`, `plant e3`.
     pub(crate) fn overlay(&self) -> Option<String> {
         let of = |spec: &str| {
             let tree = spec.split_once("+md:").map(|(_, tree)| tree.to_owned());
@@ -261,7 +263,7 @@ impl Kernel {
 }
 
 impl Attempt {
-    /// What it came to and what was measured, if it is over.
+    /// The recorded outcome and measurements, if the attempt is over.
     pub fn finished(&self) -> Option<(&Outcome, &AttemptFacts)> {
         match &self.state {
             AttemptState::NotStarted | AttemptState::Running => None,

@@ -1,7 +1,7 @@
 //! What earlier versions recorded under words that were wrong, put right when it is read. Pure.
 //!
-//! A report's kind is decided when it is found, and stands in the events. Up to format 3 some lines were called
-//! corruption that speak of none: what was recorded of them is read as what it is.
+//! A report's kind is decided when it is found, and stands in the events. Up to format 3 some lines were
+//! called corruption that speak of none: what was recorded of them is read as what it is.
 
 use protocol::evidence::{KernelReport, ReportKind};
 
@@ -11,15 +11,15 @@ const LAST_WRONG: u32 = 3;
 /// Every mount of btrfs came under it, which names its checksum algorithm (btrfs_init_csum_hash, disk-io.c).
 const EVERY_MOUNT: &str = "file system corruption";
 
-/// What it is called now.
+/// The title that such a report has now.
 const UNTOLD: &str = "btrfs, bcache or dm-verity spoke of checksums";
 
 /// Titles that were given as [`ReportKind::Corruption`] and mean no changed data.
 const NO_CORRUPTION: [&str; 7] = [
     EVERY_MOUNT,
-    // A journal that cannot be closed, a remount that aborts, a block of multi-mount protection that cannot be written,
-    // a bitmap or inode that cannot be read (ext4_put_super, __ext4_remount, kmmpd, ext4_wait_block_bitmap,
-    // __ext4_get_inode_loc; fs/ext4 of 6.12): all come of IO errors.
+    // A journal that cannot be closed, a remount that aborts, a block of multi-mount protection that cannot
+    // be written, a bitmap or inode that cannot be read (ext4_put_super, __ext4_remount, kmmpd,
+    // ext4_wait_block_bitmap, __ext4_get_inode_loc; fs/ext4 of 6.12): all come of IO errors.
     "ext4: error in ext4_put_super",
     "ext4: error in ext4_remount",
     "ext4: error in kmmpd",

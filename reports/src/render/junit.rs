@@ -36,7 +36,7 @@ pub enum JunitError {
     /// The cases could not be written.
     #[error("failed to write junit.xml: {0}; please report it as a bug of md-regress")]
     Cases(#[from] junit_report::Error),
-    /// What was written could not be read back.
+    /// The XML that was written could not be read back.
     #[error("failed to read back junit.xml: {0}; please report it as a bug of md-regress")]
     ReadBack(#[from] quick_xml::Error),
     /// Properties and tries could not be put in.
@@ -142,7 +142,7 @@ fn result(record: &RunRecord, judged: &Judged, attempt: Option<&Attempt>) -> Tes
     }
 }
 
-/// What was noticed, where the log is, and how it ends.
+/// The text of `<system-out>`: remarks, where the log is, and the last lines of output.
 fn system_out(judged: &Judged, attempt: &Attempt) -> Option<String> {
     attempt.finished()?;
     let mut lines = Vec::new();
@@ -257,7 +257,7 @@ fn suite_properties(record: &RunRecord, kernel_idx: u32) -> Vec<(String, String)
     properties
 }
 
-/// What `junit-report` cannot write.
+/// Elements that `junit-report` cannot write.
 #[derive(Default)]
 struct Additions {
     /// Of each suite, in order.
@@ -305,7 +305,8 @@ fn tries(record: &RunRecord, judged: &Judged) -> Vec<TryElement> {
         .collect()
 }
 
-/// Puts `<properties>` first in each `<testsuite>`, and tries behind each case's own result; indents what is there.
+/// Puts `<properties>` first in each `<testsuite>`, and tries behind each case's own result; indents what is
+/// there.
 fn with_additions(xml: &str, additions: &Additions) -> Result<String, JunitError> {
     let mut reader = Reader::from_str(xml);
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);

@@ -1,5 +1,5 @@
-//! `report.txt`: a failure as a mail to linux-raid or dm-devel, in plain text of 78 columns where lines can be
-//! wrapped. Stacks, logs and commands cannot.
+//! `report.txt`: a failure as a mail to linux-raid or dm-devel, in plain text of 78 columns where lines can
+//! be wrapped. Stacks, logs and commands cannot.
 
 use protocol::Outcome;
 
@@ -134,7 +134,7 @@ fn kernel_name(record: &RunRecord, kernel_idx: u32) -> String {
     words.unwrap_or_else(|| record.kernel_label(kernel_idx))
 }
 
-/// `hung`, as part of a sentence: what happened, not what it means to whoever expected it.
+/// The outcome as part of a sentence, `hung`, whatever was expected.
 fn what_happened(judged: &Judged) -> &'static str {
     match &judged.came_to {
         Some(Outcome::Hang { .. }) => "hung",
@@ -148,7 +148,7 @@ fn what_happened(judged: &Judged) -> &'static str {
     }
 }
 
-/// As mail programs have always shown it.
+/// `text` with arrows of plain ASCII, for mail programs that know no others.
 fn plain_arrows(text: &str) -> String {
     text.replace(ARROW, " <- ")
 }

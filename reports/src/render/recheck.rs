@@ -51,7 +51,7 @@ pub enum KeptError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The parser's error.
         cause: serde_json::Error,
     },
 }
@@ -72,7 +72,7 @@ impl KeptVerdicts {
         serde_json::from_str(text).map_err(damaged)
     }
 
-    /// What is different now, a line each; nothing if every verdict and the result are the same.
+    /// The differences, a line each; none if every verdict and the result are the same.
     pub fn differences(&self, record: &RunRecord, judged: &[Judged]) -> Vec<String> {
         let now = verdicts_json::render(record, judged);
         let now: KeptVerdicts = serde_json::from_str(&now).expect("what we write, we read");

@@ -159,8 +159,8 @@ fn notes(record: &RunRecord, judged: &[Judged]) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
-/// One attempt that went wrong, in the order in which a maintainer reads: what, where, what it looks like, who
-/// stands where, how the arrays are, what was said, and how to see it again.
+/// One attempt that went wrong, in the order in which a maintainer reads: what, where, what it looks like,
+/// who stands where, how the arrays are, what was said, and how to see it again.
 fn section(record: &RunRecord, judged: &Judged) -> String {
     let title = capitalised(&judged.verdict.to_string());
     let kernel = kernel_with_version(record, judged.kernel_idx);
@@ -252,7 +252,7 @@ fn findings(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
     out
 }
 
-/// What is known of an issue.
+/// Lines about a known issue.
 fn about_issue(matched: &IssueMatch) -> String {
     let link = matched.about.link.as_ref();
     let line = |line: &String| match link {

@@ -329,7 +329,7 @@ fn markup_in_cells_stays_text() {
     }
 }
 
-/// What is left of a line of Markdown when its code spans are taken out, by CommonMark's rule: a
+/// The rest of a line of Markdown when its code spans are taken out, by CommonMark's rule: a
 /// run of backticks opens a span that the next run of the same length closes.
 fn outside_code_spans(line: &str) -> String {
     let mut left = String::new();

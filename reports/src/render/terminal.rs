@@ -74,7 +74,7 @@ fn list(record: &RunRecord, others: &[&Judged], style: &TerminalStyle) -> String
     out
 }
 
-/// What a table has no room for, of what needs no explanation at length.
+/// Lines for verdicts that need no explanation at length, and of which the table has no room to say all.
 fn notes(record: &RunRecord, others: &[&Judged], style: &TerminalStyle) -> String {
     let telling = others.iter().filter(|judged| !judged.in_short().is_empty() || !judged.tries.is_empty());
     telling.map(|judged| verdict_line(record, judged, style)).collect()

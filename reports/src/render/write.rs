@@ -43,8 +43,8 @@ pub enum WriteError {
 /// `report.txt` at most: a run in which everything fails has one cause.
 const MAILS_MAX: usize = 200;
 
-/// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists, and `report.txt` into the folder of
-/// each attempt that went wrong. Earlier ones are replaced.
+/// Writes `junit.xml`, `summary.md` and `verdicts.json` into `dir`, which exists, and `report.txt` into the
+/// folder of each attempt that went wrong. Earlier ones are replaced.
 pub fn write_all(dir: &Path, record: &RunRecord, judged: &[Judged]) -> Result<WrittenReports, WriteError> {
     let junit = junit::render(record, judged)?;
     let written = WrittenReports {

@@ -1,5 +1,5 @@
-//! Tests of known issues on cases: logs that others published, and reports as the kernel writes them. Which bug each is,
-//! and which it is not though it looks the same.
+//! Tests of known issues on cases: logs that others published, and reports as the kernel writes them. Which
+//! bug each is, and which it is not though it looks the same.
 
 use protocol::event::AttemptFacts;
 use protocol::evidence::ReportKind;
@@ -9,7 +9,8 @@ use super::tests::{crash_on, hang_on, matches, test};
 use super::*;
 use crate::testing::{self, stack};
 
-/// Tasks as linux-raid has them of 6.1.55 on arm64: a writer stands as in another bug, but the daemon stands in itself.
+/// Tasks as linux-raid has them of 6.1.55 on arm64: a writer stands as in another bug, but the daemon stands
+/// in itself.
 fn raid5d_that_waits_for_itself() -> [TaskStack; 4] {
     [
         stack(
@@ -285,7 +286,8 @@ fn a_pass_that_leaves_a_stuck_process_is_recognised_in_a_record() {
     assert_eq!(known(false), [""; 0]);
 }
 
-/// A title as the console's classifier writes it, the frames of the report, a kernel, and what that must be known as.
+/// A title as the console's classifier writes it, the frames of the report, a kernel, and what that must be
+/// known as.
 #[test]
 fn reports_are_recognised_as_the_kernel_writes_them() {
     for (title, frames, version, expect) in [

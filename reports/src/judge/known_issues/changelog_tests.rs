@@ -1,15 +1,15 @@
-//! Holds what `suites/known-issues.toml` says of fixes against the changelogs of Debian's kernels, which list every
-//! commit of a stable release by its first line.
+//! Holds what `suites/known-issues.toml` says of fixes against the changelogs of Debian's kernels, which list
+//! every commit of a stable release by its first line.
 //!
 //! The changelogs have some 10 MB. What they say of md, dm's core, dm-raid and dm-integrity is kept in
-//! `testdata/debian-changelogs.txt`: a line for each release, `6.1.165 in 6.1.170-1`, and below it the first lines of
-//! its commits. To make it again, read the changelog of a package of each branch
+//! `testdata/debian-changelogs.txt`: a line for each release, `6.1.165 in 6.1.170-1`, and below it the first
+//! lines of its commits. To make it again, read the changelog of a package of each branch
 //! (`zcat /usr/share/doc/linux-libc-dev/changelog.Debian.gz`) into files of one folder, and run
-//! `DEBIAN_CHANGELOGS=FOLDER cargo test -p reports changelog`. Releases that are marked `by hand` stay: Debian's
-//! changelog does not list them, and they are written down from the kernel's stable tree.
+//! `DEBIAN_CHANGELOGS=FOLDER cargo test -p reports changelog`. Releases that are marked `by hand` stay:
+//! Debian's changelog does not list them, and they are written down from the kernel's stable tree.
 //!
-//! A rule that is not here: nothing is said of a commit that no changelog lists. A mainline release's commits are
-//! listed nowhere.
+//! A rule that is not here: nothing is said of a commit that no changelog lists. A mainline release's commits
+//! are listed nowhere.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::testing;
 /// Releases older than this branch are left out of the extract.
 const OLDEST: (u32, u32) = (6, 1);
 
-/// What a release is marked with that no changelog lists.
+/// The mark of a release that no changelog lists.
 const BY_HAND: &str = "by hand";
 
-/// What stands for a package where Debian's changelogs name none.
+/// The word in place of a package where Debian's changelogs name none.
 const NO_PACKAGE: &str = "no package";
 
 /// A release, and what it brought.
@@ -95,7 +95,7 @@ fn write_extract(releases: &[Release]) -> String {
     text
 }
 
-/// What one changelog says, newest first, without releases that brought nothing to md.
+/// The releases of one changelog, newest first, without those that brought nothing to md.
 fn releases_of(changelog: &str) -> Vec<Release> {
     let mut releases: Vec<Release> = Vec::new();
     let mut package = String::new();
@@ -186,7 +186,7 @@ fn extract() -> Vec<Release> {
     parse_extract(include_str!("../../../testdata/debian-changelogs.txt"))
 }
 
-/// What is wrong with `issues`, as far as the changelogs know, in sentences.
+/// The mistakes in `issues`, as far as the changelogs know, in sentences.
 fn differences(issues: &KnownIssues, releases: &[Release]) -> Vec<String> {
     let mut wrong = Vec::new();
     for issue in &issues.issues {

@@ -1,6 +1,7 @@
-//! Reads `suites/known-issues.toml` (pure): what serde cannot check is checked here, and an error names the line.
+//! Reads `suites/known-issues.toml` (pure): what serde cannot check is checked here, and an error names the
+//! line.
 //!
-//! Deliberately not here: what the keys mean ([`crate::judge::known_issues`] says), and what looks like an issue.
+//! Deliberately not here: what looks like an issue.
 
 use std::collections::BTreeMap;
 

@@ -1,40 +1,8 @@
-//! Known bugs of md and dm-raid, and how to recognise them: `suites/known-issues.toml`.
+//! Known bugs of md and dm-raid, and how to recognise them: `suites/known-issues.toml`, whose keys are in
+//! docs/reference/known-issues-toml.md.
 //!
-//! ```toml
-//! [[issue]]
-//! id = "stop-barrier"                # a short name; lower case, digits, `-`
-//! title = "what is wrong, in a sentence"
-//! # How to recognise it. All that is given must hold; at least one of `stacks`, `report`, `tests`.
-//! stacks = ["stop_sync_thread ← md_stop ← raid_dtr"]  # each of them another task; frames in this
-//!                                    # order, others between them; `a|b` is either, a leading `^`
-//!                                    # means the innermost of md and dm
-//! without-stacks = ["^raid5d"]       # and no task stands so: what tells it from a bug that looks the same
-//! sync-at-rest = true                # no sync thread is at work in md
-//! report = "regex"                   # in a kernel report: `TITLE, in f ← g`
-//! outcome = "hang"                   # hang | kernel-crash | data-corruption | fail | timeout; a hang is also what
-//!                                    # leaves a task that cannot be killed, or that the kernel reports as hung
-//! hang-kind = "livelock"             # as in events.jsonl
-//! tests = ["lvm2:shell/lvconvert-*"] # globs
-//! # Which kernels have it.
-//! present = [">=6.7, <6.8", "6.1"]   # upstream versions; who is newer than `<6.8` has the fix. `6.9 to 7.3` are
-//!                                    # the branches that were looked at: of others nothing is known
-//! fixed-in = { "6.12" = "6.12.110", "7.3" = "7.3" }  # branch: first stable release, and so first Debian build,
-//!                                    # with the fix; a mainline release has it for all that are newer, too
-//! absent = ["6.1"]                   # upstream versions without it, where the first with it is not known
-//! debian = { "6.12" = "6.12.111" }   # branch: first package of Debian's with the fix, where known
-//! # What is known of it.
-//! fix = "1baae052cccd"               # upstream commit; absent: none is known
-//! subject = "md: Don't …"            # its first line, by which changelogs list it: what `fixed-in` and `debian`
-//!                                    # say is held against them (known_issues_changelog_tests.rs)
-//! unchecked = true                   # the commit's id, or that the signature is this bug's, is from memory
-//! seen = true                        # md-regress's authors saw it happen; default false
-//! bug = "what happens, in sentences"
-//! link = "https://…"                 # absent: the fix in the kernel's tree, if it is checked
-//! strikes = ["lvm2:shell/x.sh"]      # tests that always meet it where it is present
-//! ```
-//!
-//! Deliberately not here: how the file is read (`file.rs`), and what follows for a verdict, which is nothing. A known
-//! bug is still a bug.
+//! An issue that a failure looks like explains it and never changes a verdict: a known bug is still a bug.
+//! Deliberately not here: how the file is read (`file.rs`).
 
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::{HangKind, Outcome, TestId};
@@ -65,7 +33,7 @@ pub struct KnownIssues {
 /// A bug, how to recognise it, and which kernels have it.
 #[derive(Clone, Debug)]
 pub struct KnownIssue {
-    /// What is told of it.
+    /// Texts about it, for reports.
     about: IssueInfo,
     stacks: Vec<StackPattern>,
     /// Where no task may stand.
@@ -80,18 +48,18 @@ pub struct KnownIssue {
     absent: Vec<Range>,
     /// Branch, and the first version of it with the fix.
     fixed_in: Vec<(Version, Version)>,
-    /// The same of Debian's packages.
+    /// Branch, and the first Debian package of it with the fix.
     debian: Vec<(Version, Version)>,
 }
 
-/// What is told of a known issue. All of it is this project's text, not a guest's.
+/// Texts about a known issue, for reports. All of it is this project's text, not a guest's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueInfo {
     /// Short name.
     pub id: String,
-    /// What is wrong, in a sentence.
+    /// The bug in a sentence.
     pub title: String,
-    /// What happens, in sentences; may be empty.
+    /// The course of the bug, in sentences; may be empty.
     pub bug: String,
     /// The commit that fixes it.
     pub fix: Option<String>,
@@ -117,13 +85,13 @@ pub struct IssueMatch {
     /// The first version with the fix: of this kernel's branch if that is known, else of each branch
     /// that is.
     pub fixed_in: Vec<String>,
-    /// The same of Debian's packages, as far as they are known.
+    /// The first Debian packages with the fix, likewise, as far as they are known.
     pub debian: Vec<String>,
     /// It was recognised by a stack so short that other bugs may share it.
     pub is_wide: bool,
 }
 
-/// What a kernel's version says of an issue.
+/// Whether a kernel has an issue, by its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
     /// The kernel has it.
@@ -136,16 +104,16 @@ pub enum Standing {
     Older,
 }
 
-/// What an attempt left to recognise a bug by.
+/// The facts of an attempt that a bug is recognised by.
 #[derive(Clone, Copy, Debug)]
 pub struct Symptoms<'a> {
     /// Which test.
     pub test: &'a TestId,
-    /// What it came to.
+    /// The outcome that it really came to.
     pub outcome: &'a Outcome,
     /// Where tasks stood.
     pub stacks: &'a [TaskStack],
-    /// What the kernel reported.
+    /// Reports in the kernel's log.
     pub reports: &'a [KernelReport],
     /// The test left a process that could not be killed. Whatever else it came to, that hangs.
     pub has_unkillable: bool,
@@ -191,7 +159,7 @@ impl KnownIssues {
         matches.into_iter().map(|(_, matched)| matched).collect()
     }
 
-    /// The issues that this test should have met on this kernel.
+    /// The issues that this test always runs into on this kernel.
     pub fn expected_from<'a>(
         &'a self,
         test: &TestId,
@@ -217,15 +185,16 @@ fn names_test(globs: &[String], test: &TestId) -> bool {
 enum Standstill {
     /// From all stacks that were taken, else from what the kernel reports.
     Anywhere,
-    /// From stacks of tasks that nothing but the kernel holds up: a script that was merely slow has tasks, too.
+    /// From stacks of tasks that nothing but the kernel holds up: a script that was merely slow has tasks,
+    /// too.
     Blocked,
     /// From the kernel's own reports of hung tasks alone.
     Reported,
 }
 
 impl Symptoms<'_> {
-    /// Where a hang is to be read from. A hang is a hang whatever the test's time limit, exit status or panic made
-    /// of it: the tasks stand where they stood.
+    /// Where a hang is to be read from. A hang is a hang whatever the test's time limit, exit status or panic
+    /// made of it: the tasks stand where they stood.
     fn standstill(&self) -> Standstill {
         match self.outcome {
             Outcome::Hang { .. } => Standstill::Anywhere,
@@ -258,8 +227,8 @@ impl Symptoms<'_> {
         tasks.filter(|(stack, _)| stands(stack)).map(|(_, task)| task).collect()
     }
 
-    /// The frames of the tasks that the kernel itself reported. In a hang any report may show one; else only one that
-    /// says so.
+    /// The frames of the tasks that the kernel itself reported. In a hang any report may show one; else only
+    /// one that says so.
     fn reported_frames(&self) -> Vec<Vec<String>> {
         let is_of_hang = |report: &&KernelReport| {
             matches!(self.outcome, Outcome::Hang { .. }) || report.kind == ReportKind::HungTask
@@ -279,8 +248,8 @@ impl KnownIssue {
             && self.matches_stacks(symptoms)
     }
 
-    /// True if the attempt came to what this issue makes of one. A hang that is known by its stacks is one wherever
-    /// they are seen.
+    /// True if the attempt came to what this issue makes of one. A hang that is known by its stacks is one
+    /// wherever they are seen.
     fn is_outcome(&self, symptoms: &Symptoms<'_>) -> bool {
         match self.outcome {
             None => true,
@@ -317,7 +286,7 @@ impl KnownIssue {
         !is_other && assign(&self.stacks, &mut frames)
     }
 
-    /// How much must fit: of two issues that a failure looks like, the more exact one comes first.
+    /// How exact the entry is: of two issues that a failure looks like, the more exact one comes first.
     fn n_details(&self) -> usize {
         let n_frames: usize = self.stacks.iter().map(|pattern| pattern.frames.len()).sum();
         n_frames
@@ -346,8 +315,8 @@ impl KnownIssue {
         }
     }
 
-    /// What the kernel's version says. A stable branch with a fix of its own is judged by that, the
-    /// others by upstream's versions.
+    /// Whether a kernel of this version has the issue. A stable branch with a fix of its own is judged by
+    /// that, the others by upstream's versions.
     fn standing(&self, version: Option<&Version>) -> Standing {
         let Some(version) = version else { return Standing::Unknown };
         let in_range = self.present.iter().any(|range| range.contains(version));

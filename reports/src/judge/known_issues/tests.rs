@@ -49,7 +49,7 @@ fn check_error(entry: &str, expect: &str) {
 }
 
 #[test]
-fn the_seed_s_deadlock_is_recognised_where_it_is() {
+fn the_deadlock_of_v6_7_regressions_is_recognised_where_it_is() {
     let stacks = testing::hung_stacks();
     assert_eq!(hang_on("6.1.192", &stacks), ["dm-raid-stop-and-barrier present"]);
     assert_eq!(hang_on("6.12.117", &stacks), ["dm-raid-stop-and-barrier unknown"]);
@@ -100,7 +100,8 @@ fn versions_between_the_bug_and_its_fix_have_it() {
         let issue = testing::known_issues().issues.iter().find(|issue| issue.about.id == id);
         issue.unwrap().standing(Version::parse(version).as_ref())
     };
-    // 7.1 has 418b3e64e445, 7.2 has 1d24d4c1ea1d: the sources of 7.2.13 show both. Stable releases of 7.0 may.
+    // 7.1 has 418b3e64e445, 7.2 has 1d24d4c1ea1d: the sources of 7.2.13 show both. Stable releases of 7.0
+    // may.
     for (id, fixed) in [("raid5-bio-after-free", "7.1"), ("reshape-position-eio", "7.2")] {
         let standings = ["6.1.192", "6.9", "6.12.117", "7.0.13", fixed, "7.2.4", "7.3"];
         let expect = [

@@ -30,7 +30,7 @@ const MAX_REPORTS: usize = 20;
 const MAX_FILES: usize = 12;
 const MAX_FILE_WIDTH: usize = 40;
 
-/// What there is to know of an issue, a line each: fix, link, bug, and how sure that is.
+/// The facts about a known issue, a line each: fix, link, bug, and how sure that is.
 pub(crate) fn issue_details(matched: &IssueMatch) -> Vec<String> {
     let about = &matched.about;
     let seen = if about.seen { "seen here before" } else { "never seen here before" };
@@ -41,7 +41,7 @@ pub(crate) fn issue_details(matched: &IssueMatch) -> Vec<String> {
     lines
 }
 
-/// What the kernel reported in its log, in order, and which of it the test causes on purpose.
+/// The reports in the kernel's log, in order, with a mark at those that the test causes on purpose.
 pub(crate) fn report_lines(judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let reports = attempt.kernel_reports.iter().map(|report| {
         let title = &report.title;
@@ -115,8 +115,9 @@ pub(crate) fn stack_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt
     lines
 }
 
-/// Where the kernel faulted, if it did. A console's last lines show it as well, but without lines of the source. What the
-/// test causes on purpose, and what the kernel only warns of, is no place where anything stands.
+/// Where the kernel faulted, if it did. A console's last lines show it as well, but without lines of the
+/// source. What the test causes on purpose, and what the kernel only warns of, is no place where anything
+/// stands.
 fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<String> {
     let is_located = |frame: &String| record.lines.contains_key(&(attempt.kernel_idx, frame.clone()));
     let is_on_the_console = matches!(attempt.finished(), Some((Outcome::KernelCrash { .. }, _)));
@@ -136,7 +137,8 @@ fn fault_lines(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> Vec<St
     [format!("{}:", report.title)].into_iter().chain(lines).collect()
 }
 
-/// A line for each frame, indented, with its place in the source where that is known, and what was cut counted.
+/// A line for each frame, indented, with its place in the source where that is known, and what was cut
+/// counted.
 pub(crate) fn frame_lines(record: &RunRecord, attempt: &Attempt, frames: &[String]) -> Vec<String> {
     let line = |frame: &String| match record.lines.get(&(attempt.kernel_idx, frame.clone())) {
         Some(places) => format!("  {frame} ({})", places_text(places)),
@@ -148,8 +150,8 @@ pub(crate) fn frame_lines(record: &RunRecord, attempt: &Attempt, frames: &[Strin
     lines
 }
 
-/// `drivers/md/raid1.c:1711 close_sync ← drivers/md/raid1.c:2650`: what was inlined is named, the function itself is
-/// named by the frame.
+/// `drivers/md/raid1.c:1711 close_sync ← drivers/md/raid1.c:2650`: what was inlined is named, the function
+/// itself is named by the frame.
 fn places_text(places: &[Place]) -> String {
     let of_itself = places.len().saturating_sub(1);
     let place = |(idx, Place { function, file, line }): (usize, &Place)| {
