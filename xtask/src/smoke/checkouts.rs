@@ -10,9 +10,9 @@ use vm_images::checkout::{CheckoutError, Project, Sources};
 use vm_images::images::ImageError;
 
 use super::{Scratch, options, run_with};
-use crate::session::Session;
-use crate::suite::Job;
-use crate::test::{self, Options};
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::suite::Job;
 
 pub(super) fn mdadm(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
@@ -46,7 +46,7 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     ensure!(command.contains(&expect), "the reproduce command lacks the checkout: {command}");
 
     edit("util.c", &|text| text + "int broken_on_purpose = ;\n")?;
-    let error = match test::run(session, &options) {
+    let error = match run::run(session, &options) {
         Ok(_) => anyhow::bail!("a checkout that cannot build was built"),
         Err(error) => error,
     };

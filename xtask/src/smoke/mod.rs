@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use vm_images::checkout::Sources;
 
-use crate::report::Ran;
-use crate::runner::tries::Times;
-use crate::select::Selection;
-use crate::session::Session;
-use crate::test::{self, Options};
-use crate::vm::accel::AccelChoice;
+use harness::machine::accel::AccelChoice;
+use harness::run::finished::FinishedRun;
+use harness::run::tries::Times;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::suite::select::Selection;
 
 /// A check, by name.
 type Check = (&'static str, fn(&Session) -> Result<()>);
@@ -64,7 +64,13 @@ pub(crate) const CHECKS: [Check; 28] = [
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Runs tests as a user would, but into a folder of ours.
-fn run(session: &Session, out: &Scratch, suite: &str, patterns: &[&str], accel: AccelChoice) -> Result<Ran> {
+fn run(
+    session: &Session,
+    out: &Scratch,
+    suite: &str,
+    patterns: &[&str],
+    accel: AccelChoice,
+) -> Result<FinishedRun> {
     run_with(session, &Options { accel, ..options(out, suite, patterns)? })
 }
 
@@ -89,15 +95,14 @@ fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
         history: None,
         debug_info: vec![],
         shard: None,
-        resume: None,
         snapshots: true,
         dump: false,
         change: None,
     })
 }
 
-fn run_with(session: &Session, options: &Options) -> Result<Ran> {
-    test::run(session, options)?.context("no test was selected")
+fn run_with(session: &Session, options: &Options) -> Result<FinishedRun> {
+    run::run(session, options)?.context("no test was selected")
 }
 
 /// A folder in the store's temporary one: it goes with the process, whatever happens.
