@@ -37,22 +37,3 @@ pub use record::RunRecord;
 pub use record::events::read_events;
 pub use record::fold::LiveRecord;
 pub use render::write::{write_all, write_whole};
-
-// The paths and names that these had before they were put into rooms.
-pub use judge::{result, signature};
-pub use record::events;
-pub use render::words::reproduce;
-pub use render::{junit, recheck, summary, verdicts_json};
-#[doc(hidden)]
-pub mod allowance {
-    pub use crate::judge::title_pattern::TitlePattern as Pattern;
-}
-#[doc(hidden)]
-pub mod terminal {
-    pub use crate::render::style::TerminalStyle as Options;
-    pub use crate::render::terminal::render;
-}
-#[doc(hidden)]
-pub mod verdict {
-    pub use crate::judge::judged::ExpectationMatch as Judgement;
-}

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 

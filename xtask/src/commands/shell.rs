@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use protocol::wire;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
 use vm_images::progress::Progress;
