@@ -2,8 +2,8 @@
 //! changed.
 //!
 //! Schedules, flakiness and baselines are folded from it. Lossy on purpose: what a line does not say, the
-//! events of its run do. [`line`] is one attempt, [`file`] keeps the lines, [`durations`] tells how long
-//! tests take.
+//! events of its run do. [`line`](mod@line) is one attempt, [`file`](mod@file) keeps the lines, [`durations`]
+//! tells how long tests take.
 
 pub mod durations;
 pub mod file;

@@ -1,7 +1,7 @@
 //! Judges one attempt: what its outcome means, given what the kernel reported and what was expected.
 //!
 //! A known issue explains a verdict and never changes it. Deliberately not here: what several tries of one
-//! test come to ([`super::tries`]).
+//! test come to (`tries.rs`).
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub fn judge_one(
     known_issues: &KnownIssues,
 ) -> Judged {
     let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
-    let about: Vec<&Expectation> = expectations
+    let entries: Vec<&Expectation> = expectations
         .get(attempt.test.suite())
         .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
     // What the test causes on purpose says nothing.
@@ -44,19 +44,19 @@ pub fn judge_one(
         .collect();
     let (came_to, recognised, (verdict, detail, expectation)) = match &attempt.state {
         AttemptState::Finished { outcome, facts } => {
-            let beside = Observations { facts, stacks: &attempt.stacks, reports: &reports };
-            let came_to = came_to::came_to(outcome, &beside);
+            let observed = Observations { facts, stacks: &attempt.stacks, reports: &reports };
+            let came_to = came_to::came_to(outcome, &observed);
             let recognised =
                 recognise(attempt, (outcome, facts), &came_to, version.as_ref(), known_issues, &allowed);
             let remarks = &attempt.remarks;
-            let seen = JudgingContext {
+            let context = JudgingContext {
                 recognised: &recognised,
                 remarks,
                 reports: &reports,
                 allowed: &allowed,
                 policy,
             };
-            let judging = judge_outcome(outcome, &came_to, facts, &seen, &about);
+            let judging = judge_outcome(outcome, &came_to, facts, &context, &entries);
             (Some(came_to), recognised, judging)
         }
         AttemptState::NotStarted => (None, Recognised::default(), judge_unfinished(false, record.end)),
@@ -79,7 +79,7 @@ pub fn judge_one(
         known_issues,
         missing_issues,
         came_to,
-        is_the_kernels: reports.iter().any(|(_, weight)| *weight < Severity::Complaint),
+        has_kernel_fault: reports.iter().any(|(_, severity)| *severity < Severity::Complaint),
         tries: Vec::new(),
     }
 }
@@ -195,7 +195,7 @@ impl JudgingContext<'_> {
     /// A report that fails a run, and that an entry which is met does not excuse: neither does the entry name
     /// it, nor does what it expects bring it along.
     fn beyond(&self, came_to: &Outcome, entry: &Expectation) -> Option<&KernelReport> {
-        let faults = self.reports.iter().filter(|(_, weight)| *weight < Severity::Complaint);
+        let faults = self.reports.iter().filter(|(_, severity)| *severity < Severity::Complaint);
         faults
             .map(|(report, _)| *report)
             .find(|report| !comes_along(came_to, report.kind) && !entry.names(&report.title))
@@ -240,22 +240,22 @@ fn judge_outcome(
     outcome: &Outcome,
     came_to: &Outcome,
     facts: &AttemptFacts,
-    seen: &JudgingContext<'_>,
-    about: &[&Expectation],
+    context: &JudgingContext<'_>,
+    entries: &[&Expectation],
 ) -> Judging {
     let detail = match (came_to.detail(), came_to::own_words(outcome)) {
         (detail, _) if came_to == outcome => detail,
         (detail, own) if detail.contains(&own) => detail,
         (detail, own) => format!("{detail}; {own}"),
     };
-    let signature = seen.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
+    let signature = context.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
     let known_issues: Vec<_> =
-        seen.recognised.known_issues.iter().map(|issue| issue.about.id.as_str()).collect();
+        context.recognised.known_issues.iter().map(|issue| issue.info.id.as_str()).collect();
     let shown =
         AttemptTexts { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
-    let met = about.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
+    let met = entries.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
     // It went wrong as it was expected to, and the kernel reports another fault: that is news.
-    let beyond = met.and_then(|entry| seen.beyond(came_to, entry));
+    let beyond = met.and_then(|entry| context.beyond(came_to, entry));
     let met = met.filter(|_| beyond.is_none());
     let detail = match beyond {
         Some(report) if !detail.contains(&report.title) => format!("{detail}; {}", report.title),
@@ -268,22 +268,22 @@ fn judge_outcome(
             None => verdict,
         };
         // One that was missed is worth naming: the test fails in another way than it used to.
-        let entry = met.or(about.first().copied());
+        let entry = met.or(entries.first().copied());
         (verdict, detail.clone(), entry.map(|entry| ExpectationMatch::of(entry, met.is_some())))
     };
     match came_to {
-        Outcome::Pass | Outcome::Warn { .. } if let Some(how) = seen.failing_otherwise(came_to) => {
+        Outcome::Pass | Outcome::Warn { .. } if let Some(how) = context.failing_otherwise(came_to) => {
             (Verdict::Failed, format!("{how}; {}", came_to::own_words(outcome)), None)
         }
-        Outcome::Pass => match seen.complaint() {
-            None => judge_pass(Verdict::Passed, String::new(), None, about),
-            Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, about),
+        Outcome::Pass => match context.complaint() {
+            None => judge_pass(Verdict::Passed, String::new(), None, entries),
+            Some(complaint) => judge_pass(Verdict::PassedWithComplaints, complaint, None, entries),
         },
-        Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, about),
+        Outcome::Warn { .. } => judge_pass(Verdict::PassedWithComplaints, detail, met, entries),
         Outcome::Skip { .. } => match met {
             Some(entry) => (Verdict::Skipped, detail, Some(ExpectationMatch::of(entry, true))),
             None => {
-                let missed = about.first().map(|entry| ExpectationMatch::of(entry, false));
+                let missed = entries.first().map(|entry| ExpectationMatch::of(entry, false));
                 (Verdict::UnexpectedSkip, detail, missed)
             }
         },
@@ -291,7 +291,7 @@ fn judge_outcome(
         Outcome::Hang { .. } => went_wrong(Verdict::Hung),
         Outcome::KernelCrash { .. } => went_wrong(Verdict::Crashed),
         // A test that corrupts on purpose shows what it corrupted when it fails of something else.
-        Outcome::DataCorruption { title } if (seen.allowed)(title) => went_wrong(Verdict::Failed),
+        Outcome::DataCorruption { title } if (context.allowed)(title) => went_wrong(Verdict::Failed),
         Outcome::DataCorruption { .. } => went_wrong(Verdict::Corrupted),
         Outcome::Interrupted => (Verdict::Interrupted, "the run was interrupted during it".to_owned(), None),
         Outcome::Infra { .. } => (Verdict::Infra, detail, None),
@@ -303,16 +303,16 @@ fn judge_pass(
     verdict: Verdict,
     detail: String,
     met: Option<&Expectation>,
-    about: &[&Expectation],
+    entries: &[&Expectation],
 ) -> Judging {
-    match (met, about.first()) {
+    match (met, entries.first()) {
         (Some(entry), _) => (verdict, detail, Some(ExpectationMatch::of(entry, true))),
         (None, Some(entry)) if entry.must && !entry.flaky => {
             let detail =
                 if detail.is_empty() { "it passed".to_owned() } else { format!("it passed; {detail}") };
             (Verdict::Failed, detail, Some(ExpectationMatch::of(entry, false)))
         }
-        (None, Some(entry)) if about.iter().all(|entry| !entry.flaky) => {
+        (None, Some(entry)) if entries.iter().all(|entry| !entry.flaky) => {
             (Verdict::UnexpectedPass, detail, Some(ExpectationMatch::of(entry, false)))
         }
         (None, Some(_) | None) => (verdict, detail, None),

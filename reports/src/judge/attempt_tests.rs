@@ -23,8 +23,8 @@ fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judgin
         })
         .collect();
     let expectations = Expectations::parse(&text, "e.toml").unwrap();
-    let about: Vec<&Expectation> = expectations.entries().iter().collect();
-    judge_seen(&outcome, &AttemptFacts::default(), remarks, &[], &Policy::default(), &about)
+    let entries: Vec<&Expectation> = expectations.entries().iter().collect();
+    judge_seen(&outcome, &AttemptFacts::default(), remarks, &[], &Policy::default(), &entries)
 }
 
 /// Judges an outcome beside what was seen; a report whose title begins with `allowed` is allowed.
@@ -34,7 +34,7 @@ fn judge_seen(
     remarks: &[Remark],
     reports: &[KernelReport],
     policy: &Policy,
-    about: &[&Expectation],
+    entries: &[&Expectation],
 ) -> Judging {
     let allowed = |title: &str| title.starts_with("allowed");
     let reports: Vec<_> = reports
@@ -44,9 +44,9 @@ fn judge_seen(
         .collect();
     let came_to = came_to::came_to(outcome, &Observations { facts, stacks: &[], reports: &reports });
     let recognised = Recognised::default();
-    let seen =
+    let context =
         JudgingContext { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
-    judge_outcome(outcome, &came_to, facts, &seen, about)
+    judge_outcome(outcome, &came_to, facts, &context, entries)
 }
 
 fn check(outcome: Outcome, entries: &[&str], expect: Verdict, met: Option<bool>) {
@@ -76,9 +76,9 @@ fn hang() -> Outcome {
 fn a_pass_of_what_must_go_wrong_fails() {
     let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nreason = \"planted\"\nmust = true\n";
     let expectations = Expectations::parse(text, "e.toml").unwrap();
-    let about: Vec<&Expectation> = expectations.entries().iter().collect();
+    let entries: Vec<&Expectation> = expectations.entries().iter().collect();
     let policy = Policy::default();
-    let judge = |outcome| judge_seen(&outcome, &AttemptFacts::default(), &[], &[], &policy, &about);
+    let judge = |outcome| judge_seen(&outcome, &AttemptFacts::default(), &[], &[], &policy, &entries);
     let (verdict, detail, _) = judge(Outcome::Pass);
     assert_eq!((verdict, detail.as_str()), (Verdict::Failed, "it passed"));
     assert_eq!(judge(hang()).0, Verdict::KnownFailure);
@@ -217,10 +217,10 @@ fn an_expectation_excuses_what_it_names_and_no_other_report() {
     let judge = |outcome: Outcome, entry: &str, kind, title: &str| {
         let text = format!("[[expect]]\ntests = [\"*\"]\nreason = \"why\"\n{entry}\n");
         let expectations = Expectations::parse(&text, "e.toml").unwrap();
-        let about: Vec<&Expectation> = expectations.entries().iter().collect();
+        let entries: Vec<&Expectation> = expectations.entries().iter().collect();
         let reports = [report(kind, title, &["md_run+0x1/0x2 [md_mod]"])];
         let facts = AttemptFacts::default();
-        let (verdict, detail, _) = judge_seen(&outcome, &facts, &[], &reports, &Policy::default(), &about);
+        let (verdict, detail, _) = judge_seen(&outcome, &facts, &[], &reports, &Policy::default(), &entries);
         (verdict, detail)
     };
     let fails = "outcome = \"fail\"";
@@ -292,7 +292,7 @@ fn explanations_name_the_entry() {
             known_issues,
             missing_issues,
             came_to: None,
-            is_the_kernels: false,
+            has_kernel_fault: false,
             tries: vec![],
         }
         .explanation()
@@ -320,7 +320,7 @@ fn what_the_end_left_open_is_told_apart() {
 fn a_known_issue_never_excuses_a_hang() {
     let (_, judged) = testing::hung();
     assert_eq!(judged[0].verdict, Verdict::Hung);
-    assert_eq!(judged[0].known_issues[0].about.id, "dm-raid-stop-and-barrier");
+    assert_eq!(judged[0].known_issues[0].info.id, "dm-raid-stop-and-barrier");
     let (_, judged) = testing::passed_on_6_1();
     assert_eq!(judged[0].verdict, Verdict::Passed);
     assert_eq!(judged[0].missing_issues[0].id, "dm-raid-stop-and-barrier");

@@ -75,11 +75,10 @@ pub(crate) fn own_words(outcome: &Outcome) -> String {
 }
 
 impl Observations<'_> {
-    /// Title of the gravest report of this weight, the first of these.
-    fn gravest(&self, weight: Severity) -> Option<String> {
-        let of_weight =
-            self.reports.iter().filter(|(_, weighs)| *weighs == weight).map(|(report, _)| *report);
-        most_telling(of_weight).map(|report| report.title.clone())
+    /// Title of the gravest report of this severity, the first of these.
+    fn gravest(&self, severity: Severity) -> Option<String> {
+        let of_severity = self.reports.iter().filter(|(_, its)| *its == severity).map(|(report, _)| *report);
+        most_telling(of_severity).map(|report| report.title.clone())
     }
 
     /// Processes of the test's that outlived it, were killed, and stand all the same.

@@ -25,7 +25,7 @@ pub struct Expectations {
 /// Reports of the kernel that some tests cause on purpose.
 #[derive(Clone, Debug)]
 pub struct Allowance {
-    about: Scope,
+    scope: Scope,
     reports: Vec<TitlePattern>,
     /// Why, in a sentence.
     pub reason: String,
@@ -43,7 +43,7 @@ struct Scope {
 /// One thing that is known about some tests.
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    about: Scope,
+    scope: Scope,
     pattern: Option<Regex>,
     /// The outcome that is expected of them.
     pub outcome: ExpectedOutcome,
@@ -188,7 +188,7 @@ impl Expectations {
         kind: Option<ReportKind>,
         title: &str,
     ) -> Option<&Allowance> {
-        self.allowed.iter().find(|entry| entry.about.covers(test, release) && entry.allows(kind, title))
+        self.allowed.iter().find(|entry| entry.scope.covers(test, release) && entry.allows(kind, title))
     }
 
     /// The entries about this test on a kernel of this release. An entry that names kernels is
@@ -198,7 +198,7 @@ impl Expectations {
         test: &'a TestId,
         release: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Expectation> {
-        self.entries.iter().filter(move |entry| entry.about.covers(test, release))
+        self.entries.iter().filter(move |entry| entry.scope.covers(test, release))
     }
 
     /// All entries, in the order of the file.
@@ -265,7 +265,7 @@ fn check_reason(reason: Spanned<String>, what: &str) -> Result<String, EntryErro
 }
 
 fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, EntryError> {
-    let about = check_scope(entry.tests, entry.kernels)?;
+    let scope = check_scope(entry.tests, entry.kernels)?;
     let reports_at = entry.reports.span().start;
     let reports = entry.reports.into_inner();
     if reports.is_empty() {
@@ -276,12 +276,12 @@ fn check_allowance(entry: AllowEntry, place: String) -> Result<Allowance, EntryE
             .map_err(|problem| (report.span().start, format!("`reports` {problem}")))
     };
     let reports = reports.iter().map(check).collect::<Result<_, _>>()?;
-    Ok(Allowance { about, reports, reason: check_reason(entry.reason, "allowed")?, place })
+    Ok(Allowance { scope, reports, reason: check_reason(entry.reason, "allowed")?, place })
 }
 
 /// Checks what serde cannot; an error has the offset of the value that is at fault.
 fn check_entry(entry: Entry, place: String) -> Result<Expectation, EntryError> {
-    let about = check_scope(entry.tests, entry.kernels)?;
+    let scope = check_scope(entry.tests, entry.kernels)?;
     let pattern = entry.pattern.as_ref().map(|pattern| check_regex_at("match", pattern)).transpose()?;
     let (signature_at, signature) = check_texts("signature", entry.signature)?;
     let signature = signature
@@ -290,7 +290,7 @@ fn check_entry(entry: Entry, place: String) -> Result<Expectation, EntryError> {
         .collect::<Result<_, _>>()?;
     let (_, known_issues) = check_texts("known-issue", entry.known_issue)?;
     Ok(Expectation {
-        about,
+        scope,
         pattern,
         signature,
         known_issues,

@@ -1,7 +1,7 @@
 //! A test as it was judged: its verdict, what it rests on, what each of several tries came to; and these in
 //! words.
 //!
-//! Deliberately not here: how the verdict comes about ([`super::attempt`], [`super::tries`]).
+//! Deliberately not here: how the verdict comes about ([`super::attempt`], `tries.rs`).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub struct Judged {
     /// The outcome that the attempt really came to, by all that was seen; `None` if it did not finish.
     pub came_to: Option<Outcome>,
     /// True if the kernel's own reports alone would make it bad, whatever the test says.
-    pub is_the_kernels: bool,
+    pub has_kernel_fault: bool,
     /// Each try by itself, if there were several; else empty.
     pub tries: Vec<Try>,
 }
@@ -109,7 +109,7 @@ impl Judged {
     /// crash, a hang, changed data, and a fault that the kernel reported, have happened.
     pub fn is_redeemable(&self) -> bool {
         match self.verdict {
-            Verdict::Infra | Verdict::Failed | Verdict::UnexpectedSkip => !self.is_the_kernels,
+            Verdict::Infra | Verdict::Failed | Verdict::UnexpectedSkip => !self.has_kernel_fault,
             Verdict::Hung
             | Verdict::Crashed
             | Verdict::Corrupted
@@ -241,7 +241,7 @@ impl Judged {
     /// A line for each known issue that should have shown itself, and did not.
     pub(crate) fn missing_issue_lines(&self) -> Vec<String> {
         let line = |id: &str, title: &str| format!("known issue {id} did not strike this time: {title}");
-        self.missing_issues.iter().map(|about| line(&about.id, &about.title)).collect()
+        self.missing_issues.iter().map(|info| line(&info.id, &info.title)).collect()
     }
 }
 

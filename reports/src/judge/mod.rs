@@ -60,7 +60,7 @@ pub fn judge(
         known_issues: Vec::new(),
         missing_issues: Vec::new(),
         came_to: None,
-        is_the_kernels: false,
+        has_kernel_fault: false,
         tries: Vec::new(),
     });
     tries::fold(record, attempts.collect()).into_iter().chain(not_planned).collect()

@@ -116,7 +116,7 @@ mod tests {
                 known_issues: vec![],
                 missing_issues: vec![],
                 came_to: None,
-                is_the_kernels: false,
+                has_kernel_fault: false,
                 tries: vec![],
             })
             .collect();

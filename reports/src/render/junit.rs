@@ -180,8 +180,8 @@ fn findings(judged: &Judged) -> Vec<String> {
     }
     lines.extend(judged.issue_lines());
     for matched in &judged.known_issues {
-        let link = matched.about.link.as_ref().map(|link| format!(", {link}")).unwrap_or_default();
-        lines.push(format!("{}: {}{link}", matched.about.id, matched.fix_sentence()));
+        let link = matched.info.link.as_ref().map(|link| format!(", {link}")).unwrap_or_default();
+        lines.push(format!("{}: {}{link}", matched.info.id, matched.fix_sentence()));
     }
     lines
 }

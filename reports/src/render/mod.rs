@@ -7,8 +7,8 @@
 //! - [`write`](mod@write) puts the files beside the events;
 //! - [`words`] are the lines that several reports share.
 //!
-//! Deliberately not here: any judgement. A report shows what [`crate::judge`] says, and [`write`](mod@write)
-//! is the only file here that touches the disk.
+//! Deliberately not here: any judgement. A report shows what [`judge`](mod@crate::judge) says, and
+//! [`write`](mod@write) is the only file here that touches the disk.
 
 pub mod junit;
 pub(crate) mod mail;

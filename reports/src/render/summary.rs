@@ -254,7 +254,7 @@ fn findings(record: &RunRecord, judged: &Judged, attempt: &Attempt) -> String {
 
 /// Lines about a known issue.
 fn about_issue(matched: &IssueMatch) -> String {
-    let link = matched.about.link.as_ref();
+    let link = matched.info.link.as_ref();
     let line = |line: &String| match link {
         // Known to be one, and none of a guest's.
         Some(link) if link == line => format!("  - {link}\n"),

@@ -129,7 +129,7 @@ fn explanation(record: &RunRecord, judged: &Judged, style: &TerminalStyle) -> St
         out += &clipped(&format!("    {line}"), style);
     }
     for matched in &judged.known_issues {
-        out += &clipped(&format!("    {}: {}", matched.about.id, matched.fix_sentence()), style);
+        out += &clipped(&format!("    {}: {}", matched.info.id, matched.fix_sentence()), style);
     }
     for line in attempt.storage.iter().flat_map(storage::in_short) {
         out += &clipped(&format!("    {line}"), style);

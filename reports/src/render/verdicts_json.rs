@@ -178,7 +178,7 @@ fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a
         expectation,
         signature: judged.signature.as_ref().map(signature_line),
         known_issues: judged.known_issues.iter().map(issue_line).collect(),
-        not_struck: judged.missing_issues.iter().map(|about| about.id.as_str()).collect(),
+        not_struck: judged.missing_issues.iter().map(|info| info.id.as_str()).collect(),
         stacks: attempt
             .map(|attempt| telling_tasks(&attempt.stacks).into_iter().map(|(stack, _)| stack).collect())
             .unwrap_or_default(),
@@ -228,8 +228,8 @@ fn signature_line<'a>(signature: &'a Signature) -> SignatureLine<'a> {
 }
 
 fn issue_line(matched: &IssueMatch) -> IssueLine<'_> {
-    let IssueMatch { about, standing, fixed_in, debian, is_wide } = matched;
-    let IssueInfo { id, title, bug: _, fix, subject: _, unchecked, seen, link, place } = about;
+    let IssueMatch { info, standing, fixed_in, debian, is_wide } = matched;
+    let IssueInfo { id, title, bug: _, fix, subject: _, unchecked, seen, link, place } = info;
     IssueLine {
         id,
         title,

@@ -280,7 +280,7 @@ fn a_pass_that_leaves_a_stuck_process_is_recognised_in_a_record() {
     let known = |unkillable| {
         let record = crate::record::RunRecord::from_events(events(unkillable));
         let judged = crate::judge::judge(&record, &Default::default(), testing::known_issues());
-        judged[0].known_issues.iter().map(|known| known.about.id.clone()).collect::<Vec<_>>()
+        judged[0].known_issues.iter().map(|known| known.info.id.clone()).collect::<Vec<_>>()
     };
     assert_eq!(known(true), ["dm-raid-stop-and-barrier"]);
     assert_eq!(known(false), [""; 0]);

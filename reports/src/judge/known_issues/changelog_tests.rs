@@ -190,9 +190,9 @@ fn extract() -> Vec<Release> {
 fn differences(issues: &KnownIssues, releases: &[Release]) -> Vec<String> {
     let mut wrong = Vec::new();
     for issue in &issues.issues {
-        let id = &issue.about.id;
+        let id = &issue.info.id;
         let is_stable = |version: &Version| version.to_string().matches('.').count() == 2;
-        let Some(subject) = &issue.about.subject else {
+        let Some(subject) = &issue.info.subject else {
             let claims = issue.fixed_in.iter().filter(|(_, first)| is_stable(first));
             wrong.extend(claims.map(|(branch, first)| {
                 format!("{id}: `{branch}` = `{first}` cannot be checked: no `subject` is given")

@@ -78,8 +78,8 @@ impl KnownIssues {
             let id_at = entry.id.span().start;
             let issue = check_entry(entry, start, place(start))
                 .map_err(|(offset, problem)| KnownIssuesError { place: place(offset), problem })?;
-            if let Some(other) = issues.iter().find(|other| other.about.id == issue.about.id) {
-                let problem = format!("`{}` is taken by the entry at {}", other.about.id, other.about.place);
+            if let Some(other) = issues.iter().find(|other| other.info.id == issue.info.id) {
+                let problem = format!("`{}` is taken by the entry at {}", other.info.id, other.info.place);
                 return Err(KnownIssuesError { place: place(id_at), problem });
             }
             issues.push(issue);
@@ -150,7 +150,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
         Some(link) => Some(link.into_inner()),
         None => fix.as_ref().filter(|_| !entry.unchecked).map(|fix| format!("{COMMITS}{fix}")),
     };
-    let about = IssueInfo {
+    let info = IssueInfo {
         id: id.clone(),
         title: entry.title.into_inner().trim().to_owned(),
         bug: entry.bug.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -163,7 +163,7 @@ fn check_entry(entry: Entry, start: usize, place: String) -> Result<KnownIssue, 
     };
     let strikes = entry.strikes.into_iter().map(Spanned::into_inner).collect();
     Ok(KnownIssue {
-        about,
+        info,
         stacks,
         without_stacks,
         sync_at_rest: entry.sync_at_rest,

@@ -34,7 +34,7 @@ pub struct KnownIssues {
 #[derive(Clone, Debug)]
 pub struct KnownIssue {
     /// Texts about it, for reports.
-    about: IssueInfo,
+    info: IssueInfo,
     stacks: Vec<StackPattern>,
     /// Where no task may stand.
     without_stacks: Vec<StackPattern>,
@@ -79,7 +79,7 @@ pub struct IssueInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssueMatch {
     /// The issue.
-    pub about: IssueInfo,
+    pub info: IssueInfo,
     /// Whether this kernel should have it.
     pub standing: Standing,
     /// The first version with the fix: of this kernel's branch if that is known, else of each branch
@@ -169,7 +169,7 @@ impl KnownIssues {
             .iter()
             .filter(move |issue| names_test(&issue.strikes, test))
             .filter(move |issue| issue.standing(version) == Standing::Present)
-            .map(|issue| &issue.about)
+            .map(|issue| &issue.info)
     }
 }
 
@@ -307,7 +307,7 @@ impl KnownIssue {
 
     fn matched(&self, version: Option<&Version>) -> IssueMatch {
         IssueMatch {
-            about: self.about.clone(),
+            info: self.info.clone(),
             standing: self.standing(version),
             fixed_in: firsts(&self.fixed_in, version),
             debian: firsts(&self.debian, version),
@@ -393,7 +393,7 @@ impl StackPattern {
 impl IssueMatch {
     /// One line: what it looks like, and what to make of that.
     pub fn sentence(&self) -> String {
-        let IssueInfo { id, title, .. } = &self.about;
+        let IssueInfo { id, title, .. } = &self.info;
         match self.standing {
             Standing::Present if self.is_wide => format!(
                 "looks like {id}, which this kernel has, by a stack that other bugs may share: {title}"
@@ -409,13 +409,13 @@ impl IssueMatch {
 
     /// One line: the fix, and where it is.
     pub fn fix_sentence(&self) -> String {
-        let Some(fix) = &self.about.fix else {
+        let Some(fix) = &self.info.fix else {
             return match self.fixed_in.as_slice() {
                 [] => "no fix is known".to_owned(),
                 versions => format!("fixed in {}", versions.join(", ")),
             };
         };
-        let unchecked = if self.about.unchecked { " (from memory, not checked)" } else { "" };
+        let unchecked = if self.info.unchecked { " (from memory, not checked)" } else { "" };
         let place = match self.fixed_in.as_slice() {
             [] => "; no stable release with it is known".to_owned(),
             versions => format!("; first in {}", versions.join(", ")),

@@ -36,7 +36,7 @@ pub(super) fn crash_on(version: &str, report: KernelReport) -> Vec<String> {
 
 pub(super) fn matches(symptoms: &Symptoms<'_>) -> Vec<String> {
     let matches = testing::known_issues().matching(symptoms);
-    matches.iter().map(|matched| format!("{} {}", matched.about.id, matched.standing.name())).collect()
+    matches.iter().map(|matched| format!("{} {}", matched.info.id, matched.standing.name())).collect()
 }
 
 pub(super) fn test() -> TestId {
@@ -84,7 +84,7 @@ fn a_stable_branch_is_judged_by_its_own_fix() {
     assert_eq!(hang_on("6.12.107", &inlined), ["takeover-leaves-array-frozen present"]);
     let issues = testing::known_issues();
     let matched = |version: &str| {
-        let issue = issues.issues.iter().find(|issue| issue.about.id == "takeover-leaves-array-frozen");
+        let issue = issues.issues.iter().find(|issue| issue.info.id == "takeover-leaves-array-frozen");
         issue.unwrap().matched(Version::parse(version).as_ref())
     };
     assert_eq!(
@@ -97,7 +97,7 @@ fn a_stable_branch_is_judged_by_its_own_fix() {
 #[test]
 fn versions_between_the_bug_and_its_fix_have_it() {
     let standing = |id: &str, version: &str| {
-        let issue = testing::known_issues().issues.iter().find(|issue| issue.about.id == id);
+        let issue = testing::known_issues().issues.iter().find(|issue| issue.info.id == id);
         issue.unwrap().standing(Version::parse(version).as_ref())
     };
     // 7.1 has 418b3e64e445, 7.2 has 1d24d4c1ea1d: the sources of 7.2.13 show both. Stable releases of 7.0
@@ -213,7 +213,7 @@ fn a_livelock_is_known_before_the_kernel_reports_it() {
             version: version.as_ref(),
         };
         let found = testing::known_issues().matching(&evidence);
-        found.iter().map(|matched| matched.about.id.clone()).collect::<Vec<_>>()
+        found.iter().map(|matched| matched.info.id.clone()).collect::<Vec<_>>()
     };
     assert!(
         spin("md0_raid5", "raid5_get_active_stripe ← retry_aligned_read ← raid5d ← md_thread")
@@ -298,9 +298,9 @@ fn a_crash_is_recognised_by_title_and_frames() {
 
 #[test]
 fn links_are_of_checked_commits_only() {
-    for KnownIssue { about, .. } in testing::known_issues().issues.clone() {
-        assert!(!(about.unchecked && about.link.is_some()), "{}", about.id);
-        assert!(about.link.is_none_or(|link| is_link(&link)), "{}", about.id);
+    for KnownIssue { info, .. } in testing::known_issues().issues.clone() {
+        assert!(!(info.unchecked && info.link.is_some()), "{}", info.id);
+        assert!(info.link.is_none_or(|link| is_link(&link)), "{}", info.id);
     }
 }
 

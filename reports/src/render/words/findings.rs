@@ -32,12 +32,12 @@ const MAX_FILE_WIDTH: usize = 40;
 
 /// The facts about a known issue, a line each: fix, link, bug, and how sure that is.
 pub(crate) fn issue_details(matched: &IssueMatch) -> Vec<String> {
-    let about = &matched.about;
-    let seen = if about.seen { "seen here before" } else { "never seen here before" };
+    let info = &matched.info;
+    let seen = if info.seen { "seen here before" } else { "never seen here before" };
     let mut lines = vec![matched.fix_sentence()];
-    lines.extend(about.link.clone());
-    lines.extend((!about.bug.is_empty()).then(|| about.bug.clone()));
-    lines.push(format!("{seen}, see {}", about.place));
+    lines.extend(info.link.clone());
+    lines.extend((!info.bug.is_empty()).then(|| info.bug.clone()));
+    lines.push(format!("{seen}, see {}", info.place));
     lines
 }
 

@@ -152,7 +152,7 @@ impl Sighting {
                 }
             },
             signature: judged.signature.as_ref().map(Signature::lines).unwrap_or_default(),
-            known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
+            known_issues: judged.known_issues.iter().map(|known| known.info.id.clone()).collect(),
             last_lines: facts.last_lines.clone(),
         };
         let result = match meaning(judged, judged.came_to.as_ref().unwrap_or(outcome))? {

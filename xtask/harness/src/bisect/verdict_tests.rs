@@ -188,7 +188,7 @@ fn judged(
         known_issues: vec![],
         missing_issues: vec![],
         came_to: None,
-        is_the_kernels: false,
+        has_kernel_fault: false,
         tries: vec![],
     }
 }
