@@ -16,7 +16,7 @@ use protocol::{HangKind, Outcome, TestId};
 
 use super::progress::tests::{sample, task};
 use super::{AttemptState, Effect, Opening, TimeLimits};
-use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, VmEnd};
+use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, Tuning, VmEnd};
 use crate::suite::{Contract, Job};
 
 const SESSION: u64 = 77;
@@ -48,8 +48,7 @@ pub(crate) fn job(id: TestId) -> Job {
         own_modules: None,
         files: vec![],
         disks: vec![],
-        sampled: true,
-        stock: false,
+        tuning: Tuning::default(),
         contract: Contract::default(),
         ram_mib: 1024,
         vcpus: 1,

@@ -19,7 +19,9 @@ use super::drive::Attempt;
 use super::drive::AttemptContext;
 use crate::event_log::EventLog;
 use crate::machine::snapshot::Snapshots;
-use crate::machine::{Accel, Access, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
+use crate::machine::{
+    Accel, Access, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Tuning, Vm, VmEnd, VmSpec,
+};
 use crate::terminal::Terminal;
 
 /// What a fake guest does when it is spoken to.
@@ -226,7 +228,7 @@ fn play_fake(fake: Fake, with_snapshots: bool, n_attempts: u32) -> Played {
         accel: Accel::Tcg,
         replaced: None,
         preload: String::new(),
-        stock: false,
+        tuning: Tuning::default(),
         append: String::new(),
         saves: false,
         restore: None,

@@ -739,7 +739,7 @@ impl AttemptState {
             },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
-            sampled: self.job.sampled,
+            sampled: !self.job.tuning.unwatched,
         });
         let mut effects = vec![Effect::Record(ready)];
         effects.extend(

@@ -16,7 +16,7 @@ use super::hostile::{agent_message, files_message};
 use super::mutate::{cuts, damaged, damages};
 use super::recorded::{self, ATTEMPT, SESSION};
 use crate::attempt::{AttemptState, Effect, Opening, TimeLimits};
-use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, VmEnd};
+use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, Tuning, VmEnd};
 use crate::suite::{Contract, Job};
 
 /// How often the driver looks at the clock.
@@ -169,8 +169,7 @@ fn job() -> Job {
         own_modules: None,
         files: vec![],
         disks: vec![],
-        sampled: true,
-        stock: false,
+        tuning: Tuning::default(),
         contract: Contract {
             skip_exit: Some(200),
             skip_line: Some("TEST SKIPPED".into()),

@@ -208,7 +208,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
             Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
         },
     );
-    add("cpu", if spec.stock { "max" } else { spec.accel.cpu() }.into());
+    add("cpu", if spec.tuning.stock_machine { "max" } else { spec.accel.cpu() }.into());
     add("smp", spec.vcpus.to_string().into());
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
@@ -216,7 +216,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("kernel", spec.kernel.clone().into());
     add("initrd", spec.initramfs.clone().into());
     let mut words = vec![COMMAND_LINE.to_owned()];
-    if !spec.stock {
+    if !spec.tuning.stock_machine {
         words.push(CHEAPER.to_owned());
         if spec.saves {
             words.push(format!("{PRELOAD}{}", spec.preload));
@@ -450,6 +450,7 @@ impl Drop for QemuVm {
 mod tests {
     use super::*;
     use crate::machine::Replaced;
+    use crate::machine::Tuning;
     use protocol::wire::ReplacedModules;
 
     #[test]
@@ -471,7 +472,7 @@ mod tests {
             accel: Accel::Tcg,
             replaced: None,
             preload: String::new(),
-            stock: false,
+            tuning: Tuning::default(),
             append: String::new(),
             saves: false,
             restore: None,

@@ -64,12 +64,12 @@ pub(crate) fn plan(
                 vm: VmSpec {
                     append: options.append.clone(),
                     preload: kernel.preload(&job.preload_modules),
-                    stock: job.stock,
+                    tuning: options.tuning,
                     ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
                 },
                 length: length(durations, &job.id, release, limits.test_timeout),
                 limits,
-                job: job.clone(),
+                job: Job { tuning: options.tuning, ..job.clone() },
                 name,
             });
         }

@@ -15,7 +15,7 @@ use vm_images::store::Artifact;
 
 use crate::machine::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec};
+use crate::machine::{Accel, Hypervisor, Input, Replaced, Tuning, VmEnd, VmSpec};
 use crate::session::Session;
 use crate::workspace::workspace;
 
@@ -61,7 +61,7 @@ impl BootKernel {
             accel,
             replaced: self.kernel.replacement.as_ref().map(replaced),
             preload: self.preload(&[]),
-            stock: false,
+            tuning: Tuning::default(),
             append: String::new(),
             saves: false,
             restore: None,

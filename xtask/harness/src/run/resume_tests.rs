@@ -15,7 +15,7 @@ use crate::attempt::TimeLimits;
 use crate::attempt::attempt_tests::job;
 use crate::attempt::drive::AttemptContext;
 use crate::event_log::EventLog;
-use crate::machine::{Accel, Hypervisor, InfraError, Input, Vm, VmSpec};
+use crate::machine::{Accel, Hypervisor, InfraError, Input, Tuning, Vm, VmSpec};
 use crate::run::done;
 use crate::run::known::Known;
 use crate::run::resume::Resumed;
@@ -68,7 +68,7 @@ fn plan() -> Vec<Planned> {
                     accel: Accel::Tcg,
                     replaced: None,
                     preload: String::new(),
-                    stock: false,
+                    tuning: Tuning::default(),
                     append: test.to_string(),
                     saves: false,
                     restore: None,

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use vm_images::kernel_spec::KernelSpec;
 
 use crate::error::usage;
+use crate::machine::Tuning;
 use crate::workspace::workspace;
 
 /// What `suite.toml` says. The file itself explains each part.
@@ -255,10 +256,8 @@ pub struct Job {
     pub files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
     pub disks: Vec<u64>,
-    /// Looked at once a second, to tell stuck from slow: always, but to measure what it costs.
-    pub sampled: bool,
-    /// In a VM with none of our settings that only make it faster ([`crate::machine::VmSpec::stock`]).
-    pub stock: bool,
+    /// What a benchmark changes.
+    pub tuning: Tuning,
     /// What its exit status means.
     pub contract: Contract,
     /// Memory of the VM, MiB.
@@ -376,7 +375,7 @@ impl Suite {
     }
 
     /// A test that runs by default, as an example: how one is started, and what is prepared for it.
-    pub(crate) fn example(&self) -> Result<Job> {
+    pub fn example(&self) -> Result<Job> {
         let runs_by_default = |test: &Test| test.tags.iter().any(|tag| self.default_tags.contains(tag));
         let named = self.tests.iter().find(|(_, test)| runs_by_default(test)).map(|(name, _)| name);
         let name = named.with_context(|| format!("suite `{}` runs no test by default", self.name))?;
@@ -437,8 +436,7 @@ impl Suite {
                 .map(|folder| crate::workspace::workspace().join("suites").join(&self.name).join(folder)),
             files: vec![],
             disks: vec![],
-            sampled: true,
-            stock: false,
+            tuning: Tuning::default(),
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),
@@ -484,9 +482,9 @@ mod tests {
     fn lvm2s_data_makes_sense_and_is_whole() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
         assert!(suite.tests.len() > 400, "{} tests", suite.tests.len());
-        let seed: Vec<_> =
-            suite.tests.iter().filter(|(_, test)| test.tags.contains(&"seed".into())).collect();
-        assert_eq!(seed.len(), 2);
+        let named: Vec<_> =
+            suite.tests.iter().filter(|(_, test)| test.tags.contains(&"v6.7-regressions".into())).collect();
+        assert_eq!(named.len(), 2);
         for name in suite.tests.keys() {
             suite.job(&TestId::new("lvm2", name).unwrap()).unwrap();
         }
