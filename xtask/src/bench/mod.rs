@@ -35,7 +35,7 @@ use harness::session::Session;
 use harness::suite::select::Selection;
 use harness::suite::suite_named;
 use harness::workspace::workspace;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::kernel_spec::KernelSpec;
 
 pub(crate) const BENCH_VM_HELP: &str = "\

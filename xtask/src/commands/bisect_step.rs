@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use vm_images::kernel_spec::DebianSpec;
 
 use anyhow::{Context, Result};
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 

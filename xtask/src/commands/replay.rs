@@ -8,9 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use reports::events::ReadError;
-use reports::recheck::KeptVerdicts;
-use reports::result::counts_line;
+use reports::judge::result::counts_line;
+use reports::record::events::ReadError;
+use reports::render::recheck::KeptVerdicts;
 use reports::{Policy, RunRecord};
 use vm_images::progress::Progress;
 

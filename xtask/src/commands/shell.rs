@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::Args;
 use harness::suite::DEFAULT_SUITE;
 use protocol::wire;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
 use std::path::PathBuf;

@@ -43,8 +43,9 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     let image = ran.record.image.as_ref().context("the record knows of no guest image")?;
     let version = image.versions.get("mdadm").map(String::as_str).unwrap_or_default();
     ensure!(version.starts_with("mine-") && version.contains("+checkout "), "recorded as {version}");
-    let command = reports::reproduce::command(&ran.record, attempt).unwrap_or_default();
-    let expect = format!("--mdadm-src {}", reports::reproduce::shell_line(&[tree.to_string_lossy()]));
+    let command = reports::render::words::reproduce::command(&ran.record, attempt).unwrap_or_default();
+    let expect =
+        format!("--mdadm-src {}", reports::render::words::reproduce::shell_line(&[tree.to_string_lossy()]));
     ensure!(command.contains(&expect), "the reproduce command lacks the checkout: {command}");
 
     edit("util.c", &|text| text + "int broken_on_purpose = ;\n")?;

@@ -270,7 +270,7 @@ mod tests {
         let finding = outcome.findings.iter().find(|finding| finding.kind == Kind::Deadlock).unwrap();
         let stacks = stacks(&story::tell(scenario, era::V6_7, finding));
         let hang = outcome_of(Some(finding));
-        let signature = reports::signature::Signature::of(&hang, &stacks, &[]).unwrap();
+        let signature = reports::judge::signature::Signature::of(&hang, &stacks, &[]).unwrap();
         assert_eq!(signature.title(), "lvm in stop_sync_thread ← __md_stop_writes ← raid_postsuspend");
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use protocol::wire::Program;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::checkout::Sources;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
