@@ -14,10 +14,10 @@ use reports::Policy;
 use toml::de::{DeTable, DeValue};
 use vm_images::kernel_spec::KernelSpec;
 
-use crate::cli::FlakyChoice;
-use crate::exit::usage;
-use crate::session::workspace;
-use crate::vm::accel::AccelChoice;
+use crate::options::FlakyChoice;
+use harness::error::usage;
+use harness::machine::accel::AccelChoice;
+use harness::workspace::workspace;
 
 /// Name of the file, at the top of the work tree.
 pub(crate) const FILE: &str = "md-regress.toml";

@@ -1,33 +1,110 @@
 //! `cargo xtask bisect`: begins or goes on with a search, shows its progress, and writes what came of it.
 
+use crate::commands::trial_options::{TrialOptions, probability, rate};
+use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
+use vm_images::kernel_spec::DebianSpec;
 
 use anyhow::{Context, Result};
 use vm_images::overlay;
 use vm_images::progress::Progress;
 
-use crate::beginning::create_folder;
-use crate::bisect::conduct::{Ended, Listener, search};
-use crate::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
-use crate::bisect::git::{Repository, Scratch, ScratchError};
-use crate::bisect::history::History;
-use crate::bisect::hold::Hold;
-use crate::bisect::options::BisectOptions;
-use crate::bisect::published::{Range, several_branches};
-use crate::bisect::report;
-use crate::bisect::search::steps_left;
-use crate::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
-use crate::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
-use crate::bisect::verdict::{Sighting, Trial};
-use crate::exit::{Exit, usage};
-use crate::report::{default_runs, shown_path};
-use crate::run_order;
-use crate::script_record;
-use crate::session::Session;
-use crate::settings;
-use crate::terminal::outln;
-use crate::test::Options;
+use crate::commands::test::settings;
+use crate::exit::Exit;
+use harness::bisect::conduct::{Ended, Listener, search};
+use harness::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
+use harness::bisect::git::{Repository, Scratch, ScratchError};
+use harness::bisect::graph::Graph;
+use harness::bisect::hold::Hold;
+use harness::bisect::published::{Range, several_branches};
+use harness::bisect::report;
+use harness::bisect::search::steps_left;
+use harness::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
+use harness::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
+use harness::bisect::verdict::{Sighting, Trial};
+use harness::error::usage;
+use harness::run::folder::create_folder;
+use harness::run::folder::default_runs;
+use harness::run::options::Options;
+use harness::run::order;
+use harness::run::script_record;
+use harness::run::settings::words_as_asked;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::shown_path;
+
+pub(crate) const BISECT_HELP: &str = "\
+Examples:
+  cargo xtask bisect --kernel-tree ~/linux --good v6.12.95 --bad HEAD --overlay deb:6.12 -E lvconvert-raid-reshape.sh
+  cargo xtask bisect --kernel-tree ~/linux --good v6.6 --bad v6.7 --script repro.sh -- drivers/md
+  cargo xtask bisect --kernels deb:6.12.43..6.12.117 --script repro.sh     Debian's builds: nothing is built
+  cargo xtask bisect --kernels deb:6.12.107..6.12.111 --find-fix --script repro.sh
+  cargo xtask bisect --resume                    go on where the newest search was cut off
+
+Both ends are tested first. From then on only the failure that was seen at the bad end counts: what fails in
+another way, does not build, does not boot or skips is left out, and said. A test that fails only sometimes is
+tried as often as it takes. Where the kernel reports nothing, failures by chance look alike: how often they come
+is learnt from the passing end and all other trials, and --signature leaves them out. The tree is only read. The
+report is in reports/out/bisect-<time>/: report.txt, bisect.log (for `git bisect replay`), state.json, and each run
+below runs/.
+
+Exit codes:
+  0    one commit was found
+  1    it is one of several, which no test tells apart, or only the most likely one
+  2    the question makes no sense: no repository, no such revision, an end that is not as it was said to be
+  4    the harness or the host failed; nothing is known, --resume goes on
+  130  interrupted; --resume goes on";
+
+/// `cargo xtask bisect`.
+#[derive(Debug, Args)]
+pub(crate) struct BisectOptions {
+    /// Kernel tree, a git repository; it is only read
+    #[arg(long, value_name = "DIR", conflicts_with = "range")]
+    pub(crate) kernel_tree: Option<PathBuf>,
+    /// Revision without the bug
+    #[arg(long, value_name = "REV", requires = "kernel_tree")]
+    pub(crate) good: Option<String>,
+    /// Revision with the bug
+    #[arg(long, value_name = "REV", requires = "kernel_tree")]
+    pub(crate) bad: Option<String>,
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    #[arg(long, value_name = "SPEC", requires = "kernel_tree")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
+    #[arg(id = "range", long = "kernels", value_name = "RANGE")]
+    pub(crate) range: Option<Range>,
+    /// The bug is in the older one: find what mended it
+    #[arg(long)]
+    pub(crate) find_fix: bool,
+    /// Try each end so many times at least (default: as often as it takes)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Go on until the answer is that likely
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
+    pub(crate) confidence: f64,
+    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report what
+    /// failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) chance_failures: Option<f64>,
+    /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) signature: Option<String>,
+    /// Go on with a search that was cut off, as it was asked: its folder (default: the newest)
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 0..=1,
+        default_missing_value = "latest",
+        conflicts_with_all = ["kernel_tree", "range", "find_fix", "repeat", "confidence", "chance_failures", "signature", "scripts", "paths"]
+    )]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+    /// Only commits that touch these, relative to the tree's top (default with --overlay: what it builds)
+    #[arg(last = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+}
 
 /// What the folder of a search is called, before the time.
 const FOLDER: &str = "bisect-";
@@ -94,7 +171,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     // One that found nothing out is not meant.
     let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
-    run_order::sort(&mut all);
+    order::sort(&mut all);
     let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
     newest.ok_or_else(|| {
         usage(anyhow::anyhow!("there is no bisection in `{}` that could go on", shown_path(out)))
@@ -113,14 +190,14 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
         chance_failures: options.chance_failures,
     };
     let words = options.signature.clone();
-    let (source, old, new, history) = match &options.range {
+    let (source, old, new, graph) = match &options.range {
         Some(range) => published(session, range)?,
         None => commits(session, &options)?,
     };
-    let n_steps = steps_left(history.len());
+    let n_steps = steps_left(graph.n_subjects());
     check_room(session.store.root(), room_needed_mib(&source, n_steps))?;
     let tests = Options::from(options.trial);
-    let settings = settings::words_as_asked(&tests);
+    let settings = words_as_asked(&tests);
     let dir = create_folder(out, FOLDER)?;
     let hold = Hold::take(&dir)?;
     let scripts = script_record::keep(&tests.scripts, &dir);
@@ -128,12 +205,12 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
         let _stays_if_it_must = fs::remove_dir_all(&dir);
     }
     let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
-    let state = State { format: FORMAT, question, history, trials: vec![], reverted: None };
+    let state = State { format: FORMAT, question, graph, trials: vec![], reverted: None };
     state.write(&dir)?;
     Ok((dir, state, hold))
 }
 
-type Ends = (Source, End, End, History);
+type Ends = (Source, End, End, Graph);
 
 fn published(session: &Session, range: &Range) -> Result<Ends> {
     let apt = session.apt()?;
@@ -153,9 +230,8 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
     };
     let (old, later) = builds.split_first().context("a range has two ends")?;
     let new = end(later.last().context("a range has two ends")?);
-    let history =
-        History::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
-    Ok((Source::Published, end(old), new, history))
+    let graph = Graph::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
+    Ok((Source::Published, end(old), new, graph))
 }
 
 fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
@@ -175,8 +251,8 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
         [] if overlay.is_some() => overlay::SOURCES.map(str::to_owned).to_vec(),
         paths => paths.to_vec(),
     };
-    let history = repository.history(&old, &new, &paths)?;
-    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, history))
+    let graph = repository.graph(&old, &new, &paths)?;
+    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
 }
 
 /// Shows each trial, and keeps the state.
@@ -199,7 +275,7 @@ impl Listener for Shell<'_> {
             state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count() == 1;
         if *observation == Observation::Failed
             && is_first
-            && let Some(loose) = state.lock().as_ref().and_then(report::loose)
+            && let Some(loose) = state.target().as_ref().and_then(report::loose)
         {
             self.session.terminal.note(&loose);
         }
@@ -230,7 +306,7 @@ fn finish(
     let mut show = String::new();
     if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
-        show = repository.show(&state.history.subject(culprit).id)?;
+        show = repository.show(&state.graph.subject(culprit).id)?;
         // The answer is not lost if this fails.
         session.terminal.say(&report::answer(state, finding));
         write_report(state, finding, &show, dir)?;
@@ -276,7 +352,7 @@ fn revert(
     trials: &Trials<'_>,
     dir: &Path,
 ) -> Result<()> {
-    let id = &state.history.subject(culprit).id;
+    let id = &state.graph.subject(culprit).id;
     let folder = session.store.temporary().join("reverted");
     let scratch = Scratch::create(repository, &folder)?;
     let commit = match scratch.revert(id, &state.question.new.id) {
@@ -290,7 +366,7 @@ fn revert(
     let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials =
         Trials { session, source, options: trials.options.clone(), scripts: trials.scripts, dir: trials.dir };
-    let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules, &[culprit]);
+    let n_wanted = passes_that_tell(&state.graph, &state.sums(), state.question.rules, &[culprit]);
     let observe = state.observer();
     loop {
         let tried = match &state.reverted {
@@ -322,7 +398,7 @@ fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
 /// Folders of the runs of the answer, and of what comes right before it.
 fn files(state: &State, finding: &Finding) -> Vec<String> {
     let Some(&first) = finding.first_new.first() else { return vec![] };
-    let parents = &state.history.subject(first).parents;
+    let parents = &state.graph.subject(first).parents;
     let mut places: Vec<_> = parents.iter().map(|&parent| Place::Subject(parent)).collect();
     if places.is_empty() {
         places.push(Place::OldEnd);

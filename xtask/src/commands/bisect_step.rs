@@ -2,26 +2,67 @@
 //!
 //! Whatever goes wrong with us ends in a code by which git stops, never in one by which it blames a commit.
 
+use crate::commands::trial_options::TrialOptions;
+use clap::Args;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use vm_images::kernel_spec::DebianSpec;
 
 use anyhow::{Context, Result};
 use reports::reproduce::shell_line;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 
-use crate::bisect::decide::Observation;
-use crate::bisect::git::Repository;
-use crate::bisect::options::StepOptions;
-use crate::bisect::trial;
-use crate::bisect::verdict::Lock;
-use crate::exit::{StepExit, usage};
-use crate::runner::tries::Times;
-use crate::session::Session;
-use crate::settings::{self, absolute};
-use crate::terminal::{Terminal, outln};
-use crate::test::Options;
+use crate::exit::StepExit;
+use harness::bisect::decide::Observation;
+use harness::bisect::git::Repository;
+use harness::bisect::trial;
+use harness::bisect::verdict::Target;
+use harness::error::usage;
+use harness::run::options::Options;
+use harness::run::settings::words_as_asked;
+use harness::run::tries::Times;
+use harness::session::Session;
+use harness::terminal::{Terminal, outln};
+use harness::workspace::absolute;
+
+pub(crate) const STEP_HELP: &str = "\
+Examples:
+  cargo xtask bisect-step --print --overlay deb:6.12 lvconvert-raid-reshape     the line to give to git
+  git bisect run /path/to/xtask bisect-step --overlay=deb:6.12 --signature=stop_sync_thread -- lvconvert-raid-reshape
+
+Tests the work tree that it is called in, as it is: with what another program has applied to it.
+
+Exit codes, for git:
+  0    good
+  1    bad
+  125  skip: it does not build or boot, the tests skip, or they go wrong in another way than --signature says
+  129  nothing is known: the host, the harness or the command line is at fault, and git stops
+  130  interrupted, and git stops";
+
+/// `cargo xtask bisect-step`.
+#[derive(Debug, Args)]
+pub(crate) struct StepOptions {
+    /// Kernel tree (default: the one that it is called in)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kernel_tree: Option<PathBuf>,
+    /// Build only its md, levels and dm-raid, on this kernel of Debian's
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Only a failure that mentions this is bad; another is skipped
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) signature: Option<String>,
+    /// Try so many times; one failure is bad
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    /// Print the line to give to git, and test nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+}
 
 /// Runs `step`; its errors and panics become codes that stop git.
 pub(crate) fn guarded(
@@ -61,7 +102,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         words.extend(overlay.map(|overlay| format!("--overlay={overlay}")));
         words.extend(signature.map(|text| format!("--signature={text}")));
         // A step keeps no history, whatever is said.
-        words.extend(settings::words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
+        words.extend(words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
         outln!("{}", shell_line(&words));
         return Ok(StepExit::Good);
     }
@@ -76,7 +117,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
         None => format!("tree:{}", tree.display()).parse()?,
     };
-    let lock = signature.map_or(Lock::Anything, Lock::words);
+    let lock = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;
     let (exit, text) = match lock.observe(&trial) {
         Observation::Passed => (StepExit::Good, "good".to_owned()),

@@ -9,14 +9,38 @@ use reports::faults::Class;
 use serde::Serialize;
 use vm_images::progress::Progress;
 
-use crate::cli::ListOptions;
-use crate::exit::{Exit, usage};
-use crate::model_suite;
-use crate::select::{in_flavours, select};
-use crate::session::Session;
-use crate::suite::Suite;
-use crate::terminal::outln;
-use crate::test::suite_named;
+use crate::exit::Exit;
+use crate::options::SelectionOptions;
+use clap::Args;
+use harness::error::usage;
+use harness::model;
+use harness::session::Session;
+use harness::suite::DEFAULT_SUITE;
+use harness::suite::Suite;
+use harness::suite::select::{in_flavours, select};
+use harness::suite::suite_named;
+use harness::terminal::outln;
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+    /// Suite to show
+    #[arg(long, default_value = DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
+    pub(crate) suite: String,
+    /// In this flavour; may be given several times
+    #[arg(long = "flavour", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) flavours: Vec<String>,
+    /// Also what each test needs, and what the tags mean
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// For programs: everything that is known of each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No tests, but the classes of `test --fail-on`: what each is, and what it makes of a test
+    #[arg(long)]
+    pub(crate) classes: bool,
+}
 
 /// A test, for programs. What is listed here stays; more may come.
 #[derive(Debug, Serialize)]
@@ -43,8 +67,8 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
         classes();
         return Ok(Exit::Passed);
     }
-    if options.suite == model_suite::NAME {
-        let n = model_suite::list(&options.selection.into_selection().patterns, options.json)?;
+    if options.suite == model::suite::NAME {
+        let n = model::suite::list(&options.selection.into_selection().patterns, options.json)?;
         return Ok(if n == 0 { Exit::NothingRan } else { Exit::Passed });
     }
     let suite = suite_named(&options.suite)?;
@@ -125,7 +149,7 @@ fn show(session: &Session, suite: &Suite, tests: &[TestId], verbose: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::workspace;
+    use harness::workspace::workspace;
 
     #[test]
     fn every_test_can_be_listed_as_json() {
@@ -135,7 +159,7 @@ mod tests {
         assert_eq!(json["id"], "lvm2:shell/integrity-caching.sh@ndev-lvmpolld");
         assert_eq!(json["name"], "shell/integrity-caching.sh");
         assert_eq!(json["flavour"], "ndev-lvmpolld");
-        assert!(json["tags"].as_array().unwrap().contains(&"seed".into()));
+        assert!(json["tags"].as_array().unwrap().contains(&"v6.7-regressions".into()));
         for name in suite.tests.keys() {
             listed(&suite, &TestId::new("lvm2", name).unwrap()).unwrap();
         }

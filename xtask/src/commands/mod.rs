@@ -1,6 +1,5 @@
 //! One file a command: each turns parsed options into calls, and says what came of them.
 
-pub(crate) mod bench;
 pub(crate) mod bisect;
 pub(crate) mod bisect_step;
 pub(crate) mod clean;
@@ -16,4 +15,5 @@ pub(crate) mod series;
 pub(crate) mod shell;
 pub(crate) mod test;
 pub(crate) mod tidy;
+pub(crate) mod trial_options;
 pub(crate) mod update;

@@ -14,19 +14,70 @@ use reports::result::counts_line;
 use reports::{Policy, RunRecord};
 use vm_images::progress::Progress;
 
-use crate::cli::ReplayOptions;
-use crate::exit::{Exit, usage};
-use crate::report::{self, Known, Ran, shown_path};
-use crate::script;
-use crate::symbols::{self, DebugFiles, Located};
-use crate::terminal::{Terminal, outln};
-use crate::test::suite_names;
+use crate::exit::Exit;
+use crate::options::{FlakyChoice, class};
+use clap::Args;
+use harness::error::usage;
+use harness::run::finished::{self, FinishedRun};
+use harness::run::{
+    folder,
+    known::{self, Known},
+};
+use harness::suite::script;
+use harness::suite::suite_names;
+use harness::symbols::{self, DebugFiles, Located};
+use harness::terminal::{Terminal, outln};
+use harness::workspace::shown_path;
+
+pub(crate) const REPLAY_HELP: &str = "\
+Examples:
+  cargo xtask replay                                 the newest run
+  cargo xtask replay 2026-11-22T18-45-53Z --check    would the verdicts be the same?
+  cargo xtask replay ~/from-ci/run --out /tmp/again  a run from elsewhere, left as it is
+
+A run that was killed is judged as far as its events go. The exit code is the one that `test`
+would have given; with --check it is 0 if the verdicts are the same, and 1 if one differs.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// Folder of a run, or its name among the runs
+    #[arg(default_value = "latest")]
+    pub(crate) run: PathBuf,
+    /// Write the reports into this folder, and leave those of the run as they are
+    #[arg(id = "reports", long = "out", value_name = "DIR", conflicts_with = "check")]
+    pub(crate) reports: Option<PathBuf>,
+    /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Judge by these classes, and not by those that the run was given (as for `test`)
+    #[arg(id = "replay_fail_on", long = "fail-on", value_name = "CLASS", value_delimiter = ',', value_parser = class)]
+    pub(crate) fail_on: Option<Vec<String>>,
+    /// The same of what passed when it was tried again
+    #[arg(id = "replay_flaky", long = "flaky", value_enum, value_name = "WHAT")]
+    pub(crate) flaky: Option<FlakyChoice>,
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
+    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's events are left as they are
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
+    pub(crate) debug_info: Vec<PathBuf>,
+    /// Folder that runs are looked for in (default: reports/out)
+    #[arg(id = "out", long = "runs", value_name = "DIR", env = "MD_REGRESS_OUT")]
+    pub(crate) runs: Option<PathBuf>,
+}
+
+impl ReplayOptions {
+    /// What the run is judged by: as it was recorded, but for what is said now.
+    pub(crate) fn policy(&self, recorded: &Policy) -> Policy {
+        let flaky_fails = self.flaky.map_or(recorded.flaky_fails, |flaky| flaky == FlakyChoice::Fail);
+        let words = self.fail_on.as_deref().unwrap_or(recorded.words());
+        Policy::of(words, flaky_fails).expect("each word was looked at when it was read")
+    }
+}
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
-    let runs = options.runs.clone().unwrap_or_else(report::default_runs);
+    let runs = options.runs.clone().unwrap_or_else(folder::default_runs);
     let policy = |recorded: &Policy| options.policy(recorded);
     let Replayed { ran, notes } =
-        judge_again(&report::find_run(&options.run, &runs)?, &options.debug_info, policy)?;
+        judge_again(&folder::find_run(&options.run, &runs)?, &options.debug_info, policy)?;
     for note in notes {
         terminal.note(&note);
     }
@@ -46,21 +97,21 @@ pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> 
     fs::create_dir_all(reports_dir)
         .with_context(|| format!("failed to create output folder `{}`", reports_dir.display()))?;
     ran.write(reports_dir)?;
-    Ok(ran.show(terminal, reports_dir))
+    Ok(ran.show(terminal, reports_dir).into())
 }
 
 /// A run that was judged again, and what the user should know of how.
 #[derive(Debug)]
 struct Replayed {
-    ran: Ran,
+    ran: FinishedRun,
     notes: Vec<String>,
 }
 
 fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> Policy) -> Result<Replayed> {
-    let mut record = report::read_record(dir).map_err(blame)?;
+    let mut record = finished::read_record(dir).map_err(blame)?;
     record.run.policy = policy(&record.run.policy);
     let suites = suite_names()?;
-    let mut known = Known { known_issues: report::known_issues()?, ..Known::default() };
+    let mut known = Known { known_issues: known::known_issues()?, ..Known::default() };
     let mut notes = Vec::new();
     for kernel_idx in record.kernel_idxs() {
         let release = record.kernels.get(&kernel_idx).map(|kernel| kernel.release.clone());
@@ -76,14 +127,14 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
             continue;
         }
         if suites.contains(&suite) {
-            known.expectations.insert(suite.clone(), report::expectations_of(&suite)?);
+            known.expectations.insert(suite.clone(), known::expectations_of(&suite)?);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"
             ));
         }
     }
-    let ran = Ran::judge(dir.to_owned(), record, &known);
+    let ran = FinishedRun::judge(dir.to_owned(), record, &known);
     Ok(Replayed { ran, notes })
 }
 
@@ -107,7 +158,7 @@ fn blame(error: ReadError) -> anyhow::Error {
 }
 
 /// Holds the verdicts against those that the run's verdicts.json kept; a line for each that differs.
-fn differences(ran: &Ran) -> Result<Vec<String>> {
+fn differences(ran: &FinishedRun) -> Result<Vec<String>> {
     let path = ran.dir.join("verdicts.json");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

@@ -1,22 +1,59 @@
 //! `cargo xtask series`: every commit of a series, built and tested.
 
+use crate::commands::trial_options::TrialOptions;
+use clap::Args;
 use std::fs;
+use std::path::PathBuf;
+use vm_images::kernel_spec::DebianSpec;
 
 use anyhow::{Context, Result};
 use vm_images::progress::Progress;
 
-use crate::beginning::create_folder;
-use crate::bisect::git::{Repository, Scratch, ScratchError};
-use crate::bisect::options::SeriesOptions;
-use crate::bisect::series::Table;
-use crate::bisect::state::Source;
-use crate::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
-use crate::exit::{Exit, usage};
-use crate::report::{default_runs, shown_path};
-use crate::runner::tries::Times;
-use crate::session::Session;
-use crate::terminal::{out, outln};
-use crate::test::Options;
+use crate::exit::Exit;
+use harness::bisect::git::{Repository, Scratch, ScratchError};
+use harness::bisect::series::Table;
+use harness::bisect::state::Source;
+use harness::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
+use harness::error::usage;
+use harness::run::folder::create_folder;
+use harness::run::folder::default_runs;
+use harness::run::options::Options;
+use harness::run::tries::Times;
+use harness::session::Session;
+use harness::terminal::{out, outln};
+use harness::workspace::shown_path;
+
+pub(crate) const SERIES_HELP: &str = "\
+Examples:
+  cargo xtask series --kernel-tree ~/linux --base v6.12.95 --tip HEAD --overlay deb:6.12 -E lvconvert-raid-reshape.sh
+  cargo xtask series --kernel-tree ~/linux --base origin/master --mbox v2-series.mbox --overlay deb:6.12 integrity-caching
+
+The exit code is 0 if every test passed on every commit after the base, 1 if not; else as for `test`.";
+
+/// `cargo xtask series`.
+#[derive(Debug, Args)]
+pub(crate) struct SeriesOptions {
+    /// Kernel tree, a git repository; it is only read
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) kernel_tree: PathBuf,
+    /// What the series is based on
+    #[arg(long, value_name = "REV")]
+    pub(crate) base: String,
+    /// Its last commit
+    #[arg(long, value_name = "REV", required_unless_present = "mbox", conflicts_with = "mbox")]
+    pub(crate) tip: Option<String>,
+    /// Or the mails that it came in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mbox: Option<PathBuf>,
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Try each test so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+}
 
 pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     if !options.trial.selects() {
@@ -31,12 +68,9 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
         (Some(tip), _) => {
             let tip = repository.commit(tip)?;
             repository.check_ancestor(&base, &tip, ("base", "tip"))?;
-            let history = repository.history(&base, &tip, &[])?;
-            let commits = history
-                .subjects()
-                .iter()
-                .map(|subject| (subject.id.clone(), subject.title.clone()))
-                .collect();
+            let graph = repository.graph(&base, &tip, &[])?;
+            let commits =
+                graph.subjects().iter().map(|subject| (subject.id.clone(), subject.title.clone())).collect();
             (repository.top.clone(), commits)
         }
         (None, Some(mbox)) => {
@@ -65,7 +99,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     let (mut table, mut is_all_known) = (Table::default(), true);
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
-        session.terminal.timed(&format!("{what}: {} (\"{title}\")", crate::bisect::state::short(id)));
+        session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
         match trial::run(session, &tests, spec(&source, id)?) {
             Ok(trial) => table.add(number, id, title, &trial),
             // The rest is still worth knowing.
