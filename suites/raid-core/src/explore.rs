@@ -407,8 +407,8 @@ fn marks_of(state: &State, scenario: &Scenario) -> u8 {
     marks
 }
 
-/// I7 and I8, for the table that is live. That a restart loses what was written after the end of a reshape,
-/// before the superblocks say so, is a kind of its own: it is so in every kernel (docs/md/answers.md).
+/// I7 and I8, for the table that is live. That a restart loses what was written after the end of a
+/// reshape, before the superblocks say so, is a kind of its own: it is so in every kernel (ANSWERS.md).
 pub(crate) fn corruption(state: &State, reshape: disk::Reshape) -> Option<Kind> {
     let live = state.sets.get(state.dm.live as usize);
     if live.is_some_and(|set| !disk::reads_right(state, set, reshape)) {
@@ -447,7 +447,7 @@ fn raid5d_waits_for_itself(state: &State, era: Era, scenario: &Scenario) -> bool
 }
 
 /// What is wrong with a state in which nothing can happen any more: I1, I4, I10. A deadlock that ends if raid5d leaves its wait
-/// for the superblocks is a kind of its own, I16: it is so wherever 5e2cf333b7bd is (docs/md/answers.md).
+/// for the superblocks is a kind of its own, I16: it is so wherever 5e2cf333b7bd is (ANSWERS.md).
 pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind> {
     let mut kinds = Vec::new();
     if marks_of(state, scenario) & mark::DONE == 0 {

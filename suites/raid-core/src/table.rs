@@ -1,5 +1,5 @@
 //! The table of scenario and kernel: what domain.md expects, what reading the source has settled
-//! since (docs/md/answers.md), and whether what is found is that.
+//! since (ANSWERS.md), and whether what is found is that.
 
 use crate::explore::{Finding, Kind, Outcome};
 
@@ -42,7 +42,7 @@ const EXPECTED: [(&str, [&str; 6]); 27] = [
 /// Columns that domain.md describes by their difference to one of its table.
 const LIKE: [(&str, &str); 3] = [("6.8", "P1-4"), ("6.12", "6.9"), ("7.3", "6.9")];
 
-/// Cells where the source says otherwise than the expectation; the number is the note in docs/md/answers.md.
+/// Cells where the source says otherwise than the expectation; the number is the note in ANSWERS.md.
 const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S1", "6.1", "DL", 1),
     ("S1", "6.5", "DL", 1),
@@ -123,7 +123,7 @@ const TOLD: [(&str, &str, &str); 25] = [
 pub struct Expected {
     /// A verdict, as [`verdict`] writes it; `V` alone stands for any broken invariant.
     pub verdict: &'static str,
-    /// The note in docs/md/answers.md that says why it is not what domain.md says.
+    /// The note in ANSWERS.md that says why it is not what domain.md says.
     pub note: Option<u8>,
 }
 

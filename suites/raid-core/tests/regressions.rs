@@ -61,7 +61,7 @@ fn the_stacks_are_those_of_the_mail() {
     );
 }
 
-/// The hang of Debian's 6.1 in integrity-caching.sh, see docs/md/answers.md: the work item runs, so it is not
+/// The hang of Debian's 6.1 in integrity-caching.sh, see ANSWERS.md: the work item runs, so it is not
 /// pending, and there is no thread yet; it starts one after mddev_suspend has quiesced the array.
 #[test]
 fn before_v6_7_a_work_item_that_runs_was_overlooked() {
@@ -90,7 +90,7 @@ fn a_sync_of_raid10_ends_only_when_the_barrier_is_down() {
 }
 
 /// Since v6.7 the daemon has the worker look at a read-only array's spares, frozen or not; since v6.9 raid_dtr waits for no
-/// worker; and a suspended array is read-only on 7.3 (docs/md/answers.md [12]).
+/// worker; and a suspended array is read-only on 7.3 (ANSWERS.md [12]).
 #[test]
 fn a_worker_that_looks_at_spares_outlives_its_raid_set() {
     assert_eq!(verdict("S18", "6.6"), "ok");
