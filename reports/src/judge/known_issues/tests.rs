@@ -139,7 +139,7 @@ fn versions_between_the_bug_and_its_fix_have_it() {
         Standing::Fixed,
     ];
     assert_eq!(suspend_lo.map(|version| standing("frozen-reshape-suspend-lo", version)), expect);
-    // The model hangs up to 6.6 (suites/raid-core/ANSWERS.md [1]).
+    // The model hangs up to 6.6 (docs/md/answers.md [1]).
     let barrier = ["5.10", "6.1.192", "6.5.13", "6.6.15", "6.7"];
     let expect =
         [Standing::Unknown, Standing::Present, Standing::Present, Standing::Present, Standing::Unknown];

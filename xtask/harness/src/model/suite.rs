@@ -238,7 +238,7 @@ mod tests {
                     _ => "fail",
                 };
                 let reason = match expected.note {
-                    Some(note) => format!("{}: ANSWERS.md [{note}]", expected.verdict),
+                    Some(note) => format!("{}: docs/md/answers.md [{note}]", expected.verdict),
                     None => expected.verdict.to_owned(),
                 };
                 let _infallible = write!(
