@@ -2,36 +2,36 @@
 //! kernel, initramfs.
 //!
 //! Reads top to bottom as the order of making. Which files they are made from is the business of
-//! [`crate::pins`] and [`crate::checkout`].
+//! [`crate::debian::pins`] and [`crate::build::checkout`].
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::apt::{Apt, AptError};
-use crate::bzimage;
-use crate::checkout::{Checkout, CheckoutError, Project};
-use crate::digest::Digest;
-use crate::enclosure::{Enclosure, EnclosureError, Trust};
-use crate::git::GitError;
-use crate::guest_root;
-use crate::handover::{self, HandoverError, Links};
+use crate::build::checkout::{Checkout, CheckoutError, Project};
+use crate::build::enclosure::{Enclosure, EnclosureError, Trust};
+use crate::build::git::GitError;
+use crate::build::handover::{self, HandoverError, Links};
+use crate::build::tools::Tools;
+use crate::debian::apt::{Apt, AptError};
+use crate::debian::lock::Lock;
+use crate::debian::package::RemoteFile;
+pub use crate::debian::pins::root_packages;
+use crate::debian::pins::{Group, Pins, lines};
+use crate::debian::unpack::{link, unpack};
+use crate::guest::root;
+use crate::host::progress::Progress;
 use crate::host::{Host, HostError};
-use crate::kbuild::ModuleError;
-use crate::kernel_spec::{DebianKernel, DebianSpec, KernelSpec};
-use crate::lock::Lock;
-use crate::modules;
-use crate::overlay::OverlayError;
-use crate::own_kernel::OwnKernelError;
-use crate::package::RemoteFile;
-pub use crate::pins::root_packages;
-use crate::pins::{Group, Pins, lines};
-use crate::progress::Progress;
-use crate::replacement::Replacement;
+use crate::kernel::bzimage;
+use crate::kernel::kbuild::ModuleError;
+use crate::kernel::modules;
+use crate::kernel::overlay::OverlayError;
+use crate::kernel::replacement::Replacement;
+use crate::kernel::user::OwnKernelError;
+use crate::spec::{DebianKernel, DebianSpec, KernelSpec};
+use crate::store::digest::Digest;
 use crate::store::{Artifact, Store, StoreError, remove_tree};
-use crate::tools::Tools;
-use crate::unpack::{link, unpack};
 
 /// Packages of the guest whose versions are shown with every result.
 const TELLING_PACKAGES: [&str; 6] =
@@ -345,8 +345,8 @@ impl<'a> Images<'a> {
                 ("files", list.as_str()),
                 ("lvm2", lvm2.digest.as_str()),
                 ("mdadm", mdadm.digest.as_str()),
-                ("recipe", guest_root::RECIPE),
-                ("left out", &guest_root::LEFT_OUT.join(" ")),
+                ("recipe", root::RECIPE),
+                ("left out", &root::LEFT_OUT.join(" ")),
             ];
             self.artifact(kind, &inputs, |dir| {
                 if !self.checkouts.is_empty() {
@@ -394,7 +394,7 @@ impl<'a> Images<'a> {
     /// The initramfs of a kernel: `initramfs.cpio`, with `agent` as `/init`.
     pub fn initramfs(&self, kernel: &Kernel, agent: &Path) -> Result<Artifact, ImageError> {
         let agent_digest =
-            crate::digest::Digest::of_file(agent).map_err(io_error("read the guest agent", agent))?;
+            crate::store::digest::Digest::of_file(agent).map_err(io_error("read the guest agent", agent))?;
         let inputs = [
             ("kernel", kernel.artifact.digest.as_str()),
             ("agent", agent_digest.as_str()),
@@ -407,7 +407,7 @@ impl<'a> Images<'a> {
                 .map_err(io_error("read", &boot))?;
             files.sort();
             let out = dir.join("initramfs.cpio");
-            crate::initramfs::write(&out, agent, &files).map_err(io_error("write", &out))
+            crate::guest::initramfs::write(&out, agent, &files).map_err(io_error("write", &out))
         })
     }
 
@@ -564,7 +564,7 @@ impl<'a> Images<'a> {
             let copy = call.args(["-a", "--no-preserve=ownership", "--remove-destination"]);
             copy.arg(from).arg(&tree).run(&log)?;
         }
-        guest_root::finish(&tree).map_err(io_error("finish the root in", &tree))?;
+        root::finish(&tree).map_err(io_error("finish the root in", &tree))?;
         let empty = work.path().join("empty");
         fs::create_dir(&empty).map_err(io_error("create", &empty))?;
         // Without its cache the loader searches folders at each of a test's thousands of execs.
@@ -573,11 +573,11 @@ impl<'a> Images<'a> {
         let enclosure = Enclosure::new(self.host, &tree, &empty, &log, trust)?;
         enclosure.give(&empty, &[])?;
         enclosure.run(&empty, &[], &["/usr/sbin/ldconfig", "-X", "-C", "/mnt/ld.so.cache"], &log)?;
-        let cache = guest_root::file_in(&tree, "etc/ld.so.cache").map_err(io_error("make room in", &tree))?;
+        let cache = root::file_in(&tree, "etc/ld.so.cache").map_err(io_error("make room in", &tree))?;
         handover::take(&empty.join("ld.so.cache"), &cache, Links::Refused)?;
         self.progress.step("making the guest image");
         let image = dir.join("root.squashfs");
-        tools.squashfs(self.host, &tree, &image, &guest_root::LEFT_OUT).run(&log)?;
+        tools.squashfs(self.host, &tree, &image, &root::LEFT_OUT).run(&log)?;
         let tests = list_tests(&tree).map_err(io_error("list tests in", &tree))?;
         write(&dir.join("lvm2-tests.txt"), tests.as_bytes())?;
         let versions = serde_json::to_vec_pretty(&self.versions(files)?).expect("strings have a JSON form");

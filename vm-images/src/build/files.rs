@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::store::digest::Digest;
 
 /// Files by their path, relative to a folder.
 pub(crate) type Entries = BTreeMap<PathBuf, Entry>;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::digest::Digest;
+use crate::store::digest::Digest;
 use crate::store::{Artifact, Held, MANIFEST, Store, StoreError, look_at_lock, remove_tree};
 
 impl Store {
@@ -130,7 +130,7 @@ impl Kept {
 mod tests {
     use super::*;
     use crate::host::Cancel;
-    use crate::progress::Silent;
+    use crate::host::progress::Silent;
     use std::time::Duration;
 
     fn make(store: &Store, name: &str) -> Artifact {

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::mirror::Mirror;
+use crate::debian::mirror::Mirror;
+use crate::store::digest::Digest;
 
 /// Which of Debian's archives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,7 @@
 //! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`, `tree:PATH`. Pure.
 
+pub mod user;
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,8 +10,8 @@ use std::str::FromStr;
 
 use debversion::Version;
 
-use crate::own_spec::OwnSpec;
-use crate::package::RemoteFile;
+use crate::debian::package::RemoteFile;
+use crate::spec::user::OwnSpec;
 
 /// A kernel, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum KernelSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
     /// `+md:PATH`: those of a kernel tree, or of its drivers/md; `+md:PATH@REV`: those of a commit. Which of the two it
-    /// is, is only known by what there is ([`crate::git::split_revision`]).
+    /// is, is only known by what there is ([`crate::build::git::split_revision`]).
     Tree(PathBuf),
     /// `+plant:NAME`: those of the kernel's own source, with a bug planted.
     Plant(String),

@@ -3,7 +3,7 @@
 //! It is this same program, started again ([`served`]), because a process that makes namespaces must have one thread
 //! only. There are two of them where namespaces are used: the outer one makes the process namespace, and writes which
 //! user the inner one is; the inner one is that namespace's first process, lays out what can be seen, drops what it may,
-//! and execs. What is decided (which way, as whom) is [`crate::enclosure`]'s; here is only the doing.
+//! and execs. What is decided (which way, as whom) is [`crate::build::enclosure`]'s; here is only the doing.
 //!
 //! What a program finds: the root, read-only; the working folder at `/mnt`; an empty `/tmp`; six devices that hold no
 //! data; no `/proc`, no `/sys`, no network but a loopback that is down, no other processes, no terminal, no capability

@@ -11,11 +11,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::digest::Digest;
-use crate::git;
+use crate::build::files::{self, Kind, leads_elsewhere};
+use crate::build::git;
 use crate::host::{Call, Host, HostError};
 use crate::images::ImageError;
-use crate::source_files::{self, Kind, leads_elsewhere};
+use crate::store::digest::Digest;
 
 /// What can be built from a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -421,7 +421,7 @@ fn copy(kind: Kind, from: &Path, to: &Path) -> io::Result<()> {
 
 /// Digest of names, kinds and content.
 pub(crate) fn digest_of(dir: &Path, files: &[PathBuf]) -> Result<Digest, (PathBuf, io::Error)> {
-    Ok(source_files::digest_of(&source_files::entries_of(dir, files)?))
+    Ok(files::digest_of(&files::entries_of(dir, files)?))
 }
 
 pub(crate) fn unreadable(dir: &Path) -> impl Fn((PathBuf, io::Error)) -> CheckoutError {

@@ -3,6 +3,9 @@
 //!
 //! The only place outside `xtask/src/vm` that starts processes. It knows no program's meaning.
 
+pub mod janitor;
+pub mod progress;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::janitor::Janitor;
+use crate::host::janitor::Janitor;
 
 /// Set once, when the user or a signal ends the run; read by everything that waits.
 #[derive(Clone, Debug, Default)]

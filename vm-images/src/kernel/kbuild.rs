@@ -1,25 +1,25 @@
 //! Modules built outside of a kernel's tree, against the headers that Debian built the kernel with.
 //!
-//! What is built is somebody else's business: `crate::overlay` for md, a suite for modules of its own.
+//! What is built is somebody else's business: `crate::kernel::overlay` for md, a suite for modules of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::build_folder::BuildFolder;
-use crate::checkout::{HOST_IS_TO_BLAME, all_files, telling_lines, unreadable};
-use crate::digest::Digest;
-use crate::enclosure::{Enclosure, EnclosureError, Trust};
-use crate::handover::{self, Links};
+use crate::build::checkout::{HOST_IS_TO_BLAME, all_files, telling_lines, unreadable};
+use crate::build::enclosure::{Enclosure, EnclosureError, Trust};
+use crate::build::files::{Entries, digest_of, entries_of};
+use crate::build::folder::BuildFolder;
+use crate::build::handover::{self, Links};
+use crate::build::origin::Origin;
+use crate::debian::package::RemoteFile;
+use crate::debian::pins::{Group, lines};
+use crate::debian::unpack::{link, unpack};
 use crate::host::HostError;
 use crate::images::{ImageError, Images, Kernel, io_error};
-use crate::origin::Origin;
-use crate::package::RemoteFile;
-use crate::pins::{Group, lines};
-use crate::source_files::{Entries, digest_of, entries_of};
 use crate::store::Artifact;
-use crate::unpack::{link, unpack};
+use crate::store::digest::Digest;
 
-const RECIPE: &str = include_str!("../recipes/modules.sh");
+const RECIPE: &str = include_str!("../../recipes/modules.sh");
 
 /// How much of the disk is kept of built modules, bytes: each edit makes new ones.
 const MODULES_BYTES_MAX: u64 = 1 << 30;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::unpack::link;
+use crate::debian::unpack::link;
 
 /// Part of the digest of guest images: change it with the code below.
 pub(crate) const RECIPE: &str = "guest-root 4";

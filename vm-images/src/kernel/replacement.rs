@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use object::Object;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::images::{ImageError, Images, Kernel, MODULES, io_error, write};
-use crate::modules;
+use crate::kernel::modules;
 use crate::store::Artifact;
+use crate::store::digest::Digest;
 
 /// What the image holds, in its artifact.
 const LIST: &str = "replaced.json";

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::package::RemoteFile;
+use crate::debian::package::RemoteFile;
 
 /// Version of the format.
 const FORMAT: u32 = 1;

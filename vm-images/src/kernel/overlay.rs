@@ -2,21 +2,21 @@
 //! kernel's headers: seconds to a minute instead of a kernel's build.
 //!
 //! They replace the kernel's own all together, because they share md.h. The kernel itself stays as it is, and says
-//! by a taint that they are not signed. How they get into the guest is the business of [`crate::replacement`].
+//! by a taint that they are not signed. How they get into the guest is the business of [`crate::kernel::replacement`].
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::checkout::unreadable;
-use crate::enclosure::Trust;
-use crate::git::{Commit, split_revision};
+use crate::build::checkout::unreadable;
+use crate::build::enclosure::Trust;
+use crate::build::files::{Entries, entries_of};
+use crate::build::git::{Commit, split_revision};
+use crate::build::origin::Origin;
 use crate::images::{ImageError, Images, Kernel, io_error, write};
-use crate::kbuild::ModuleSources;
-use crate::kernel_spec::{KernelSpec, Overlay};
-use crate::origin::Origin;
-use crate::plant::{EditError, Plant};
-use crate::source_files::{Entries, entries_of};
+use crate::kernel::kbuild::ModuleSources;
+use crate::kernel::plant::{EditError, Plant};
+use crate::spec::{KernelSpec, Overlay};
 
 /// The folder of a kernel tree that is built.
 const FOLDER: &str = "drivers/md";

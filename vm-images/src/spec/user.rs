@@ -29,7 +29,7 @@ pub enum OwnSource {
     /// `tree:PATH`: a tree as it is.
     Tree(PathBuf),
     /// `git:PATH@REV`: a commit. Where the path ends is only known by what there is
-    /// ([`crate::git::split_revision`]).
+    /// ([`crate::build::git::split_revision`]).
     Commit(PathBuf),
 }
 

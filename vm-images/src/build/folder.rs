@@ -19,11 +19,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::build::files::{Changes, Entries, Entry, Kind, changes, content};
 use crate::host::Cancel;
+use crate::host::progress::Progress;
 use crate::images::{ImageError, io_error};
-use crate::progress::Progress;
-use crate::source_files::{Changes, Entries, Entry, Kind, changes, content};
+use crate::store::digest::Digest;
 use crate::store::{Store, remove_tree};
 
 /// Kind of these folders in the store.
@@ -258,7 +258,7 @@ fn stamps(dir: &Path) -> io::Result<BTreeMap<PathBuf, Stamp>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
+    use crate::host::progress::Silent;
 
     struct Bench {
         _root: tempfile::TempDir,

@@ -3,8 +3,8 @@
 //!
 //! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU can, so they need a
 //! real change of root. Here is decided in which way, and whether that way will do for what is to run; the doing, and
-//! what a program finds inside, is in [`crate::enclosed`]. The root is never written to; the working folder and what
-//! is built in it may belong to a user of the host without any rights, until [`crate::handover`] takes it.
+//! what a program finds inside, is in [`crate::build::enclosed`]. The root is never written to; the working folder and what
+//! is built in it may belong to a user of the host without any rights, until [`crate::build::handover`] takes it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,11 +12,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-pub use crate::enclosed::served;
-use crate::enclosed::{Enclosed, Way, make_device_nodes};
-use crate::handover::unshare;
+pub use crate::build::enclosed::served;
+use crate::build::enclosed::{Enclosed, Way, make_device_nodes};
+use crate::build::handover::unshare;
+use crate::build::ids::powerless_id;
 use crate::host::{Host, HostError};
-use crate::ids::powerless_id;
 use crate::store::remove_tree;
 
 /// What lets an ordinary user change the root.

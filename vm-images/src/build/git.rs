@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::build::files::{Entries, Entry, Kind, leads_elsewhere};
 use crate::host::{Call, Host, HostError};
-use crate::source_files::{Entries, Entry, Kind, leads_elsewhere};
 
 /// Blobs that are asked for at once: what git answers is held in memory.
 const N_BLOBS_AT_ONCE: usize = 2000;

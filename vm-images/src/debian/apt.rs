@@ -3,7 +3,7 @@
 //! apt brings what we will not write again: signatures, proxies, credentials, mirrors of every
 //! transport, the resolver. The host's lists, caches, sources and hooks are neither read nor
 //! written; only how the archive is reached (proxies, time limits, certificates) is taken over
-//! ([`crate::acquire`]).
+//! ([`crate::debian::acquire`]).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,12 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::acquire::{self, Acquire};
-use crate::digest::Digest;
+use crate::debian::acquire::{self, Acquire};
+use crate::debian::mirror::Mirror;
+use crate::debian::package::{Archive, RemoteFile, parse_index};
+use crate::host::progress::Progress;
 use crate::host::{Host, HostError};
-use crate::mirror::Mirror;
-use crate::package::{Archive, RemoteFile, parse_index};
-use crate::progress::Progress;
+use crate::store::digest::Digest;
 use crate::store::{Store, StoreError};
 
 /// How old the lists may be before they are fetched again.

@@ -1,36 +1,36 @@
 //! Kernels of a user's own: built from a tree or a commit with options of ours, or taken as somebody else built them.
 //!
 //! All come to the same: a kernel proper, which is booted, and all of its modules, which the running guest is given
-//! ([`crate::replacement`]). Two whose kernel proper is the same to the byte are one machine with one snapshot, whatever
+//! ([`crate::kernel::replacement`]). Two whose kernel proper is the same to the byte are one machine with one snapshot, whatever
 //! their modules are. A user's tree is only read: it is built from a copy, in a folder that builds go on in.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::build_folder::BuildFolder;
-use crate::bzimage;
-use crate::checkout::{all_files, git_files, unreadable};
-use crate::digest::Digest;
-use crate::enclosure::{Enclosure, EnclosureError};
-use crate::git::{Commit, split_revision};
-use crate::handover::{self, Links};
+use crate::build::checkout::{all_files, git_files, unreadable};
+use crate::build::enclosure::{Enclosure, EnclosureError};
+use crate::build::files::{Entries, digest_of, entries_of, entries_since};
+use crate::build::folder::BuildFolder;
+use crate::build::git::{Commit, split_revision};
+use crate::build::handover::{self, Links};
+use crate::build::origin::Origin;
 use crate::images::{ImageError, Images, Kernel, io_error, write};
-use crate::kbuild::SourceFailure;
-use crate::kernel_files::{is_made, is_wanted};
-use crate::modules;
-use crate::origin::Origin;
-use crate::overlay::tree_version;
-use crate::own_spec::{OwnSource, OwnSpec};
-use crate::source_files::{Entries, digest_of, entries_of, entries_since};
+use crate::kernel::bzimage;
+use crate::kernel::files::{is_made, is_wanted};
+use crate::kernel::kbuild::SourceFailure;
+use crate::kernel::modules;
+use crate::kernel::overlay::tree_version;
+use crate::spec::user::{OwnSource, OwnSpec};
 use crate::store::Artifact;
+use crate::store::digest::Digest;
 
 /// Builds a kernel, in the root with compilers.
-const RECIPE: &str = include_str!("../recipes/kernel.sh");
+const RECIPE: &str = include_str!("../../recipes/kernel.sh");
 /// What every kernel is built with.
-const CONFIG: &str = include_str!("../kconfig/base.config");
+const CONFIG: &str = include_str!("../../kconfig/base.config");
 /// And with `,lockdep`.
-const LOCKDEP: &str = include_str!("../kconfig/lockdep.config");
+const LOCKDEP: &str = include_str!("../../kconfig/lockdep.config");
 
 /// How much of the disk is kept of what was built, bytes: each edit makes another one, of 50 MB.
 const BUILT_BYTES_MAX: u64 = 4 << 30;

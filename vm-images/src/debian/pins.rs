@@ -11,19 +11,19 @@ use std::sync::Mutex;
 
 use serde::Deserialize;
 
-use crate::apt::{Apt, AptError};
-use crate::digest::Digest;
+use crate::debian::apt::{Apt, AptError};
+use crate::debian::lock::{KernelPin, Lock};
+use crate::debian::package::RemoteFile;
+use crate::host::progress::Progress;
 use crate::images::ImageError;
-use crate::kernel_spec::{
+use crate::spec::{
     DebianKernel, DebianSpec, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
 };
-use crate::lock::{KernelPin, Lock};
-use crate::package::RemoteFile;
-use crate::progress::Progress;
 use crate::store::Store;
+use crate::store::digest::Digest;
 
 /// Packages of each root, as data.
-const ROOTS: &str = include_str!("../roots.toml");
+const ROOTS: &str = include_str!("../../roots.toml");
 
 /// Names of the roots.
 pub(crate) const ROOT_NAMES: [&str; 4] = ["tools", "build", "kbuild", "guest"];
@@ -304,9 +304,9 @@ fn version_changes(old: &[RemoteFile], new: &[RemoteFile]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::debian::mirror::Mirror;
+    use crate::host::progress::Silent;
     use crate::host::{Cancel, Host};
-    use crate::mirror::Mirror;
-    use crate::progress::Silent;
     use std::cell::RefCell;
 
     fn file(version: &str) -> RemoteFile {

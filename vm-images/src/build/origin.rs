@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::build_folder::{BuildFolder, Take};
-use crate::checkout::CheckoutError;
-use crate::digest::Digest;
-use crate::git::Commit;
+use crate::build::checkout::CheckoutError;
+use crate::build::files::{Entries, Entry, Kind, content};
+use crate::build::folder::{BuildFolder, Take};
+use crate::build::git::Commit;
 use crate::images::{ImageError, io_error};
-use crate::source_files::{Entries, Entry, Kind, content};
+use crate::store::digest::Digest;
 
 /// Where sources are from. Only read.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Origin<'_> {
                 let result = commit.contents(&ids, |at, bytes| {
                     each(files[at].0, bytes).map_err(|error| {
                         failure = Some(error);
-                        crate::git::GitError::Stopped
+                        crate::build::git::GitError::Stopped
                     })
                 });
                 match failure {

@@ -4,7 +4,11 @@
 //! (`tmp/…`) and renamed into place, so nobody sees half of one; a lock per artifact makes a
 //! second run wait for the first instead of building twice. What one `xtask` process writes
 //! before the rename lies in one temporary folder, removed when the process ends, however it ends
-//! ([`crate::janitor`]).
+//! ([`crate::host::janitor`]).
+
+pub mod digest;
+pub(crate) mod shared_fs;
+pub mod space;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -14,10 +18,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::host::Cancel;
-use crate::progress::Progress;
-use crate::shared_fs;
+use crate::host::progress::Progress;
+use crate::store::digest::Digest;
 
 /// The name of the environment variable that moves the store.
 pub const STORE_VARIABLE: &str = "MD_REGRESS_STORE";
@@ -337,7 +340,7 @@ pub fn remove_tree(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
+    use crate::host::progress::Silent;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn build_once(store: &Store, built: &AtomicU32) -> Artifact {

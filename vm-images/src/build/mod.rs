@@ -1,0 +1,15 @@
+//! What builds have in common: where sources come from, the folder that a build goes on in, the enclosure that keeps a
+//! stranger's makefile from the host, and the hand-over of what it made.
+//!
+//! Deliberately not here: what is built ([`crate::kernel`], [`crate::guest`]).
+
+pub mod checkout;
+pub(crate) mod enclosed;
+pub mod enclosure;
+pub(crate) mod files;
+pub(crate) mod folder;
+pub mod git;
+pub mod handover;
+pub(crate) mod ids;
+pub(crate) mod origin;
+pub mod tools;
