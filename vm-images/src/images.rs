@@ -15,6 +15,7 @@ use crate::build::git::GitError;
 use crate::build::handover::{self, HandoverError, Links};
 use crate::build::tools::Tools;
 use crate::debian::apt::{Apt, AptError};
+use crate::debian::kernels::DebianKernel;
 use crate::debian::lock::Lock;
 use crate::debian::package::RemoteFile;
 pub use crate::debian::pins::root_packages;
@@ -22,6 +23,7 @@ use crate::debian::pins::{Group, Pins, lines};
 use crate::debian::unpack::{link, unpack};
 use crate::guest::root;
 use crate::host::progress::Progress;
+use crate::host::tree::remove_tree;
 use crate::host::{Host, HostError};
 use crate::kernel::bzimage;
 use crate::kernel::kbuild::ModuleError;
@@ -29,9 +31,10 @@ use crate::kernel::modules;
 use crate::kernel::overlay::OverlayError;
 use crate::kernel::replacement::Replacement;
 use crate::kernel::user::OwnKernelError;
-use crate::spec::{DebianKernel, DebianSpec, KernelSpec};
+use crate::spec::KernelSpec;
+use crate::spec::debian::DebianSpec;
 use crate::store::digest::Digest;
-use crate::store::{Artifact, Store, StoreError, remove_tree};
+use crate::store::{Artifact, Store, StoreError};
 
 /// Packages of the guest whose versions are shown with every result.
 const TELLING_PACKAGES: [&str; 6] =

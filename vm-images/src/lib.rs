@@ -19,5 +19,11 @@ pub use build::{checkout, enclosure, git, handover, tools};
 pub use debian::{apt, lock, mirror, package};
 pub use host::{janitor, progress};
 pub use kernel::{kbuild, modules, overlay, plant, replacement};
-pub use spec as kernel_spec;
+#[expect(missing_docs, reason = "goes with its users")]
+pub mod kernel_spec {
+    pub use crate::debian::kernels::{DebianKernel, compare_versions};
+    pub use crate::spec::debian::{DEFAULT_FLAVOUR, DebianSpec};
+    pub use crate::spec::error::BadKernelSpec;
+    pub use crate::spec::{KernelSpec, KernelSpecs, Overlay};
+}
 pub use store::{digest, space as store_space};

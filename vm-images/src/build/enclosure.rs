@@ -16,8 +16,8 @@ pub use crate::build::enclosed::served;
 use crate::build::enclosed::{Enclosed, Way, make_device_nodes};
 use crate::build::handover::unshare;
 use crate::build::ids::powerless_id;
+use crate::host::tree::remove_tree;
 use crate::host::{Host, HostError};
-use crate::store::remove_tree;
 
 /// What lets an ordinary user change the root.
 pub const ALLOW_NAMESPACES: &str = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \

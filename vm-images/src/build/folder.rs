@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::build::files::{Changes, Entries, Entry, Kind, changes, content};
 use crate::host::Cancel;
 use crate::host::progress::Progress;
+use crate::host::tree::remove_tree;
 use crate::images::{ImageError, io_error};
+use crate::store::Store;
 use crate::store::digest::Digest;
-use crate::store::{Store, remove_tree};
 
 /// Kind of these folders in the store.
 pub(crate) const KIND: &str = "build";

@@ -133,12 +133,6 @@ pub struct Apt<'a> {
     progress: &'a dyn Progress,
 }
 
-impl std::fmt::Debug for dyn Progress + '_ {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Progress")
-    }
-}
-
 impl<'a> Apt<'a> {
     /// apt over `mirror`, keeping its lists in `store`.
     pub fn new(host: &'a Host, store: &'a Store, mirror: Mirror, progress: &'a dyn Progress) -> Self {

@@ -12,13 +12,14 @@ use std::sync::Mutex;
 use serde::Deserialize;
 
 use crate::debian::apt::{Apt, AptError};
+use crate::debian::kernels::{
+    DebianKernel, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
+};
 use crate::debian::lock::{KernelPin, Lock};
 use crate::debian::package::RemoteFile;
 use crate::host::progress::Progress;
 use crate::images::ImageError;
-use crate::spec::{
-    DebianKernel, DebianSpec, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
-};
+use crate::spec::debian::DebianSpec;
 use crate::store::Store;
 use crate::store::digest::Digest;
 

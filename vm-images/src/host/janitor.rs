@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::store::remove_tree;
+use crate::host::tree::remove_tree;
 
 /// A running janitor. Dropping it lets the janitor finish its work and end.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 
 pub mod janitor;
 pub mod progress;
+pub mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -10,6 +10,12 @@ pub trait Progress: Send + Sync {
     fn note(&self, text: &str);
 }
 
+impl std::fmt::Debug for dyn Progress + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
 /// Says nothing; for tests and for work inside work.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Cancel;
 use crate::host::progress::Progress;
+pub use crate::host::tree::remove_tree;
 use crate::store::digest::Digest;
 
 /// The name of the environment variable that moves the store.
@@ -322,19 +323,6 @@ fn sweep(tmp: &Path) {
             Ok(Held::Taken | Held::Missing) | Err(_) => {}
         }
     }
-}
-
-/// Removes a tree, also when packages made some of its folders read-only.
-pub fn remove_tree(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let first = fs::remove_dir_all(dir);
-    if first.as_ref().err().is_none_or(|error| error.kind() == io::ErrorKind::NotFound) {
-        return Ok(());
-    }
-    for entry in walkdir::WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
-        let _ = fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o700));
-    }
-    fs::remove_dir_all(dir)
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::host::tree::remove_tree;
 use crate::store::digest::Digest;
-use crate::store::{Artifact, Held, MANIFEST, Store, StoreError, look_at_lock, remove_tree};
+use crate::store::{Artifact, Held, MANIFEST, Store, StoreError, look_at_lock};
 
 impl Store {
     /// Notes that an artifact was used now.
