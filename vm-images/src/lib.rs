@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod debian;
+pub mod error;
 mod guest;
 pub mod host;
 pub mod images;
@@ -15,7 +16,13 @@ pub mod spec;
 pub mod store;
 
 // The paths of before, until their users have moved.
-pub use build::{checkout, enclosure, git, handover, tools};
+pub use build::{enclosure, git, handover, tools};
+#[expect(missing_docs, reason = "goes with its users")]
+pub mod checkout {
+    pub use crate::build::checkout::{Checkout, Sources};
+    pub use crate::build::error::CheckoutError;
+    pub use crate::build::project::Project;
+}
 pub use debian::{apt, lock, mirror, package};
 pub use host::{janitor, progress};
 pub use kernel::{kbuild, modules, overlay, plant, replacement};

@@ -38,8 +38,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use vm_images::error::Fault;
 use vm_images::host::Cancel;
-use vm_images::images::{Fault, ImageError};
 use vm_images::progress::Progress;
 
 use crate::cli::{BenchCommand, Cli, Command};
@@ -167,9 +167,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     let is_usage = error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
-            || cause
-                .downcast_ref::<ImageError>()
-                .is_some_and(|error| matches!(error.fault(), Fault::Source | Fault::Request))
+            || Fault::of(cause).is_some_and(|fault| matches!(fault, Fault::Source | Fault::Request))
     });
     if is_usage { Exit::Usage } else { Exit::Infra }
 }
@@ -177,6 +175,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_images::build::error::{BuildError, CheckoutError};
+    use vm_images::error::ImageError;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -187,10 +187,14 @@ mod tests {
     fn an_error_of_the_users_is_told_from_one_of_the_hosts() {
         assert_eq!(exit_of(&exit::usage(anyhow::anyhow!("no test matches `x`"))), Exit::Usage);
         assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
-        let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
-        assert_eq!(exit_of(&ImageError::from(checkout).into()), Exit::Usage);
+        let checkout = CheckoutError::Changed { dir: "/src/lvm2".into() };
+        assert_eq!(exit_of(&ImageError::from(BuildError::from(checkout)).into()), Exit::Usage);
         let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
-        assert_eq!(exit_of(&ImageError::from(exposed).into()), Exit::Usage, "--trust-source mends it");
+        assert_eq!(
+            exit_of(&ImageError::from(BuildError::from(exposed)).into()),
+            Exit::Usage,
+            "--trust-source mends it"
+        );
         let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
         assert_eq!(exit_of(&bad.into()), Exit::Usage);
     }

@@ -19,11 +19,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::build::error::{BuildError, io_error};
 use crate::build::files::{Changes, Entries, Entry, Kind, changes, content};
 use crate::host::Cancel;
 use crate::host::progress::Progress;
 use crate::host::tree::remove_tree;
-use crate::images::{ImageError, io_error};
 use crate::store::Store;
 use crate::store::digest::Digest;
 
@@ -50,7 +50,7 @@ struct State {
 type Stamp = (u64, i64, i64);
 
 /// Takes the content of a file, by its place among those that are wanted.
-pub(crate) type Take<'t> = &'t mut dyn FnMut(usize, &[u8]) -> Result<(), ImageError>;
+pub(crate) type Take<'t> = &'t mut dyn FnMut(usize, &[u8]) -> Result<(), BuildError>;
 
 /// A folder to build in. Others wait until it is dropped.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl BuildFolder {
         inputs: &[(&str, &str)],
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Self, ImageError> {
+    ) -> Result<Self, BuildError> {
         let digest = Digest::of_inputs(inputs.iter().copied());
         let lock = store.lock(&format!("{KIND}-{}", digest.short()), progress, cancel)?;
         let top = store.root().join(KIND).join(digest.short());
@@ -97,7 +97,7 @@ impl BuildFolder {
     }
 
     /// An empty folder of one's own below `parent`, to build from nothing.
-    pub(crate) fn fresh(parent: &Path) -> Result<Self, ImageError> {
+    pub(crate) fn fresh(parent: &Path) -> Result<Self, BuildError> {
         let folder = BuildFolder {
             top: parent.to_owned(),
             sources: Entries::new(),
@@ -109,7 +109,7 @@ impl BuildFolder {
     }
 
     /// Makes it, for nobody else to look into: a build may make programs with rights of ours.
-    fn make(&self) -> Result<(), ImageError> {
+    fn make(&self) -> Result<(), BuildError> {
         let work = self.path();
         fs::create_dir_all(&work).map_err(io_error("create", &work))?;
         fs::set_permissions(&self.top, Permissions::from_mode(0o700)).map_err(io_error("close", &self.top))
@@ -132,8 +132,8 @@ impl BuildFolder {
     pub(crate) fn put(
         &mut self,
         wanted: &Entries,
-        fetch: impl FnOnce(&[(&Path, &Entry)], Take<'_>) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+        fetch: impl FnOnce(&[(&Path, &Entry)], Take<'_>) -> Result<(), BuildError>,
+    ) -> Result<(), BuildError> {
         self.forget()?;
         let work = self.path();
         let mut there = std::mem::take(&mut self.sources);
@@ -159,7 +159,7 @@ impl BuildFolder {
     }
 
     /// Notes what the source files are, now that nobody but the build touches them until [`Self::built`].
-    pub(crate) fn begin(&mut self) -> Result<(), ImageError> {
+    pub(crate) fn begin(&mut self) -> Result<(), BuildError> {
         self.began = self.identities().map_err(io_error("look at the source in", &self.path()))?;
         Ok(())
     }
@@ -180,7 +180,7 @@ impl BuildFolder {
 
     /// Writes down how the build left the folder: well, or with an error of the source's. Where it changed its own
     /// source, nothing is written down, and the next build begins with nothing.
-    pub(crate) fn built(&self) -> Result<(), ImageError> {
+    pub(crate) fn built(&self) -> Result<(), BuildError> {
         let work = self.path();
         if self.identities().map_err(io_error("look at the source in", &work))? != self.began {
             return Ok(());
@@ -204,7 +204,7 @@ impl BuildFolder {
         state.files.values().all(|&(_, seconds, _)| seconds <= now).then_some(state)
     }
 
-    fn forget(&self) -> Result<(), ImageError> {
+    fn forget(&self) -> Result<(), BuildError> {
         let path = self.top.join(STATE);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),

@@ -6,10 +6,15 @@
 pub mod checkout;
 pub(crate) mod enclosed;
 pub mod enclosure;
+pub mod error;
+pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub mod git;
 pub mod handover;
 pub(crate) mod ids;
+pub(crate) mod listing;
 pub(crate) mod origin;
+pub mod project;
 pub mod tools;
+pub mod workshop;

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::build::checkout::CheckoutError;
+use crate::build::error::{BuildError, CheckoutError, io_error};
 use crate::build::files::{Entries, Entry, Kind, content};
 use crate::build::folder::{BuildFolder, Take};
-use crate::build::git::Commit;
-use crate::images::{ImageError, io_error};
+use crate::build::git::{Commit, GitError};
 use crate::store::digest::Digest;
 
 /// Where sources are from. Only read.
@@ -45,7 +44,7 @@ impl Origin<'_> {
     }
 
     /// Gives the contents of `files`, by their place.
-    fn read(&self, files: &[(usize, &Path, &Entry)], each: Take<'_>) -> Result<(), ImageError> {
+    fn read(&self, files: &[(usize, &Path, &Entry)], each: Take<'_>) -> Result<(), BuildError> {
         match self {
             Origin::Folder(dir) => {
                 for (idx, file, entry) in files {
@@ -66,7 +65,7 @@ impl Origin<'_> {
                 let result = commit.contents(&ids, |at, bytes| {
                     each(files[at].0, bytes).map_err(|error| {
                         failure = Some(error);
-                        crate::build::git::GitError::Stopped
+                        GitError::Stopped
                     })
                 });
                 match failure {
@@ -76,32 +75,30 @@ impl Origin<'_> {
             }
         }
     }
-}
 
-impl BuildFolder {
-    /// Makes its source files those of `origin`, under `below`, and a few of `ours`, by name and text.
-    pub(crate) fn put_from(
-        &mut self,
+    /// Makes the source files of `folder` those of this origin, under `below`, and a few of `ours`, by name and text.
+    pub(crate) fn put_into(
+        &self,
+        folder: &mut BuildFolder,
         below: &str,
-        origin: &Origin<'_>,
         files: &Entries,
         ours: &[(&str, &str)],
-    ) -> Result<(), ImageError> {
+    ) -> Result<(), BuildError> {
         let mut wanted: Entries =
             files.iter().map(|(file, entry)| (Path::new(below).join(file), entry.clone())).collect();
         for (name, text) in ours {
             let id = Digest::of_bytes(text.as_bytes()).to_string();
             wanted.insert(PathBuf::from(name), Entry { kind: Kind::Plain, id });
         }
-        self.put(&wanted, |names, each| {
+        folder.put(&wanted, |names, each| {
             let mut theirs = Vec::new();
             for (idx, (name, entry)) in names.iter().enumerate() {
-                match ours.iter().find(|(own, _)| Path::new(own) == *name) {
+                match ours.iter().find(|(our_name, _)| Path::new(our_name) == *name) {
                     Some((_, text)) => each(idx, text.as_bytes())?,
                     None => theirs.push((idx, name.strip_prefix(below).unwrap_or(name), *entry)),
                 }
             }
-            origin.read(&theirs, each)
+            self.read(&theirs, each)
         })
     }
 }

@@ -11,14 +11,14 @@ use std::sync::Mutex;
 
 use serde::Deserialize;
 
-use crate::debian::apt::{Apt, AptError};
+use crate::debian::apt::Apt;
+use crate::debian::error::{DebianError, MayMissFiles};
 use crate::debian::kernels::{
     DebianKernel, choose, headers, is_build_package, is_kernel_package, kernels, similar, source,
 };
 use crate::debian::lock::{KernelPin, Lock};
 use crate::debian::package::RemoteFile;
 use crate::host::progress::Progress;
-use crate::images::ImageError;
 use crate::spec::debian::DebianSpec;
 use crate::store::Store;
 use crate::store::digest::Digest;
@@ -79,7 +79,7 @@ impl<'a> Pins<'a> {
     }
 
     /// The files of a group: as already in use, as remembered, as pinned, or else the newest.
-    pub(crate) fn files(&self, group: &Group) -> Result<Vec<RemoteFile>, ImageError> {
+    pub(crate) fn files(&self, group: &Group) -> Result<Vec<RemoteFile>, DebianError> {
         if let Some(files) = self.in_use.lock().expect("no panic with the lock").get(&group.key()) {
             return Ok(files.clone());
         }
@@ -97,32 +97,33 @@ impl<'a> Pins<'a> {
         Ok(files)
     }
 
-    /// Makes something from a group's files; if the mirror does not have them, from its newest.
-    pub(crate) fn make<T>(
+    /// Makes something from a group's files; if the mirror no longer has some of them, from its newest.
+    pub(crate) fn make<T, E: MayMissFiles>(
         &self,
         group: &Group,
-        make: impl Fn(&[RemoteFile]) -> Result<T, ImageError>,
-    ) -> Result<T, ImageError> {
+        make: impl Fn(&[RemoteFile]) -> Result<T, E>,
+    ) -> Result<T, E> {
         let files = self.files(group)?;
-        match make(&files) {
-            // Only this group's own files: an image may be made with the help of another group.
-            Err(ImageError::Apt(AptError::Missing { mirror, missing }))
-                if missing.iter().all(|file| files.contains(file)) =>
-            {
-                let newer = self.newest(group)?;
-                if newer == files {
-                    // The newest is what was asked for: the mirror itself is out of step.
-                    return Err(AptError::Missing { mirror, missing }.into());
-                }
-                self.note_changes(&files, &newer);
-                if let Some(pinned) = self.pinned(group) {
-                    self.remember(&pinned, &newer);
-                }
-                self.use_from_now_on(group, &newer);
-                make(&newer)
-            }
-            result => result,
+        let error = match make(&files) {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        // Only this group's own files count: an image may be made with the help of another group.
+        let are_of_group = |missing: &[RemoteFile]| missing.iter().all(|file| files.contains(file));
+        if !error.missing().is_some_and(are_of_group) {
+            return Err(error);
         }
+        let newer = self.newest(group)?;
+        if newer == files {
+            // The newest is what was asked for: the mirror itself is out of step.
+            return Err(error);
+        }
+        self.note_changes(&files, &newer);
+        if let Some(pinned) = self.pinned(group) {
+            self.remember(&pinned, &newer);
+        }
+        self.use_from_now_on(group, &newer);
+        make(&newer)
     }
 
     fn use_from_now_on(&self, group: &Group, files: &[RemoteFile]) {
@@ -154,7 +155,7 @@ impl<'a> Pins<'a> {
         files.filter(|files| !files.is_empty())
     }
 
-    fn newest(&self, group: &Group) -> Result<Vec<RemoteFile>, ImageError> {
+    fn newest(&self, group: &Group) -> Result<Vec<RemoteFile>, DebianError> {
         match group {
             Group::Root(name) => Ok(self.apt.resolve(&root_packages(name))?),
             Group::Source(name) => Ok(self.apt.source(name)?),
@@ -174,12 +175,12 @@ impl<'a> Pins<'a> {
         }
     }
 
-    fn build_packages(&self) -> Result<Vec<RemoteFile>, ImageError> {
+    fn build_packages(&self) -> Result<Vec<RemoteFile>, DebianError> {
         Ok(self.apt.kernel_packages(is_build_package)?)
     }
 
-    fn not_offered(&self, what: &'static str, release: &str, version: &str) -> ImageError {
-        ImageError::NotOffered {
+    fn not_offered(&self, what: &'static str, release: &str, version: &str) -> DebianError {
+        DebianError::NotOffered {
             what,
             release: release.to_owned(),
             version: version.to_owned(),
@@ -188,13 +189,13 @@ impl<'a> Pins<'a> {
     }
 
     /// All kernels that the mirror offers, oldest first.
-    pub(crate) fn kernels_offered(&self) -> Result<Vec<DebianKernel>, ImageError> {
+    pub(crate) fn kernels_offered(&self) -> Result<Vec<DebianKernel>, DebianError> {
         Ok(kernels(&self.apt.kernel_packages(is_kernel_package)?))
     }
 
     /// What the newest lock file would hold: all roots and sources, the kernels that are pinned now,
     /// and those of `branches`.
-    pub(crate) fn newest_lock(&self, branches: &[DebianSpec]) -> Result<Lock, ImageError> {
+    pub(crate) fn newest_lock(&self, branches: &[DebianSpec]) -> Result<Lock, DebianError> {
         let mut lock = Lock::default();
         for name in ROOT_NAMES {
             lock.roots.insert(name.to_owned(), self.newest(&Group::Root(name))?);
@@ -219,8 +220,8 @@ impl<'a> Pins<'a> {
         Ok(lock)
     }
 
-    fn no_kernel(&self, spec: &DebianSpec, offered: &[DebianKernel]) -> ImageError {
-        ImageError::NoKernel {
+    fn no_kernel(&self, spec: &DebianSpec, offered: &[DebianKernel]) -> DebianError {
+        DebianError::NoKernel {
             spec: spec.to_string(),
             mirror: self.apt.mirror().debian.clone(),
             similar: similar(offered, spec).into_iter().map(|release| format!("deb:{release}")).collect(),
@@ -347,7 +348,7 @@ mod tests {
         let made_from = RefCell::new(vec![]);
         pins.make(&group, |files| {
             made_from.borrow_mut().extend_from_slice(files);
-            Ok(())
+            Ok::<_, DebianError>(())
         })
         .unwrap();
         assert_eq!(made_from.into_inner(), [file("2")]);

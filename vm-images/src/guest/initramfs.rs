@@ -1,16 +1,37 @@
 //! The initramfs: the guest agent as `/init`, and the modules that it loads to reach the root.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use cpio::newc::{Builder, ModeFileType, trailer};
 
+use crate::build::error::{BuildError, io_error};
+use crate::build::workshop::Workshop;
+use crate::store::Artifact;
+use crate::store::digest::Digest;
+
 /// Folder of the modules, in the initramfs. The agent loads them in the order of their names.
 const MODULES: &str = "md-regress/modules";
 
+/// The initramfs of the kernel in `kernel`: `initramfs.cpio`, with `agent` as `/init`.
+pub(crate) fn make(workshop: &Workshop<'_>, kernel: &Artifact, agent: &Path) -> Result<Artifact, BuildError> {
+    let agent_digest = Digest::of_file(agent).map_err(io_error("read the guest agent", agent))?;
+    let inputs =
+        [("kernel", kernel.digest.as_str()), ("agent", agent_digest.as_str()), ("recipe", "initramfs 2")];
+    workshop.artifact("initramfs", &inputs, |dir| {
+        let boot = kernel.path("boot");
+        let mut files: Vec<_> = fs::read_dir(&boot)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>())
+            .map_err(io_error("read", &boot))?;
+        files.sort();
+        let out = dir.join("initramfs.cpio");
+        write(&out, agent, &files).map_err(io_error("write", &out))
+    })
+}
+
 /// Writes an initramfs to `out`: `agent` as `/init`, `modules` in the order given.
-pub(crate) fn write(out: &Path, agent: &Path, modules: &[PathBuf]) -> io::Result<()> {
+fn write(out: &Path, agent: &Path, modules: &[PathBuf]) -> io::Result<()> {
     let mut archive = io::BufWriter::new(File::create(out)?);
     for (idx, folder) in ["md-regress", MODULES, "dev", "proc", "sys"].into_iter().enumerate() {
         let entry = Builder::new(folder)

@@ -7,6 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+/// File of an artifact with the names of all modules that a kernel has, one a line.
+pub(crate) const NAMES_FILE: &str = "modules.txt";
+
 /// What it takes to find the channels and mount the root, in the order in which it is wanted:
 /// virtio_pci first, because there is no channel before it. Any of these may be built in.
 const BOOT_MODULES: [&str; 9] = [

@@ -8,14 +8,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::build::checkout::unreadable;
 use crate::build::enclosure::Trust;
+use crate::build::error::io_error;
 use crate::build::files::{Entries, entries_of};
 use crate::build::git::{Commit, split_revision};
+use crate::build::listing::unreadable;
 use crate::build::origin::Origin;
-use crate::images::{ImageError, Images, Kernel, io_error, write};
-use crate::kernel::kbuild::ModuleSources;
-use crate::kernel::plant::{EditError, Plant};
+use crate::build::workshop::{Workshop, write};
+use crate::kernel::bootable::Kernel;
+use crate::kernel::error::{KernelError, OverlayError};
+use crate::kernel::kbuild::{self, ModuleSources};
+use crate::kernel::plant::Plant;
+use crate::kernel::version::{is_version_of, tree_version};
+use crate::kernel::{headers, replacement};
 use crate::spec::{KernelSpec, Overlay};
 
 /// The folder of a kernel tree that is built.
@@ -47,69 +52,6 @@ pub const SOURCES: [&str; 8] = [
 /// What is not built without these makes no overlay.
 const ALWAYS: [(&str, &str); 2] = [("md_mod", "CONFIG_BLK_DEV_MD"), ("raid456", "CONFIG_MD_RAID456")];
 
-/// What is wrong with an overlay: the user's to mend.
-#[derive(Debug, thiserror::Error)]
-pub enum OverlayError {
-    /// Nothing there.
-    #[error("failed to use `{}` for +md: {error}; it wants a kernel tree, or its drivers/md", path.display())]
-    NoFolder {
-        /// As the user named it.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Something else there.
-    #[error("`{}` is no kernel tree and no drivers/md of one: neither it nor its drivers/md has a {missing}", path.display())]
-    Foreign {
-        /// The folder.
-        path: PathBuf,
-        /// What it lacks.
-        missing: &'static str,
-    },
-    /// A commit without it.
-    #[error("commit {commit} of `{}` has no drivers/md with a md.c, md.h and Makefile", path.display())]
-    NoMd {
-        /// Its id, shortened.
-        commit: String,
-        /// Folder in the repository.
-        path: PathBuf,
-    },
-    /// The kernel has no such modules.
-    #[error("{release} cannot be overlaid: its configuration has {option} not as a module")]
-    BuiltIn {
-        /// `uname -r`.
-        release: String,
-        /// The option.
-        option: &'static str,
-    },
-    /// No such plant.
-    #[error("there is no plant `{name}`: there are {}", names.join(", "))]
-    NoPlant {
-        /// As it was named.
-        name: String,
-        /// Those that there are.
-        names: Vec<String>,
-    },
-    /// A plant's file makes no sense.
-    #[error("plant `{}` is damaged: {error}", path.display())]
-    BadPlant {
-        /// Its file.
-        path: PathBuf,
-        /// Why.
-        error: String,
-    },
-    /// A plant that does not take.
-    #[error("plant `{name}` does not fit the source of {release}: {error}")]
-    Plant {
-        /// The plant.
-        name: String,
-        /// `uname -r`.
-        release: String,
-        /// Why.
-        error: Box<EditError>,
-    },
-}
-
 /// What an overlay is built from.
 struct Found<'h> {
     /// What people call it: `md of /home/me/linux (6.12.95)`.
@@ -120,147 +62,151 @@ struct Found<'h> {
     exact: Overlay,
 }
 
-impl Images<'_> {
-    /// `kernel` with the md of `overlay`.
-    pub(crate) fn overlaid(
-        &self,
-        kernel: Kernel,
-        spec: &KernelSpec,
-        overlay: &Overlay,
-    ) -> Result<Kernel, ImageError> {
-        check_modular(&kernel)?;
-        let scratch = self.scratch("git")?;
-        let found = match overlay {
-            Overlay::Tree(path) => match split_revision(path) {
-                Some((path, rev)) => self.committed(&kernel, &path, &rev, scratch.path())?,
-                None => self.tree(&kernel, path)?,
-            },
-            Overlay::Plant(name) => self.planted(&kernel, name)?,
-        };
-        let Found { title, origin, files, exact } = found;
-        // Plants are ours, in Debian's source.
-        let trust = match overlay {
-            Overlay::Tree(_) => self.trust_of_sources(),
-            Overlay::Plant(_) => Trust::Trusted,
-        };
-        let sources = ModuleSources::of_files(&title, FOLDER, origin, files).with_kbuild(KBUILD);
-        let sources = sources.with_trust(trust);
-        let built = self.build_modules(&kernel, &sources)?;
-        let modules = names_of_modules(&built.dir).map_err(io_error("read", &built.dir))?;
-        let replacement = Some(self.replacement(&kernel, &built, &modules)?);
-        let exact_spec = format!("{}{exact}", kernel.exact_spec);
-        Ok(Kernel { spec: spec.to_string(), exact_spec, replacement, ..kernel })
-    }
-
-    /// The drivers/md of a user's tree.
-    fn tree(&self, kernel: &Kernel, path: &Path) -> Result<Found<'static>, ImageError> {
-        let (top, dir) = find_folder(path)?;
-        let makefile = fs::read_to_string(top.join("Makefile")).unwrap_or_default();
-        let version = self.compare_versions(kernel, &path.display().to_string(), &makefile);
-        let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
-        Ok(Found {
-            title: format!("raid modules of `{}`{version}", path.display()),
-            files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
-            origin: Origin::Folder(dir),
-            exact: Overlay::Tree(path.canonicalize().unwrap_or_else(|_| path.to_owned())),
-        })
-    }
-
-    /// The drivers/md of a commit: of the repository, or of the folder in it that `path` is.
-    fn committed(
-        &self,
-        kernel: &Kernel,
-        path: &Path,
-        rev: &str,
-        scratch: &Path,
-    ) -> Result<Found<'_>, ImageError> {
-        let commit = Commit::find(self.host, path, rev, scratch)?;
-        let below = format!("{}{FOLDER}/", commit.prefix);
-        let mut found = None;
-        for folder in [below, commit.prefix.clone()] {
-            let mut files = commit.files(&folder, false)?;
-            files.retain(|file, _| counts(file));
-            if MARKS.iter().all(|mark| files.contains_key(Path::new(mark))) {
-                found = Some((folder, files));
-                break;
-            }
-        }
-        let Some((folder, files)) = found else {
-            let (commit, path) = (commit.short().to_owned(), commit.path);
-            return Err(OverlayError::NoMd { commit, path }.into());
-        };
-        let top = folder.strip_suffix(&format!("{FOLDER}/"));
-        let makefile = match top {
-            Some(top) => commit.file(&format!("{top}Makefile"))?.unwrap_or_default(),
-            None => vec![],
-        };
-        let shown = format!("commit {} of {}", commit.short(), commit.path.display());
-        let version = self.compare_versions(kernel, &shown, &String::from_utf8_lossy(&makefile));
-        let title = format!("raid modules of {} (\"{}\"){version}", commit.short(), commit.subject);
-        let exact = Overlay::Tree(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
-        Ok(Found { title, files, origin: Origin::Commit { commit, folder }, exact })
-    }
-
-    /// Says so if a tree is not of the kernel's version; gives its version as part of a title.
-    fn compare_versions(&self, kernel: &Kernel, shown: &str, makefile: &str) -> String {
-        let Some(version) = tree_version(makefile) else { return String::new() };
-        let package = kernel.package_version.as_deref().unwrap_or_default();
-        if !is_version_of(&version, package) {
-            self.progress.note(&format!(
-                "md of `{shown}` is of Linux {version}, and is built for {}, of {package}: what it wants of the rest \
-                 of the kernel may not be there",
-                kernel.release
-            ));
-        }
-        format!(" ({version})")
-    }
-
-    /// The drivers/md of the kernel's own source with a bug planted.
-    fn planted(&self, kernel: &Kernel, name: &str) -> Result<Found<'static>, ImageError> {
-        let (text, plant) = self.plant(name)?;
-        let source = self.kernel_source(kernel)?;
-        let inputs = [("source", source.digest.as_str()), ("plant", text.as_str()), ("recipe", "planted 1")];
-        let artifact = self.artifact("planted", &inputs, |dir| {
-            self.progress.step(&format!("planting {name} in the source of {}", kernel.release));
-            let (from, to) = (source.path("tree"), dir.join("tree"));
-            self.host.call("cp").arg("-a").arg(&from).arg(&to).run(&dir.join("log"))?;
-            for file in plant.files() {
-                let path = to.join(FOLDER).join(file);
-                let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-                let planted = plant.apply(file, &text).map_err(|error| {
-                    let (name, release) = (name.to_owned(), kernel.release.clone());
-                    OverlayError::Plant { name, release, error: Box::new(error) }
-                })?;
-                write(&path, planted.as_bytes())?;
-            }
-            Ok(())
-        })?;
-        let dir = artifact.path("tree").join(FOLDER);
-        let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
-        Ok(Found {
-            title: format!("raid modules planted with {name}"),
-            files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
-            origin: Origin::Folder(dir),
-            exact: Overlay::Plant(name.to_owned()),
-        })
-    }
-
-    fn plant(&self, name: &str) -> Result<(String, Plant), ImageError> {
-        let path = self.plants.join(format!("{name}.toml"));
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let names = names_of_plants(&self.plants).map_err(io_error("read", &self.plants))?;
-                return Err(OverlayError::NoPlant { name: name.to_owned(), names }.into());
-            }
-            Err(error) => return Err(io_error("read", &path)(error)),
-        };
-        let plant = Plant::parse(&text).map_err(|error| OverlayError::BadPlant { path, error })?;
-        Ok((text, plant))
-    }
+/// `kernel` with the md of `overlay`.
+pub(crate) fn make(
+    workshop: &Workshop<'_>,
+    plants: &Path,
+    kernel: Kernel,
+    spec: &KernelSpec,
+    overlay: &Overlay,
+) -> Result<Kernel, KernelError> {
+    check_modular(&kernel)?;
+    let scratch = workshop.scratch("git")?;
+    let found = match overlay {
+        Overlay::Tree(path) => match split_revision(path) {
+            Some((path, rev)) => committed(workshop, &kernel, &path, &rev, scratch.path())?,
+            None => tree(workshop, &kernel, path)?,
+        },
+        Overlay::Plant(name) => planted(workshop, plants, &kernel, name)?,
+    };
+    let Found { title, origin, files, exact } = found;
+    // Plants are ours, in Debian's source.
+    let trust = match overlay {
+        Overlay::Tree(_) => workshop.trust_of_sources(),
+        Overlay::Plant(_) => Trust::Trusted,
+    };
+    let sources = ModuleSources::of_files(&title, FOLDER, origin, files).with_kbuild(KBUILD);
+    let sources = sources.with_trust(trust);
+    let built = kbuild::build(workshop, &kernel, &sources)?;
+    let modules = names_of_modules(&built.dir).map_err(io_error("read", &built.dir))?;
+    let replacement = replacement::of_some(workshop, &kernel.artifact, &kernel.release, &built, &modules)?;
+    let exact_spec = format!("{}{exact}", kernel.exact_spec);
+    Ok(Kernel { spec: spec.to_string(), exact_spec, replacement: Some(replacement), ..kernel })
 }
 
-fn check_modular(kernel: &Kernel) -> Result<(), ImageError> {
+/// The drivers/md of a user's tree.
+fn tree(workshop: &Workshop<'_>, kernel: &Kernel, path: &Path) -> Result<Found<'static>, KernelError> {
+    let (top, dir) = find_folder(path)?;
+    let makefile = fs::read_to_string(top.join("Makefile")).unwrap_or_default();
+    let version = compare_versions(workshop, kernel, &path.display().to_string(), &makefile);
+    let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
+    Ok(Found {
+        title: format!("raid modules of `{}`{version}", path.display()),
+        files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
+        origin: Origin::Folder(dir),
+        exact: Overlay::Tree(path.canonicalize().unwrap_or_else(|_| path.to_owned())),
+    })
+}
+
+/// The drivers/md of a commit: of the repository, or of the folder in it that `path` is.
+fn committed<'h>(
+    workshop: &Workshop<'h>,
+    kernel: &Kernel,
+    path: &Path,
+    rev: &str,
+    scratch: &Path,
+) -> Result<Found<'h>, KernelError> {
+    let commit = Commit::find(workshop.host, path, rev, scratch)?;
+    let below = format!("{}{FOLDER}/", commit.prefix);
+    let mut found = None;
+    for folder in [below, commit.prefix.clone()] {
+        let mut files = commit.files(&folder, false)?;
+        files.retain(|file, _| counts(file));
+        if MARKS.iter().all(|mark| files.contains_key(Path::new(mark))) {
+            found = Some((folder, files));
+            break;
+        }
+    }
+    let Some((folder, files)) = found else {
+        let (commit, path) = (commit.short().to_owned(), commit.path);
+        return Err(OverlayError::NoMd { commit, path }.into());
+    };
+    let top = folder.strip_suffix(&format!("{FOLDER}/"));
+    let makefile = match top {
+        Some(top) => commit.file(&format!("{top}Makefile"))?.unwrap_or_default(),
+        None => vec![],
+    };
+    let shown = format!("commit {} of {}", commit.short(), commit.path.display());
+    let version = compare_versions(workshop, kernel, &shown, &String::from_utf8_lossy(&makefile));
+    let title = format!("raid modules of {} (\"{}\"){version}", commit.short(), commit.subject);
+    let exact = Overlay::Tree(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
+    Ok(Found { title, files, origin: Origin::Commit { commit, folder }, exact })
+}
+
+/// Says so if a tree is not of the kernel's version; gives its version as part of a title.
+fn compare_versions(workshop: &Workshop<'_>, kernel: &Kernel, shown: &str, makefile: &str) -> String {
+    let Some(version) = tree_version(makefile) else { return String::new() };
+    let package = kernel.package_version.as_deref().unwrap_or_default();
+    if !is_version_of(&version, package) {
+        workshop.progress.note(&format!(
+            "md of `{shown}` is of Linux {version}, and is built for {}, of {package}: what it wants of the rest \
+             of the kernel may not be there",
+            kernel.release
+        ));
+    }
+    format!(" ({version})")
+}
+
+/// The drivers/md of the kernel's own source with a bug planted.
+fn planted(
+    workshop: &Workshop<'_>,
+    plants: &Path,
+    kernel: &Kernel,
+    name: &str,
+) -> Result<Found<'static>, KernelError> {
+    let (text, plant) = plant(plants, name)?;
+    let source = headers::source(workshop, kernel)?;
+    let inputs = [("source", source.digest.as_str()), ("plant", text.as_str()), ("recipe", "planted 1")];
+    let artifact = workshop.artifact::<KernelError>("planted", &inputs, |dir| {
+        workshop.progress.step(&format!("planting {name} in the source of {}", kernel.release));
+        let (from, to) = (source.path("tree"), dir.join("tree"));
+        workshop.host.call("cp").arg("-a").arg(&from).arg(&to).run(&dir.join("log"))?;
+        for file in plant.files() {
+            let path = to.join(FOLDER).join(file);
+            let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+            let planted = plant.apply(file, &text).map_err(|error| {
+                let (name, release) = (name.to_owned(), kernel.release.clone());
+                OverlayError::Plant { name, release, error: Box::new(error) }
+            })?;
+            write(&path, planted.as_bytes())?;
+        }
+        Ok(())
+    })?;
+    let dir = artifact.path("tree").join(FOLDER);
+    let files = files_that_count(&dir).map_err(io_error("read", &dir))?;
+    Ok(Found {
+        title: format!("raid modules planted with {name}"),
+        files: entries_of(&dir, &files).map_err(unreadable(&dir))?,
+        origin: Origin::Folder(dir),
+        exact: Overlay::Plant(name.to_owned()),
+    })
+}
+
+fn plant(plants: &Path, name: &str) -> Result<(String, Plant), KernelError> {
+    let path = plants.join(format!("{name}.toml"));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let names = names_of_plants(plants).map_err(io_error("read", plants))?;
+            return Err(OverlayError::NoPlant { name: name.to_owned(), names }.into());
+        }
+        Err(error) => return Err(io_error("read", &path)(error).into()),
+    };
+    let plant = Plant::parse(&text).map_err(|error| OverlayError::BadPlant { path, error })?;
+    Ok((text, plant))
+}
+
+fn check_modular(kernel: &Kernel) -> Result<(), KernelError> {
     let config = kernel.artifact.path("config");
     let text = fs::read_to_string(&config).map_err(io_error("read", &config))?;
     let is_module = |option: &str| text.lines().any(|line| line.strip_prefix(option) == Some("=m"));
@@ -271,7 +217,7 @@ fn check_modular(kernel: &Kernel) -> Result<(), ImageError> {
 }
 
 /// The top of a tree and its drivers/md, whichever of the two `path` is.
-fn find_folder(path: &Path) -> Result<(PathBuf, PathBuf), ImageError> {
+fn find_folder(path: &Path) -> Result<(PathBuf, PathBuf), KernelError> {
     let path =
         path.canonicalize().map_err(|error| OverlayError::NoFolder { path: path.to_owned(), error })?;
     let below = path.join(FOLDER);
@@ -328,25 +274,6 @@ fn names_of_plants(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The version that a kernel tree's `Makefile` says: `6.12.95`.
-pub(crate) fn tree_version(makefile: &str) -> Option<String> {
-    let value = |name: &str| {
-        let line = makefile
-            .lines()
-            .take(20)
-            .find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix('='))?;
-        Some(line.trim()).filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let (version, patch) = (value("VERSION")?, value("PATCHLEVEL")?);
-    let sub = value("SUBLEVEL").filter(|sub| *sub != "0").map(|sub| format!(".{sub}")).unwrap_or_default();
-    Some(format!("{version}.{patch}{sub}"))
-}
-
-/// True if a package of that version was made of this version of Linux.
-fn is_version_of(version: &str, package: &str) -> bool {
-    package.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '~', '+']))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -384,14 +311,5 @@ mod tests {
         fs::remove_file(top.path().join(FOLDER).join("md.c")).unwrap();
         let error = find_folder(top.path()).unwrap_err().to_string();
         assert!(error.ends_with("has a md.c"), "{error}");
-    }
-
-    #[test]
-    fn a_trees_version_is_read_and_compared() {
-        let makefile = "# SPDX\nVERSION = 6\nPATCHLEVEL = 12\nSUBLEVEL = 117\nEXTRAVERSION =\n";
-        assert_eq!(tree_version(makefile).as_deref(), Some("6.12.117"));
-        assert_eq!(tree_version("VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 0\n").as_deref(), Some("7.3"));
-        assert!(is_version_of("6.12.117", "6.12.117-1~deb12u1"));
-        assert!(!is_version_of("6.12.11", "6.12.117-1"));
     }
 }

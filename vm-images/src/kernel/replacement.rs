@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use object::Object;
 use serde::{Deserialize, Serialize};
 
-use crate::images::{ImageError, Images, Kernel, MODULES, io_error, write};
-use crate::kernel::modules;
+use crate::build::error::{BuildError, io_error};
+use crate::build::workshop::{Workshop, write};
+use crate::kernel::modules::{self, NAMES_FILE};
 use crate::store::Artifact;
 use crate::store::digest::Digest;
 
@@ -43,7 +44,7 @@ pub struct Replacement {
 }
 
 impl Replacement {
-    fn read(artifact: Artifact) -> Result<Self, ImageError> {
+    fn read(artifact: Artifact) -> Result<Self, BuildError> {
         let list = artifact.path(LIST);
         let bytes = fs::read(&list).map_err(io_error("read", &list))?;
         let modules = serde_json::from_slice(&bytes).map_err(std::io::Error::other);
@@ -62,7 +63,7 @@ impl Replacement {
 
     /// Names of all modules that the kernel has with them, one a line.
     pub(crate) fn names(&self) -> PathBuf {
-        self.artifact.path(MODULES)
+        self.artifact.path(NAMES_FILE)
     }
 
     /// Digest of what it was made from.
@@ -71,153 +72,155 @@ impl Replacement {
     }
 }
 
-impl Images<'_> {
-    /// The modules `built` in place of those of `kernel`: in `built`, `files` (`md-mod.ko`, or with folders before it)
-    /// and `debug/`.
-    pub(crate) fn replacement(
-        &self,
-        kernel: &Kernel,
-        built: &Artifact,
-        files: &[PathBuf],
-    ) -> Result<Replacement, ImageError> {
-        let inputs = [
-            ("kernel", kernel.artifact.digest.as_str()),
-            ("modules", built.digest.as_str()),
-            ("recipe", "replacement 1"),
-        ];
-        let artifact = self.artifact("overlay", &inputs, |dir| {
-            self.store.shrink("overlay", BYTES_MAX);
-            self.make_replacement(dir, kernel, built, files)
-        })?;
-        self.store.touch(&artifact);
-        Replacement::read(artifact)
-    }
+/// The modules `built` in place of those of `kernel`: in `built`, `files` (`md-mod.ko`, or with folders before it)
+/// and `debug/`.
+pub(crate) fn of_some(
+    workshop: &Workshop<'_>,
+    kernel: &Artifact,
+    release: &str,
+    built: &Artifact,
+    files: &[PathBuf],
+) -> Result<Replacement, BuildError> {
+    let inputs =
+        [("kernel", kernel.digest.as_str()), ("modules", built.digest.as_str()), ("recipe", "replacement 1")];
+    let artifact = workshop.artifact("overlay", &inputs, |dir| {
+        workshop.store.shrink("overlay", BYTES_MAX);
+        replace(workshop, dir, kernel, release, built, files)
+    })?;
+    workshop.store.touch(&artifact);
+    Replacement::read(artifact)
+}
 
-    /// All modules of a kernel that was built as a whole: those in `modules/RELEASE` of `built`, with their indexes.
-    pub(crate) fn all_modules(&self, kernel: &Kernel, built: &Artifact) -> Result<Replacement, ImageError> {
-        let inputs = [
-            ("kernel", kernel.artifact.digest.as_str()),
-            ("modules", built.digest.as_str()),
-            ("recipe", "all modules 1"),
-        ];
-        let artifact = self.artifact("overlay", &inputs, |dir| {
-            self.store.shrink("overlay", BYTES_MAX);
-            let (tools, log) = (self.tools()?, dir.join("log"));
-            let (library, debug) = (built.path("modules"), built.path("debug"));
-            let boot = self.boot_modules(built, &kernel.release)?;
-            let tree = library.join(&kernel.release);
-            let mut list = Vec::new();
-            for file in walkdir::WalkDir::new(&tree).sort_by_file_name().into_iter().flatten() {
-                let path = file.path().strip_prefix(&library).unwrap_or(file.path()).to_owned();
-                let is_module =
-                    file.file_type().is_file() && path.extension().is_some_and(|made| made == "ko");
-                // Those that the guest has loaded to find its root are part of what is booted.
-                if is_module && !boot.contains(&path) {
-                    let bytes = fs::read(file.path()).map_err(io_error("read", file.path()))?;
-                    list.push(ReplacedModule {
-                        name: modules::module_name(&path.to_string_lossy()),
-                        path: path.to_string_lossy().into_owned(),
-                        build_id: build_id(&bytes)
-                            .map_err(std::io::Error::other)
-                            .map_err(io_error("read", file.path()))?,
-                    });
-                }
-            }
-            list.sort_by(|a, b| a.name.cmp(&b.name));
-            if debug.is_dir() {
-                self.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
-            }
-            let text = |name: &str| fs::read_to_string(tree.join(name)).unwrap_or_default();
-            let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
-            write(&dir.join(MODULES), names.as_bytes())?;
-            let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
-            write(&dir.join(LIST), &list)?;
-            Ok(tools.squashfs(self.host, &library, &dir.join(IMAGE), &[]).run(&log)?)
-        })?;
-        self.store.touch(&artifact);
-        Replacement::read(artifact)
-    }
-
-    /// Those of a kernel's modules that the guest needs to find its root, in order, from the folder of all modules.
-    pub(crate) fn boot_modules(&self, built: &Artifact, release: &str) -> Result<Vec<PathBuf>, ImageError> {
-        let list = built.path("modules").join(release).join("modules.dep");
-        let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
-        Ok(modules::boot_order(&text).iter().map(|module| Path::new(release).join(module)).collect())
-    }
-
-    /// Writes the indexes of the modules in `library`/RELEASE.
-    pub(crate) fn index_modules(&self, library: &Path, release: &str, log: &Path) -> Result<(), ImageError> {
-        let work = self.scratch("depmod")?;
-        let root = work.path().join("root");
-        let (usr, link) = (root.join("usr/lib"), root.join("usr/lib/modules"));
-        let linked = fs::create_dir_all(&usr)
-            .and_then(|()| std::os::unix::fs::symlink(library, &link))
-            .and_then(|()| std::os::unix::fs::symlink("usr/lib", root.join("lib")));
-        linked.map_err(io_error("link", &link))?;
-        let tools = self.tools()?;
-        Ok(tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(log)?)
-    }
-
-    fn make_replacement(
-        &self,
-        dir: &Path,
-        kernel: &Kernel,
-        built: &Artifact,
-        files: &[PathBuf],
-    ) -> Result<(), ImageError> {
-        let (tools, release, log) = (self.tools()?, &kernel.release, dir.join("log"));
-        self.progress.step(&format!("replacing modules of {release}"));
-        let debug = built.path("debug");
-        if debug.is_dir() {
-            self.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
-        }
-        let work = self.scratch("overlay")?;
-        let (root, image) = (work.path().join("root"), work.path().join("image"));
-        let library = root.join("usr/lib/modules");
-        fs::create_dir_all(root.join("usr/lib")).map_err(io_error("create", &root))?;
-        std::os::unix::fs::symlink("usr/lib", root.join("lib")).map_err(io_error("link", &root))?;
-        let unpack = tools.call(self.host, "usr/bin/unsquashfs").args(["-quiet", "-no-progress", "-dest"]);
-        unpack.arg(&library).arg(kernel.artifact.path(IMAGE)).run(&log)?;
-        let (tree, replaced) = (library.join(release), image.join(release));
-        let before = indexes(&tree)?;
-        let dependencies =
-            before.get("modules.dep").map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+/// All modules of a kernel that was built as a whole: those in `modules/RELEASE` of `built`, with their indexes.
+pub(crate) fn of_all(
+    workshop: &Workshop<'_>,
+    kernel: &Artifact,
+    release: &str,
+    built: &Artifact,
+) -> Result<Replacement, BuildError> {
+    let inputs =
+        [("kernel", kernel.digest.as_str()), ("modules", built.digest.as_str()), ("recipe", "all modules 1")];
+    let artifact = workshop.artifact::<BuildError>("overlay", &inputs, |dir| {
+        workshop.store.shrink("overlay", BYTES_MAX);
+        let (tools, log) = (workshop.tools()?, dir.join("log"));
+        let (library, debug) = (built.path("modules"), built.path("debug"));
+        let boot = boot_modules(built, release)?;
+        let tree = library.join(release);
         let mut list = Vec::new();
-        for (file, place) in places(files, &dependencies) {
-            let from = built.path("").join(file);
-            let bytes = fs::read(&from).map_err(io_error("read", &from))?;
-            list.push(ReplacedModule {
-                name: modules::module_name(&place.to_string_lossy()),
-                path: format!("{release}/{}", place.display()),
-                build_id: build_id(&bytes).map_err(std::io::Error::other).map_err(io_error("read", &from))?,
-            });
-            for to in [tree.join(&place), replaced.join(&place)] {
-                let parent = to.parent().unwrap_or(&tree);
-                fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-                // Not through what may be a link of another name.
-                let _ = fs::remove_file(&to);
-                write(&to, &bytes)?;
+        for file in walkdir::WalkDir::new(&tree).sort_by_file_name().into_iter().flatten() {
+            let path = file.path().strip_prefix(&library).unwrap_or(file.path()).to_owned();
+            let is_module = file.file_type().is_file() && path.extension().is_some_and(|made| made == "ko");
+            // Those that the guest has loaded to find its root are part of what is booted.
+            if is_module && !boot.contains(&path) {
+                let bytes = fs::read(file.path()).map_err(io_error("read", file.path()))?;
+                list.push(ReplacedModule {
+                    name: modules::module_name(&path.to_string_lossy()),
+                    path: path.to_string_lossy().into_owned(),
+                    build_id: build_id(&bytes)
+                        .map_err(std::io::Error::other)
+                        .map_err(io_error("read", file.path()))?,
+                });
             }
         }
         list.sort_by(|a, b| a.name.cmp(&b.name));
-        tools.call(self.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
-        let after = indexes(&tree)?;
-        // Modules that need others than before, or are new, are found by indexes of their own.
-        for (name, bytes) in after.iter().filter(|(name, bytes)| before.get(*name) != Some(*bytes)) {
-            write(&replaced.join(name), bytes)?;
+        if debug.is_dir() {
+            workshop.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
         }
-        let text =
-            |name: &str| after.get(name).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+        let text = |name: &str| fs::read_to_string(tree.join(name)).unwrap_or_default();
         let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
-        write(&dir.join(MODULES), names.as_bytes())?;
+        write(&dir.join(NAMES_FILE), names.as_bytes())?;
         let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
         write(&dir.join(LIST), &list)?;
-        Ok(tools.squashfs(self.host, &image, &dir.join(IMAGE), &[]).run(&log)?)
+        Ok(tools.squashfs(workshop.host, &library, &dir.join(IMAGE), &[]).run(&log)?)
+    })?;
+    workshop.store.touch(&artifact);
+    Replacement::read(artifact)
+}
+
+/// Those of a kernel's modules that the guest needs to find its root, in order, from the folder of all modules.
+pub(crate) fn boot_modules(built: &Artifact, release: &str) -> Result<Vec<PathBuf>, BuildError> {
+    let list = built.path("modules").join(release).join("modules.dep");
+    let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
+    Ok(modules::boot_order(&text).iter().map(|module| Path::new(release).join(module)).collect())
+}
+
+/// Writes the indexes of the modules in `library`/RELEASE.
+pub(crate) fn index_modules(
+    workshop: &Workshop<'_>,
+    library: &Path,
+    release: &str,
+    log: &Path,
+) -> Result<(), BuildError> {
+    let work = workshop.scratch("depmod")?;
+    let root = work.path().join("root");
+    let (usr, link) = (root.join("usr/lib"), root.join("usr/lib/modules"));
+    let linked = fs::create_dir_all(&usr)
+        .and_then(|()| std::os::unix::fs::symlink(library, &link))
+        .and_then(|()| std::os::unix::fs::symlink("usr/lib", root.join("lib")));
+    linked.map_err(io_error("link", &link))?;
+    let tools = workshop.tools()?;
+    Ok(tools.call(workshop.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(log)?)
+}
+
+fn replace(
+    workshop: &Workshop<'_>,
+    dir: &Path,
+    kernel: &Artifact,
+    release: &str,
+    built: &Artifact,
+    files: &[PathBuf],
+) -> Result<(), BuildError> {
+    let (tools, log) = (workshop.tools()?, dir.join("log"));
+    workshop.progress.step(&format!("replacing modules of {release}"));
+    let debug = built.path("debug");
+    if debug.is_dir() {
+        workshop.host.call("cp").arg("-al").arg(debug).arg(dir.join("debug")).run(&log)?;
     }
+    let work = workshop.scratch("overlay")?;
+    let (root, image) = (work.path().join("root"), work.path().join("image"));
+    let library = root.join("usr/lib/modules");
+    fs::create_dir_all(root.join("usr/lib")).map_err(io_error("create", &root))?;
+    std::os::unix::fs::symlink("usr/lib", root.join("lib")).map_err(io_error("link", &root))?;
+    let unpack = tools.call(workshop.host, "usr/bin/unsquashfs").args(["-quiet", "-no-progress", "-dest"]);
+    unpack.arg(&library).arg(kernel.path(IMAGE)).run(&log)?;
+    let (tree, replaced) = (library.join(release), image.join(release));
+    let before = indexes(&tree)?;
+    let dependencies =
+        before.get("modules.dep").map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let mut list = Vec::new();
+    for (file, place) in places(files, &dependencies) {
+        let from = built.path("").join(file);
+        let bytes = fs::read(&from).map_err(io_error("read", &from))?;
+        list.push(ReplacedModule {
+            name: modules::module_name(&place.to_string_lossy()),
+            path: format!("{release}/{}", place.display()),
+            build_id: build_id(&bytes).map_err(std::io::Error::other).map_err(io_error("read", &from))?,
+        });
+        for to in [tree.join(&place), replaced.join(&place)] {
+            let parent = to.parent().unwrap_or(&tree);
+            fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+            // Not through what may be a link of another name.
+            let _ = fs::remove_file(&to);
+            write(&to, &bytes)?;
+        }
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    tools.call(workshop.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
+    let after = indexes(&tree)?;
+    // Modules that need others than before, or are new, are found by indexes of their own.
+    for (name, bytes) in after.iter().filter(|(name, bytes)| before.get(*name) != Some(*bytes)) {
+        write(&replaced.join(name), bytes)?;
+    }
+    let text = |name: &str| after.get(name).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+    let names = modules::names(&text("modules.dep"), &text("modules.builtin"));
+    write(&dir.join(NAMES_FILE), names.as_bytes())?;
+    let list = serde_json::to_vec_pretty(&list).expect("strings have a JSON form");
+    write(&dir.join(LIST), &list)?;
+    Ok(tools.squashfs(workshop.host, &image, &dir.join(IMAGE), &[]).run(&log)?)
 }
 
 /// What `depmod` writes of a kernel's modules, by name.
-fn indexes(tree: &Path) -> Result<BTreeMap<String, Vec<u8>>, ImageError> {
+fn indexes(tree: &Path) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(tree).map_err(io_error("read", tree))? {
         let path = entry.map_err(io_error("read", tree))?.path();

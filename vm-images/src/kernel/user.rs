@@ -5,22 +5,24 @@
 //! their modules are. A user's tree is only read: it is built from a copy, in a folder that builds go on in.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::build::checkout::{all_files, git_files, unreadable};
 use crate::build::enclosure::{Enclosure, EnclosureError};
+use crate::build::error::io_error;
+use crate::build::failure::SourceFailure;
 use crate::build::files::{Entries, digest_of, entries_of, entries_since};
-use crate::build::folder::BuildFolder;
 use crate::build::git::{Commit, split_revision};
 use crate::build::handover::{self, Links};
+use crate::build::listing::{all_files, git_files, unreadable};
 use crate::build::origin::Origin;
-use crate::images::{ImageError, Images, Kernel, io_error, write};
+use crate::build::workshop::{Workshop, write};
+use crate::kernel::bootable::Kernel;
 use crate::kernel::bzimage;
+use crate::kernel::error::{KernelError, UserKernelError};
 use crate::kernel::files::{is_made, is_wanted};
-use crate::kernel::kbuild::SourceFailure;
 use crate::kernel::modules;
-use crate::kernel::overlay::tree_version;
+use crate::kernel::replacement;
+use crate::kernel::version::tree_version;
 use crate::spec::user::{OwnSource, OwnSpec};
 use crate::store::Artifact;
 use crate::store::digest::Digest;
@@ -31,6 +33,9 @@ const RECIPE: &str = include_str!("../../recipes/kernel.sh");
 const CONFIG: &str = include_str!("../../kconfig/base.config");
 /// And with `,lockdep`.
 const LOCKDEP: &str = include_str!("../../kconfig/lockdep.config");
+
+/// Kind of the artifacts that are built or taken here.
+const KIND: &str = "own-kernel";
 
 /// How much of the disk is kept of what was built, bytes: each edit makes another one, of 50 MB.
 const BUILT_BYTES_MAX: u64 = 4 << 30;
@@ -45,83 +50,6 @@ const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/x86/Makefile", "drivers/m
 /// A tree is built beside itself, and cannot change what the next build takes for its source.
 const SEALED: [&str; 1] = ["src"];
 
-/// What is wrong with a kernel of the user's own.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnKernelError {
-    /// Its folder cannot be used.
-    #[error("failed to use `{}`: {error}", path.display())]
-    Unusable {
-        /// As the user named it.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// It is something else.
-    #[error("{from} is no kernel tree with md: it has no {missing}")]
-    Foreign {
-        /// The folder or commit.
-        from: String,
-        /// What it lacks.
-        missing: &'static str,
-    },
-    /// A commit without a revision.
-    #[error("`git:{}` names no commit: it takes `git:PATH@REV`", path.display())]
-    NoRevision {
-        /// As the user named it.
-        path: PathBuf,
-    },
-    /// It does not build.
-    #[error("{title} does not build with {compiler}; log: {}\n{lines}", log.display())]
-    Build {
-        /// What people call it.
-        title: String,
-        /// The compiler.
-        compiler: &'static str,
-        /// All that the build printed.
-        log: PathBuf,
-        /// What matters of it.
-        lines: String,
-    },
-    /// What it calls itself is no name.
-    #[error("{title} calls itself `{}`, which is no release of a kernel", release.escape_debug())]
-    BadRelease {
-        /// What people call it.
-        title: String,
-        /// What the build said, shortened.
-        release: String,
-    },
-    /// There is no room for a build.
-    #[error(
-        "the disk of `{}` is too small to build a kernel: that takes {needed_mib} MiB, and {free_mib} MiB are left; \
-         `cargo xtask clean` frees some, --store names another place", path.display()
-    )]
-    DiskTooSmall {
-        /// The store.
-        path: PathBuf,
-        /// What it takes.
-        needed_mib: u64,
-        /// What there is.
-        free_mib: u64,
-    },
-    /// A file that is no kernel.
-    #[error("`{}` is no bzImage that says its version", path.display())]
-    NoImage {
-        /// As the user named it.
-        path: PathBuf,
-    },
-    /// A folder without the kernel's modules.
-    #[error(
-        "`{}` has no modules of {release}: it takes what `make modules_install INSTALL_MOD_PATH=DIR` leaves, with a \
-         folder lib/modules/{release}", path.display()
-    )]
-    NoModules {
-        /// As the user named it.
-        path: PathBuf,
-        /// What the kernel says it is.
-        release: String,
-    },
-}
-
 /// A source, as it was looked at.
 struct Source<'h> {
     /// What people call it.
@@ -133,255 +61,231 @@ struct Source<'h> {
     makefile: String,
 }
 
-impl Images<'_> {
-    /// A kernel of the user's own.
-    pub(crate) fn own_kernel(&self, own: &OwnSpec) -> Result<Kernel, ImageError> {
-        let (built, exact) = match own {
-            OwnSpec::Image { image, modules } => self.installed(image, modules)?,
-            OwnSpec::Source { source, lockdep } => {
-                let scratch = self.scratch("git")?;
-                let source = match source {
-                    OwnSource::Tree(path) => self.own_tree(path)?,
-                    OwnSource::Commit(path) => self.own_commit(path, scratch.path())?,
-                };
-                let built = self.built_kernel(&source, *lockdep)?;
-                (built, OwnSpec::Source { source: source.exact, lockdep: *lockdep })
-            }
-        };
-        self.store.touch(&built);
-        let file = built.path("release");
-        let release = fs::read_to_string(&file).map_err(io_error("read", &file))?.trim().to_owned();
-        let artifact = self.kernel_proper(&built, &release)?;
-        let (spec, exact_spec) = (own.to_string(), exact.to_string());
-        let kernel = Kernel { spec, exact_spec, release, package_version: None, artifact, replacement: None };
-        let replacement = Some(self.all_modules(&kernel, &built)?);
-        Ok(Kernel { replacement, ..kernel })
-    }
-
-    /// A tree as it is now.
-    fn own_tree(&self, path: &Path) -> Result<Source<'static>, ImageError> {
-        let dir =
-            path.canonicalize().map_err(|error| OwnKernelError::Unusable { path: path.to_owned(), error })?;
-        check_marks(&format!("`{}`", dir.display()), |mark| dir.join(mark).is_file())?;
-        self.progress.step(&format!("looking at kernel tree `{}`", dir.display()));
-        let is_git = dir.join(".git").exists();
-        let mut files = match is_git {
-            true => git_files(self.host, &dir, &self.store.temporary().join("git.log"))?,
-            false => all_files(&dir)?,
-        };
-        files.retain(|file| is_wanted(file) && (is_git || !is_made(file)));
-        let known = self
-            .store
-            .root()
-            .join("known-files")
-            .join(Digest::of_bytes(dir.as_os_str().as_encoded_bytes()).short());
-        let files = entries_since(&dir, &files, &known).map_err(unreadable(&dir))?;
-        let makefile = fs::read_to_string(dir.join("Makefile")).unwrap_or_default();
-        let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
-        let title = format!("the kernel of `{}`{version}", dir.display());
-        Ok(Source {
-            title,
-            files,
-            exact: OwnSource::Tree(dir.clone()),
-            origin: Origin::Folder(dir),
-            makefile,
-        })
-    }
-
-    /// A commit of a tree.
-    fn own_commit(&self, text: &Path, scratch: &Path) -> Result<Source<'_>, ImageError> {
-        let no_revision = || OwnKernelError::NoRevision { path: text.to_owned() };
-        let (path, rev) = split_revision(text).ok_or_else(no_revision)?;
-        let commit = Commit::find(self.host, &path, &rev, scratch)?;
-        let folder = commit.prefix.clone();
-        let mut files = commit.files(&folder, true)?;
-        let from = format!("commit {} of `{}`", commit.short(), commit.path.display());
-        check_marks(&from, |mark| files.contains_key(Path::new(mark)))?;
-        files.retain(|file, _| is_wanted(file));
-        let makefile = commit.file(&format!("{folder}Makefile"))?.unwrap_or_default();
-        let makefile = String::from_utf8_lossy(&makefile).into_owned();
-        let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
-        let title = format!("the kernel of {} (\"{}\"){version}", commit.short(), commit.subject);
-        let exact = OwnSource::Commit(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
-        Ok(Source { title, files, exact, origin: Origin::Commit { commit, folder }, makefile })
-    }
-
-    /// Builds it: `vmlinux`, `config`, `release`, `modules/RELEASE` and `debug/NAME.ko`.
-    fn built_kernel(&self, source: &Source<'_>, lockdep: bool) -> Result<Artifact, ImageError> {
-        let root = self.compilers()?;
-        let config = format!("{CONFIG}{}", if lockdep { LOCKDEP } else { "" });
-        let compiler = compiler_for(&source.makefile);
-        let digest = digest_of(&source.files);
-        let inputs = [
-            ("compilers", root.digest.as_str()),
-            ("compiler", compiler),
-            ("config", &config),
-            ("recipe", RECIPE),
-            ("sources", digest.as_str()),
-            ("from", self.way_of_building()),
-        ];
-        let kind = if self.from_nothing { "own-kernel-from-nothing" } else { "own-kernel" };
-        if self.from_nothing {
-            self.store.remove(kind, inputs);
-        }
-        self.artifact(kind, &inputs, |dir| {
-            self.store.shrink(kind, BUILT_BYTES_MAX);
-            let scratch = self.scratch("build")?;
-            let mut folder = match self.from_nothing {
-                true => BuildFolder::fresh(scratch.path())?,
-                false => BuildFolder::open(self.store, &inputs[..4], self.progress, self.host.cancel())?,
+/// A kernel of the user's own.
+pub(crate) fn make(workshop: &Workshop<'_>, named: &OwnSpec) -> Result<Kernel, KernelError> {
+    let (built, exact) = match named {
+        OwnSpec::Image { image, modules } => installed(workshop, image, modules)?,
+        OwnSpec::Source { source, lockdep } => {
+            let scratch = workshop.scratch("git")?;
+            let source = match source {
+                OwnSource::Tree(path) => tree(workshop, path)?,
+                OwnSource::Commit(path) => committed(workshop, path, scratch.path())?,
             };
-            self.check_room(if folder.is_empty() { FIRST_BUILD_MIB } else { NEXT_BUILD_MIB })?;
-            let first = if folder.is_empty() { " for the first time, which takes minutes" } else { "" };
-            self.progress.step(&format!("building {} with {compiler}{first}", source.title));
-            let ours = [("recipe.sh", RECIPE), ("kconfig", config.as_str())];
-            folder.put_from("src", &source.origin, &source.files, &ours)?;
-            let (inside, log) = (folder.path(), dir.join("log"));
-            let trust = self.trust_of_sources();
-            let enclosure = Enclosure::new(self.host, &root.path("root"), &inside, &log, trust)?;
-            enclosure.give(&inside, &SEALED)?;
-            folder.begin()?;
-            let call = ["bash", "/mnt/recipe.sh", compiler];
-            if let Err(error) = enclosure.run(&inside, &SEALED, &call, &log) {
-                let EnclosureError::Host(error) = error else { return Err(error.into()) };
-                let Some(SourceFailure { log, lines }) = self.source_failure(&error, digest.short()) else {
-                    return Err(error.into());
-                };
-                // What was built stays good: make removes what it did not finish.
-                folder.built()?;
-                let lines = lines.replace("/mnt/src/", &source.origin.prefix());
-                let title = source.title.clone();
-                return Err(OwnKernelError::Build { title, compiler, log, lines }.into());
-            }
-            let out = inside.join("out");
-            handover::clean(&out, Links::Refused)?;
-            for name in ["vmlinux", "config", "release", "modules", "debug"] {
-                let (from, to) = (out.join(name), dir.join(name));
-                fs::rename(&from, &to).map_err(io_error("move what was built to", &to))?;
-            }
-            folder.built()?;
-            let release = dir.join("release");
-            let text = fs::read_to_string(&release).map_err(io_error("read", &release))?;
-            let release = checked_release(text.trim(), &source.title)?;
-            self.index_modules(&dir.join("modules"), release, &log)
-        })
-    }
-
-    /// What somebody else built, in the same form.
-    fn installed(&self, image: &Path, modules: &Path) -> Result<(Artifact, OwnSpec), ImageError> {
-        let unusable = |path: &Path| {
-            let path = path.to_owned();
-            move |error| OwnKernelError::Unusable { path, error }
-        };
-        let (image, modules) = (
-            image.canonicalize().map_err(unusable(image))?,
-            modules.canonicalize().map_err(unusable(modules))?,
-        );
-        let bytes = fs::read(&image).map_err(unusable(&image))?;
-        let release =
-            bzimage::release(&bytes).ok_or_else(|| OwnKernelError::NoImage { path: image.clone() })?;
-        let below = |folder: &str| modules.join(folder).join(&release);
-        let is_own = modules.file_name().is_some_and(|name| name == release.as_str());
-        let own = is_own.then(|| modules.clone());
-        let tree = [below("lib/modules"), below("usr/lib/modules"), below("")].into_iter().chain(own);
-        let tree = tree
-            .into_iter()
-            .find(|tree| tree.join("kernel").is_dir() || tree.join("modules.order").is_file());
-        let no_modules = || OwnKernelError::NoModules { path: modules.clone(), release: release.clone() };
-        let tree = tree.ok_or_else(no_modules)?;
-        // `build` and `source` are links to folders, and no modules.
-        let mut files = all_files(&tree)?;
-        files.retain(|file| {
-            file.starts_with("kernel")
-                || file.starts_with("updates")
-                || file.starts_with("extra")
-                || file.to_string_lossy().starts_with("modules.")
-        });
-        let entries = entries_of(&tree, &files).map_err(unreadable(&tree))?;
-        let (image_digest, digest) = (Digest::of_bytes(&bytes), digest_of(&entries));
-        let inputs =
-            [("image", image_digest.as_str()), ("modules", digest.as_str()), ("recipe", "installed 1")];
-        let built = self.artifact("own-kernel", &inputs, |dir| {
-            self.store.shrink("own-kernel", BUILT_BYTES_MAX);
-            self.progress.step(&format!("taking kernel {release} from `{}`", image.display()));
-            let to = dir.join("modules").join(&release);
-            for file in entries.keys() {
-                let (from, to) = (tree.join(file), to.join(file));
-                let parent = to.parent().unwrap_or(dir);
-                fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-                fs::copy(&from, &to).map_err(io_error("copy", &from))?;
-            }
-            modules::decompress(&to).map_err(io_error("decompress the modules in", &to))?;
-            self.index_modules(&dir.join("modules"), &release, &dir.join("log"))?;
-            if let Some(elf) = bzimage::vmlinux(&bytes) {
-                write(&dir.join("vmlinux"), &elf)?;
-            }
-            write(&dir.join("vmlinuz"), &bytes)?;
-            write(&dir.join("release"), release.as_bytes())
-        })?;
-        Ok((built, OwnSpec::Image { image, modules }))
-    }
-
-    /// What is booted: the kernel proper, those modules that reach the guest's root, and a place for the others.
-    fn kernel_proper(&self, built: &Artifact, release: &str) -> Result<Artifact, ImageError> {
-        let names: Vec<_> =
-            ["vmlinux", "vmlinuz"].into_iter().filter(|name| built.path(name).is_file()).collect();
-        let image = built.path(names.first().copied().unwrap_or("vmlinux"));
-        let image_digest = Digest::of_file(&image).map_err(io_error("read", &image))?;
-        let boot = self.boot_modules(built, release)?;
-        let entries = entries_of(&built.path("modules"), &boot)
-            .map_err(|(file, error)| io_error("read", &file)(error))?;
-        let boot_digest = digest_of(&entries);
-        let inputs = [
-            ("image", image_digest.as_str()),
-            ("release", release),
-            ("boot modules", boot_digest.as_str()),
-            ("recipe", "kernel proper 1"),
-        ];
-        self.artifact("kernel-own", &inputs, |dir| {
-            let log = dir.join("log");
-            for name in &names {
-                self.host.call("cp").arg("-al").arg(built.path(name)).arg(dir.join(name)).run(&log)?;
-            }
-            let to = dir.join("boot");
-            fs::create_dir(&to).map_err(io_error("create", &to))?;
-            for (idx, module) in boot.iter().enumerate() {
-                let file = module.file_name().unwrap_or_default().to_string_lossy();
-                let (from, to) = (built.path("modules").join(module), to.join(format!("{idx:02}-{file}")));
-                fs::copy(&from, &to).map_err(io_error("copy to", &to))?;
-            }
-            let work = self.scratch("modules")?;
-            let library = work.path().join("modules");
-            let empty = library.join(release);
-            fs::create_dir_all(&empty).map_err(io_error("create", &empty))?;
-            Ok(self.tools()?.squashfs(self.host, &library, &dir.join("modules.squashfs"), &[]).run(&log)?)
-        })
-    }
-}
-
-impl From<OwnKernelError> for ImageError {
-    fn from(error: OwnKernelError) -> Self {
-        ImageError::OwnKernel(Box::new(error))
-    }
-}
-
-impl Images<'_> {
-    /// Refuses to begin what cannot end.
-    fn check_room(&self, needed_mib: u64) -> Result<(), ImageError> {
-        let path = self.store.root();
-        let disk =
-            rustix::fs::statvfs(path).map_err(|error| io_error("look at the room of", path)(error.into()))?;
-        let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
-        if free_mib < needed_mib {
-            let path = path.to_owned();
-            return Err(OwnKernelError::DiskTooSmall { path, needed_mib, free_mib }.into());
+            let built = built(workshop, &source, *lockdep)?;
+            (built, OwnSpec::Source { source: source.exact, lockdep: *lockdep })
         }
-        Ok(())
+    };
+    workshop.store.touch(&built);
+    let file = built.path("release");
+    let release = fs::read_to_string(&file).map_err(io_error("read", &file))?.trim().to_owned();
+    let artifact = kernel_proper(workshop, &built, &release)?;
+    let (spec, exact_spec) = (named.to_string(), exact.to_string());
+    let replacement = Some(replacement::of_all(workshop, &artifact, &release, &built)?);
+    Ok(Kernel { spec, exact_spec, release, package_version: None, artifact, replacement })
+}
+
+/// A tree as it is now.
+fn tree(workshop: &Workshop<'_>, path: &Path) -> Result<Source<'static>, KernelError> {
+    let dir =
+        path.canonicalize().map_err(|error| UserKernelError::Unusable { path: path.to_owned(), error })?;
+    check_marks(&format!("`{}`", dir.display()), |mark| dir.join(mark).is_file())?;
+    workshop.progress.step(&format!("looking at kernel tree `{}`", dir.display()));
+    let is_git = dir.join(".git").exists();
+    let mut files = match is_git {
+        true => git_files(workshop.host, &dir, &workshop.store.temporary().join("git.log"))?,
+        false => all_files(&dir)?,
+    };
+    files.retain(|file| is_wanted(file) && (is_git || !is_made(file)));
+    let known = workshop
+        .store
+        .root()
+        .join("known-files")
+        .join(Digest::of_bytes(dir.as_os_str().as_encoded_bytes()).short());
+    let files = entries_since(&dir, &files, &known).map_err(unreadable(&dir))?;
+    let makefile = fs::read_to_string(dir.join("Makefile")).unwrap_or_default();
+    let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
+    let title = format!("the kernel of `{}`{version}", dir.display());
+    Ok(Source { title, files, exact: OwnSource::Tree(dir.clone()), origin: Origin::Folder(dir), makefile })
+}
+
+/// A commit of a tree.
+fn committed<'h>(workshop: &Workshop<'h>, text: &Path, scratch: &Path) -> Result<Source<'h>, KernelError> {
+    let no_revision = || UserKernelError::NoRevision { path: text.to_owned() };
+    let (path, rev) = split_revision(text).ok_or_else(no_revision)?;
+    let commit = Commit::find(workshop.host, &path, &rev, scratch)?;
+    let folder = commit.prefix.clone();
+    let mut files = commit.files(&folder, true)?;
+    let from = format!("commit {} of `{}`", commit.short(), commit.path.display());
+    check_marks(&from, |mark| files.contains_key(Path::new(mark)))?;
+    files.retain(|file, _| is_wanted(file));
+    let makefile = commit.file(&format!("{folder}Makefile"))?.unwrap_or_default();
+    let makefile = String::from_utf8_lossy(&makefile).into_owned();
+    let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
+    let title = format!("the kernel of {} (\"{}\"){version}", commit.short(), commit.subject);
+    let exact = OwnSource::Commit(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
+    Ok(Source { title, files, exact, origin: Origin::Commit { commit, folder }, makefile })
+}
+
+/// Builds it: `vmlinux`, `config`, `release`, `modules/RELEASE` and `debug/NAME.ko`.
+fn built(workshop: &Workshop<'_>, source: &Source<'_>, lockdep: bool) -> Result<Artifact, KernelError> {
+    let root = workshop.compilers()?;
+    let config = format!("{CONFIG}{}", if lockdep { LOCKDEP } else { "" });
+    let compiler = compiler_for(&source.makefile);
+    let digest = digest_of(&source.files);
+    let inputs = [
+        ("compilers", root.digest.as_str()),
+        ("compiler", compiler),
+        ("config", &config),
+        ("recipe", RECIPE),
+        ("sources", digest.as_str()),
+        ("from", workshop.tuning.way_of_building()),
+    ];
+    workshop.built_from_source(KIND, BUILT_BYTES_MAX, &inputs, |dir| {
+        let scratch = workshop.scratch("build")?;
+        let mut folder = workshop.build_folder(&inputs[..4], &scratch)?;
+        check_room(workshop, if folder.is_empty() { FIRST_BUILD_MIB } else { NEXT_BUILD_MIB })?;
+        let first = if folder.is_empty() { " for the first time, which takes minutes" } else { "" };
+        workshop.progress.step(&format!("building {} with {compiler}{first}", source.title));
+        let ours = [("recipe.sh", RECIPE), ("kconfig", config.as_str())];
+        source.origin.put_into(&mut folder, "src", &source.files, &ours)?;
+        let (inside, log) = (folder.path(), dir.join("log"));
+        let trust = workshop.trust_of_sources();
+        let enclosure = Enclosure::new(workshop.host, &root.path("root"), &inside, &log, trust)?;
+        enclosure.give(&inside, &SEALED)?;
+        folder.begin()?;
+        let call = ["bash", "/mnt/recipe.sh", compiler];
+        if let Err(error) = enclosure.run(&inside, &SEALED, &call, &log) {
+            let EnclosureError::Host(error) = error else { return Err(error.into()) };
+            let Some(failure) = SourceFailure::of(&error) else { return Err(error.into()) };
+            let SourceFailure { log, lines } = failure.kept(workshop.store, digest.short());
+            // What was built stays good: make removes what it did not finish.
+            folder.built()?;
+            let lines = lines.replace("/mnt/src/", &source.origin.prefix());
+            let title = source.title.clone();
+            return Err(UserKernelError::Build { title, compiler, log, lines }.into());
+        }
+        let out = inside.join("out");
+        handover::clean(&out, Links::Refused)?;
+        for name in ["vmlinux", "config", "release", "modules", "debug"] {
+            let (from, to) = (out.join(name), dir.join(name));
+            fs::rename(&from, &to).map_err(io_error("move what was built to", &to))?;
+        }
+        folder.built()?;
+        let release = dir.join("release");
+        let text = fs::read_to_string(&release).map_err(io_error("read", &release))?;
+        let release = checked_release(text.trim(), &source.title)?;
+        Ok(replacement::index_modules(workshop, &dir.join("modules"), release, &log)?)
+    })
+}
+
+/// What somebody else built, in the same form.
+fn installed(
+    workshop: &Workshop<'_>,
+    image: &Path,
+    modules: &Path,
+) -> Result<(Artifact, OwnSpec), KernelError> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |error| UserKernelError::Unusable { path, error }
+    };
+    let (image, modules) =
+        (image.canonicalize().map_err(unusable(image))?, modules.canonicalize().map_err(unusable(modules))?);
+    let bytes = fs::read(&image).map_err(unusable(&image))?;
+    let release = bzimage::release(&bytes).ok_or_else(|| UserKernelError::NoImage { path: image.clone() })?;
+    let below = |folder: &str| modules.join(folder).join(&release);
+    let is_own = modules.file_name().is_some_and(|name| name == release.as_str());
+    let own = is_own.then(|| modules.clone());
+    let tree = [below("lib/modules"), below("usr/lib/modules"), below("")].into_iter().chain(own);
+    let tree =
+        tree.into_iter().find(|tree| tree.join("kernel").is_dir() || tree.join("modules.order").is_file());
+    let no_modules = || UserKernelError::NoModules { path: modules.clone(), release: release.clone() };
+    let tree = tree.ok_or_else(no_modules)?;
+    // `build` and `source` are links to folders, and no modules.
+    let mut files = all_files(&tree)?;
+    files.retain(|file| {
+        file.starts_with("kernel")
+            || file.starts_with("updates")
+            || file.starts_with("extra")
+            || file.to_string_lossy().starts_with("modules.")
+    });
+    let entries = entries_of(&tree, &files).map_err(unreadable(&tree))?;
+    let (image_digest, digest) = (Digest::of_bytes(&bytes), digest_of(&entries));
+    let inputs = [("image", image_digest.as_str()), ("modules", digest.as_str()), ("recipe", "installed 1")];
+    let built = workshop.artifact::<KernelError>(KIND, &inputs, |dir| {
+        workshop.store.shrink(KIND, BUILT_BYTES_MAX);
+        workshop.progress.step(&format!("taking kernel {release} from `{}`", image.display()));
+        let to = dir.join("modules").join(&release);
+        for file in entries.keys() {
+            let (from, to) = (tree.join(file), to.join(file));
+            let parent = to.parent().unwrap_or(dir);
+            fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+            fs::copy(&from, &to).map_err(io_error("copy", &from))?;
+        }
+        modules::decompress(&to).map_err(io_error("decompress the modules in", &to))?;
+        replacement::index_modules(workshop, &dir.join("modules"), &release, &dir.join("log"))?;
+        if let Some(elf) = bzimage::vmlinux(&bytes) {
+            write(&dir.join("vmlinux"), &elf)?;
+        }
+        write(&dir.join("vmlinuz"), &bytes)?;
+        Ok(write(&dir.join("release"), release.as_bytes())?)
+    })?;
+    Ok((built, OwnSpec::Image { image, modules }))
+}
+
+/// What is booted: the kernel proper, those modules that reach the guest's root, and a place for the others.
+fn kernel_proper(workshop: &Workshop<'_>, built: &Artifact, release: &str) -> Result<Artifact, KernelError> {
+    let names: Vec<_> =
+        ["vmlinux", "vmlinuz"].into_iter().filter(|name| built.path(name).is_file()).collect();
+    let image = built.path(names.first().copied().unwrap_or("vmlinux"));
+    let image_digest = Digest::of_file(&image).map_err(io_error("read", &image))?;
+    let boot = replacement::boot_modules(built, release)?;
+    let entries =
+        entries_of(&built.path("modules"), &boot).map_err(|(file, error)| io_error("read", &file)(error))?;
+    let boot_digest = digest_of(&entries);
+    let inputs = [
+        ("image", image_digest.as_str()),
+        ("release", release),
+        ("boot modules", boot_digest.as_str()),
+        ("recipe", "kernel proper 1"),
+    ];
+    workshop.artifact("kernel-own", &inputs, |dir| {
+        let log = dir.join("log");
+        for name in &names {
+            workshop.host.call("cp").arg("-al").arg(built.path(name)).arg(dir.join(name)).run(&log)?;
+        }
+        let to = dir.join("boot");
+        fs::create_dir(&to).map_err(io_error("create", &to))?;
+        for (idx, module) in boot.iter().enumerate() {
+            let file = module.file_name().unwrap_or_default().to_string_lossy();
+            let (from, to) = (built.path("modules").join(module), to.join(format!("{idx:02}-{file}")));
+            fs::copy(&from, &to).map_err(io_error("copy to", &to))?;
+        }
+        let work = workshop.scratch("modules")?;
+        let library = work.path().join("modules");
+        let empty = library.join(release);
+        fs::create_dir_all(&empty).map_err(io_error("create", &empty))?;
+        Ok(workshop
+            .tools()?
+            .squashfs(workshop.host, &library, &dir.join("modules.squashfs"), &[])
+            .run(&log)?)
+    })
+}
+
+/// Refuses to begin what cannot end.
+fn check_room(workshop: &Workshop<'_>, needed_mib: u64) -> Result<(), KernelError> {
+    let path = workshop.store.root();
+    let disk =
+        rustix::fs::statvfs(path).map_err(|error| io_error("look at the room of", path)(error.into()))?;
+    let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
+    if free_mib < needed_mib {
+        let path = path.to_owned();
+        return Err(UserKernelError::DiskTooSmall { path, needed_mib, free_mib }.into());
     }
+    Ok(())
 }
 
 /// What a build says its kernel's release is, if it is one: it becomes the name of a folder.
-fn checked_release<'r>(release: &'r str, title: &str) -> Result<&'r str, OwnKernelError> {
+fn checked_release<'r>(release: &'r str, title: &str) -> Result<&'r str, UserKernelError> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
     // A kernel's own limit (Makefile, uts_len).
     if release.len() <= 64
@@ -391,12 +295,12 @@ fn checked_release<'r>(release: &'r str, title: &str) -> Result<&'r str, OwnKern
         return Ok(release);
     }
     let (title, release) = (title.to_owned(), release.chars().take(80).collect());
-    Err(OwnKernelError::BadRelease { title, release })
+    Err(UserKernelError::BadRelease { title, release })
 }
 
-fn check_marks(from: &str, has: impl Fn(&str) -> bool) -> Result<(), OwnKernelError> {
+fn check_marks(from: &str, has: impl Fn(&str) -> bool) -> Result<(), UserKernelError> {
     match MARKS.into_iter().find(|mark| !has(mark)) {
-        Some(missing) => Err(OwnKernelError::Foreign { from: from.to_owned(), missing }),
+        Some(missing) => Err(UserKernelError::Foreign { from: from.to_owned(), missing }),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use protocol::event::Script;
 use reports::Judged;
 use reports::record::RunEnd;
-use vm_images::images::{Fault, ImageError};
+use vm_images::error::Fault;
 use vm_images::kernel_spec::{DebianSpec, KernelSpec};
 use vm_images::progress::Progress;
 
@@ -109,9 +109,7 @@ fn trial_of(ran: &Ran) -> Result<Trial> {
 
 /// True for an error of the source that was to be built: another commit may do.
 fn is_of_source(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<ImageError>().is_some_and(|error| error.fault() == Fault::Source))
+    error.chain().any(|cause| Fault::of(cause) == Some(Fault::Source))
 }
 
 /// An error unless the disk of `path` has room for `needed_mib`.

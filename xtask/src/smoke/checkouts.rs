@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::checkout::{CheckoutError, Project, Sources};
+use vm_images::build::error::{BuildError, CheckoutError};
+use vm_images::checkout::{Project, Sources};
 use vm_images::images::ImageError;
 
 use super::{Scratch, options, run_with};
@@ -51,7 +52,10 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
         Err(error) => error,
     };
     ensure!(
-        matches!(error.downcast_ref(), Some(ImageError::Checkout(CheckoutError::Build { .. }))),
+        matches!(
+            error.downcast_ref(),
+            Some(ImageError::Build(BuildError::Checkout(CheckoutError::Build { .. })))
+        ),
         "a checkout that does not build is not blamed: {error:#}"
     );
     ensure!(error.to_string().contains("broken_on_purpose"), "the error does not say why: {error}");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use vm_images::build::workshop::Tuning;
 use vm_images::images::{Images, Kernel};
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
@@ -24,7 +25,7 @@ const KERNEL: &str = "deb:6.12";
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.tuned(Tuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
+use vm_images::build::workshop::Tuning;
 use vm_images::images::Images;
 use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
@@ -67,7 +68,7 @@ impl Edited {
 pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.tuned(Tuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let overlay = Edited { tree, spec };

@@ -1,0 +1,93 @@
+//! The two projects of which the guest runs a build: LVM2 and mdadm, from Debian's source package or a user's checkout.
+
+use std::fs;
+use std::path::Path;
+
+/// What can be built from a checkout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Project {
+    /// LVM2, with libdevmapper and its tests.
+    Lvm2,
+    /// mdadm, with its tests.
+    Mdadm,
+}
+
+impl Project {
+    /// All of them.
+    pub const ALL: [Project; 2] = [Project::Lvm2, Project::Mdadm];
+
+    /// Name of its source package.
+    pub fn name(self) -> &'static str {
+        match self {
+            Project::Lvm2 => "lvm2",
+            Project::Mdadm => "mdadm",
+        }
+    }
+
+    /// As people write it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Project::Lvm2 => "LVM2",
+            Project::Mdadm => "mdadm",
+        }
+    }
+
+    /// The option that names its checkout.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Project::Lvm2 => "--lvm2-src",
+            Project::Mdadm => "--mdadm-src",
+        }
+    }
+
+    /// Kind of the artifacts that are built from its checkouts: apart from those of packages, because
+    /// there is a new one with every edit.
+    pub(crate) fn checkout_kind(self) -> &'static str {
+        match self {
+            Project::Lvm2 => "lvm2-checkout",
+            Project::Mdadm => "mdadm-checkout",
+        }
+    }
+
+    /// What every source tree of it has, and nothing else has all of.
+    pub(crate) fn marks(self) -> &'static [&'static str] {
+        match self {
+            Project::Lvm2 => &["configure", "WHATS_NEW", "test/shell"],
+            Project::Mdadm => &["mdadm.h", "Makefile", "tests"],
+        }
+    }
+
+    pub(crate) fn version_in(self, dir: &Path) -> Option<String> {
+        let read = |name| fs::read_to_string(dir.join(name)).ok();
+        let version = match self {
+            Project::Lvm2 => lvm2_version(&read("VERSION")?)?.to_owned(),
+            Project::Mdadm => mdadm_version(&read("ReadMe.c")?)?.to_owned(),
+        };
+        let is_sane = |c: char| c.is_ascii_alphanumeric() || "().-_+~".contains(c);
+        (version.len() <= 40 && version.chars().all(is_sane)).then_some(version)
+    }
+}
+
+/// `2.03.31(2) (2025-02-27)` → `2.03.31(2)`.
+fn lvm2_version(text: &str) -> Option<&str> {
+    text.split_whitespace().next()
+}
+
+/// `#define VERSION "4.4"` → `4.4`.
+fn mdadm_version(text: &str) -> Option<&str> {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("#define VERSION"))?;
+    line.split('"').nth(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(lvm2_version("2.03.31(2) (2025-02-27)\n"), Some("2.03.31(2)"));
+        assert_eq!(lvm2_version(""), None);
+        assert_eq!(mdadm_version("#ifndef VERSION\n#define VERSION \"4.4\"\n"), Some("4.4"));
+        assert_eq!(mdadm_version("char Version[] = VERS;\n"), None);
+    }
+}

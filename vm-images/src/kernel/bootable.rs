@@ -1,0 +1,64 @@
+//! A kernel that is ready to boot, and the files of it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::build::error::io_error;
+use crate::kernel::error::KernelError;
+use crate::kernel::modules::NAMES_FILE;
+use crate::kernel::replacement::Replacement;
+use crate::store::Artifact;
+use crate::store::digest::Digest;
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// As the user named it.
+    pub spec: String,
+    /// Exactly this one again, as a user would name it.
+    pub exact_spec: String,
+    /// `uname -r`.
+    pub release: String,
+    /// Version of its package, if it came from one.
+    pub package_version: Option<String>,
+    /// What is booted: `vmlinuz` or `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
+    pub artifact: Artifact,
+    /// What takes the place of its modules, once its guest runs.
+    pub replacement: Option<Replacement>,
+}
+
+impl Kernel {
+    /// What is booted: the kernel proper, or where that could not be had, its compressed image.
+    pub fn image(&self) -> PathBuf {
+        let vmlinux = self.artifact.path("vmlinux");
+        if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
+    }
+
+    /// Digest of all of it: of what is booted, and of what takes the place of its modules.
+    pub fn digest(&self) -> Digest {
+        match &self.replacement {
+            None => self.artifact.digest.clone(),
+            Some(replacement) => Digest::of_inputs([
+                ("kernel", self.artifact.digest.as_str()),
+                ("modules", replacement.digest().as_str()),
+            ]),
+        }
+    }
+
+    /// Folders with debug information of what was built here.
+    pub fn debug_info(&self) -> Vec<PathBuf> {
+        let replaced = self.replacement.iter().map(Replacement::debug_info);
+        replaced.chain([self.artifact.path("debug")]).filter(|folder| folder.is_dir()).collect()
+    }
+
+    /// Of `modules`, those that it has neither as modules nor built in.
+    pub fn lacks<'m>(&self, modules: &'m [String]) -> Result<Vec<&'m str>, KernelError> {
+        let list = match &self.replacement {
+            Some(replacement) => replacement.names(),
+            None => self.artifact.path(NAMES_FILE),
+        };
+        let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
+        let has = |module: &str| text.lines().any(|name| name == module.replace('-', "_"));
+        Ok(modules.iter().map(String::as_str).filter(|module| !has(module)).collect())
+    }
+}
