@@ -101,7 +101,6 @@ fn of_kernel(error: &KernelError) -> Fault {
             | UserKernelError::Foreign { .. }
             | UserKernelError::BadRelease { .. } => Fault::Source,
             UserKernelError::Unusable { .. }
-            | UserKernelError::NoRevision { .. }
             | UserKernelError::NoImage { .. }
             | UserKernelError::NoModules { .. } => Fault::Request,
             UserKernelError::DiskTooSmall { .. } => Fault::Infra,

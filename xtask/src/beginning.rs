@@ -63,8 +63,8 @@ impl Beginning<'_> {
             let kernel = &kernel.kernel;
             events.append(Event::KernelReady {
                 kernel_idx,
-                spec: kernel.spec.clone(),
-                exact_spec: kernel.exact_spec.clone(),
+                spec: kernel.spec.to_string(),
+                exact_spec: kernel.exact_spec.to_string(),
                 release: kernel.release.clone(),
                 package_version: kernel.package_version.clone(),
                 digest: kernel.digest().to_string(),

@@ -48,7 +48,7 @@ pub(crate) struct ChosenJob {
 impl ChosenJob {
     /// True if it runs on this kernel of a run.
     fn runs_on(&self, kernel: &Kernel) -> bool {
-        self.kernels.is_empty() || self.kernels.iter().any(|spec| spec.to_string() == kernel.spec)
+        self.kernels.is_empty() || self.kernels.contains(&kernel.spec)
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::files::{Entries, Entry, Kind, leads_elsewhere};
 use crate::host::{Call, Host, HostError};
+use crate::spec::revision::Revision;
 
 /// Blobs that are asked for at once: what git answers is held in memory.
 const N_BLOBS_AT_ONCE: usize = 2000;
@@ -62,26 +63,6 @@ pub enum GitError {
     },
 }
 
-/// `PATH@REV` as it was meant: what exists as it stands is a path, whatever signs are in its name.
-///
-/// Both may hold `@` (`linux@HEAD@{1}`): the longest path that is a folder counts. `None` if there is no revision, or
-/// nothing in front of one.
-pub fn split_revision(text: &Path) -> Option<(PathBuf, String)> {
-    if text.exists() {
-        return None;
-    }
-    let bytes = text.as_os_str().as_bytes();
-    let ats = bytes.iter().enumerate().rev().filter(|&(_, &byte)| byte == b'@').map(|(at, _)| at);
-    let splits = ats.filter_map(|at| {
-        let (path, rev) =
-            (Path::new(OsStr::from_bytes(&bytes[..at])), std::str::from_utf8(&bytes[at + 1..]).ok()?);
-        (!rev.is_empty() && at > 0).then(|| (path.to_owned(), rev.to_owned()))
-    });
-    let mut splits = splits.peekable();
-    let last = splits.peek().cloned();
-    splits.find(|(path, _)| path.is_dir()).or(last)
-}
-
 /// A call of git in `dir` that writes nothing there.
 pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
     let mut call = host.call("git").dir(dir);
@@ -116,8 +97,9 @@ pub struct Commit<'h> {
 }
 
 impl<'h> Commit<'h> {
-    /// The commit that `rev` names in the repository that `path` lies in. `scratch` is a folder of ours.
-    pub fn find(host: &'h Host, path: &Path, rev: &str, scratch: &Path) -> Result<Self, GitError> {
+    /// The commit that `revision` names in the repository that its path lies in. `scratch` is a folder of ours.
+    pub fn find(host: &'h Host, revision: &Revision, scratch: &Path) -> Result<Self, GitError> {
+        let Revision { path, rev } = revision;
         let log = scratch.join("git.log");
         let nowhere = |why: String| GitError::NoRepository { path: path.to_owned(), why };
         let path = &path.canonicalize().map_err(|error| nowhere(error.to_string()))?;
@@ -131,7 +113,7 @@ impl<'h> Commit<'h> {
         let id = match parse.read(&log) {
             Ok(id) => id.trim().to_owned(),
             Err(HostError::Failed { .. }) => {
-                return Err(GitError::NoCommit { path: path.clone(), rev: rev.to_owned() });
+                return Err(GitError::NoCommit { path: path.clone(), rev: rev.clone() });
             }
             Err(error) => return Err(GitError::Host(error)),
         };
@@ -140,6 +122,11 @@ impl<'h> Commit<'h> {
         let log = call(host, path, "log").args(["-1", "--format=%s", &commit.id, "--"]);
         commit.subject = commit.text(log)?.trim().chars().take(100).collect();
         Ok(commit)
+    }
+
+    /// Exactly this commit again, as a user would name it.
+    pub(crate) fn revision(&self) -> Revision {
+        Revision { path: self.path.clone(), rev: self.id.clone() }
     }
 
     /// The first 12 digits of its id, as the kernel's own people write it.

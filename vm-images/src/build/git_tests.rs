@@ -40,7 +40,8 @@ impl Repository {
     }
 
     fn find(&self, path: &Path, rev: &str) -> Result<Commit<'_>, GitError> {
-        Commit::find(&self.host, path, rev, self.scratch.path())
+        let revision = Revision { path: path.to_owned(), rev: rev.to_owned() };
+        Commit::find(&self.host, &revision, self.scratch.path())
     }
 
     /// Names and contents of a commit's files in drivers/md.
@@ -97,25 +98,6 @@ fn what_is_not_there_is_named() {
     let error = repository.find(elsewhere.path(), "HEAD").unwrap_err();
     assert!(matches!(error, GitError::NoRepository { .. }), "{error}");
     assert!(error.to_string().contains("not a git repository"), "{error}");
-}
-
-#[test]
-fn what_exists_is_a_path_and_the_rest_a_revision() {
-    let top = tempfile::tempdir().unwrap();
-    let at = |name: &str| top.path().join(name);
-    for name in ["linux", "a@b"] {
-        fs::create_dir(at(name)).unwrap();
-    }
-    let split = |name: &str| split_revision(&at(name)).map(|(path, rev)| (path, rev.as_str().to_owned()));
-    assert_eq!(split("linux"), None);
-    assert_eq!(split("a@b"), None);
-    assert_eq!(split("linux@v6.8"), Some((at("linux"), "v6.8".to_owned())));
-    assert_eq!(split("a@b@HEAD@{1}"), Some((at("a@b"), "HEAD@{1}".to_owned())));
-    assert_eq!(split("linux@@{u}"), Some((at("linux"), "@{u}".to_owned())));
-    // Neither exists: the error will be about the path.
-    assert_eq!(split("none@v6.8"), Some((at("none"), "v6.8".to_owned())));
-    assert_eq!(split("none"), None);
-    assert_eq!(split("linux@"), None);
 }
 
 /// git's own commands make no such trees; whoever hands on a repository can.

@@ -7,16 +7,17 @@ use crate::build::error::io_error;
 use crate::kernel::error::KernelError;
 use crate::kernel::modules::NAMES_FILE;
 use crate::kernel::replacement::Replacement;
+use crate::spec::KernelSpec;
 use crate::store::Artifact;
 use crate::store::digest::Digest;
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// As the user named it.
-    pub spec: String,
-    /// Exactly this one again, as a user would name it.
-    pub exact_spec: String,
+    /// The kernel as the user named it.
+    pub spec: KernelSpec,
+    /// Exactly this kernel again, as a user would name it.
+    pub exact_spec: KernelSpec,
     /// `uname -r`.
     pub release: String,
     /// Version of its package, if it came from one.

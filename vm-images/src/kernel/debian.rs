@@ -28,8 +28,8 @@ pub(crate) fn make(workshop: &Workshop<'_>, spec: &DebianSpec) -> Result<Kernel,
         let artifact = workshop
             .artifact("kernel", &inputs, |dir| unpack_kernel(workshop, dir, release, files, &tools))?;
         Ok(Kernel {
-            spec: spec.to_string(),
-            exact_spec: format!("deb:{release}"),
+            spec: spec.clone().into(),
+            exact_spec: DebianSpec::Exact { release: release.to_owned() }.into(),
             release: release.to_owned(),
             package_version: image.map(|file| file.version.clone()),
             artifact,

@@ -12,6 +12,7 @@ use crate::debian::error::{DebianError, MayMissFiles};
 use crate::debian::package::RemoteFile;
 use crate::host::HostError;
 use crate::kernel::plant::EditError;
+use crate::spec::KernelSpec;
 use crate::store::StoreError;
 
 /// Why a kernel, or modules for one, could not be made.
@@ -98,8 +99,8 @@ pub enum ModuleError {
         "kernel `{kernel}` is not Debian's: modules of a suite's own cannot be built for it; take a deb: kernel"
     )]
     NoHeaders {
-        /// As the user named it.
-        kernel: String,
+        /// The kernel as the user named it.
+        kernel: Box<KernelSpec>,
     },
     /// They build to nothing.
     #[error("{title}: the build against the headers of {release} made no module; {from} names none in obj-m")]
@@ -194,12 +195,6 @@ pub enum UserKernelError {
         from: String,
         /// What it lacks.
         missing: &'static str,
-    },
-    /// A commit without a revision.
-    #[error("`git:{}` names no commit: it takes `git:PATH@REV`", path.display())]
-    NoRevision {
-        /// As the user named it.
-        path: PathBuf,
     },
     /// It does not build.
     #[error("{title} does not build with {compiler}; log: {}\n{lines}", log.display())]

@@ -45,7 +45,7 @@ fn unpack_source(workshop: &Workshop<'_>, dir: &Path, files: &[RemoteFile]) -> R
 /// The root that modules of `kernel` are built in: compilers, and in `/usr/src` the kernel's headers.
 pub(crate) fn root(workshop: &Workshop<'_>, kernel: &Kernel) -> Result<Artifact, KernelError> {
     let Some(version) = kernel.package_version.clone() else {
-        return Err(ModuleError::NoHeaders { kernel: kernel.spec.clone() }.into());
+        return Err(ModuleError::NoHeaders { kernel: Box::new(kernel.spec.clone()) }.into());
     };
     let compilers = workshop.compilers()?;
     let group = Group::Headers { release: kernel.release.clone(), version };

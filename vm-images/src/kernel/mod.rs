@@ -29,6 +29,6 @@ pub(crate) fn make(workshop: &Workshop<'_>, plants: &Path, spec: &KernelSpec) ->
         KernelSpec::Debian { base, overlay: Some(overlay) } => {
             overlay::make(workshop, plants, debian::make(workshop, base)?, spec, overlay)
         }
-        KernelSpec::Own(spec) => user::make(workshop, spec),
+        KernelSpec::User(spec) => user::make(workshop, spec),
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::build::enclosure::Trust;
 use crate::build::error::io_error;
 use crate::build::files::{Entries, entries_of};
-use crate::build::git::{Commit, split_revision};
+use crate::build::git::Commit;
 use crate::build::listing::unreadable;
 use crate::build::origin::Origin;
 use crate::build::workshop::{Workshop, write};
@@ -21,6 +21,8 @@ use crate::kernel::kbuild::{self, ModuleSources};
 use crate::kernel::plant::Plant;
 use crate::kernel::version::{is_version_of, tree_version};
 use crate::kernel::{headers, replacement};
+use crate::spec::debian::DebianSpec;
+use crate::spec::revision::Revision;
 use crate::spec::{KernelSpec, Overlay};
 
 /// The folder of a kernel tree that is built.
@@ -73,16 +75,14 @@ pub(crate) fn make(
     check_modular(&kernel)?;
     let scratch = workshop.scratch("git")?;
     let found = match overlay {
-        Overlay::Tree(path) => match split_revision(path) {
-            Some((path, rev)) => committed(workshop, &kernel, &path, &rev, scratch.path())?,
-            None => tree(workshop, &kernel, path)?,
-        },
+        Overlay::Tree(path) => tree(workshop, &kernel, path)?,
+        Overlay::Commit(revision) => committed(workshop, &kernel, revision, scratch.path())?,
         Overlay::Plant(name) => planted(workshop, plants, &kernel, name)?,
     };
     let Found { title, origin, files, exact } = found;
     // Plants are ours, in Debian's source.
     let trust = match overlay {
-        Overlay::Tree(_) => workshop.trust_of_sources(),
+        Overlay::Tree(_) | Overlay::Commit(_) => workshop.trust_of_sources(),
         Overlay::Plant(_) => Trust::Trusted,
     };
     let sources = ModuleSources::of_files(&title, FOLDER, origin, files).with_kbuild(KBUILD);
@@ -90,8 +90,8 @@ pub(crate) fn make(
     let built = kbuild::build(workshop, &kernel, &sources)?;
     let modules = names_of_modules(&built.dir).map_err(io_error("read", &built.dir))?;
     let replacement = replacement::of_some(workshop, &kernel.artifact, &kernel.release, &built, &modules)?;
-    let exact_spec = format!("{}{exact}", kernel.exact_spec);
-    Ok(Kernel { spec: spec.to_string(), exact_spec, replacement: Some(replacement), ..kernel })
+    let exact_spec = KernelSpec::overlaid(DebianSpec::Exact { release: kernel.release.clone() }, exact);
+    Ok(Kernel { spec: spec.clone(), exact_spec, replacement: Some(replacement), ..kernel })
 }
 
 /// The drivers/md of a user's tree.
@@ -112,11 +112,10 @@ fn tree(workshop: &Workshop<'_>, kernel: &Kernel, path: &Path) -> Result<Found<'
 fn committed<'h>(
     workshop: &Workshop<'h>,
     kernel: &Kernel,
-    path: &Path,
-    rev: &str,
+    revision: &Revision,
     scratch: &Path,
 ) -> Result<Found<'h>, KernelError> {
-    let commit = Commit::find(workshop.host, path, rev, scratch)?;
+    let commit = Commit::find(workshop.host, revision, scratch)?;
     let below = format!("{}{FOLDER}/", commit.prefix);
     let mut found = None;
     for folder in [below, commit.prefix.clone()] {
@@ -139,7 +138,7 @@ fn committed<'h>(
     let shown = format!("commit {} of {}", commit.short(), commit.path.display());
     let version = compare_versions(workshop, kernel, &shown, &String::from_utf8_lossy(&makefile));
     let title = format!("raid modules of {} (\"{}\"){version}", commit.short(), commit.subject);
-    let exact = Overlay::Tree(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
+    let exact = Overlay::Commit(commit.revision());
     Ok(Found { title, files, origin: Origin::Commit { commit, folder }, exact })
 }
 

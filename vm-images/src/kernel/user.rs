@@ -5,13 +5,13 @@
 //! their modules are. A user's tree is only read: it is built from a copy, in a folder that builds go on in.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::build::enclosure::{Enclosure, EnclosureError};
 use crate::build::error::io_error;
 use crate::build::failure::SourceFailure;
 use crate::build::files::{Entries, digest_of, entries_of, entries_since};
-use crate::build::git::{Commit, split_revision};
+use crate::build::git::Commit;
 use crate::build::handover::{self, Links};
 use crate::build::listing::{all_files, git_files, unreadable};
 use crate::build::origin::Origin;
@@ -23,7 +23,9 @@ use crate::kernel::files::{is_made, is_wanted};
 use crate::kernel::modules;
 use crate::kernel::replacement;
 use crate::kernel::version::tree_version;
-use crate::spec::user::{OwnSource, OwnSpec};
+use crate::spec::KernelSpec;
+use crate::spec::revision::Revision;
+use crate::spec::user::{UserSource, UserSpec};
 use crate::store::Artifact;
 use crate::store::digest::Digest;
 
@@ -57,29 +59,29 @@ struct Source<'h> {
     origin: Origin<'h>,
     files: Entries,
     /// Exactly this one again.
-    exact: OwnSource,
+    exact: UserSource,
     makefile: String,
 }
 
 /// A kernel of the user's own.
-pub(crate) fn make(workshop: &Workshop<'_>, named: &OwnSpec) -> Result<Kernel, KernelError> {
+pub(crate) fn make(workshop: &Workshop<'_>, named: &UserSpec) -> Result<Kernel, KernelError> {
     let (built, exact) = match named {
-        OwnSpec::Image { image, modules } => installed(workshop, image, modules)?,
-        OwnSpec::Source { source, lockdep } => {
+        UserSpec::Image { image, modules } => installed(workshop, image, modules)?,
+        UserSpec::Source { source, lockdep } => {
             let scratch = workshop.scratch("git")?;
             let source = match source {
-                OwnSource::Tree(path) => tree(workshop, path)?,
-                OwnSource::Commit(path) => committed(workshop, path, scratch.path())?,
+                UserSource::Tree(path) => tree(workshop, path)?,
+                UserSource::Commit(revision) => committed(workshop, revision, scratch.path())?,
             };
             let built = built(workshop, &source, *lockdep)?;
-            (built, OwnSpec::Source { source: source.exact, lockdep: *lockdep })
+            (built, UserSpec::Source { source: source.exact, lockdep: *lockdep })
         }
     };
     workshop.store.touch(&built);
     let file = built.path("release");
     let release = fs::read_to_string(&file).map_err(io_error("read", &file))?.trim().to_owned();
     let artifact = kernel_proper(workshop, &built, &release)?;
-    let (spec, exact_spec) = (named.to_string(), exact.to_string());
+    let (spec, exact_spec) = (KernelSpec::User(named.clone()), KernelSpec::User(exact));
     let replacement = Some(replacement::of_all(workshop, &artifact, &release, &built)?);
     Ok(Kernel { spec, exact_spec, release, package_version: None, artifact, replacement })
 }
@@ -105,14 +107,16 @@ fn tree(workshop: &Workshop<'_>, path: &Path) -> Result<Source<'static>, KernelE
     let makefile = fs::read_to_string(dir.join("Makefile")).unwrap_or_default();
     let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
     let title = format!("the kernel of `{}`{version}", dir.display());
-    Ok(Source { title, files, exact: OwnSource::Tree(dir.clone()), origin: Origin::Folder(dir), makefile })
+    Ok(Source { title, files, exact: UserSource::Tree(dir.clone()), origin: Origin::Folder(dir), makefile })
 }
 
 /// A commit of a tree.
-fn committed<'h>(workshop: &Workshop<'h>, text: &Path, scratch: &Path) -> Result<Source<'h>, KernelError> {
-    let no_revision = || UserKernelError::NoRevision { path: text.to_owned() };
-    let (path, rev) = split_revision(text).ok_or_else(no_revision)?;
-    let commit = Commit::find(workshop.host, &path, &rev, scratch)?;
+fn committed<'h>(
+    workshop: &Workshop<'h>,
+    revision: &Revision,
+    scratch: &Path,
+) -> Result<Source<'h>, KernelError> {
+    let commit = Commit::find(workshop.host, revision, scratch)?;
     let folder = commit.prefix.clone();
     let mut files = commit.files(&folder, true)?;
     let from = format!("commit {} of `{}`", commit.short(), commit.path.display());
@@ -122,7 +126,7 @@ fn committed<'h>(workshop: &Workshop<'h>, text: &Path, scratch: &Path) -> Result
     let makefile = String::from_utf8_lossy(&makefile).into_owned();
     let version = tree_version(&makefile).map(|version| format!(" ({version})")).unwrap_or_default();
     let title = format!("the kernel of {} (\"{}\"){version}", commit.short(), commit.subject);
-    let exact = OwnSource::Commit(PathBuf::from(format!("{}@{}", commit.path.display(), commit.id)));
+    let exact = UserSource::Commit(commit.revision());
     Ok(Source { title, files, exact, origin: Origin::Commit { commit, folder }, makefile })
 }
 
@@ -183,7 +187,7 @@ fn installed(
     workshop: &Workshop<'_>,
     image: &Path,
     modules: &Path,
-) -> Result<(Artifact, OwnSpec), KernelError> {
+) -> Result<(Artifact, UserSpec), KernelError> {
     let unusable = |path: &Path| {
         let path = path.to_owned();
         move |error| UserKernelError::Unusable { path, error }
@@ -229,7 +233,7 @@ fn installed(
         write(&dir.join("vmlinuz"), &bytes)?;
         Ok(write(&dir.join("release"), release.as_bytes())?)
     })?;
-    Ok((built, OwnSpec::Image { image, modules }))
+    Ok((built, UserSpec::Image { image, modules }))
 }
 
 /// What is booted: the kernel proper, those modules that reach the guest's root, and a place for the others.

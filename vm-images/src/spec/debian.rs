@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::spec::error::BadKernelSpec;
 
 /// Debian's flavour of the kernel that is used unless another is named: small, with all of md and dm
@@ -12,8 +14,9 @@ pub const DEFAULT_FLAVOUR: &str = "cloud-amd64";
 /// Flavours that Debian builds for this architecture.
 const FLAVOURS: [&str; 3] = ["cloud-amd64", "rt-amd64", "amd64"];
 
-/// A kernel of Debian's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A kernel of Debian's. In a file it is written as on a command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum DebianSpec {
     /// `deb:6.12`, `deb:6.12-amd64`: the newest build of a branch.
     Branch {
@@ -49,6 +52,20 @@ impl FromStr for DebianSpec {
             }
             _ => Err(bad()),
         }
+    }
+}
+
+impl TryFrom<String> for DebianSpec {
+    type Error = BadKernelSpec;
+
+    fn try_from(text: String) -> Result<Self, BadKernelSpec> {
+        text.parse()
+    }
+}
+
+impl From<DebianSpec> for String {
+    fn from(spec: DebianSpec) -> String {
+        spec.to_string()
     }
 }
 

@@ -1,7 +1,10 @@
-//! What the user calls a kernel: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`, `tree:PATH`. Pure.
+//! A kernel, as a user names it: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`, `tree:PATH`.
+//!
+//! Pure, but for the folders that are looked at to find where the path of `PATH@REV` ends ([`revision`]).
 
 pub mod debian;
 pub mod error;
+pub mod revision;
 pub mod user;
 
 use std::fmt;
@@ -10,7 +13,8 @@ use std::str::FromStr;
 
 use crate::spec::debian::DebianSpec;
 use crate::spec::error::BadKernelSpec;
-use crate::spec::user::OwnSpec;
+use crate::spec::revision::Revision;
+use crate::spec::user::{UserSource, UserSpec};
 
 /// A kernel, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +26,17 @@ pub enum KernelSpec {
         /// What replaces its md.
         overlay: Option<Overlay>,
     },
-    /// The user's own.
-    Own(OwnSpec),
+    /// One that the user brings.
+    User(UserSpec),
 }
 
 /// What replaces a kernel's md, raid levels and dm-raid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
-    /// `+md:PATH`: those of a kernel tree, or of its drivers/md; `+md:PATH@REV`: those of a commit. Which of the two it
-    /// is, is only known by what there is ([`crate::build::git::split_revision`]).
+    /// `+md:PATH`: those of a kernel tree, or of its drivers/md.
     Tree(PathBuf),
+    /// `+md:PATH@REV`: those of a commit of a repository, or of a folder in it.
+    Commit(Revision),
     /// `+plant:NAME`: those of the kernel's own source, with a bug planted.
     Plant(String),
 }
@@ -70,7 +75,7 @@ impl FromStr for KernelSpec {
     fn from_str(text: &str) -> Result<Self, BadKernelSpec> {
         let bad = || BadKernelSpec::new(text);
         if !text.starts_with("deb:") {
-            return text.parse().map(KernelSpec::Own).map_err(|_| bad());
+            return text.parse().map(KernelSpec::User).map_err(|_| bad());
         }
         // Versions contain `+`, too: the first of our own words ends them. A path may contain anything.
         let first = [TREE, PLANT].into_iter().filter_map(|word| Some((text.find(word)?, word))).min();
@@ -78,11 +83,26 @@ impl FromStr for KernelSpec {
         let what = &text[at + word.len()..];
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let overlay = match word {
-            TREE if !what.is_empty() => Overlay::Tree(PathBuf::from(what)),
+            TREE if !what.is_empty() => match Revision::parse(what) {
+                Some(revision) => Overlay::Commit(revision),
+                None => Overlay::Tree(PathBuf::from(what)),
+            },
             PLANT if !what.is_empty() && what.chars().all(is_name) => Overlay::Plant(what.to_owned()),
             _ => return Err(bad()),
         };
         Ok(KernelSpec::Debian { base: text[..at].parse().map_err(|_| bad())?, overlay: Some(overlay) })
+    }
+}
+
+impl KernelSpec {
+    /// Debian's kernel `base` with another md.
+    pub fn overlaid(base: DebianSpec, overlay: Overlay) -> Self {
+        KernelSpec::Debian { base, overlay: Some(overlay) }
+    }
+
+    /// A kernel that is built from a tree or a commit.
+    pub fn built_from(source: UserSource) -> Self {
+        KernelSpec::User(UserSpec::Source { source, lockdep: false })
     }
 }
 
@@ -99,7 +119,7 @@ impl fmt::Display for KernelSpec {
                 base.fmt(f)?;
                 overlay.as_ref().map_or(Ok(()), |overlay| overlay.fmt(f))
             }
-            KernelSpec::Own(own) => own.fmt(f),
+            KernelSpec::User(own) => own.fmt(f),
         }
     }
 }
@@ -108,6 +128,7 @@ impl fmt::Display for Overlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Overlay::Tree(path) => write!(f, "{TREE}{}", path.display()),
+            Overlay::Commit(revision) => write!(f, "{TREE}{revision}"),
             Overlay::Plant(name) => write!(f, "{PLANT}{name}"),
         }
     }

@@ -1,20 +1,22 @@
-//! Kernels of a user's own, as the user names them: `tree:PATH`, `git:PATH@REV`, `image:BZIMAGE,modules=DIR`. Pure.
+//! Kernels that a user brings: `tree:PATH`, `git:PATH@REV`, `image:BZIMAGE,modules=DIR`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A kernel that no distribution built.
+use crate::spec::revision::Revision;
+
+/// A kernel that the user brings, as a source or built.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnSpec {
-    /// A source that is built.
+pub enum UserSpec {
+    /// `tree:`, `git:`: a source that is built.
     Source {
-        /// Where it is.
-        source: OwnSource,
-        /// With the options that prove the order of locks.
+        /// The folder or commit.
+        source: UserSource,
+        /// True if it is built with the options that prove the order of locks (`,lockdep`).
         lockdep: bool,
     },
-    /// What somebody else built.
+    /// `image:`: a kernel that somebody else built.
     Image {
         /// The bzImage.
         image: PathBuf,
@@ -25,12 +27,11 @@ pub enum OwnSpec {
 
 /// A source of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnSource {
+pub enum UserSource {
     /// `tree:PATH`: a tree as it is.
     Tree(PathBuf),
-    /// `git:PATH@REV`: a commit. Where the path ends is only known by what there is
-    /// ([`crate::build::git::split_revision`]).
-    Commit(PathBuf),
+    /// `git:PATH@REV`: a commit.
+    Commit(Revision),
 }
 
 const TREE: &str = "tree:";
@@ -39,47 +40,45 @@ const IMAGE: &str = "image:";
 const MODULES: &str = ",modules=";
 const LOCKDEP: &str = ",lockdep";
 
-/// What the user wrote is none.
+/// The error of a text that names no such kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoOwnSpec;
+pub struct NoUserSpec;
 
-impl FromStr for OwnSpec {
-    type Err = NoOwnSpec;
+impl FromStr for UserSpec {
+    type Err = NoUserSpec;
 
-    fn from_str(text: &str) -> Result<Self, NoOwnSpec> {
-        let path = |text: &str| if text.is_empty() { Err(NoOwnSpec) } else { Ok(PathBuf::from(text)) };
+    fn from_str(text: &str) -> Result<Self, NoUserSpec> {
+        let path = |text: &str| if text.is_empty() { Err(NoUserSpec) } else { Ok(PathBuf::from(text)) };
         if let Some(rest) = text.strip_prefix(IMAGE) {
-            let (image, modules) = rest.split_once(MODULES).ok_or(NoOwnSpec)?;
-            return Ok(OwnSpec::Image { image: path(image)?, modules: path(modules)? });
+            let (image, modules) = rest.split_once(MODULES).ok_or(NoUserSpec)?;
+            return Ok(UserSpec::Image { image: path(image)?, modules: path(modules)? });
         }
         let (text, lockdep) = match text.strip_suffix(LOCKDEP) {
             Some(text) => (text, true),
             None => (text, false),
         };
         let source = if let Some(rest) = text.strip_prefix(TREE) {
-            OwnSource::Tree(path(rest)?)
+            UserSource::Tree(path(rest)?)
         } else if let Some(rest) = text.strip_prefix(GIT) {
-            let is_split =
-                rest.split_once('@').is_some_and(|(path, _)| !path.is_empty()) && !rest.ends_with('@');
-            OwnSource::Commit(path(rest).and_then(|path| if is_split { Ok(path) } else { Err(NoOwnSpec) })?)
+            UserSource::Commit(Revision::parse(rest).ok_or(NoUserSpec)?)
         } else {
-            return Err(NoOwnSpec);
+            return Err(NoUserSpec);
         };
-        Ok(OwnSpec::Source { source, lockdep })
+        Ok(UserSpec::Source { source, lockdep })
     }
 }
 
-impl fmt::Display for OwnSpec {
+impl fmt::Display for UserSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OwnSpec::Source { source, lockdep } => {
+            UserSpec::Source { source, lockdep } => {
                 match source {
-                    OwnSource::Tree(path) => write!(f, "{TREE}{}", path.display())?,
-                    OwnSource::Commit(path) => write!(f, "{GIT}{}", path.display())?,
+                    UserSource::Tree(path) => write!(f, "{TREE}{}", path.display())?,
+                    UserSource::Commit(revision) => write!(f, "{GIT}{revision}")?,
                 }
                 f.write_str(if *lockdep { LOCKDEP } else { "" })
             }
-            OwnSpec::Image { image, modules } => {
+            UserSpec::Image { image, modules } => {
                 write!(f, "{IMAGE}{}{MODULES}{}", image.display(), modules.display())
             }
         }
@@ -99,7 +98,7 @@ mod tests {
             "git:a@b@HEAD@{1},lockdep",
             "image:arch/x86/boot/bzImage,modules=/tmp/mods",
         ] {
-            assert_eq!(text.parse::<OwnSpec>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<UserSpec>().unwrap().to_string(), text);
         }
     }
 
@@ -119,7 +118,7 @@ mod tests {
             "/linux",
             "deb:6.12",
         ] {
-            assert!(text.parse::<OwnSpec>().is_err(), "{text}");
+            assert!(text.parse::<UserSpec>().is_err(), "{text}");
         }
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn pinned(session: &Session, overlay: &DebianSpec) -> Result<String> 
     let base = KernelSpec::Debian { base: overlay.clone(), overlay: None };
     let kernel = session.images(&apt)?.kernel(&base)?;
     session.terminal.end_step();
-    Ok(kernel.exact_spec)
+    Ok(kernel.exact_spec.to_string())
 }
 
 /// Tests one kernel once; where the harness or the host failed, a second time.
