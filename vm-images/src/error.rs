@@ -32,16 +32,16 @@ impl From<KernelError> for ImageError {
 /// Who has to do something about an image that could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The author of the source that was to be built: it does not build, or lacks what is built. Another commit may do.
+    /// The source is to blame: it does not build, or lacks what is built. Another commit may do.
     Source,
-    /// Whoever asked: it makes no sense whatever the source, as with a repository, revision or kernel that is not there.
+    /// The request is to blame, whatever the source: it names a repository, revision or kernel that does not exist.
     Request,
-    /// The host, the mirror, or md-regress: nothing is known of the source.
+    /// The host, the mirror or md-regress is to blame: nothing is known of the source.
     Infra,
 }
 
 impl Fault {
-    /// Whose fault `error` is, if it is one of this package's that knows.
+    /// Whose fault `error` is; `None` if it is not an error of this package that tells.
     pub fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         error
             .downcast_ref::<ImageError>()

@@ -1,4 +1,4 @@
-//! What boots: kernels, the guest's root, the tools that make and run them, and the store that
+//! Makes what a test VM boots: kernels, the guest's root, the tools that make and run them, and the store that
 //! keeps them.
 //!
 //! Everything is an artifact ([`store`]): built once from pinned inputs ([`debian::lock`]), without root

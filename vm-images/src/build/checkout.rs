@@ -19,24 +19,24 @@ use crate::store::digest::Digest;
 /// Folders to build from instead of Debian's source packages, as a command line names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// LVM2's.
+    /// Folder of LVM2's source.
     pub lvm2: Option<PathBuf>,
-    /// mdadm's.
+    /// Folder of mdadm's source.
     pub mdadm: Option<PathBuf>,
 }
 
 /// A checkout as it was when it was looked at.
 #[derive(Clone, Debug)]
 pub struct Checkout {
-    /// What it is of.
+    /// The project that it is a checkout of.
     pub project: Project,
-    /// Where it is, absolute.
+    /// Its top folder, absolute.
     pub dir: PathBuf,
-    /// Of names, kinds and content of the files that count. Not of their times.
+    /// Digest of the names, kinds and content of the files that count, but not of their times.
     pub digest: Digest,
     /// Its commit as git describes it, with `-dirty` if anything is not committed; `None` without git.
     pub commit: Option<String>,
-    /// What it says its version is.
+    /// The version that its own files state.
     version: Option<String>,
     /// Relative to `dir`, sorted.
     files: Vec<PathBuf>,
@@ -56,7 +56,7 @@ impl Sources {
         Project::ALL.into_iter().any(|project| project.name() == name && self.of(project).is_some())
     }
 
-    /// Looks at all that were named. What git complains of goes to `log`.
+    /// Looks at all checkouts that were named. Git's complaints go to `log`.
     pub fn look_at(&self, host: &Host, log: &Path) -> Result<Vec<Checkout>, BuildError> {
         let named = Project::ALL.into_iter().filter_map(|project| Some((project, self.of(project)?)));
         named.map(|(project, dir)| Checkout::look_at(host, project, dir, log)).collect()
@@ -64,7 +64,7 @@ impl Sources {
 }
 
 impl Checkout {
-    /// Finds out what the checkout of `project` in `dir` holds now. What git complains of goes to `log`.
+    /// Looks at the files that the checkout of `project` in `dir` has now. Git's complaints go to `log`.
     pub fn look_at(host: &Host, project: Project, dir: &Path, log: &Path) -> Result<Self, BuildError> {
         let dir = dir.canonicalize().map_err(|error| CheckoutError::NoFolder {
             project,
@@ -94,7 +94,7 @@ impl Checkout {
         self.version_as(self.commit.as_deref().unwrap_or(self.digest.short()))
     }
 
-    /// The same by its content alone: what may be written into an artifact, which outlives the commit.
+    /// Its version, and its digest in the place of its commit: an artifact outlives the commit.
     pub(crate) fn version_by_content(&self) -> String {
         self.version_as(self.digest.short())
     }
@@ -103,8 +103,8 @@ impl Checkout {
         format!("{}+checkout {which}", self.version.as_deref().unwrap_or("unknown"))
     }
 
-    /// Copies the files that count into the new folder `to`, all with the same time: make must go by what
-    /// there is, not by the order in which files were checked out or copied.
+    /// Copies the files that count into the new folder `to`, all with one time: make must not go by the order in which
+    /// files were checked out or copied.
     pub(crate) fn copy_to(&self, to: &Path) -> Result<(), BuildError> {
         copy_files(&self.dir, &self.files, &self.digest, to)
     }
@@ -127,7 +127,7 @@ pub(crate) fn copy_files(
     fs::create_dir(to).map_err(at(to))?;
     for file in files {
         let (from, to) = (dir.join(file), to.join(file));
-        // What is gone by now shows in the digest below.
+        // A file that is gone by now shows in the digest below.
         let Some(kind) = Kind::of(&from).map_err(|error| unreadable(dir)((file.clone(), error)))? else {
             continue;
         };
@@ -136,7 +136,7 @@ pub(crate) fn copy_files(
         }
         copy(kind, &from, &to).map_err(at(&to))?;
     }
-    // They may have been edited since they were looked at, and what is built must be what it is called.
+    // A file may have been edited since, and the artifact is named by the digest of what was looked at.
     let copied = digest_of(to, files).map_err(unreadable(to))?;
     if copied == *digest { Ok(()) } else { Err(CheckoutError::Changed { dir: dir.to_owned() }.into()) }
 }

@@ -1,11 +1,11 @@
 //! The inside of an enclosure: a process of ours that gives up every right, and then becomes the program that is to run.
 //!
-//! It is this same program, started again ([`served`]), because a process that makes namespaces must have one thread
-//! only. There are two of them where namespaces are used: the outer one makes the process namespace, and writes which
-//! user the inner one is; the inner one is that namespace's first process, lays out what can be seen, drops what it may,
-//! and execs. What is decided (which way, as whom) is [`crate::build::enclosure`]'s; here is only the doing.
+//! The process is this same program, started again ([`served`]), because only a process with one thread can make
+//! namespaces. With namespaces there are two such processes. The outer one makes the PID namespace and writes the user
+//! map of the inner one. The inner one is that namespace's first process: it mounts what can be seen, drops its
+//! capabilities, and execs. Which way is taken, and as which user, is decided in [`crate::build::enclosure`].
 //!
-//! What a program finds: the root, read-only; the working folder at `/mnt`; an empty `/tmp`; six devices that hold no
+//! A program inside finds: the root, read-only; the working folder at `/mnt`; an empty `/tmp`; six devices that hold no
 //! data; no `/proc`, no `/sys`, no network but a loopback that is down, no other processes, no terminal, no capability
 //! and no way to gain one, in a user namespace that lets nobody make another.
 
@@ -37,22 +37,22 @@ const WORD: &str = "enclosed-program";
 
 /// Where the working folder is seen from inside.
 pub(crate) const INSIDE: &str = "/mnt";
-/// User and group of the program in its user namespace: nobody that a root knows, and above all not 0.
+/// User and group of the program in its user namespace: one that no root has a name for, and above all not 0.
 const ID_INSIDE: u32 = 1000;
 /// Character devices that hold no data: name, major, minor (Documentation/admin-guide/devices.txt).
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-/// What ends us when the enclosure itself cannot be made. As a shell's for what it cannot run.
+/// Exit code for an enclosure that cannot be made; a shell uses it for a program that it cannot run.
 const FAILED: u8 = 126;
 
-/// How the rights of the host are given up.
+/// A way to give up the rights of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// Namespaces that root makes; the program is a host user without any rights.
+    /// Namespaces made by root; to the host, the program is a user without any rights.
     Root,
-    /// Namespaces within a user namespace of an ordinary user; the program is, to the host, that user.
+    /// Namespaces below a user namespace made by an ordinary user; to the host, the program is that user.
     User,
-    /// No namespaces: a change of root, and of user.
+    /// No namespaces: only another root and another user.
     Chroot,
 }
 
@@ -66,11 +66,11 @@ impl Way {
     }
 }
 
-/// What is to run, where, and as whom: the command line between us and the process that does it.
+/// A program to run, with its root and its user: passed on the command line to the process that runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Enclosed {
     pub(crate) way: Way,
-    /// The host's user and group that the program is, where that is not the one who calls.
+    /// User and group of the program on the host, unless it runs as the caller.
     pub(crate) id: u32,
     pub(crate) root: PathBuf,
     pub(crate) work: PathBuf,
@@ -87,7 +87,7 @@ enum Stage {
 }
 
 impl Enclosed {
-    /// The arguments with which this program, started again, does it.
+    /// The arguments with which this program is started again to run it.
     pub(crate) fn words(&self) -> Vec<OsString> {
         self.words_of(Stage::Outer)
     }
@@ -125,8 +125,8 @@ impl Enclosed {
     }
 }
 
-/// If this process was started to be enclosed, does it, and gives its exit code; `None` if it was not. To be asked
-/// first of all in `main`, while there is one thread.
+/// Runs the enclosed program and gives its exit code, if this process was started for one; `None` otherwise. Must be
+/// called first in `main`, while there is only one thread.
 pub fn served() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     if words.next()? != WORD {
@@ -149,7 +149,7 @@ pub fn served() -> Option<ExitCode> {
     })
 }
 
-/// Names what was tried.
+/// Makes an error a sentence that names the step that failed.
 fn failed<E: Into<io::Error>>(what: &str) -> impl FnOnce(E) -> String {
     let what = what.to_owned();
     move |error| format!("failed to {what}: {}", error.into())
@@ -174,7 +174,7 @@ impl Enclosed {
             keep_capabilities_at_exec()?;
         }
         unshare(UnshareFlags::NEWPID)?;
-        // As `host` has set it already: a change of what a process may takes it away.
+        // Set again: a change of credentials clears the parent-death signal that `host` has set (prctl(2)).
         end_with(parent)?;
         let (mut ours, theirs) = UnixStream::pair().map_err(failed("make a socket"))?;
         #[expect(clippy::disallowed_methods, reason = "this process is what `host` has started and watches")]
@@ -183,7 +183,7 @@ impl Enclosed {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(failed("start the first process of a namespace"))?;
-        // It asks once, in the user namespace that it made. Nothing comes if it could not make one.
+        // The inner process asks once, from its new user namespace. Nothing comes if it could not make one.
         let mut asked = [0];
         if self.way == Way::Root && ours.read_exact(&mut asked).is_ok() {
             let process = Path::new("/proc").join(child.id().to_string());
@@ -198,7 +198,7 @@ impl Enclosed {
         Ok(u8::try_from(code).unwrap_or(FAILED))
     }
 
-    /// Lays out what can be seen, gives up what it may, and becomes the program.
+    /// Mounts what can be seen, gives up all rights, and becomes the program.
     fn inner(&self) -> Result<u8, String> {
         close_at_exec()?;
         unshare(
@@ -209,7 +209,7 @@ impl Enclosed {
                 | UnshareFlags::NEWCGROUP,
         )?;
         rustix::system::sethostname(b"md-regress").map_err(failed("set a host name"))?;
-        // The host's, which cannot be seen any more when it is needed.
+        // The host's /proc, which is out of sight when it is needed.
         let proc = openat(CWD, "/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(failed("open /proc"))?;
         self.lay_out()?;
@@ -221,8 +221,8 @@ impl Enclosed {
             outside.write_all(&asked).map_err(failed("ask for a user"))?;
             outside.read_exact(&mut asked).map_err(failed("be given a user"))?;
         }
-        // A user namespace of the program's own would give it back capabilities, over itself, and much of the kernel's
-        // code to try them on. Where /proc/sys is read-only (in a container) it stays possible.
+        // In a user namespace of its own the program would have capabilities again, and with them much more of the
+        // kernel's code to attack. Where /proc/sys is read-only (in a container) that stays possible.
         let more = openat(&proc, "sys/user/max_user_namespaces", OFlags::WRONLY, Mode::empty());
         let _ = more.map(|file| rustix::io::write(file, b"0"));
         become_user(ID_INSIDE)?;
@@ -293,12 +293,12 @@ impl Enclosed {
         self.exec()
     }
 
-    /// The same environment whoever calls.
+    /// Becomes the program, in an environment that does not depend on the caller.
     fn exec(&self) -> Result<u8, String> {
         std::env::set_current_dir(INSIDE).map_err(failed("go to the working folder"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        // The host may have a program that reads the memory of what crashes, as root. One byte is what makes the kernel
-        // not start it (fs/coredump.c); none would not.
+        // The host may have a program that reads, as root, the memory of whatever crashes. A limit of one byte keeps the
+        // kernel from starting it; a limit of zero does not (fs/coredump.c).
         let one = Rlimit { current: Some(1), maximum: Some(1) };
         setrlimit(Resource::Core, one).map_err(failed("limit what is left of a crash"))?;
         let (program, arguments) = self.argv.split_first().ok_or("there is no program")?;
@@ -313,14 +313,14 @@ impl Enclosed {
     }
 }
 
-/// Dies with `parent`, as whose child we were started.
+/// Makes this process die with its parent; an error if that is no longer `parent`.
 fn end_with(parent: Option<rustix::process::Pid>) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("be ended with our parent"))?;
     let is_there = rustix::process::getppid() == parent;
     if is_there { Ok(()) } else { Err("the process that waits for us is gone".to_owned()) }
 }
 
-/// Leaves the program no open file but the log: whoever started us may have had others open.
+/// Closes all files but the log when the program is executed: our caller may have left others open.
 fn close_at_exec() -> Result<(), String> {
     let open = fs::read_dir("/proc/self/fd").map_err(failed("look at our open files"))?;
     let numbers: Vec<i32> = open
@@ -329,16 +329,16 @@ fn close_at_exec() -> Result<(), String> {
         .filter(|fd| *fd > 2)
         .collect();
     for number in numbers {
-        // SAFETY: it was open a moment ago, and this is the only thread. The one that the folder itself was read
-        // through is closed by now: that error is passed over.
+        // SAFETY: the file was open a moment ago, and this is the only thread. The descriptor that the folder itself
+        // was read through is closed by now: its error is ignored.
         let file = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
         let _ = rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC);
     }
     Ok(())
 }
 
-/// The keys of the session that we were started in (keyrings(7)) can be read by whoever it is inherited by. A container
-/// that forbids the call forbids that, too.
+/// Leaves the session keyring (keyrings(7)), whose keys every process that inherits it can read. A container that
+/// forbids this call forbids reading keys, too.
 fn leave_keys() {
     // SAFETY: the kernel reads no memory of ours: without a name, the new keyring is anonymous.
     unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0usize) };
@@ -350,7 +350,7 @@ fn outside() -> Result<OwnedFd, String> {
 }
 
 fn unshare(flags: UnshareFlags) -> Result<(), String> {
-    // SAFETY: only a shared table of open files would be a matter of safety, and no flag of ours unshares that.
+    // SAFETY: unsharing is only unsafe for the table of open files (CLONE_FILES), which no caller here passes.
     unsafe { unshare_unsafe(flags) }.map_err(failed(&format!("unshare {}", names(flags))))
 }
 
@@ -358,7 +358,8 @@ fn names(flags: UnshareFlags) -> String {
     flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
 }
 
-/// Mounts a folder or file, with these flags and those that its file system has already: a user namespace may not lose them.
+/// Bind-mounts a folder or file with `flags` and those that its file system has already, which a user namespace may not
+/// clear.
 fn bind(from: &Path, to: &Path, flags: MountFlags) -> Result<(), String> {
     let what = format!("mount `{}`", from.display());
     mount_bind(from, to).map_err(failed(&what))?;
@@ -380,13 +381,13 @@ fn bind(from: &Path, to: &Path, flags: MountFlags) -> Result<(), String> {
 fn become_user(id: u32) -> Result<(), String> {
     let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
     set_thread_res_gid(gid, gid, gid).map_err(failed("become another group"))?;
-    // Until everything is given up, a change of user must not decide what we may.
+    // Capabilities are given up explicitly later; until then the change of user must not clear them.
     set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)
         .map_err(failed("keep what we may"))?;
     set_thread_res_uid(uid, uid, uid).map_err(failed("become another user"))
 }
 
-/// What a user namespace gave us is for the inner process, too, who is not root in there.
+/// Lets the inner process inherit the capabilities that the user namespace gave us: it is not root in there.
 fn keep_capabilities_at_exec() -> Result<(), String> {
     let mut sets = capabilities(None).map_err(failed("see what we may"))?;
     sets.inheritable = sets.permitted;
@@ -398,14 +399,14 @@ fn keep_capabilities_at_exec() -> Result<(), String> {
     Ok(())
 }
 
-/// None is left, nor can one be gained: not by being user 0, and not by a program's file.
+/// Gives up all capabilities for good: neither user 0 nor a program's file can give one back.
 fn give_up_capabilities() -> Result<(), String> {
     let (no, locked) = (CapabilitiesSecureBits::NO_ROOT, CapabilitiesSecureBits::NO_ROOT_LOCKED);
     let (fixup, fixup_locked) =
         (CapabilitiesSecureBits::NO_SETUID_FIXUP, CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED);
     set_capabilities_secure_bits(no | locked | fixup | fixup_locked)
         .map_err(failed("give up what user 0 may"))?;
-    // Newer kernels than ours may have more of them; where the kernel's end, it says that there is none.
+    // By number: a newer kernel may have more than are known here. Past its last one it answers EINVAL.
     for number in 0..u64::BITS {
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
             Ok(()) => {}
@@ -420,7 +421,7 @@ fn give_up_capabilities() -> Result<(), String> {
     set_no_new_privs(true).map_err(failed("give up what a program's file may"))
 }
 
-/// The devices as nodes of our own, where nothing can be mounted.
+/// Makes the device nodes in `dev`, for where nothing can be mounted.
 pub(crate) fn make_device_nodes(dev: &Path) -> Result<(), (PathBuf, io::Error)> {
     for (name, major, minor) in DEVICES {
         let path = dev.join(name);
@@ -429,7 +430,7 @@ pub(crate) fn make_device_nodes(dev: &Path) -> Result<(), (PathBuf, io::Error)> 
         }
         let mode = Mode::from_raw_mode(0o666);
         mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))
-            // The umask is no concern of theirs.
+            // The umask must not count.
             .and_then(|()| rustix::fs::chmodat(CWD, &path, mode, rustix::fs::AtFlags::empty()))
             .map_err(|error| (path, error.into()))?;
     }

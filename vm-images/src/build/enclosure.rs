@@ -1,10 +1,10 @@
-//! Runs programs inside a root of ours (compilers, LVM2's build), with no rights on the host: what they build is
-//! often a stranger's code, and so are the makefiles that say how.
+//! Runs programs inside a root of ours (compilers, LVM2's build) without any rights on the host: the code that they
+//! build is often a stranger's, and so are its makefiles.
 //!
 //! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU can, so they need a
-//! real change of root. Here is decided in which way, and whether that way will do for what is to run; the doing, and
-//! what a program finds inside, is in [`crate::build::enclosed`]. The root is never written to; the working folder and what
-//! is built in it may belong to a user of the host without any rights, until [`crate::build::handover`] takes it.
+//! real change of root. This file decides in which way, and whether that way is safe enough for the code in question;
+//! [`crate::build::enclosed`] does it, and says what a program finds inside. The root is never written to. The working
+//! folder and what is built in it may belong to a user without any rights, until [`crate::build::handover`] takes it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,19 +19,19 @@ use crate::build::ids::powerless_id;
 use crate::host::tree::remove_tree;
 use crate::host::{Host, HostError};
 
-/// What lets an ordinary user change the root.
+/// Advice by which an ordinary user may change the root.
 pub const ALLOW_NAMESPACES: &str = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu \
     kernel.apparmor_restrict_unprivileged_userns=0)";
-/// What lets root in a container make namespaces.
+/// Advice by which root in a container may make namespaces.
 pub const ALLOW_IN_CONTAINER: &str = "let the container make namespaces (docker and podman: --cap-add SYS_ADMIN --security-opt seccomp=unconfined \
      --security-opt apparmor=unconfined)";
 
 /// Whose code runs inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Debian's, whose signature was checked; ours; or what the user says to trust.
+    /// Code of Debian's, whose signature was checked; ours; or code that the user says to trust.
     Trusted,
-    /// Anybody's: a tree, a commit, a series.
+    /// Anybody's code: a tree, a commit, a series.
     Stranger,
 }
 
@@ -40,7 +40,7 @@ pub enum Trust {
 pub struct Enclosure<'a> {
     host: &'a Host,
     way: Way,
-    /// Who of the host the programs are.
+    /// User and group of the programs on the host.
     id: u32,
     root: PathBuf,
 }
@@ -57,29 +57,29 @@ pub enum EnclosureError {
          (tried: {tried}); {ALLOW_NAMESPACES}, or run as root, or in the container of README.md"
     )]
     Forbidden {
-        /// What each way said.
+        /// The error of each way.
         tried: String,
     },
-    /// Only a way works that is not enough for a stranger's code.
+    /// Only a way works that is not safe enough for a stranger's code.
     #[error(
         "this host forbids namespaces, without which what a source runs while it is built reaches the network \
          (tried: {tried}); {ALLOW_IN_CONTAINER}, or if you know who wrote that source, say --trust-source"
     )]
     Exposed {
-        /// What the better ways said.
+        /// The errors of the better ways.
         tried: String,
     },
     /// The root or the working folder could not be prepared.
     #[error("failed to prepare `{}`: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file that could not be prepared.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The ways that whoever we are may try, best first, and as whom the program then runs.
+/// The ways to try, best first, each with the user that the program then runs as.
 fn ways(is_root: bool, powerless: Option<u32>) -> Vec<(Way, u32)> {
     match (is_root, powerless) {
         (true, Some(id)) => vec![(Way::Root, id), (Way::Chroot, id)],
@@ -96,12 +96,12 @@ fn will_do(way: Way, trust: Trust) -> bool {
     }
 }
 
-/// How this host lets programs be enclosed, for whoever wants to know beforehand.
+/// The means by which this host lets programs be enclosed, found out beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Possible {
-    /// In namespaces.
+    /// Namespaces.
     Namespaces,
-    /// Trusted sources only, and why.
+    /// No namespaces, so trusted sources only; and why.
     TrustedOnly(String),
     /// Not at all, and why.
     Nothing(String),
@@ -113,7 +113,7 @@ fn powerless() -> Option<u32> {
 }
 
 impl<'a> Enclosure<'a> {
-    /// Finds, by trying for real, how `root` can be entered to run what is of `trust`. `work` is a folder for the try.
+    /// Finds, by trying each way, how `root` can be entered to run code of `trust`. `work` is a folder for the try.
     pub fn new(
         host: &'a Host,
         root: &Path,
@@ -127,7 +127,7 @@ impl<'a> Enclosure<'a> {
             if !will_do(way, trust) {
                 return Err(EnclosureError::Exposed { tried: tried.join("; ") });
             }
-            // Whatever our umask made of it.
+            // The powerless user must get in, whatever our umask.
             if way != Way::User {
                 lchown(work, Some(id), Some(id))
                     .map_err(|source| EnclosureError::Io { path: work.to_owned(), source })?;
@@ -141,7 +141,7 @@ impl<'a> Enclosure<'a> {
         Err(EnclosureError::Forbidden { tried: tried.join("; ") })
     }
 
-    /// What this host allows, tried in an empty root below `scratch`.
+    /// Finds out what this host allows, by trying in an empty root below `scratch`.
     pub fn possible(host: &Host, scratch: &Path, log: &Path) -> Possible {
         let (root, work) = (scratch.join("root"), scratch.join("work"));
         let folders = ["dev", "tmp", "mnt"].map(|name| root.join(name)).into_iter().chain([work.clone()]);
@@ -153,7 +153,7 @@ impl<'a> Enclosure<'a> {
         let mut tried = Vec::new();
         for (way, id) in ways(rustix::process::geteuid().is_root(), powerless()) {
             let enclosure = Enclosure { host, way, id, root: root.clone() };
-            // There is no program in it: that it cannot be found is as far as one comes.
+            // The root is empty: a way works if it gets as far as not finding the program.
             let said = match enclosure.run(&work, &[], &["/none"], log) {
                 Ok(()) => String::new(),
                 Err(error) => why(&error),
@@ -177,15 +177,15 @@ impl<'a> Enclosure<'a> {
         }
     }
 
-    /// Runs `argv` inside, with `work` at `/mnt`, output to `log`. It can write to nothing but `/tmp`, which goes with
-    /// it, and what it was given ([`Self::give`]); not to the folders `sealed` in `work`. Everything that it started
-    /// ends with it.
+    /// Runs `argv` inside, with `work` at `/mnt` and its output in `log`. The program can write only to `/tmp`, which
+    /// goes when it ends, and to what it was given ([`Self::give`]), but not to the folders `sealed` in `work`.
+    /// Everything that it started ends with it.
     pub fn run(&self, work: &Path, sealed: &[&str], argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
         let result = match self.way {
             Way::Root | Way::User => self.start(&self.root, work, sealed, argv, log),
             Way::Chroot => self.chrooted(work, sealed, argv, log),
         };
-        // It had the log open, and where it is us to the host, could have made a program of it.
+        // The program had the log open; where it runs as our user, it could have made the file executable.
         let _ = fs::set_permissions(log, fs::Permissions::from_mode(0o644));
         result
     }
@@ -206,13 +206,13 @@ impl<'a> Enclosure<'a> {
             sealed: sealed.iter().map(PathBuf::from).collect(),
             argv: argv.iter().map(OsString::from).collect(),
         };
-        // Ourselves, whatever has become of our file meanwhile.
+        // This program, even if its file was replaced meanwhile.
         let call = self.host.call("/proc/self/exe").args(enclosed.words());
         Ok(call.shown_as(argv.join(" ")).run(log)?)
     }
 
-    /// Without mounts, the working folder is moved into a copy of the root (of hard links: quick), and back again.
-    /// The copy's files are root's, which the programs inside are not.
+    /// Runs `argv` without mounts: the working folder is moved into a copy of the root (made of hard links, so quickly),
+    /// and back again. The copy's files belong to root, as whom the programs inside do not run.
     fn chrooted(
         &self,
         work: &Path,
@@ -228,7 +228,7 @@ impl<'a> Enclosure<'a> {
         copy.push(".root");
         let root = PathBuf::from(copy);
         self.host.call("cp").arg("-al").arg(&self.root).arg(&root).run(log)?;
-        own_writable_files(&root).map_err(|(path, source)| EnclosureError::Io { path, source })?;
+        unshare_writable_files(&root).map_err(|(path, source)| EnclosureError::Io { path, source })?;
         make_device_nodes(&root.join("dev")).map_err(|(path, source)| EnclosureError::Io { path, source })?;
         let temporary = root.join("tmp");
         fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777)).map_err(at(&temporary))?;
@@ -244,15 +244,14 @@ impl<'a> Enclosure<'a> {
 
 fn why(error: &EnclosureError) -> String {
     let text = error.to_string();
-    // What the program itself said is quoted below its command.
-    // The last one: earlier tries have written to the same log.
+    // The program's own words are quoted below its command. The last ones count: earlier tries wrote to the same log.
     let mut lines = text.lines().rev();
     let said = lines.find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("enclosure: "));
     said.or(text.lines().next()).unwrap_or_default().to_owned()
 }
 
-/// Puts copies in the place of those hard links that anybody may write to.
-fn own_writable_files(root: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// Replaces the hard links that anybody may write to by copies.
+fn unshare_writable_files(root: &Path) -> Result<(), (PathBuf, io::Error)> {
     for entry in walkdir::WalkDir::new(root).into_iter().flatten() {
         let at = |error| (entry.path().to_owned(), error);
         let data = entry.metadata().map_err(|error| at(error.into()))?;
@@ -263,7 +262,7 @@ fn own_writable_files(root: &Path) -> Result<(), (PathBuf, io::Error)> {
     Ok(())
 }
 
-/// Makes everything in `dir` this user's, but for what is below the folders `sealed`. Links are not followed.
+/// Gives everything in `dir` to the user and group `id`, but for the folders `sealed`. Links are not followed.
 fn give_to(id: u32, dir: &Path, sealed: &[&str]) -> Result<(), (PathBuf, io::Error)> {
     let is_sealed = |path: &Path| sealed.iter().any(|name| path == dir.join(name));
     let walk = walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| !is_sealed(entry.path()));
@@ -278,7 +277,7 @@ fn give_to(id: u32, dir: &Path, sealed: &[&str]) -> Result<(), (PathBuf, io::Err
             lchown(entry.path(), Some(id), Some(id)).map_err(at)?;
         }
     }
-    // What stays ours must be seen, whatever our umask.
+    // The sealed folders stay ours, and must be readable whatever our umask.
     for entry in sealed.iter().flat_map(|name| walkdir::WalkDir::new(dir.join(name)).into_iter().flatten()) {
         let at = |error| (entry.path().to_owned(), error);
         if entry.file_type().is_dir() {

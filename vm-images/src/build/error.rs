@@ -80,39 +80,39 @@ pub(crate) fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |source| BuildError::Io { what, path, source }
 }
 
-/// What is wrong with a checkout: the user's to mend, never the host's fault.
+/// An error of a user's checkout or tree: the user's to mend, never the host's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
     /// Its folder cannot be used.
     #[error("failed to use `{}` for {}: {error}", path.display(), project.option())]
     NoFolder {
-        /// What it should be of.
+        /// The project that it should be a checkout of.
         project: Project,
-        /// As the user named it.
+        /// The folder as the user named it.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It is something else.
+    /// Its folder is not a source tree of the project.
     #[error(
         "`{}` is no source tree of {}: it has no `{missing}`; {} wants the top folder of a git work tree or \
          of an unpacked source",
         dir.display(), project.title(), project.option()
     )]
     Foreign {
-        /// What it should be of.
+        /// The project that it should be a checkout of.
         project: Project,
         /// The folder.
         dir: PathBuf,
-        /// What it lacks.
+        /// A file or folder that it lacks.
         missing: &'static str,
     },
-    /// It has a `.git` that git does not like.
+    /// It has a `.git` that git refuses.
     #[error("git cannot tell which files of checkout `{}` count: {error}", dir.display())]
     Git {
         /// The folder.
         dir: PathBuf,
-        /// What git said.
+        /// Git's error.
         error: HostError,
     },
     /// A file of it cannot be read.
@@ -122,7 +122,7 @@ pub enum CheckoutError {
         dir: PathBuf,
         /// Relative to it.
         file: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
     /// It was edited while we copied it.
@@ -134,13 +134,13 @@ pub enum CheckoutError {
     /// It does not build.
     #[error("{} does not build from checkout `{}`; log: {}\n{lines}", project.title(), dir.display(), log.display())]
     Build {
-        /// What did not build.
+        /// The project that did not build.
         project: Project,
         /// The folder.
         dir: PathBuf,
-        /// All that the build printed.
+        /// File with all that the build printed.
         log: PathBuf,
-        /// What matters of it.
+        /// The lines of it that say why.
         lines: String,
     },
 }

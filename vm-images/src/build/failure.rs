@@ -27,8 +27,8 @@ impl SourceFailure {
         Some(SourceFailure { log: log.clone(), lines })
     }
 
-    /// The failure with its log kept in `store` as that of the source `name`: a search meets many sources that do not
-    /// build, and each keeps its own log.
+    /// Keeps the log in `store` under the source's `name`: a search meets many sources that do not build, and each
+    /// keeps its own.
     pub(crate) fn kept(self, store: &Store, name: &str) -> Self {
         let kept = store.root().join("logs").join(format!("build-{name}.log"));
         match fs::write(&kept, fs::read(&self.log).unwrap_or_default()) {
@@ -38,20 +38,20 @@ impl SourceFailure {
     }
 }
 
-/// What compilers print when it is the host that fails.
+/// Words that compilers print when it is the host that fails.
 const HOST_IS_TO_BLAME: [&str; 6] = [
     "No space left on device",
     "Cannot allocate memory",
     "Killed signal terminated program",
-    // The linker, which has nobody to say so for it.
+    // Make's words for a linker that was killed: the linker itself prints nothing.
     "Error 137",
     "Disk quota exceeded",
     "Input/output error",
 ];
 
-/// How many lines of a failed build are shown.
+/// Number of lines of a failed build that are shown.
 const N_LINES_SHOWN: usize = 12;
-/// How much of each, in characters: a compiler's call may take a page.
+/// Number of characters that are shown of each line: a compiler's call may take a page.
 const N_CHARS_SHOWN: usize = 200;
 
 /// The lines of a failed build that say why: from the first error on, because other jobs of make go on

@@ -1,5 +1,5 @@
-//! The files that something is built from, by name, kind and content; and which of them must be written to make one
-//! set of another. Pure, but for looking at a folder.
+//! Sets of source files, by name, kind and content, and the changes that make one set out of another. Pure, but for
+//! looking at a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,16 +16,16 @@ use crate::store::digest::Digest;
 /// Files by their path, relative to a folder.
 pub(crate) type Entries = BTreeMap<PathBuf, Entry>;
 
-/// What counts of a file.
+/// A file, as far as it counts for a build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
-    /// What of its mode counts.
+    /// Its kind.
     pub(crate) kind: Kind,
-    /// Tells its content from any other: a digest, or git's name of it.
+    /// Tells its content from any other: a digest, or git's id of the blob.
     pub(crate) id: String,
 }
 
-/// What of a file's mode counts, as for git.
+/// The kind of a file; of its mode only this counts, as for git.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// An ordinary file.
@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// `None` if there is nothing, or something that is no file.
+    /// The kind of the file at `path`; `None` if there is none, or something that is no file.
     pub(crate) fn of(path: &Path) -> io::Result<Option<Self>> {
         let data = match fs::symlink_metadata(path) {
             Ok(data) => data,
@@ -54,7 +54,7 @@ impl Kind {
         })
     }
 
-    /// As a word.
+    /// Its name, as digests are made of it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Plain => "plain",
@@ -63,7 +63,7 @@ impl Kind {
         }
     }
 
-    /// Its permissions.
+    /// The permissions of such a file.
     pub(crate) fn mode(self) -> u32 {
         match self {
             Kind::Plain | Kind::Link => 0o644,
@@ -80,7 +80,8 @@ pub(crate) fn content(path: &Path, kind: Kind) -> io::Result<Vec<u8>> {
     }
 }
 
-/// `files` of `dir` as they are now; the name of one that cannot be read. What is not there is left out.
+/// The `files` of `dir` as they are now; those that do not exist are left out. The error names a file that cannot be
+/// read.
 pub(crate) fn entries_of(dir: &Path, files: &[PathBuf]) -> Result<Entries, (PathBuf, io::Error)> {
     let mut entries = Entries::new();
     for file in files {
@@ -93,8 +94,8 @@ pub(crate) fn entries_of(dir: &Path, files: &[PathBuf]) -> Result<Entries, (Path
     Ok(entries)
 }
 
-/// The same, but a file that has not been touched since it was last looked at is not read again: `known` is a file of
-/// ours that says what it was then. It is only a help, and of no matter if it is lost.
+/// [`entries_of`], but a file that has not been touched since the last look is not read again. `known` is a file of
+/// ours with the results of that look: a cache, which may be lost.
 pub(crate) fn entries_since(
     dir: &Path,
     files: &[PathBuf],
@@ -114,7 +115,7 @@ pub(crate) fn entries_since(
             Some((then, id)) if *then == stamp => id.clone(),
             Some(_) | None => Digest::of_bytes(&content(&path, kind).map_err(at)?).to_string(),
         };
-        // One that was written a moment ago may be written again within the same tick of its clock.
+        // A file that was written a moment ago may be written again within the same tick of the clock.
         if stamp.changed_s < began - RECENT_S {
             now.insert(file.clone(), (stamp, id.clone()));
         }
@@ -132,10 +133,10 @@ pub(crate) fn entries_since(
     Ok(entries)
 }
 
-/// Seconds within which a file's times do not tell that it is the same.
+/// A file that was changed within this many seconds may change again without its times showing it.
 const RECENT_S: i64 = 3;
 
-/// What changes when a file is written, or another takes its name.
+/// Values that change when a file is written, or another takes its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     size: u64,
@@ -158,8 +159,8 @@ impl Stamp {
     }
 }
 
-/// Of paths that are to be written below one folder, one that would be written elsewhere: it has `..`, or lies in what is
-/// itself a file or link. git's own commands make no such tree, but a tree can be made without them.
+/// Finds, among paths that are to be written below one folder, one that would end up elsewhere: it has `..`, or lies
+/// below another path of the set, which may be a link. Git's own commands make no such tree, but others can.
 pub(crate) fn leads_elsewhere<'p>(paths: impl Iterator<Item = &'p Path>) -> Option<&'p Path> {
     let all: BTreeSet<&Path> = paths.collect();
     let is_odd = |path: &&Path| {
@@ -169,7 +170,7 @@ pub(crate) fn leads_elsewhere<'p>(paths: impl Iterator<Item = &'p Path>) -> Opti
     all.iter().copied().find(is_odd)
 }
 
-/// Digest of names, kinds and content.
+/// Digest of the names, kinds and contents.
 pub(crate) fn digest_of(entries: &Entries) -> Digest {
     let mut list = Vec::new();
     for (file, entry) in entries {
@@ -180,16 +181,16 @@ pub(crate) fn digest_of(entries: &Entries) -> Digest {
     Digest::of_bytes(&list)
 }
 
-/// What makes one set of files out of another.
+/// The changes that make one set of files out of another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes<'e> {
-    /// To be written: new, or not as they were.
+    /// Files to be written: new or changed ones.
     pub(crate) write: Vec<(&'e Path, &'e Entry)>,
-    /// To be removed.
+    /// Files to be removed.
     pub(crate) remove: Vec<&'e Path>,
 }
 
-/// What makes `wanted` out of `there`.
+/// The changes that make `wanted` out of `there`.
 pub(crate) fn changes<'e>(there: &'e Entries, wanted: &'e Entries) -> Changes<'e> {
     let differs = |(file, entry): &(&PathBuf, &Entry)| there.get(*file) != Some(*entry);
     let gone = |file: &&PathBuf| !wanted.contains_key(*file);

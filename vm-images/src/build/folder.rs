@@ -1,13 +1,13 @@
-//! Folders that builds go on in: what has not changed since the last build is not built again.
+//! Build folders that are kept for the next build, so that only what has changed since is built again.
 //!
-//! Make goes by times. So a source file keeps its time while its content stays, and gets a new one with any other
-//! content, an older one, too. What a build leaves is written down; a folder that is not as it was left, because a
-//! build was killed, somebody was in it, or the clock went back, is emptied and built from nothing. A lock lets one
-//! process in at a time. Deliberately not here: what is built, and by which commands.
+//! Make compares times. So a source file keeps its time while its content stays, and gets a new time with any other
+//! content, an older content included. The state in which a build left its folder is written down. A folder that is not
+//! in that state any more, because a build was killed, somebody was in it, or the clock went back, is emptied. A lock
+//! lets one process in at a time. Deliberately not here: what is built, and by which commands.
 //!
-//! A build may be a stranger's. It can leave links where folders were: nothing is written through one. And it can write
-//! to its own source: a folder where one did so is not gone on with, or the next source would be taken for what it is
-//! not. What it leaves of objects is gone on with: sources that are built in one folder are not kept apart.
+//! The code of a build may be a stranger's. It can leave links where folders were: nothing is written through a link. It
+//! can also write to its own source: such a folder is emptied, because the next build would take that source for its
+//! own. Its object files are used again: sources that are built in one folder are not kept apart from each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes, Permissions};
@@ -29,34 +29,34 @@ use crate::store::digest::Digest;
 
 /// Kind of these folders in the store.
 pub(crate) const KIND: &str = "build";
-/// What a build wrote down of its folder, beside the folder proper.
+/// File with the [`State`] in which a build left its folder; beside the folder proper.
 const STATE: &str = "state.json";
 /// The folder proper.
 const WORK: &str = "work";
 /// Version of [`State`].
 const FORMAT: u32 = 1;
 
-/// How a folder was left.
+/// The state in which a build left its folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
     format: u32,
     /// The source files that were put there.
     sources: Entries,
-    /// All files: size and time.
+    /// Size and time of all files.
     files: BTreeMap<PathBuf, Stamp>,
 }
 
 /// Size, and time in seconds and nanoseconds.
 type Stamp = (u64, i64, i64);
 
-/// Takes the content of a file, by its place among those that are wanted.
+/// Takes the content of a file, with the file's index among those that are asked for.
 pub(crate) type Take<'t> = &'t mut dyn FnMut(usize, &[u8]) -> Result<(), BuildError>;
 
 /// A folder to build in. Others wait until it is dropped.
 #[derive(Debug)]
 pub(crate) struct BuildFolder {
     top: PathBuf,
-    /// What is there, once it has been looked at.
+    /// The source files that are in it.
     sources: Entries,
     /// The source files as they were when a build began.
     began: BTreeMap<PathBuf, Identity>,
@@ -67,8 +67,8 @@ pub(crate) struct BuildFolder {
 type Identity = (u64, i64, i64);
 
 impl BuildFolder {
-    /// The folder for builds with these `inputs` in common: compilers, headers, commands. It is as the last build
-    /// left it, or empty.
+    /// The folder for builds with these `inputs` (compilers, headers, commands) in common: as the last build left it, or
+    /// empty.
     pub(crate) fn open(
         store: &Store,
         inputs: &[(&str, &str)],
@@ -96,7 +96,7 @@ impl BuildFolder {
         Ok(folder)
     }
 
-    /// An empty folder of one's own below `parent`, to build from nothing.
+    /// An empty folder at `parent` that nobody else uses, to build from nothing.
     pub(crate) fn fresh(parent: &Path) -> Result<Self, BuildError> {
         let folder = BuildFolder {
             top: parent.to_owned(),
@@ -108,7 +108,7 @@ impl BuildFolder {
         Ok(folder)
     }
 
-    /// Makes it, for nobody else to look into: a build may make programs with rights of ours.
+    /// Makes the folder so that no other user can look into it: a build may leave programs that run with our rights.
     fn make(&self) -> Result<(), BuildError> {
         let work = self.path();
         fs::create_dir_all(&work).map_err(io_error("create", &work))?;
@@ -125,10 +125,10 @@ impl BuildFolder {
         self.sources.is_empty()
     }
 
-    /// Makes its source files those of `wanted`. `fetch` is called with the files that are wanted and gives their
-    /// contents, one by one, by their place.
+    /// Makes its source files those of `wanted`. `fetch` is called with the files to be written, and passes on the
+    /// content of each with its index.
     ///
-    /// From here on until [`Self::built`], a folder that is found by somebody else is emptied.
+    /// Until [`Self::built`] is called, whoever opens the folder next finds it in no known state, and empties it.
     pub(crate) fn put(
         &mut self,
         wanted: &Entries,
@@ -158,7 +158,7 @@ impl BuildFolder {
         Ok(())
     }
 
-    /// Notes what the source files are, now that nobody but the build touches them until [`Self::built`].
+    /// Notes the identities of the source files just before the build, for [`Self::built`] to compare.
     pub(crate) fn begin(&mut self) -> Result<(), BuildError> {
         self.began = self.identities().map_err(io_error("look at the source in", &self.path()))?;
         Ok(())
@@ -178,8 +178,8 @@ impl BuildFolder {
         Ok(all)
     }
 
-    /// Writes down how the build left the folder: well, or with an error of the source's. Where it changed its own
-    /// source, nothing is written down, and the next build begins with nothing.
+    /// Writes down the state in which the build left the folder, successful or not. If it changed its own source,
+    /// nothing is written down, and the next build begins from nothing.
     pub(crate) fn built(&self) -> Result<(), BuildError> {
         let work = self.path();
         if self.identities().map_err(io_error("look at the source in", &work))? != self.began {
@@ -193,7 +193,7 @@ impl BuildFolder {
         bytes.and_then(write).map_err(io_error("write", &path))
     }
 
-    /// `None` unless everything is as it was written down, and older than now.
+    /// The state that was written down, if the folder is still in it and no file is from the future.
     fn as_it_was_left(&self) -> Option<State> {
         let state: State = serde_json::from_slice(&fs::read(self.top.join(STATE)).ok()?).ok()?;
         if state.format != FORMAT || stamps(&self.path()).ok()? != state.files {
@@ -213,7 +213,7 @@ impl BuildFolder {
     }
 }
 
-/// True if everything that `files` lie in below `work` is a folder, or is not there yet.
+/// True if every ancestor of `files` below `work` is a folder, or does not exist yet.
 fn are_folders<'f>(work: &Path, files: impl Iterator<Item = &'f PathBuf>) -> bool {
     let folders: BTreeSet<&Path> = files.flat_map(|file| file.ancestors().skip(1)).collect();
     folders.into_iter().all(|folder| match fs::symlink_metadata(work.join(folder)) {
@@ -238,7 +238,7 @@ fn put_file(path: &Path, kind: Kind, bytes: &[u8]) -> io::Result<()> {
     }
     fs::write(path, bytes)?;
     fs::set_permissions(path, Permissions::from_mode(kind.mode()))?;
-    // The kernel's own time for files stands still for some milliseconds, in which something may have been built.
+    // The kernel's clock for files advances every few milliseconds: an object may have been built since its last tick.
     File::open(path)?.set_times(FileTimes::new().set_modified(SystemTime::now()))
 }
 

@@ -1,5 +1,4 @@
-//! A user's git repository, as far as kernels are built from its commits: which commit is meant, which files it has,
-//! and their content.
+//! Commits of a user's git repository that kernels are built from: which one is meant, its files, and their content.
 //!
 //! Only the repository's objects are read: never the work tree, the index or HEAD (but where a revision names it).
 
@@ -12,18 +11,18 @@ use crate::build::files::{Entries, Entry, Kind, leads_elsewhere};
 use crate::host::{Call, Host, HostError};
 use crate::spec::revision::Revision;
 
-/// Blobs that are asked for at once: what git answers is held in memory.
+/// Number of blobs that are asked for at once: git's answer is held in memory.
 const N_BLOBS_AT_ONCE: usize = 2000;
 
 /// Why a commit cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// It is no repository, or one that git refuses.
+    /// The folder is in no repository, or in one that git refuses.
     #[error("`{}` is not in a git repository that git reads: {why}", path.display())]
     NoRepository {
-        /// As the user named it.
+        /// The folder as the user named it.
         path: PathBuf,
-        /// What git said.
+        /// Git's error.
         why: String,
     },
     /// No such commit.
@@ -32,33 +31,33 @@ pub enum GitError {
          is somebody else's)", path.display(), path.display()
     )]
     NoCommit {
-        /// As the user named it.
+        /// The folder as the user named it.
         path: PathBuf,
         /// The revision.
         rev: String,
     },
-    /// What a commit should have is not there.
+    /// A file or object of a commit cannot be read.
     #[error("git cannot read commit {commit} of `{}`: {why}", path.display())]
     Unreadable {
-        /// As the user named it.
+        /// The folder as the user named it.
         path: PathBuf,
         /// Its full id.
         commit: String,
-        /// What git said.
+        /// Git's error.
         why: String,
     },
-    /// Whoever was given the contents wants no more of them.
+    /// The receiver of the contents stopped with an error of its own.
     #[error("interrupted")]
     Stopped,
-    /// A program that failed otherwise.
+    /// Git could not be run.
     #[error(transparent)]
     Host(HostError),
-    /// A file of ours.
+    /// A file of ours cannot be used.
     #[error("failed to use `{}`: {error}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -66,11 +65,11 @@ pub enum GitError {
 /// A call of git in `dir` that writes nothing there.
 pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
     let mut call = host.call("git").dir(dir);
-    // Set where a hook calls us, and then they name another repository.
+    // Git sets these when a hook runs us, and they may name another repository.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
         call = call.without_env(name);
     }
-    // The first lest it writes to the index, the second lest it starts a daemon, the third lest it starts gpg.
+    // In this order: git must not write to the index, start a daemon, or start gpg.
     call.env("GIT_OPTIONAL_LOCKS", "0").args([
         "-c",
         "core.fsmonitor=false",
@@ -84,7 +83,7 @@ pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
 #[derive(Clone, Debug)]
 pub struct Commit<'h> {
     host: &'h Host,
-    /// Folder for what is asked of git, and for what it complains of.
+    /// Folder for git's input and for its complaints.
     scratch: PathBuf,
     /// Folder in the repository, absolute.
     pub path: PathBuf,
@@ -165,7 +164,7 @@ impl<'h> Commit<'h> {
         Ok(found)
     }
 
-    /// Calls `each` with the content of each of the blobs `ids`, and its place among them.
+    /// Calls `each` with the index and the content of each of the blobs `ids`.
     pub(crate) fn contents(
         &self,
         ids: &[&str],

@@ -1,53 +1,53 @@
-//! Takes what an enclosed program made: as plain files and folders of ours, whatever the program made of them.
+//! Takes over the output of an enclosed program, as plain files and folders that belong to us.
 //!
-//! What was built may be a stranger's work, and is read, moved and written to by us, often as root. So nothing may be
-//! left that leads elsewhere or gives rights: no set-user-ID, no device, no file with another name that somebody may
-//! still write to, and where only files are expected, no link.
+//! The output may be a stranger's work, and we read, move and write it, often as root. So nothing may be left in it that
+//! leads elsewhere or gives rights: no set-user-ID bit, no device, no hard link through which somebody may still write,
+//! and where only files are expected, no symbolic link.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-/// What becomes of symbolic links.
+/// The treatment of symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// They are for a guest to follow, never for us.
+    /// They are kept: a guest follows them, we never do.
     Kept,
-    /// There is no reason for any: they are an error.
+    /// They are an error: there is no reason for any.
     Refused,
 }
 
-/// Why something is not taken.
+/// Why an output is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
-    /// Something that no build makes.
+    /// It holds something that no build makes.
     #[error("what was built has {what} at `{}`: not taken", path.display())]
     Odd {
-        /// What it is.
+        /// That thing, in words.
         what: &'static str,
-        /// Where.
+        /// Its path.
         path: PathBuf,
     },
-    /// A file that cannot be taken.
+    /// A file of it cannot be changed or moved.
     #[error("failed to take `{}` of what was built: {source}", path.display())]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Moves the file or folder `from`, which an enclosed program has made and no process writes to any more, to `to`.
+/// Moves the file or folder `from` to `to`. An enclosed program has made it, and no process may still write to it.
 pub fn take(from: &Path, to: &Path, links: Links) -> Result<(), HandoverError> {
     clean(from, links)?;
     fs::rename(from, to).map_err(|source| HandoverError::Io { path: from.to_owned(), source })
 }
 
-/// Makes everything in a tree ours and plain, or says what cannot be.
+/// Makes everything in a tree ours and plain; an error names what cannot be.
 pub(crate) fn clean(tree: &Path, links: Links) -> Result<(), HandoverError> {
-    // A walk follows the link that it begins with.
+    // WalkDir follows a link that it starts with.
     if tree.is_symlink() {
         return Err(HandoverError::Odd { what: "a link", path: tree.to_owned() });
     }
@@ -71,7 +71,7 @@ pub(crate) fn clean(tree: &Path, links: Links) -> Result<(), HandoverError> {
         }
         let mode = match (kind.is_dir(), kind.is_file()) {
             (true, _) => 0o755,
-            // Readable for us, and nothing that others could do with it.
+            // Readable for us, without set-user-ID and the like, and not writable for others.
             (_, true) => data.mode() & 0o755 | 0o400,
             (false, false) => return odd("a device, pipe or socket"),
         };
@@ -87,7 +87,7 @@ pub(crate) fn clean(tree: &Path, links: Links) -> Result<(), HandoverError> {
     Ok(())
 }
 
-/// Puts a copy in a file's place: through another name of it, a later build would write to what we have taken.
+/// Replaces a file by a copy: a later build could write to it through another hard link.
 pub(crate) fn unshare(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let copy = tempfile::NamedTempFile::new_in(folder)?;

@@ -13,7 +13,7 @@ use crate::build::files::{Kind, leads_elsewhere};
 use crate::build::git;
 use crate::host::{Call, Host, HostError};
 
-/// What git says of a work tree.
+/// Git, asked about a work tree.
 pub(crate) struct Git<'a> {
     pub(crate) host: &'a Host,
     /// Top of the work tree.
@@ -36,8 +36,7 @@ impl Git<'_> {
         }
     }
 
-    /// Files that are tracked, or not ignored. Repositories within it are not followed: neither LVM2 nor
-    /// mdadm has any.
+    /// Files that are tracked, or not ignored. Submodules are not followed: neither LVM2 nor mdadm has any.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, BuildError> {
         let call = self.call("ls-files").args(["-z", "--cached", "--others", "--exclude-standard"]);
         let list = call.read_bytes(self.log).map_err(|error| self.blame(error))?;
@@ -46,7 +45,8 @@ impl Git<'_> {
         keep_files(self.dir, paths)
     }
 
-    /// Like `git describe --dirty`, which would write to the index, and does not count new files.
+    /// The commit as `git describe` names it, with `-dirty` if anything is not committed. `git describe --dirty` itself
+    /// would write to the index, and ignores new files.
     pub(crate) fn commit(&self) -> Result<Option<String>, BuildError> {
         let commit = match self.call("describe").args(["--always", "--abbrev=12"]).read(self.log) {
             Ok(commit) => commit.trim().to_owned(),
@@ -60,12 +60,12 @@ impl Git<'_> {
     }
 }
 
-/// Files of a work tree that are tracked, or not ignored.
+/// Files of the work tree `dir` that are tracked, or not ignored. Git's complaints go to `log`.
 pub(crate) fn git_files(host: &Host, dir: &Path, log: &Path) -> Result<Vec<PathBuf>, BuildError> {
     Git { host, dir, log }.files()
 }
 
-/// All files of a folder that git knows nothing of.
+/// All files of a folder that is no git work tree.
 pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let mut paths = Vec::new();
     for entry in walkdir::WalkDir::new(dir) {
@@ -79,7 +79,8 @@ pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
     keep_files(dir, paths.into_iter())
 }
 
-/// Without what is not there (deleted, and still in the index), folders, sockets and the like.
+/// The files among `paths`: without deleted ones that are still in the index, folders, sockets and the like. An error
+/// if one leads out of `dir`.
 fn keep_files(dir: &Path, paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, BuildError> {
     let mut files = Vec::new();
     for path in paths {

@@ -1,4 +1,4 @@
-//! Where the sources of a build come from, a user's folder or a commit, and how they get into a build folder.
+//! The origin of a build's sources, a user's folder or a commit, and their way into a build folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::build::folder::{BuildFolder, Take};
 use crate::build::git::{Commit, GitError};
 use crate::store::digest::Digest;
 
-/// Where sources are from. Only read.
+/// The origin of sources, which is only read.
 #[derive(Clone, Debug)]
 pub(crate) enum Origin<'h> {
-    /// A folder, as it is.
+    /// A folder, as it is now.
     Folder(PathBuf),
     /// A commit.
     Commit {
-        /// Which.
+        /// The commit.
         commit: Commit<'h>,
         /// The folder in it, from the repository's top: `drivers/md/`, or empty.
         folder: String,
@@ -35,7 +35,7 @@ impl fmt::Display for Origin<'_> {
 }
 
 impl Origin<'_> {
-    /// What comes before a file's name where people are told of it.
+    /// The prefix of a file's name in messages.
     pub(crate) fn prefix(&self) -> String {
         match self {
             Origin::Folder(dir) => format!("{}/", dir.display()),
@@ -43,7 +43,7 @@ impl Origin<'_> {
         }
     }
 
-    /// Gives the contents of `files`, by their place.
+    /// Passes on the contents of `files`, each with its index.
     fn read(&self, files: &[(usize, &Path, &Entry)], each: Take<'_>) -> Result<(), BuildError> {
         match self {
             Origin::Folder(dir) => {
@@ -51,7 +51,7 @@ impl Origin<'_> {
                     let path = dir.join(file);
                     let changed = || CheckoutError::Changed { dir: dir.clone() };
                     let bytes = content(&path, entry.kind).map_err(io_error("read", &path))?;
-                    // It may have been edited since it was looked at, and what is built must be what it is called.
+                    // It may have been edited since, and the artifact is named by the digest of what was looked at.
                     if Digest::of_bytes(&bytes).as_str() != entry.id {
                         return Err(changed().into());
                     }

@@ -1,9 +1,9 @@
-//! The two projects of which the guest runs a build: LVM2 and mdadm, from Debian's source package or a user's checkout.
+//! The two projects that are built for the guest: LVM2 and mdadm.
 
 use std::fs;
 use std::path::Path;
 
-/// What can be built from a checkout.
+/// A project that is built from Debian's source package or from a user's checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Project {
     /// LVM2, with libdevmapper and its tests.
@@ -24,7 +24,7 @@ impl Project {
         }
     }
 
-    /// As people write it.
+    /// Its name as people write it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Project::Lvm2 => "LVM2",
@@ -49,7 +49,7 @@ impl Project {
         }
     }
 
-    /// What every source tree of it has, and nothing else has all of.
+    /// Files and folders that every source tree of it has, and no other tree has all of.
     pub(crate) fn marks(self) -> &'static [&'static str] {
         match self {
             Project::Lvm2 => &["configure", "WHATS_NEW", "test/shell"],
@@ -57,6 +57,7 @@ impl Project {
         }
     }
 
+    /// The version that the source tree in `dir` states.
     pub(crate) fn version_in(self, dir: &Path) -> Option<String> {
         let read = |name| fs::read_to_string(dir.join(name)).ok();
         let version = match self {

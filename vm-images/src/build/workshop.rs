@@ -23,7 +23,7 @@ use crate::store::{Artifact, Store, StoreError};
 /// Settings of a bench for how things are built; a run leaves them at their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// A user's source is built in an empty folder, and as if no artifact of it were there: to compare with builds
+    /// True if a user's source is built in an empty folder, even if an artifact of it exists: to compare with builds
     /// that go on where the last one ended.
     pub from_nothing: bool,
 }
@@ -76,8 +76,8 @@ impl<'a> Workshop<'a> {
         self.store.artifact(kind, inputs, self.progress, self.host.cancel(), build)
     }
 
-    /// The artifact of `kind` built from a user's source; all of a kind take `bytes_max` of the disk at most, because
-    /// each edit makes another one.
+    /// The artifact of `kind` built from a user's source. Each edit makes another one, so all of a kind together take at
+    /// most `bytes_max` of the disk.
     pub(crate) fn built_from_source<E: From<StoreError>>(
         &self,
         kind: &str,
@@ -96,7 +96,7 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    /// The folder for builds with these `inputs` in common; an empty one in `scratch` if nothing is to be gone on with.
+    /// The folder for builds with these `inputs` in common; an empty one in `scratch` if the bench wants that.
     pub(crate) fn build_folder(
         &self,
         inputs: &[(&str, &str)],
