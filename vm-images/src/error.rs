@@ -34,7 +34,8 @@ impl From<KernelError> for ImageError {
 pub enum Fault {
     /// The source is to blame: it does not build, or lacks what is built. Another commit may do.
     Source,
-    /// The request is to blame, whatever the source: it names a repository, revision or kernel that does not exist.
+    /// The request is to blame, whatever the source: it names a repository, revision or kernel that does not
+    /// exist.
     Request,
     /// The host, the mirror or md-regress is to blame: nothing is known of the source.
     Infra,

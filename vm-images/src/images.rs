@@ -1,4 +1,5 @@
-//! The images, each made from the ones before it: tools root, build root, LVM2, mdadm, guest image, kernel, initramfs.
+//! The images, each made from the ones before it: tools root, build root, LVM2, mdadm, guest image, kernel,
+//! initramfs.
 //!
 //! Says what there is; how each is made is in [`crate::guest`], [`crate::kernel`] and [`crate::build`].
 
@@ -59,8 +60,8 @@ impl<'a> Images<'a> {
         self
     }
 
-    /// These images; if `trusts`, a user's trees, commits and checkouts are built even where the host lets nothing
-    /// enclose them (`--trust-source`).
+    /// These images; if `trusts`, a user's trees, commits and checkouts are built even where the host lets
+    /// nothing enclose them (`--trust-source`).
     pub fn trusting_sources(mut self, trusts: bool) -> Self {
         self.workshop.trusts_sources = trusts;
         self
@@ -87,8 +88,8 @@ impl<'a> Images<'a> {
         Ok(self.workshop.build_root()?)
     }
 
-    /// The image that tests run in: one read-only squashfs, `root.squashfs`, with `versions.json` and the list of
-    /// LVM2's tests beside it.
+    /// The image that tests run in: one read-only squashfs, `root.squashfs`, with `versions.json` and the
+    /// list of LVM2's tests beside it.
     pub fn guest(&self) -> Result<Artifact, ImageError> {
         Ok(image::make(&self.workshop, &self.checkouts)?)
     }

@@ -1,5 +1,5 @@
-//! Makes what a test VM boots: kernels, the guest's root, the tools that make and run them, and the store that
-//! keeps them.
+//! Makes what a test VM boots: kernels, the guest's root, the tools that make and run them, and the store
+//! that keeps them.
 //!
 //! Everything is an artifact ([`store`]): built once from pinned inputs ([`debian::lock`]), without root
 //! rights where the host allows it, and without touching the host's own package state ([`debian::apt`]).

@@ -103,8 +103,8 @@ impl Checkout {
         format!("{}+checkout {which}", self.version.as_deref().unwrap_or("unknown"))
     }
 
-    /// Copies the files that count into the new folder `to`, all with one time: make must not go by the order in which
-    /// files were checked out or copied.
+    /// Copies the files that count into the new folder `to`, all with one time: make must not go by the order
+    /// in which files were checked out or copied.
     pub(crate) fn copy_to(&self, to: &Path) -> Result<(), BuildError> {
         copy_files(&self.dir, &self.files, &self.digest, to)
     }

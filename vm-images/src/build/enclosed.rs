@@ -1,13 +1,15 @@
-//! The inside of an enclosure: a process of ours that gives up every right, and then becomes the program that is to run.
+//! The inside of an enclosure: a process of ours that gives up every right, and then becomes the program that
+//! is to run.
 //!
-//! The process is this same program, started again ([`served`]), because only a process with one thread can make
-//! namespaces. With namespaces there are two such processes. The outer one makes the PID namespace and writes the user
-//! map of the inner one. The inner one is that namespace's first process: it mounts what can be seen, drops its
-//! capabilities, and execs. Which way is taken, and as which user, is decided in [`crate::build::enclosure`].
+//! The process is this same program, started again ([`served`]), because only a process with one thread can
+//! make namespaces. With namespaces there are two such processes. The outer one makes the PID namespace and
+//! writes the user map of the inner one. The inner one is that namespace's first process: it mounts what can
+//! be seen, drops its capabilities, and execs. Which way is taken, and as which user, is decided in
+//! [`crate::build::enclosure`].
 //!
-//! A program inside finds: the root, read-only; the working folder at `/mnt`; an empty `/tmp`; six devices that hold no
-//! data; no `/proc`, no `/sys`, no network but a loopback that is down, no other processes, no terminal, no capability
-//! and no way to gain one, in a user namespace that lets nobody make another.
+//! A program inside finds: the root, read-only; the working folder at `/mnt`; an empty `/tmp`; six devices
+//! that hold no data; no `/proc`, no `/sys`, no network but a loopback that is down, no other processes, no
+//! terminal, no capability and no way to gain one, in a user namespace that lets nobody make another.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -125,8 +127,8 @@ impl Enclosed {
     }
 }
 
-/// Runs the enclosed program and gives its exit code, if this process was started for one; `None` otherwise. Must be
-/// called first in `main`, while there is only one thread.
+/// Runs the enclosed program and gives its exit code, if this process was started for one; `None` otherwise.
+/// Must be called first in `main`, while there is only one thread.
 pub fn served() -> Option<ExitCode> {
     let mut words = std::env::args_os().skip(1);
     if words.next()? != WORD {
@@ -221,8 +223,8 @@ impl Enclosed {
             outside.write_all(&asked).map_err(failed("ask for a user"))?;
             outside.read_exact(&mut asked).map_err(failed("be given a user"))?;
         }
-        // In a user namespace of its own the program would have capabilities again, and with them much more of the
-        // kernel's code to attack. Where /proc/sys is read-only (in a container) that stays possible.
+        // In a user namespace of its own the program would have capabilities again, and with them much more
+        // of the kernel's code to attack. Where /proc/sys is read-only (in a container) that stays possible.
         let more = openat(&proc, "sys/user/max_user_namespaces", OFlags::WRONLY, Mode::empty());
         let _ = more.map(|file| rustix::io::write(file, b"0"));
         become_user(ID_INSIDE)?;
@@ -231,7 +233,8 @@ impl Enclosed {
         // A terminal could be typed into (TIOCSTI, tty_ioctl(4)).
         setsid().map_err(failed("leave the terminal"))?;
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed("be ended with our parent"))?;
-        // Had the outer process died before that, no signal would ever come; its end of the socket is gone, too.
+        // Had the outer process died before that, no signal would ever come; its end of the socket is gone,
+        // too.
         let gone = rustix::net::recv(
             outside()?,
             &mut [0u8; 1][..],
@@ -297,8 +300,8 @@ impl Enclosed {
     fn exec(&self) -> Result<u8, String> {
         std::env::set_current_dir(INSIDE).map_err(failed("go to the working folder"))?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        // The host may have a program that reads, as root, the memory of whatever crashes. A limit of one byte keeps the
-        // kernel from starting it; a limit of zero does not (fs/coredump.c).
+        // The host may have a program that reads, as root, the memory of whatever crashes. A limit of one
+        // byte keeps the kernel from starting it; a limit of zero does not (fs/coredump.c).
         let one = Rlimit { current: Some(1), maximum: Some(1) };
         setrlimit(Resource::Core, one).map_err(failed("limit what is left of a crash"))?;
         let (program, arguments) = self.argv.split_first().ok_or("there is no program")?;
@@ -329,16 +332,16 @@ fn close_at_exec() -> Result<(), String> {
         .filter(|fd| *fd > 2)
         .collect();
     for number in numbers {
-        // SAFETY: the file was open a moment ago, and this is the only thread. The descriptor that the folder itself
-        // was read through is closed by now: its error is ignored.
+        // SAFETY: the file was open a moment ago, and this is the only thread. The descriptor that the folder
+        // itself was read through is closed by now: its error is ignored.
         let file = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
         let _ = rustix::io::fcntl_setfd(file, rustix::io::FdFlags::CLOEXEC);
     }
     Ok(())
 }
 
-/// Leaves the session keyring (keyrings(7)), whose keys every process that inherits it can read. A container that
-/// forbids this call forbids reading keys, too.
+/// Leaves the session keyring (keyrings(7)), whose keys every process that inherits it can read. A container
+/// that forbids this call forbids reading keys, too.
 fn leave_keys() {
     // SAFETY: the kernel reads no memory of ours: without a name, the new keyring is anonymous.
     unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0usize) };
@@ -350,7 +353,8 @@ fn outside() -> Result<OwnedFd, String> {
 }
 
 fn unshare(flags: UnshareFlags) -> Result<(), String> {
-    // SAFETY: unsharing is only unsafe for the table of open files (CLONE_FILES), which no caller here passes.
+    // SAFETY: unsharing is only unsafe for the table of open files (CLONE_FILES), which no caller here
+    // passes.
     unsafe { unshare_unsafe(flags) }.map_err(failed(&format!("unshare {}", names(flags))))
 }
 
@@ -358,8 +362,8 @@ fn names(flags: UnshareFlags) -> String {
     flags.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
 }
 
-/// Bind-mounts a folder or file with `flags` and those that its file system has already, which a user namespace may not
-/// clear.
+/// Bind-mounts a folder or file with `flags` and those that its file system has already, which a user
+/// namespace may not clear.
 fn bind(from: &Path, to: &Path, flags: MountFlags) -> Result<(), String> {
     let what = format!("mount `{}`", from.display());
     mount_bind(from, to).map_err(failed(&what))?;

@@ -1,10 +1,11 @@
-//! Runs programs inside a root of ours (compilers, LVM2's build) without any rights on the host: the code that they
-//! build is often a stranger's, and so are its makefiles.
+//! Runs programs inside a root of ours (compilers, LVM2's build) without any rights on the host: the code
+//! that they build is often a stranger's, and so are its makefiles.
 //!
-//! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU can, so they need a
-//! real change of root. This file decides in which way, and whether that way is safe enough for the code in question;
-//! [`crate::build::enclosed`] does it, and says what a program finds inside. The root is never written to. The working
-//! folder and what is built in it may belong to a user without any rights, until [`crate::build::handover`] takes it.
+//! Programs that re-exec themselves (gcc) cannot be run through the root's dynamic loader as QEMU can, so
+//! they need a real change of root. This file decides in which way, and whether that way is safe enough for
+//! the code in question; [`crate::build::enclosed`] does it, and says what a program finds inside. The root
+//! is never written to. The working folder and what is built in it may belong to a user without any rights,
+//! until [`crate::build::handover`] takes it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -113,7 +114,8 @@ fn powerless() -> Option<u32> {
 }
 
 impl<'a> Enclosure<'a> {
-    /// Finds, by trying each way, how `root` can be entered to run code of `trust`. `work` is a folder for the try.
+    /// Finds, by trying each way, how `root` can be entered to run code of `trust`. `work` is a folder for
+    /// the try.
     pub fn new(
         host: &'a Host,
         root: &Path,
@@ -177,9 +179,9 @@ impl<'a> Enclosure<'a> {
         }
     }
 
-    /// Runs `argv` inside, with `work` at `/mnt` and its output in `log`. The program can write only to `/tmp`, which
-    /// goes when it ends, and to what it was given ([`Self::give`]), but not to the folders `sealed` in `work`.
-    /// Everything that it started ends with it.
+    /// Runs `argv` inside, with `work` at `/mnt` and its output in `log`. The program can write only to
+    /// `/tmp`, which goes when it ends, and to what it was given ([`Self::give`]), but not to the folders
+    /// `sealed` in `work`. Everything that it started ends with it.
     pub fn run(&self, work: &Path, sealed: &[&str], argv: &[&str], log: &Path) -> Result<(), EnclosureError> {
         let result = match self.way {
             Way::Root | Way::User => self.start(&self.root, work, sealed, argv, log),
@@ -211,8 +213,8 @@ impl<'a> Enclosure<'a> {
         Ok(call.shown_as(argv.join(" ")).run(log)?)
     }
 
-    /// Runs `argv` without mounts: the working folder is moved into a copy of the root (made of hard links, so quickly),
-    /// and back again. The copy's files belong to root, as whom the programs inside do not run.
+    /// Runs `argv` without mounts: the working folder is moved into a copy of the root (made of hard links,
+    /// so quickly), and back again. The copy's files belong to root, as whom the programs inside do not run.
     fn chrooted(
         &self,
         work: &Path,
@@ -244,7 +246,8 @@ impl<'a> Enclosure<'a> {
 
 fn why(error: &EnclosureError) -> String {
     let text = error.to_string();
-    // The program's own words are quoted below its command. The last ones count: earlier tries wrote to the same log.
+    // The program's own words are quoted below its command. The last ones count: earlier tries wrote to the
+    // same log.
     let mut lines = text.lines().rev();
     let said = lines.find_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("enclosure: "));
     said.or(text.lines().next()).unwrap_or_default().to_owned()
@@ -262,7 +265,8 @@ fn unshare_writable_files(root: &Path) -> Result<(), (PathBuf, io::Error)> {
     Ok(())
 }
 
-/// Gives everything in `dir` to the user and group `id`, but for the folders `sealed`. Links are not followed.
+/// Gives everything in `dir` to the user and group `id`, but for the folders `sealed`. Links are not
+/// followed.
 fn give_to(id: u32, dir: &Path, sealed: &[&str]) -> Result<(), (PathBuf, io::Error)> {
     let is_sealed = |path: &Path| sealed.iter().any(|name| path == dir.join(name));
     let walk = walkdir::WalkDir::new(dir).into_iter().filter_entry(|entry| !is_sealed(entry.path()));

@@ -27,8 +27,8 @@ impl SourceFailure {
         Some(SourceFailure { log: log.clone(), lines })
     }
 
-    /// Keeps the log in `store` under the source's `name`: a search meets many sources that do not build, and each
-    /// keeps its own.
+    /// Keeps the log in `store` under the source's `name`: a search meets many sources that do not build, and
+    /// each keeps its own.
     pub(crate) fn kept(self, store: &Store, name: &str) -> Self {
         let kept = store.root().join("logs").join(format!("build-{name}.log"));
         match fs::write(&kept, fs::read(&self.log).unwrap_or_default()) {

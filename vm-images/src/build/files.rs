@@ -1,5 +1,5 @@
-//! Sets of source files, by name, kind and content, and the changes that make one set out of another. Pure, but for
-//! looking at a folder.
+//! Sets of source files, by name, kind and content, and the changes that make one set out of another. Pure,
+//! but for looking at a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -80,8 +80,8 @@ pub(crate) fn content(path: &Path, kind: Kind) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The `files` of `dir` as they are now; those that do not exist are left out. The error names a file that cannot be
-/// read.
+/// The `files` of `dir` as they are now; those that do not exist are left out. The error names a file that
+/// cannot be read.
 pub(crate) fn entries_of(dir: &Path, files: &[PathBuf]) -> Result<Entries, (PathBuf, io::Error)> {
     let mut entries = Entries::new();
     for file in files {
@@ -94,8 +94,8 @@ pub(crate) fn entries_of(dir: &Path, files: &[PathBuf]) -> Result<Entries, (Path
     Ok(entries)
 }
 
-/// [`entries_of`], but a file that has not been touched since the last look is not read again. `known` is a file of
-/// ours with the results of that look: a cache, which may be lost.
+/// [`entries_of`], but a file that has not been touched since the last look is not read again. `known` is a
+/// file of ours with the results of that look: a cache, which may be lost.
 pub(crate) fn entries_since(
     dir: &Path,
     files: &[PathBuf],
@@ -159,8 +159,9 @@ impl Stamp {
     }
 }
 
-/// Finds, among paths that are to be written below one folder, one that would end up elsewhere: it has `..`, or lies
-/// below another path of the set, which may be a link. Git's own commands make no such tree, but others can.
+/// Finds, among paths that are to be written below one folder, one that would end up elsewhere: it has `..`,
+/// or lies below another path of the set, which may be a link. Git's own commands make no such tree, but
+/// others can.
 pub(crate) fn leads_elsewhere<'p>(paths: impl Iterator<Item = &'p Path>) -> Option<&'p Path> {
     let all: BTreeSet<&Path> = paths.collect();
     let is_odd = |path: &&Path| {

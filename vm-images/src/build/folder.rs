@@ -1,13 +1,15 @@
 //! Build folders that are kept for the next build, so that only what has changed since is built again.
 //!
-//! Make compares times. So a source file keeps its time while its content stays, and gets a new time with any other
-//! content, an older content included. The state in which a build left its folder is written down. A folder that is not
-//! in that state any more, because a build was killed, somebody was in it, or the clock went back, is emptied. A lock
-//! lets one process in at a time. Deliberately not here: what is built, and by which commands.
+//! Make compares times. So a source file keeps its time while its content stays, and gets a new time with any
+//! other content, an older content included. The state in which a build left its folder is written down. A
+//! folder that is not in that state any more, because a build was killed, somebody was in it, or the clock
+//! went back, is emptied. A lock lets one process in at a time. Deliberately not here: what is built, and by
+//! which commands.
 //!
-//! The code of a build may be a stranger's. It can leave links where folders were: nothing is written through a link. It
-//! can also write to its own source: such a folder is emptied, because the next build would take that source for its
-//! own. Its object files are used again: sources that are built in one folder are not kept apart from each other.
+//! The code of a build may be a stranger's. It can leave links where folders were: nothing is written through
+//! a link. It can also write to its own source: such a folder is emptied, because the next build would take
+//! that source for its own. Its object files are used again: sources that are built in one folder are not
+//! kept apart from each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes, Permissions};
@@ -67,8 +69,8 @@ pub(crate) struct BuildFolder {
 type Identity = (u64, i64, i64);
 
 impl BuildFolder {
-    /// The folder for builds with these `inputs` (compilers, headers, commands) in common: as the last build left it, or
-    /// empty.
+    /// The folder for builds with these `inputs` (compilers, headers, commands) in common: as the last build
+    /// left it, or empty.
     pub(crate) fn open(
         store: &Store,
         inputs: &[(&str, &str)],
@@ -108,7 +110,8 @@ impl BuildFolder {
         Ok(folder)
     }
 
-    /// Makes the folder so that no other user can look into it: a build may leave programs that run with our rights.
+    /// Makes the folder so that no other user can look into it: a build may leave programs that run with our
+    /// rights.
     fn make(&self) -> Result<(), BuildError> {
         let work = self.path();
         fs::create_dir_all(&work).map_err(io_error("create", &work))?;
@@ -125,10 +128,11 @@ impl BuildFolder {
         self.sources.is_empty()
     }
 
-    /// Makes its source files those of `wanted`. `fetch` is called with the files to be written, and passes on the
-    /// content of each with its index.
+    /// Makes its source files those of `wanted`. `fetch` is called with the files to be written, and passes
+    /// on the content of each with its index.
     ///
-    /// Until [`Self::built`] is called, whoever opens the folder next finds it in no known state, and empties it.
+    /// Until [`Self::built`] is called, whoever opens the folder next finds it in no known state, and empties
+    /// it.
     pub(crate) fn put(
         &mut self,
         wanted: &Entries,
@@ -178,8 +182,8 @@ impl BuildFolder {
         Ok(all)
     }
 
-    /// Writes down the state in which the build left the folder, successful or not. If it changed its own source,
-    /// nothing is written down, and the next build begins from nothing.
+    /// Writes down the state in which the build left the folder, successful or not. If it changed its own
+    /// source, nothing is written down, and the next build begins from nothing.
     pub(crate) fn built(&self) -> Result<(), BuildError> {
         let work = self.path();
         if self.identities().map_err(io_error("look at the source in", &work))? != self.began {
@@ -238,7 +242,8 @@ fn put_file(path: &Path, kind: Kind, bytes: &[u8]) -> io::Result<()> {
     }
     fs::write(path, bytes)?;
     fs::set_permissions(path, Permissions::from_mode(kind.mode()))?;
-    // The kernel's clock for files advances every few milliseconds: an object may have been built since its last tick.
+    // The kernel's clock for files advances every few milliseconds: an object may have been built since its
+    // last tick.
     File::open(path)?.set_times(FileTimes::new().set_modified(SystemTime::now()))
 }
 

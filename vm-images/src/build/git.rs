@@ -1,6 +1,8 @@
-//! Commits of a user's git repository that kernels are built from: which one is meant, its files, and their content.
+//! Commits of a user's git repository that kernels are built from: which one is meant, its files, and their
+//! content.
 //!
-//! Only the repository's objects are read: never the work tree, the index or HEAD (but where a revision names it).
+//! Only the repository's objects are read: never the work tree, the index or HEAD (but where a revision names
+//! it).
 
 use std::ffi::OsStr;
 use std::fs;
@@ -96,7 +98,8 @@ pub struct Commit<'h> {
 }
 
 impl<'h> Commit<'h> {
-    /// The commit that `revision` names in the repository that its path lies in. `scratch` is a folder of ours.
+    /// The commit that `revision` names in the repository that its path lies in. `scratch` is a folder of
+    /// ours.
     pub fn find(host: &'h Host, revision: &Revision, scratch: &Path) -> Result<Self, GitError> {
         let Revision { path, rev } = revision;
         let log = scratch.join("git.log");

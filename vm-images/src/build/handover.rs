@@ -1,8 +1,8 @@
 //! Takes over the output of an enclosed program, as plain files and folders that belong to us.
 //!
-//! The output may be a stranger's work, and we read, move and write it, often as root. So nothing may be left in it that
-//! leads elsewhere or gives rights: no set-user-ID bit, no device, no hard link through which somebody may still write,
-//! and where only files are expected, no symbolic link.
+//! The output may be a stranger's work, and we read, move and write it, often as root. So nothing may be left
+//! in it that leads elsewhere or gives rights: no set-user-ID bit, no device, no hard link through which
+//! somebody may still write, and where only files are expected, no symbolic link.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -39,7 +39,8 @@ pub enum HandoverError {
     },
 }
 
-/// Moves the file or folder `from` to `to`. An enclosed program has made it, and no process may still write to it.
+/// Moves the file or folder `from` to `to`. An enclosed program has made it, and no process may still write
+/// to it.
 pub fn take(from: &Path, to: &Path, links: Links) -> Result<(), HandoverError> {
     clean(from, links)?;
     fs::rename(from, to).map_err(|source| HandoverError::Io { path: from.to_owned(), source })

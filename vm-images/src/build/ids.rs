@@ -1,16 +1,16 @@
 //! Chooses the host user that a stranger's program runs as when root starts it. Pure: takes the text of
 //! `/proc/self/uid_map`.
 
-/// The preferred id: in the range that systemd leaves to containers (its UIDS-GIDS.md), and unlikely to be anybody's:
-/// `0x6d64` is "md".
+/// The preferred id: in the range that systemd leaves to containers (its UIDS-GIDS.md), and unlikely to be
+/// anybody's: `0x6d64` is "md".
 const WANTED: u32 = 0x6d64_0000;
 /// First id of an ordinary user; those below belong to the system.
 const FIRST_ORDINARY: u32 = 1000;
 /// The id of users without one, as which services run, too. The next id is -1 to old system calls.
 const NOBODY: u32 = 65534;
 
-/// An id without any rights that is mapped for users and for groups; `None` if only the system's are mapped, as in
-/// some containers.
+/// An id without any rights that is mapped for users and for groups; `None` if only the system's are mapped,
+/// as in some containers.
 pub(crate) fn powerless_id(uid_map: &str, gid_map: &str) -> Option<u32> {
     let (uids, gids) = (ranges(uid_map), ranges(gid_map));
     let is_mapped = |id: u32| {

@@ -45,8 +45,8 @@ impl Git<'_> {
         keep_files(self.dir, paths)
     }
 
-    /// The commit as `git describe` names it, with `-dirty` if anything is not committed. `git describe --dirty` itself
-    /// would write to the index, and ignores new files.
+    /// The commit as `git describe` names it, with `-dirty` if anything is not committed. `git describe
+    /// --dirty` itself would write to the index, and ignores new files.
     pub(crate) fn commit(&self) -> Result<Option<String>, BuildError> {
         let commit = match self.call("describe").args(["--always", "--abbrev=12"]).read(self.log) {
             Ok(commit) => commit.trim().to_owned(),
@@ -79,8 +79,8 @@ pub(crate) fn all_files(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
     keep_files(dir, paths.into_iter())
 }
 
-/// The files among `paths`: without deleted ones that are still in the index, folders, sockets and the like. An error
-/// if one leads out of `dir`.
+/// The files among `paths`: without deleted ones that are still in the index, folders, sockets and the like.
+/// An error if one leads out of `dir`.
 fn keep_files(dir: &Path, paths: impl Iterator<Item = PathBuf>) -> Result<Vec<PathBuf>, BuildError> {
     let mut files = Vec::new();
     for path in paths {

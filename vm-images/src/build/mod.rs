@@ -1,5 +1,5 @@
-//! The parts that all builds share: where sources come from, the folder that a build goes on in, the enclosure that
-//! keeps a stranger's makefile from the host, and the hand-over of what it made.
+//! The parts that all builds share: where sources come from, the folder that a build goes on in, the
+//! enclosure that keeps a stranger's makefile from the host, and the hand-over of what it made.
 //!
 //! Deliberately not here: what is built ([`crate::kernel`], [`crate::guest`]).
 

@@ -51,7 +51,8 @@ impl Origin<'_> {
                     let path = dir.join(file);
                     let changed = || CheckoutError::Changed { dir: dir.clone() };
                     let bytes = content(&path, entry.kind).map_err(io_error("read", &path))?;
-                    // It may have been edited since, and the artifact is named by the digest of what was looked at.
+                    // It may have been edited since, and the artifact is named by the digest of what was
+                    // looked at.
                     if Digest::of_bytes(&bytes).as_str() != entry.id {
                         return Err(changed().into());
                     }
@@ -76,7 +77,8 @@ impl Origin<'_> {
         }
     }
 
-    /// Makes the source files of `folder` those of this origin, under `below`, and a few of `ours`, by name and text.
+    /// Makes the source files of `folder` those of this origin, under `below`, and a few of `ours`, by name
+    /// and text.
     pub(crate) fn put_into(
         &self,
         folder: &mut BuildFolder,

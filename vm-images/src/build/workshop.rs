@@ -1,7 +1,8 @@
-//! The bench that everything is made on: the host's programs, the store, the packages and the roots made of them.
+//! The bench that everything is made on: the host's programs, the store, the packages and the roots made of
+//! them.
 //!
-//! Knows how an artifact is made from inputs, not which artifacts there are: those are in [`crate::kernel`] and
-//! [`crate::guest`].
+//! Knows how an artifact is made from inputs, not which artifacts there are: those are in [`crate::kernel`]
+//! and [`crate::guest`].
 
 use std::fs;
 use std::io;
@@ -23,8 +24,8 @@ use crate::store::{Artifact, Store, StoreError};
 /// Settings of a bench for how things are built; a run leaves them at their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// True if a user's source is built in an empty folder, even if an artifact of it exists: to compare with builds
-    /// that go on where the last one ended.
+    /// True if a user's source is built in an empty folder, even if an artifact of it exists: to compare with
+    /// builds that go on where the last one ended.
     pub from_nothing: bool,
 }
 
@@ -76,8 +77,8 @@ impl<'a> Workshop<'a> {
         self.store.artifact(kind, inputs, self.progress, self.host.cancel(), build)
     }
 
-    /// The artifact of `kind` built from a user's source. Each edit makes another one, so all of a kind together take at
-    /// most `bytes_max` of the disk.
+    /// The artifact of `kind` built from a user's source. Each edit makes another one, so all of a kind
+    /// together take at most `bytes_max` of the disk.
     pub(crate) fn built_from_source<E: From<StoreError>>(
         &self,
         kind: &str,
@@ -96,7 +97,8 @@ impl<'a> Workshop<'a> {
         })
     }
 
-    /// The folder for builds with these `inputs` in common; an empty one in `scratch` if the bench wants that.
+    /// The folder for builds with these `inputs` in common; an empty one in `scratch` if the bench wants
+    /// that.
     pub(crate) fn build_folder(
         &self,
         inputs: &[(&str, &str)],

@@ -1,13 +1,14 @@
-//! Which of the host's apt settings are taken over: how the archive is reached, and nothing that says what is believed.
+//! Chooses the settings of the host's apt that are taken over: those for how the archive is reached, and none
+//! that weakens how packages are verified.
 //!
-//! Pure: the text of `apt-config dump` in. What may pass is listed, because apt has new settings with each release, and
-//! one of them may be another way to accept what nobody signed. Names and values: apt.conf(5), apt-transport-http(1),
-//! apt-transport-https(1).
+//! Pure: takes the text of `apt-config dump`. It is a list of what may pass, because apt gets new settings
+//! with each release, and one of them may be another way to accept unsigned packages. Names and values:
+//! apt.conf(5), apt-transport-http(1), apt-transport-https(1).
 
-/// For all ways of fetching.
+/// Settings for all ways of fetching.
 const GENERAL: [&str; 6] =
     ["Retries", "Retries::Delay", "Retries::Delay::Maximum", "ForceIPv4", "ForceIPv6", "Timeout"];
-/// For http and https; each also for one host, whose name stands before or behind.
+/// Settings for http and https; each also for one host, whose name stands before or after it.
 const OF_HTTP: [&str; 9] = [
     "Proxy",
     "Timeout",
@@ -19,10 +20,10 @@ const OF_HTTP: [&str; 9] = [
     "Max-Age",
     "User-Agent",
 ];
-/// Whose certificates count, and which is ours.
+/// Settings of https: the certificates that count, and our own.
 const OF_HTTPS: [&str; 6] = ["CaInfo", "CaPath", "CrlFile", "IssuerCert", "SslCert", "SslKey"];
 
-/// What accepts what nobody signed, or nobody vouches for, if it is on.
+/// Settings that accept unsigned or unauthenticated packages if they are on.
 const WEAK_IF_ON: [&str; 5] = [
     "AllowInsecureRepositories",
     "AllowWeakRepositories",
@@ -30,19 +31,19 @@ const WEAK_IF_ON: [&str; 5] = [
     "AllowUnauthenticated",
     "TrustCDROM",
 ];
-/// The same if it is off.
+/// Settings that accept such packages, or old lists, if they are off.
 const WEAK_IF_OFF: [&str; 4] = ["Verify-Peer", "Verify-Host", "Check-Valid-Until", "Check-Date"];
-/// The same if it has a value.
+/// Settings that accept old lists if they have a value.
 const WEAK_IF_SET: [&str; 3] = ["Min-ValidTime", "Max-ValidTime", "Max-FutureTime"];
-/// Names a program, which would be run as whoever runs us.
+/// Settings that name a program, which would be run as our user.
 const PROGRAMS: [&str; 2] = ["Proxy-Auto-Detect", "ProxyAutoDetect"];
 
-/// What becomes of the host's settings.
+/// The host's settings, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Acquire {
-    /// Those that are taken over, as configuration text.
+    /// Settings that are taken over, as configuration text.
     pub(crate) text: String,
-    /// Those that are not, though they matter: what, and why.
+    /// Settings that are not taken over, though they matter: each with the reason.
     pub(crate) left_out: Vec<String>,
 }
 
@@ -95,7 +96,7 @@ fn is_taken_over(name: &str) -> bool {
     }
 }
 
-/// A host's name: no setting, which could have one within it.
+/// True for a host's name; false for the name of a setting.
 fn is_host(name: &str) -> bool {
     let is_plain = !name.contains("::") && name.contains(['.', ':', '-']) || name == "localhost";
     let all = [&WEAK_IF_ON[..], &WEAK_IF_OFF, &WEAK_IF_SET, &PROGRAMS];
@@ -124,7 +125,7 @@ fn why_not(name: &str, value: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    /// What is taken over, and what is said of the rest.
+    /// Whether `line` is taken over, and whether it is named as left out.
     fn check(line: &str, is_taken: bool, is_said: bool) {
         let found = sort(line);
         assert_eq!(found.text, if is_taken { format!("{line}\n") } else { String::new() }, "{line}");

@@ -1,8 +1,8 @@
 //! Debian's archives through the host's own apt, with a state of our own.
 //!
-//! apt brings what we will not write again: signatures, proxies, credentials, mirrors of every
-//! transport, the resolver. The host's lists, caches, sources and hooks are neither read nor
-//! written; only how the archive is reached (proxies, time limits, certificates) is taken over
+//! apt has what would be foolish to write again: signatures, proxies, credentials, mirrors of every
+//! transport, the resolver. The host's lists, caches, sources and hooks are neither read nor written; only
+//! how the archive is reached (proxies, time limits, certificates) is taken over
 //! ([`crate::debian::acquire`]).
 
 use std::collections::BTreeMap;
@@ -44,18 +44,18 @@ const ROOT_SUITES: [(Archive, &str); 3] = [
 /// Why packages could not be found or fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum AptError {
-    /// A program of the host.
+    /// A program of the host failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Our own apt folder.
+    /// A file of our own apt folder cannot be used.
     #[error("failed to use `{}`: {source}", path.display())]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// No index could be fetched.
@@ -63,7 +63,7 @@ pub enum AptError {
         "the mirror {mirror} gave no package lists: is there a network? --mirror names another mirror; apt said:\n{log}"
     )]
     NoLists {
-        /// Its base address.
+        /// Base of the mirror's main archive.
         mirror: String,
         /// The end of apt's log.
         log: String,
@@ -77,7 +77,7 @@ pub enum AptError {
     /// Files that the mirror says it does not have, or has with another content.
     #[error("the mirror {mirror} no longer has {}", names(missing))]
     Missing {
-        /// Its base address.
+        /// Base of the mirror's main archive.
         mirror: String,
         /// The files.
         missing: Vec<RemoteFile>,
@@ -88,7 +88,7 @@ pub enum AptError {
         names(missing)
     )]
     Fetch {
-        /// Its base address.
+        /// Base of the mirror's main archive.
         mirror: String,
         /// The files.
         missing: Vec<RemoteFile>,
@@ -117,7 +117,7 @@ fn names(files: &[RemoteFile]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// Which of our two sets of sources.
+/// One of our two sets of package sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sources {
     Roots,
@@ -202,7 +202,7 @@ impl<'a> Apt<'a> {
         Ok(all)
     }
 
-    /// Asks the mirror for one small file, to see if it answers; gives what apt said if it does not.
+    /// Asks the mirror for one small file, to see if it answers; the error has apt's words.
     pub fn reach(&self) -> Result<(), AptError> {
         let conf = self.configure(Sources::Roots)?;
         let (_, suite) = ROOT_SUITES[0];
@@ -265,7 +265,7 @@ impl<'a> Apt<'a> {
         if absent.iter().all(|file| is_refused(&said, file)) {
             return Err(AptError::Missing { mirror, missing: absent });
         }
-        // apt says it in many ways, or not at all.
+        // apt has many words for a full disk, or none.
         let room = rustix::fs::statvfs(folder.path()).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
         let wanted: u64 = absent.iter().map(|file| file.size).sum();
         if room < wanted || said.contains("No space left on device") {
@@ -362,7 +362,7 @@ impl<'a> Apt<'a> {
         Ok(acquire::sort(&self.host.call("apt-config").arg("dump").read(&self.log("config"))?))
     }
 
-    /// What of the host's configuration was not taken over, though somebody may count on it; one line each.
+    /// Settings of the host that were not taken over, though somebody may count on them; one line each.
     pub fn left_out(&self) -> Result<Vec<String>, AptError> {
         let mut all = self.acquire_settings()?.left_out;
         all.extend(self.mirror.left_out.iter().cloned());
@@ -489,8 +489,8 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// True for lists that were fetched within the last hours. Not for those that are yet to be fetched: the clock was
-/// set back since, and by how much nobody knows.
+/// True for lists that were fetched within the last hours, and false for a time in the future: then the clock
+/// was set back since, and nobody knows by how much.
 fn is_fresh_at(fetched: SystemTime, now: SystemTime) -> bool {
     now.duration_since(fetched).is_ok_and(|age| age < FRESH)
 }

@@ -1,4 +1,5 @@
-//! The kernels that a Debian mirror offers, out of its package lists, and the packages that belong to each. Pure.
+//! The kernels that a Debian mirror offers, out of its package lists, and the packages that belong to each.
+//! Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -111,7 +112,7 @@ pub fn is_build_package(name: &str) -> bool {
     ["linux-headers-", "linux-kbuild-", "linux-source-"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What is most like a spec that names nothing: for the error message.
+/// Releases that are most like a spec that names no kernel: for the error message.
 pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &DebianSpec) -> Vec<&'a str> {
     let (wanted, flavour) = match spec {
         DebianSpec::Branch { branch, flavour } => (branch.as_str(), flavour.as_str()),
@@ -129,8 +130,8 @@ pub fn similar<'a>(kernels: &'a [DebianKernel], spec: &DebianSpec) -> Vec<&'a st
     ranked.into_iter().take(5).map(|kernel| kernel.release.as_str()).collect()
 }
 
-/// `linux-image-R`, `linux-binary-R`, `linux-modules-R`, `linux-base-R` (since 7.3 with the configuration) → the part and R,
-/// if R is a release.
+/// The part and the release R of `linux-image-R`, `linux-binary-R`, `linux-modules-R` or `linux-base-R`
+/// (which has the configuration since 7.3); `None` if R is no release.
 fn release_of(package: &str) -> Option<(&str, &str)> {
     let rest = package.strip_prefix("linux-")?;
     let (part, release) = rest.split_once('-')?;
@@ -140,6 +141,7 @@ fn release_of(package: &str) -> Option<(&str, &str)> {
         .then_some((part, release))
 }
 
+/// The upstream branch of a package's version: `6.1` of `6.1.192-2`.
 fn branch_of(version: &str) -> Option<String> {
     let mut parts = version.split('.');
     let (major, minor) = (parts.next()?, parts.next()?);

@@ -1,8 +1,8 @@
 //! `vm-images/artifacts.lock`: the exact files that results depend on.
 //!
-//! Pure but for [`Lock::read`] and [`Lock::write`]. A run uses what the lock file pins; what the
-//! mirror no longer has is replaced by the newest, said aloud and recorded ([`crate::images`]); only
-//! `cargo xtask update` changes the file.
+//! Pure but for [`Lock::read`] and [`Lock::write`]. A run uses the files that are pinned. Those that the
+//! mirror no longer has are replaced by its newest, which is shown and recorded
+//! ([`crate::images::Images::replaced`]). Only `cargo xtask update` changes the lock file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::debian::package::RemoteFile;
 /// Version of the format.
 const FORMAT: u32 = 1;
 
-/// What `artifacts.lock` holds.
+/// The content of `artifacts.lock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
@@ -117,7 +117,7 @@ impl Lock {
         )
     }
 
-    /// What differs between two locks, one line a package: `guest: e2fsprogs 1.47.2-3 → 1.47.2-4`.
+    /// The differences between two locks, one line a package: `guest: e2fsprogs 1.47.2-3 → 1.47.2-4`.
     pub fn changes(&self, newer: &Lock) -> Vec<String> {
         let old = self.versions();
         let new = newer.versions();

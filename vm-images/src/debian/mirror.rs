@@ -15,7 +15,7 @@ pub struct Mirror {
     pub security: String,
     /// File of keys that both are signed with.
     pub keyring: PathBuf,
-    /// What said so: the source list, or `--mirror`.
+    /// Where it was found: the source list, or `--mirror`.
     pub from: String,
     /// Options of the host's lists that would weaken signatures, and are not taken over; one line each.
     pub left_out: Vec<String>,
@@ -30,13 +30,13 @@ pub enum MirrorError {
         places.join(", ")
     )]
     NotFound {
-        /// Where was looked.
+        /// The places that were looked at.
         places: Vec<String>,
     },
     /// The archive's keys are missing.
     #[error("no archive keys at {}: install the package debian-archive-keyring", places.join(", "))]
     NoKeyring {
-        /// Where was looked.
+        /// The places that were looked at.
         places: Vec<String>,
     },
 }
@@ -53,7 +53,7 @@ struct Source {
 
 /// Options of sources.list(5) that accept what nobody signed if they are on, as both formats spell them.
 const WEAK_IF_ON: [&str; 4] = ["trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure"];
-/// The same if they are off.
+/// Options of sources.list(5) that accept old or misdated lists if they are off.
 const WEAK_IF_OFF: [&str; 2] = ["check-valid-until", "check-date"];
 
 /// True if an option weakens what is believed.
@@ -146,7 +146,7 @@ fn find_security(lists: &[(String, String)]) -> Option<String> {
     })
 }
 
-/// What Debian's own sources of the host say that we do not go by.
+/// The weak options in the host's sources of Debian, which are not taken over; one line each.
 fn left_out(lists: &[(String, String)]) -> Vec<String> {
     let mut all = Vec::new();
     for (name, text) in lists {

@@ -1,7 +1,7 @@
-//! Debian's archives: which packages a root, a kernel or a build is made of, and how they get here.
+//! Debian's archives: the packages that a root, a kernel or a build is made of, and how they get here.
 //!
-//! The host's apt does the fetching and the checking of signatures ([`apt`]); the lock file says which files count
-//! ([`lock`], [`pins`]). Deliberately not here: what is made of the files.
+//! The host's apt does the fetching and the checking of signatures ([`apt`]); the lock file says which files
+//! count ([`lock`], [`pins`]). Deliberately not here: what is made of the files.
 
 pub(crate) mod acquire;
 pub mod apt;

@@ -1,8 +1,8 @@
-//! Which files an image is made from: what the lock file pins, or what takes its place.
+//! The files that an image is made from: those that the lock file pins, or newer ones in their place.
 //!
-//! What the mirror no longer has is replaced by its newest, said aloud, kept for the run's record
-//! ([`Pins::replaced`]) and remembered in the store, so that the next run neither asks again nor
-//! differs. Only `cargo xtask update` changes the lock file.
+//! Files that the mirror no longer has are replaced by its newest. That is shown, kept for the run's record
+//! ([`Pins::replaced`]) and remembered in the store, so that the next run neither asks again nor differs.
+//! Only `cargo xtask update` changes the lock file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,14 +44,14 @@ pub(crate) enum Group {
     Headers {
         /// `uname -r`.
         release: String,
-        /// Of the kernel's package.
+        /// Version of the kernel's package.
         version: String,
     },
     /// The source that a kernel was built from.
     KernelSource {
         /// `uname -r`.
         release: String,
-        /// Of the kernel's package.
+        /// Version of the kernel's package.
         version: String,
     },
 }
@@ -73,7 +73,7 @@ impl<'a> Pins<'a> {
         Pins { apt, store, progress, lock, in_use: Mutex::default(), replaced: Mutex::default() }
     }
 
-    /// What this run uses instead of what is pinned, one line each.
+    /// The changes from the pinned files to those that this run uses, one line each.
     pub(crate) fn replaced(&self) -> Vec<String> {
         self.replaced.lock().expect("no panic with the lock").clone()
     }
@@ -193,8 +193,8 @@ impl<'a> Pins<'a> {
         Ok(kernels(&self.apt.kernel_packages(is_kernel_package)?))
     }
 
-    /// What the newest lock file would hold: all roots and sources, the kernels that are pinned now,
-    /// and those of `branches`.
+    /// The lock file as it would be made now: all roots and sources, the kernels that are pinned now, and
+    /// those of `branches`.
     pub(crate) fn newest_lock(&self, branches: &[DebianSpec]) -> Result<Lock, DebianError> {
         let mut lock = Lock::default();
         for name in ROOT_NAMES {
@@ -239,7 +239,8 @@ impl<'a> Pins<'a> {
         files.filter(|files| !files.is_empty())
     }
 
-    /// Only a help for the next run: that it cannot be written is no error of this one.
+    /// Remembers `newer` for the next run. It is only a cache: that it cannot be written is no error of this
+    /// run.
     fn remember(&self, pinned: &[RemoteFile], newer: &[RemoteFile]) {
         let path = self.memory_of(pinned);
         let beside = self.store.temporary().join("replacement");

@@ -1,6 +1,6 @@
 //! Unpacks Debian packages into a folder: no maintainer script runs, no root rights are needed.
 //!
-//! What scripts would have done, and our roots need, each root does itself and says why.
+//! The effects of scripts that our roots need are made where each root is made, each with its reason.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::host::{Host, HostError};
 /// Unpacks all `packages` into `root`, two at a time: decompression is what takes the time.
 pub(crate) fn unpack(host: &Host, packages: &[PathBuf], root: &Path, log: &Path) -> Result<(), HostError> {
     let is_base_files = |path: &&PathBuf| path.to_string_lossy().contains("-base-files_");
-    // base-files brings the links /bin, /lib, /sbin that all others unpack through.
+    // base-files has the links /bin, /lib and /sbin, through which all others are unpacked.
     let (first, others): (Vec<_>, Vec<_>) = packages.iter().partition(is_base_files);
     for package in first {
         unpack_one(host, package, root, log)?;

@@ -18,18 +18,18 @@ use crate::debian::unpack::unpack;
 use crate::guest::{projects, root};
 use crate::store::Artifact;
 
-/// Packages of the guest whose versions are shown with every result.
+/// Packages of the guest whose versions are recorded with every result.
 const TELLING_PACKAGES: [&str; 6] =
     ["bash", "e2fsprogs", "libc6", "thin-provisioning-tools", "util-linux", "xfsprogs"];
 
-/// How much of the disk guest images with something from a checkout take at most, bytes: about ten of them. Each edit
-/// makes another one; those that were used least recently go.
+/// Room on the disk for guest images that are made with a checkout, bytes: about ten of them. Each edit makes
+/// another one; those that were used least recently go.
 const CHECKOUT_GUESTS_BYTES_MAX: u64 = 2 << 30;
 
 /// The image that tests run in: one read-only squashfs, `root.squashfs`, with `versions.json`
 /// and the list of LVM2's tests beside it.
 pub(crate) fn make(workshop: &Workshop<'_>, checkouts: &[Checkout]) -> Result<Artifact, BuildError> {
-    // Outside `make`: what is missing for these is none of the guest's packages.
+    // Outside `make`: files that are missing for these are not the guest's packages.
     let tools = workshop.tools()?;
     let lvm2 = projects::built(workshop, Project::Lvm2, checkouts)?;
     let mdadm = projects::built(workshop, Project::Mdadm, checkouts)?;
@@ -97,7 +97,7 @@ fn assemble(
     write(&dir.join("versions.json"), &versions)
 }
 
-/// The versions that a result depends on most; the lock file has all.
+/// The versions that a result depends on most; the lock file has all of them.
 fn versions(
     workshop: &Workshop<'_>,
     checkouts: &[Checkout],
@@ -120,7 +120,7 @@ fn versions(
     Ok(versions)
 }
 
-/// LVM2's installed tests, one a line: what its runner would find.
+/// LVM2's installed tests, one a line, as its runner would find them.
 fn list_tests(tree: &Path) -> io::Result<String> {
     let top = tree.join("usr/share/lvm2-testsuite");
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! What the guest runs: the image of its root, and the initramfs that finds it.
+//! The guest's side: the image of its root, and the initramfs that mounts it.
 
 pub(crate) mod image;
 pub(crate) mod initramfs;

@@ -16,7 +16,7 @@ use crate::store::Artifact;
 const LVM2_RECIPE: &str = include_str!("../../recipes/lvm2.sh");
 const MDADM_RECIPE: &str = include_str!("../../recipes/mdadm.sh");
 
-/// How much of the disk builds from checkouts of one project take at most, bytes.
+/// Room on the disk for builds from checkouts of one project, bytes.
 const CHECKOUT_BUILDS_BYTES_MAX: u64 = 512 << 20;
 
 /// The checkout of `project`, if the user named one.
@@ -24,12 +24,12 @@ pub(crate) fn checkout_of(project: Project, checkouts: &[Checkout]) -> Option<&C
     checkouts.iter().find(|checkout| checkout.project == project)
 }
 
-/// What LVM2 or mdadm is built from.
+/// The source that LVM2 or mdadm is built from.
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     /// The files of Debian's source package.
     Package(&'a [RemoteFile]),
-    /// A user's own tree.
+    /// A user's checkout.
     Checkout(&'a Checkout),
 }
 
@@ -57,7 +57,7 @@ fn recipe(project: Project) -> &'static str {
     }
 }
 
-/// LVM2 or mdadm, built in the build root: what it installs is in `out`.
+/// LVM2 or mdadm, built in the build root; its installed files are in `out`.
 pub(crate) fn built(
     workshop: &Workshop<'_>,
     project: Project,
@@ -88,8 +88,8 @@ fn built_from(
         workshop.store.touch(&artifact);
         return Ok(artifact);
     }
-    // The build root first: making it may show that its files must be replaced, and what is
-    // built with others is another artifact.
+    // The build root first: making it may show that its files must be replaced, and a build with other files
+    // is another artifact.
     let root = workshop.build_root()?.path("root");
     let inputs = find()?;
     let inputs = inputs.each_ref().map(|(name, value)| (*name, value.as_str()));

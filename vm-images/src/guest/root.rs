@@ -1,5 +1,5 @@
-//! Turns unpacked packages into a guest's root: what maintainer scripts would have done, as far as
-//! tests need it.
+//! Turns unpacked packages into a guest's root, by doing as much of the work of maintainer scripts as tests
+//! need.
 
 use std::fs;
 use std::io;
@@ -7,10 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::debian::unpack::link;
 
-/// Part of the digest of guest images: change it with the code below.
+/// Input of a guest image's digest: change it with the code below.
 pub(crate) const RECIPE: &str = "guest-root 4";
 
-/// What no test reads; left out of the image.
+/// Folders that no test reads; left out of the image.
 pub(crate) const LEFT_OUT: [&str; 9] = [
     "usr/share/doc",
     "usr/share/man",
@@ -59,8 +59,8 @@ pub(crate) fn finish(tree: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The path of a file in `tree` that can be written to: its folders are the tree's own, and nothing of its name is
-/// there. What was installed may be a checkout's, with links that lead out of the tree, and we may be root.
+/// Makes room for a file in `tree` and gives its path: all folders of it are real ones of the tree, and no
+/// file has its name. A checkout may have installed links that lead out of the tree, and we may be root.
 pub(crate) fn file_in(tree: &Path, name: &str) -> io::Result<PathBuf> {
     let name = Path::new(name);
     folder_in(tree, name.parent().unwrap_or(Path::new("")))?;

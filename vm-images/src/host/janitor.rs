@@ -1,10 +1,10 @@
-//! Cleans up after this process when it is gone, even by SIGKILL: ends what it had started, and
+//! Cleans up after this process when it is gone, even by SIGKILL: ends the processes that it had started, and
 //! removes its temporary folder.
 //!
 //! No signal handler runs on SIGKILL, so the cleaner is another process: it holds the read end of
 //! a pipe whose write end only we hold, and wakes when the kernel closes ours. Over the same pipe it
-//! hears which process groups are alive. It runs in a process group of its own, so that what
-//! kills our group spares it.
+//! hears which process groups are alive. It runs in a process group of its own, so that a signal to
+//! our group spares it.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
@@ -54,7 +54,8 @@ impl Janitor {
         Watched { janitor: self, groups: groups.to_vec() }
     }
 
-    /// A janitor that died cannot be told; what it would have done is only a precaution.
+    /// Tells the janitor of `groups`. One that died cannot be told, which is no error: it is only a
+    /// precaution.
     fn tell(&self, sign: char, groups: &[u32]) {
         if let Some(pipe) = self.pipe.lock().expect("no panic with the lock").as_mut() {
             for group in groups {
@@ -96,7 +97,7 @@ pub fn serve(folder: &Path) -> io::Result<()> {
     for group in groups.into_iter().filter_map(Pid::from_raw) {
         let _ = kill_process_group(group, Signal::KILL);
     }
-    // What dies may still be writing for a moment.
+    // A process that is being killed may still write for a moment.
     for _ in 0..50 {
         if !folder.exists() || remove_tree(folder).is_ok() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Runs programs of the host: every one in its own process group, dying with us, ended by
-//! cancellation, its output kept.
+//! Runs programs of the host: each in its own process group, killed when we die or are cancelled, its output
+//! kept.
 //!
 //! The only place outside `xtask/src/vm` that starts processes. It knows no program's meaning.
 
@@ -137,8 +137,8 @@ impl Host {
         Host { cancel, kept_logs: None, janitor: None }
     }
 
-    /// Tells `janitor` of each process group, so that what a program started does not outlive us
-    /// either: the parent-death signal reaches only the program itself.
+    /// Tells `janitor` of each process group. It ends the processes that a program started, too, if we die:
+    /// the parent-death signal reaches only the program itself.
     pub fn watched_by(mut self, janitor: Arc<Janitor>) -> Self {
         self.janitor = Some(janitor);
         self
@@ -201,13 +201,13 @@ impl Call<'_> {
         self
     }
 
-    /// Gives it this file as its standard input, which is else empty.
+    /// Gives it this file as its standard input, which is empty otherwise.
     pub fn stdin_file(mut self, file: &Path) -> Self {
         self.stdin = Some(file.to_owned());
         self
     }
 
-    /// What it is called where people are told of it, instead of its own words.
+    /// Sets the words that stand for it in messages, instead of its program and arguments.
     pub fn shown_as(mut self, words: String) -> Self {
         self.shown_as = Some(words);
         self
@@ -225,7 +225,7 @@ impl Call<'_> {
         Ok(String::from_utf8_lossy(&self.read_bytes(log)?).into_owned())
     }
 
-    /// The same, byte for byte: names of files need not be text.
+    /// [`Self::read`], byte for byte: names of files need not be text.
     pub fn read_bytes(self, log: &Path) -> Result<Vec<u8>, HostError> {
         let out = tempfile::tempfile().map_err(|source| HostError::Log { path: log.to_owned(), source })?;
         let expression = self.expression().stdout_file(clone_log(&out, log)?).stderr_file(open_log(log)?);
@@ -299,7 +299,8 @@ impl Call<'_> {
         Err(HostError::Failed { command: self.shown(), status, log, tail })
     }
 
-    /// Where the log can still be read later: in the folder for that, if it could be put there.
+    /// A path at which the log can still be read later: in the folder for kept logs, if it could be copied
+    /// there.
     fn keep(&self, log: &Path) -> PathBuf {
         let Some(folder) = &self.host.kept_logs else { return log.to_owned() };
         let shown = self.shown();

@@ -1,4 +1,4 @@
-//! What long work says of itself. The terminal decides how it is shown.
+//! Messages about the progress of long work. The terminal decides how they are shown.
 
 /// Hears about the steps of preparing images.
 pub trait Progress: Send + Sync {
@@ -16,7 +16,7 @@ impl std::fmt::Debug for dyn Progress + '_ {
     }
 }
 
-/// Says nothing; for tests and for work inside work.
+/// A receiver that shows nothing; for tests, and for work that is part of other work.
 #[derive(Clone, Copy, Debug)]
 pub struct Silent;
 

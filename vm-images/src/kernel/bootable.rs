@@ -22,20 +22,22 @@ pub struct Kernel {
     pub release: String,
     /// Version of its package, if it came from one.
     pub package_version: Option<String>,
-    /// What is booted: `vmlinuz` or `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and `boot/NN-name.ko`.
+    /// The files to boot: `vmlinuz` or `vmlinux`, `config`, `modules.txt`, `modules.squashfs` and
+    /// `boot/NN-name.ko`.
     pub artifact: Artifact,
-    /// What takes the place of its modules, once its guest runs.
+    /// Modules that take the place of its own once its guest runs.
     pub replacement: Option<Replacement>,
 }
 
 impl Kernel {
-    /// What is booted: the kernel proper, or where that could not be had, its compressed image.
+    /// The file to boot: the kernel proper (`vmlinux`), or its compressed image if that could not be
+    /// unpacked.
     pub fn image(&self) -> PathBuf {
         let vmlinux = self.artifact.path("vmlinux");
         if vmlinux.is_file() { vmlinux } else { self.artifact.path("vmlinuz") }
     }
 
-    /// Digest of all of it: of what is booted, and of what takes the place of its modules.
+    /// Digest of the files to boot and of the modules that take the place of its own.
     pub fn digest(&self) -> Digest {
         match &self.replacement {
             None => self.artifact.digest.clone(),
@@ -46,13 +48,13 @@ impl Kernel {
         }
     }
 
-    /// Folders with debug information of what was built here.
+    /// Folders with debug information of the modules and kernels that were built here.
     pub fn debug_info(&self) -> Vec<PathBuf> {
         let replaced = self.replacement.iter().map(Replacement::debug_info);
         replaced.chain([self.artifact.path("debug")]).filter(|folder| folder.is_dir()).collect()
     }
 
-    /// Of `modules`, those that it has neither as modules nor built in.
+    /// Those of `modules` that it has neither as modules nor built in.
     pub fn lacks<'m>(&self, modules: &'m [String]) -> Result<Vec<&'m str>, KernelError> {
         let list = match &self.replacement {
             Some(replacement) => replacement.names(),

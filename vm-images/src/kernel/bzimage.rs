@@ -1,7 +1,7 @@
 //! Takes the kernel proper (an ELF `vmlinux`) out of a compressed `bzImage`. Pure.
 //!
-//! Booted through its PVH entry, it spares the guest its own decompression: two seconds of each boot
-//! under software emulation. Addresses are not randomised that way, either.
+//! A kernel that is booted through its PVH entry does not decompress itself, which takes two seconds of each
+//! boot under software emulation. Its addresses are not randomised, either.
 
 use std::io::{self, Read};
 
@@ -11,10 +11,10 @@ const MAGIC: usize = 0x202;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
-/// Where the version's text lies, less 0x200.
+/// Field with the offset of the version's text, less 0x200.
 const KERNEL_VERSION: usize = 0x20e;
 
-/// Largest kernel that is believed, bytes.
+/// Size of an unpacked kernel beyond which it is not read, bytes.
 const MAX_SIZE: u64 = 1 << 30;
 
 /// The ELF file within `image`; none if it is no bzImage, is compressed in a way that we do not know,
@@ -33,7 +33,7 @@ pub(crate) fn vmlinux(image: &[u8]) -> Option<Vec<u8>> {
     (elf.starts_with(b"\x7fELF") && has_pvh_entry(&elf)).then_some(elf)
 }
 
-/// What a bzImage says it is: `uname -r`.
+/// The release (`uname -r`) that a bzImage states.
 pub(crate) fn release(image: &[u8]) -> Option<String> {
     if image.get(MAGIC..MAGIC + 4)? != b"HdrS" {
         return None;

@@ -79,22 +79,22 @@ impl MayMissFiles for KernelError {
     }
 }
 
-/// What is wrong with modules: their author's to mend, never the host's fault.
+/// An error of modules: their author's to mend, never the host's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// They do not build.
     #[error("{title} do not build against the headers of {release}; log: {}\n{lines}", log.display())]
     Build {
-        /// What people call them.
+        /// The modules as messages name them.
         title: String,
         /// `uname -r`.
         release: String,
-        /// All that the build printed.
+        /// File with all that the build printed.
         log: PathBuf,
-        /// What matters of it.
+        /// The lines of it that say why.
         lines: String,
     },
-    /// There is nothing that they could be built against.
+    /// There are no headers that they could be built against.
     #[error(
         "kernel `{kernel}` is not Debian's: modules of a suite's own cannot be built for it; take a deb: kernel"
     )]
@@ -102,46 +102,46 @@ pub enum ModuleError {
         /// The kernel as the user named it.
         kernel: Box<KernelSpec>,
     },
-    /// They build to nothing.
+    /// The build made no module.
     #[error("{title}: the build against the headers of {release} made no module; {from} names none in obj-m")]
     Nothing {
-        /// What people call them.
+        /// The modules as messages name them.
         title: String,
         /// `uname -r`.
         release: String,
-        /// Where the sources are from.
+        /// Origin of the sources.
         from: String,
     },
 }
 
-/// What is wrong with an overlay: the user's to mend.
+/// An error of an overlay: the user's to mend.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
-    /// Nothing there.
+    /// The folder cannot be used.
     #[error("failed to use `{}` for +md: {error}; it wants a kernel tree, or its drivers/md", path.display())]
     NoFolder {
-        /// As the user named it.
+        /// The path as the user named it.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// Something else there.
+    /// The folder is neither a kernel tree nor its drivers/md.
     #[error("`{}` is no kernel tree and no drivers/md of one: neither it nor its drivers/md has a {missing}", path.display())]
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// What it lacks.
+        /// A file that it lacks.
         missing: &'static str,
     },
-    /// A commit without it.
+    /// The commit has no drivers/md.
     #[error("commit {commit} of `{}` has no drivers/md with a md.c, md.h and Makefile", path.display())]
     NoMd {
-        /// Its id, shortened.
+        /// The commit's id, shortened.
         commit: String,
         /// Folder in the repository.
         path: PathBuf,
     },
-    /// The kernel has no such modules.
+    /// The kernel has md built in, or not at all.
     #[error("{release} cannot be overlaid: its configuration has {option} not as a module")]
     BuiltIn {
         /// `uname -r`.
@@ -152,9 +152,9 @@ pub enum OverlayError {
     /// No such plant.
     #[error("there is no plant `{name}`: there are {}", names.join(", "))]
     NoPlant {
-        /// As it was named.
+        /// The plant as it was named.
         name: String,
-        /// Those that there are.
+        /// The plants that there are.
         names: Vec<String>,
     },
     /// A plant's file makes no sense.
@@ -165,7 +165,7 @@ pub enum OverlayError {
         /// Why.
         error: String,
     },
-    /// A plant that does not take.
+    /// A plant whose edits do not fit the source.
     #[error("plant `{name}` does not fit the source of {release}: {error}")]
     Plant {
         /// The plant.
@@ -177,43 +177,43 @@ pub enum OverlayError {
     },
 }
 
-/// What is wrong with a kernel of the user's own.
+/// An error of a kernel that the user brings.
 #[derive(Debug, thiserror::Error)]
 pub enum UserKernelError {
-    /// Its folder cannot be used.
+    /// A folder or file of it cannot be used.
     #[error("failed to use `{}`: {error}", path.display())]
     Unusable {
-        /// As the user named it.
+        /// The path as the user named it.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// It is something else.
+    /// The folder or commit is no kernel tree with md.
     #[error("{from} is no kernel tree with md: it has no {missing}")]
     Foreign {
         /// The folder or commit.
         from: String,
-        /// What it lacks.
+        /// A file that it lacks.
         missing: &'static str,
     },
     /// It does not build.
     #[error("{title} does not build with {compiler}; log: {}\n{lines}", log.display())]
     Build {
-        /// What people call it.
+        /// The kernel as messages name it.
         title: String,
         /// The compiler.
         compiler: &'static str,
-        /// All that the build printed.
+        /// File with all that the build printed.
         log: PathBuf,
-        /// What matters of it.
+        /// The lines of it that say why.
         lines: String,
     },
-    /// What it calls itself is no name.
+    /// Its release is no name of a folder.
     #[error("{title} calls itself `{}`, which is no release of a kernel", release.escape_debug())]
     BadRelease {
-        /// What people call it.
+        /// The kernel as messages name it.
         title: String,
-        /// What the build said, shortened.
+        /// The release that the build made, shortened.
         release: String,
     },
     /// There is no room for a build.
@@ -224,15 +224,15 @@ pub enum UserKernelError {
     DiskTooSmall {
         /// The store.
         path: PathBuf,
-        /// What it takes.
+        /// Room that the build takes, MiB.
         needed_mib: u64,
-        /// What there is.
+        /// Room that is free, MiB.
         free_mib: u64,
     },
     /// A file that is no kernel.
     #[error("`{}` is no bzImage that says its version", path.display())]
     NoImage {
-        /// As the user named it.
+        /// The path as the user named it.
         path: PathBuf,
     },
     /// A folder without the kernel's modules.
@@ -241,9 +241,9 @@ pub enum UserKernelError {
          folder lib/modules/{release}", path.display()
     )]
     NoModules {
-        /// As the user named it.
+        /// The path as the user named it.
         path: PathBuf,
-        /// What the kernel says it is.
+        /// The release that the kernel states.
         release: String,
     },
 }

@@ -1,12 +1,12 @@
-//! Which files of a kernel tree its build here looks at. Pure.
+//! Chooses the files of a kernel tree that our build of it reads. Pure.
 //!
-//! The rest, two thirds of a tree, is neither copied nor compared, and a commit that changes only that is not built
-//! again.
+//! The others, two thirds of a tree, are neither copied nor compared, and a commit that changes only those is
+//! not built again.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Folders of which the build reads nothing but what says that nothing in them is built.
+/// Directories of which only Kconfig and Makefile are read, because our config builds nothing in them.
 const NOT_BUILT: [&str; 12] = [
     "Documentation",
     "LICENSES",
@@ -22,10 +22,10 @@ const NOT_BUILT: [&str; 12] = [
     "tools/perf",
 ];
 
-/// The same of `tools/testing`, of which nothing is read at all.
+/// Directories of which nothing is read at all.
 const NOT_READ: [&str; 1] = ["tools/testing"];
 
-/// True for what the build of an x86 kernel with our options reads.
+/// True for a file that the build of an x86 kernel with our config reads.
 pub(crate) fn is_wanted(file: &Path) -> bool {
     if NOT_READ.iter().any(|folder| file.starts_with(folder)) {
         return false;
@@ -33,7 +33,7 @@ pub(crate) fn is_wanted(file: &Path) -> bool {
     let mut parts = file.iter();
     let is_foreign = parts.next() == Some(OsStr::new("arch"))
         && parts.next().is_some_and(|arch| arch != "x86" && arch != "Kconfig");
-    // The options of some belong to all: `crypto/Kconfig` names those of each.
+    // Kconfig files of other architectures are read as well: `crypto/Kconfig` includes them.
     if is_foreign {
         return says_what_is_built(file);
     }
@@ -45,7 +45,7 @@ fn says_what_is_built(file: &Path) -> bool {
     ["Kconfig", "Kbuild", "Makefile"].iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// True for what a build in the tree itself left there. Git knows that better, where there is git.
+/// True for a file that a build in the tree itself left there. Where there is git, git knows better.
 pub(crate) fn is_made(file: &Path) -> bool {
     const FOLDERS: [&str; 4] = ["include/config", "include/generated", "arch/x86/include/generated", ".git"];
     let name = file.file_name().unwrap_or_default().to_string_lossy();

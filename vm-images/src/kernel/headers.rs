@@ -12,7 +12,8 @@ use crate::kernel::bootable::Kernel;
 use crate::kernel::error::{KernelError, ModuleError};
 use crate::store::Artifact;
 
-/// Of the source that `kernel` was built from, what overlays need: `tree/Makefile` and `tree/drivers/md`.
+/// The part of the source that Debian's `kernel` was built from that overlays need: `tree/Makefile` and
+/// `tree/drivers/md`.
 pub(crate) fn source(workshop: &Workshop<'_>, kernel: &Kernel) -> Result<Artifact, BuildError> {
     let group = Group::KernelSource {
         release: kernel.release.clone(),
@@ -71,7 +72,7 @@ fn unpack_headers(
     let packages = workshop.apt.fetch(files)?;
     workshop.progress.step(&format!("unpacking the headers of {}", kernel.release));
     let (root, log) = (dir.join("root"), dir.join("log"));
-    // Of hard links: neither root is ever written to.
+    // Made of hard links: neither root is ever written to.
     workshop.host.call("cp").arg("-al").arg(compilers.path("root")).arg(&root).run(&log)?;
     Ok(unpack(workshop.host, &packages, &root, &log)?)
 }

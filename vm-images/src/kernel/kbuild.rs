@@ -1,6 +1,6 @@
 //! Modules built outside of a kernel's tree, against the headers that Debian built the kernel with.
 //!
-//! What is built is somebody else's business: `crate::kernel::overlay` for md, a suite for modules of its own.
+//! Deliberately not here: which modules. [`crate::kernel::overlay`] builds md, a suite its own modules.
 
 use std::fs;
 use std::path::Path;
@@ -21,28 +21,28 @@ use crate::store::digest::Digest;
 
 const RECIPE: &str = include_str!("../../recipes/modules.sh");
 
-/// How much of the disk is kept of built modules, bytes: each edit makes new ones.
+/// Room on the disk for built modules, bytes: each edit makes new ones.
 const MODULES_BYTES_MAX: u64 = 1 << 30;
 
-/// Sources of modules: what `make M=…` is run on.
+/// Sources of modules, on which `make M=…` is run.
 #[derive(Clone, Debug)]
 pub struct ModuleSources<'h> {
-    /// What people call these modules: `raid modules of /home/me/linux`.
+    /// The modules as messages name them: `raid modules of /home/me/linux`.
     pub title: String,
-    /// What the sources are called in debug information and in kernel messages, instead of the folder that they
+    /// Path of the sources in debug information and in kernel messages, instead of the folder that they
     /// happened to be built in: `drivers/md`.
     pub shown_as: String,
     origin: Origin<'h>,
     files: Entries,
     digest: Digest,
-    /// Used as `Kbuild` beside them.
+    /// Text of a `Kbuild` that is put beside them.
     kbuild: Option<String>,
     trust: Trust,
 }
 
 impl<'h> ModuleSources<'h> {
-    /// All files of a folder, with its `Kbuild` or `Makefile` that names modules in `obj-m`.
-    /// Trusted: it is for folders of ours.
+    /// All files of a folder, whose `Kbuild` or `Makefile` names modules in `obj-m`. They are trusted: the
+    /// folder must be one of ours.
     pub fn folder(title: &str, shown_as: &str, dir: &Path) -> Result<Self, BuildError> {
         let files = entries_of(dir, &all_files(dir)?).map_err(unreadable(dir))?;
         Ok(Self::of_files(title, shown_as, Origin::Folder(dir.to_owned()), files))
@@ -55,13 +55,13 @@ impl<'h> ModuleSources<'h> {
         ModuleSources { title, shown_as, origin, files, digest, kbuild: None, trust: Trust::Trusted }
     }
 
-    /// The same, trusted as far as this.
+    /// These sources, trusted as far as `trust` says.
     pub(crate) fn with_trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
-    /// The same with a `Kbuild` of ours, which make prefers to the folder's `Makefile`.
+    /// These sources with a `Kbuild` of ours, which make prefers to the folder's `Makefile`.
     pub fn with_kbuild(mut self, kbuild: &str) -> Self {
         self.kbuild = Some(kbuild.to_owned());
         self
@@ -119,7 +119,7 @@ fn make_modules(
         let EnclosureError::Host(error) = error else { return Err(error.into()) };
         let Some(failure) = SourceFailure::of(&error) else { return Err(error.into()) };
         let SourceFailure { log, lines } = failure.kept(workshop.store, sources.digest.short());
-        // What was built stays good: make removes what it did not finish.
+        // The object files so far can be used again: make removes those that it did not finish.
         folder.built()?;
         let lines = lines.replace("/mnt/src/", &sources.origin.prefix());
         let (title, release) = (title.clone(), release.clone());

@@ -1,4 +1,4 @@
-//! Kernel modules: decompressing them, and which ones it takes to reach the guest's root. Pure but
+//! Kernel modules: decompresses them, and chooses those that are needed to reach the guest's root. Pure but
 //! for [`decompress`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ use std::sync::Mutex;
 /// File of an artifact with the names of all modules that a kernel has, one a line.
 pub(crate) const NAMES_FILE: &str = "modules.txt";
 
-/// What it takes to find the channels and mount the root, in the order in which it is wanted:
-/// virtio_pci first, because there is no channel before it. Any of these may be built in.
+/// Modules that are needed to find the channels and mount the root, in the order of loading: virtio_pci
+/// first, because there is no channel before it. Any of these may be built in.
 const BOOT_MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_console",

@@ -1,8 +1,8 @@
-//! Overlays: a Debian kernel with md, its raid levels and dm-raid of another source, built as modules against the
-//! kernel's headers: seconds to a minute instead of a kernel's build.
+//! Overlays: a Debian kernel with md, its raid levels and dm-raid of another source, built as modules against
+//! the kernel's headers: seconds to a minute instead of a kernel's build.
 //!
-//! They replace the kernel's own all together, because they share md.h. The kernel itself stays as it is, and says
-//! by a taint that they are not signed. How they get into the guest is the business of [`crate::kernel::replacement`].
+//! All of the kernel's modules that share md.h are replaced together. The kernel itself stays as it is, and
+//! its taint shows that the modules are not signed. [`crate::kernel::replacement`] gets them into the guest.
 
 use std::fs;
 use std::io;
@@ -28,18 +28,19 @@ use crate::spec::{KernelSpec, Overlay};
 /// The folder of a kernel tree that is built.
 const FOLDER: &str = "drivers/md";
 
-/// What every drivers/md has.
+/// Files that every drivers/md has.
 const MARKS: [&str; 3] = ["md.c", "md.h", "Makefile"];
 
-/// Beside the tree's own `Makefile`, which says what each module is made of: of what it builds, only those that share
-/// md.h. Left as they are, the kernel's own would take another md's structures for theirs. Which of them there are, is the
-/// kernel's configuration's business.
+/// A `Kbuild` that takes from the tree's own `Makefile` only the modules that share md.h. All of them must be
+/// replaced: one of the old modules would read the new md's structures wrongly. The kernel's configuration
+/// decides which of them exist.
 const KBUILD: &str = "include $(src)/Makefile\n\
     obj-m := $(filter md-mod.o raid0.o raid1.o raid10.o raid456.o dm-raid.o \
     linear.o md-linear.o faulty.o md-faulty.o multipath.o md-multipath.o md-cluster.o,$(obj-m))\n\
     obj-y :=\n";
 
-/// What those modules are made of, as git names paths: a commit that touches none of it changes none of them.
+/// The sources of those modules, as git pathspecs: a commit that touches none of them changes none of the
+/// modules.
 pub const SOURCES: [&str; 8] = [
     "drivers/md/md*",
     "drivers/md/raid*",
@@ -51,16 +52,16 @@ pub const SOURCES: [&str; 8] = [
     "drivers/md/Makefile",
 ];
 
-/// What is not built without these makes no overlay.
+/// Modules without which there is no overlay, each with its option.
 const ALWAYS: [(&str, &str); 2] = [("md_mod", "CONFIG_BLK_DEV_MD"), ("raid456", "CONFIG_MD_RAID456")];
 
-/// What an overlay is built from.
+/// A source that was found for an overlay.
 struct Found<'h> {
-    /// What people call it: `md of /home/me/linux (6.12.95)`.
+    /// The source as messages name it: `md of /home/me/linux (6.12.95)`.
     title: String,
     origin: Origin<'h>,
     files: Entries,
-    /// Exactly this one again.
+    /// A name by which exactly this source is found again.
     exact: Overlay,
 }
 
@@ -142,7 +143,7 @@ fn committed<'h>(
     Ok(Found { title, files, origin: Origin::Commit { commit, folder }, exact })
 }
 
-/// Says so if a tree is not of the kernel's version; gives its version as part of a title.
+/// Gives a tree's version as part of a title, and warns if it is not the kernel's version.
 fn compare_versions(workshop: &Workshop<'_>, kernel: &Kernel, shown: &str, makefile: &str) -> String {
     let Some(version) = tree_version(makefile) else { return String::new() };
     let package = kernel.package_version.as_deref().unwrap_or_default();
@@ -227,7 +228,8 @@ fn find_folder(path: &Path) -> Result<(PathBuf, PathBuf), KernelError> {
     }
 }
 
-/// What modules of md are made from: C sources and headers of the folder itself, and its `Makefile`.
+/// The files that modules of md are made from: C sources and headers of the folder itself, and its
+/// `Makefile`.
 fn files_that_count(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -241,10 +243,10 @@ fn files_that_count(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// True for the names of such files.
+/// True for the name of a file that modules of md are made from.
 fn counts(name: &Path) -> bool {
     let is_source = name.extension().is_some_and(|extension| extension == "c" || extension == "h");
-    // Leftovers of a build in the tree are named like sources.
+    // A build in the tree leaves files that are named like sources.
     let is_made = name.to_string_lossy().ends_with(".mod.c");
     is_source && !is_made || name.as_os_str() == "Makefile"
 }

@@ -1,8 +1,8 @@
 //! Plants: bugs that are put into a kernel's source by small edits, as data. Pure.
 //!
-//! An edit says where (file, function, a few words that stand there once) and what stands there then. It takes no
-//! notice of spaces and lines, and fails loudly where the words are not found exactly once: a plant that was not
-//! planted would make its test prove nothing.
+//! An edit names its place (file, function, a few words that stand there once) and the text that replaces
+//! those words. White space does not count. An edit whose words are not found exactly once is an error: if a
+//! bug was not planted, its test would prove nothing.
 
 use serde::Deserialize;
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plant {
-    /// What is wrong with the kernel that it makes.
+    /// The bug that the kernel has with it.
     pub title: String,
-    /// The edits; none leaves the source as it is.
+    /// The edits; without any, the source stays as it is.
     #[serde(default, rename = "edit")]
     pub edits: Vec<Edit>,
 }
@@ -27,7 +27,7 @@ pub struct Edit {
     pub function: String,
     /// Words that stand in it exactly once.
     pub find: String,
-    /// What replaces them.
+    /// Text that replaces them.
     pub replace: String,
 }
 
@@ -115,9 +115,9 @@ fn match_words(text: &str, at: usize, words: &[&str]) -> Option<usize> {
     Some(text.len() - rest.len())
 }
 
-/// The definitions of `function`, each from its name to the brace that ends it. The kernel's style is relied on: a
-/// definition's first line, its opening and its closing brace stand at the beginning of a line, and nothing else of
-/// it does but a return type.
+/// The definitions of `function`, each from its name to the brace that ends it. Relies on the kernel's style:
+/// of a definition, only its first line, a return type, and its opening and closing brace stand at the
+/// beginning of a line.
 fn bodies(text: &str, function: &str) -> Vec<(usize, usize)> {
     let call = format!("{function}(");
     let mut found = Vec::new();

@@ -1,8 +1,9 @@
-//! Modules that take the place of a kernel's own in a guest that runs already: an image of only these, which is
-//! plugged in and laid over the kernel's.
+//! Modules that take the place of a kernel's own in a guest that runs already: an image with only these,
+//! which is plugged in and mounted over the kernel's.
 //!
-//! So the kernel that is booted stays the same file, and its snapshot serves all that differ from it by modules alone.
-//! Each module's build id is noted, by which the guest is asked whether it is really these that it runs.
+//! So the file that is booted stays the same, and one snapshot serves all kernels that differ only in
+//! modules. The build id of each module is noted, so that the guest can be asked whether it really runs
+//! these.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,29 +18,29 @@ use crate::kernel::modules::{self, NAMES_FILE};
 use crate::store::Artifact;
 use crate::store::digest::Digest;
 
-/// What the image holds, in its artifact.
+/// File of the artifact with the list of the image's modules.
 const LIST: &str = "replaced.json";
-/// The image.
+/// File of the artifact that is the image.
 const IMAGE: &str = "modules.squashfs";
-/// How much of the disk is kept of them, bytes: each edit makes another one.
+/// Room on the disk for replacements, bytes: each edit makes another one.
 const BYTES_MAX: u64 = 1 << 30;
 
 /// A module of a replacement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplacedModule {
-    /// As the kernel calls it, `md_mod`.
+    /// The kernel's name of it, `md_mod`.
     pub name: String,
-    /// Where it lies, below the folder of all kernels' modules: `6.12.117/kernel/drivers/md/md-mod.ko`.
+    /// Its path below the folder of all kernels' modules: `6.12.117/kernel/drivers/md/md-mod.ko`.
     pub path: String,
-    /// Tells it from any other build, hexadecimal (`NT_GNU_BUILD_ID`).
+    /// Its build id, which no other build has, hexadecimal (`NT_GNU_BUILD_ID`).
     pub build_id: String,
 }
 
-/// What takes the place of a kernel's modules.
+/// Modules that take the place of a kernel's, as an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement {
     artifact: Artifact,
-    /// All of them, by name.
+    /// All modules, by name.
     pub modules: Vec<ReplacedModule>,
 }
 
@@ -51,7 +52,7 @@ impl Replacement {
         Ok(Replacement { modules: modules.map_err(io_error("read", &list))?, artifact })
     }
 
-    /// The image: to be laid over `/usr/lib/modules`.
+    /// The image, to be mounted over `/usr/lib/modules`.
     pub fn image(&self) -> PathBuf {
         self.artifact.path(IMAGE)
     }
@@ -66,14 +67,14 @@ impl Replacement {
         self.artifact.path(NAMES_FILE)
     }
 
-    /// Digest of what it was made from.
+    /// Digest of its inputs.
     pub(crate) fn digest(&self) -> &Digest {
         &self.artifact.digest
     }
 }
 
-/// The modules `built` in place of those of `kernel`: in `built`, `files` (`md-mod.ko`, or with folders before it)
-/// and `debug/`.
+/// The modules `files` of `built` (`md-mod.ko`, or with folders before it; their debug information is in
+/// `debug/`) in the place of those of `kernel`.
 pub(crate) fn of_some(
     workshop: &Workshop<'_>,
     kernel: &Artifact,
@@ -91,7 +92,8 @@ pub(crate) fn of_some(
     Replacement::read(artifact)
 }
 
-/// All modules of a kernel that was built as a whole: those in `modules/RELEASE` of `built`, with their indexes.
+/// All modules of a kernel that was built as a whole: `built` has them, with their indexes, in
+/// `modules/RELEASE`.
 pub(crate) fn of_all(
     workshop: &Workshop<'_>,
     kernel: &Artifact,
@@ -110,7 +112,7 @@ pub(crate) fn of_all(
         for file in walkdir::WalkDir::new(&tree).sort_by_file_name().into_iter().flatten() {
             let path = file.path().strip_prefix(&library).unwrap_or(file.path()).to_owned();
             let is_module = file.file_type().is_file() && path.extension().is_some_and(|made| made == "ko");
-            // Those that the guest has loaded to find its root are part of what is booted.
+            // The modules that the guest loads to find its root are in the initramfs.
             if is_module && !boot.contains(&path) {
                 let bytes = fs::read(file.path()).map_err(io_error("read", file.path()))?;
                 list.push(ReplacedModule {
@@ -137,7 +139,8 @@ pub(crate) fn of_all(
     Replacement::read(artifact)
 }
 
-/// Those of a kernel's modules that the guest needs to find its root, in order, from the folder of all modules.
+/// The modules of a kernel that the guest needs to find its root, in order, as paths below the folder of all
+/// modules.
 pub(crate) fn boot_modules(built: &Artifact, release: &str) -> Result<Vec<PathBuf>, BuildError> {
     let list = built.path("modules").join(release).join("modules.dep");
     let text = fs::read_to_string(&list).map_err(io_error("read", &list))?;
@@ -207,7 +210,7 @@ fn replace(
     list.sort_by(|a, b| a.name.cmp(&b.name));
     tools.call(workshop.host, "usr/sbin/depmod").arg("--basedir").arg(&root).arg(release).run(&log)?;
     let after = indexes(&tree)?;
-    // Modules that need others than before, or are new, are found by indexes of their own.
+    // New modules, and those that need others than before, are found by new indexes.
     for (name, bytes) in after.iter().filter(|(name, bytes)| before.get(*name) != Some(*bytes)) {
         write(&replaced.join(name), bytes)?;
     }
@@ -219,7 +222,7 @@ fn replace(
     Ok(tools.squashfs(workshop.host, &image, &dir.join(IMAGE), &[]).run(&log)?)
 }
 
-/// What `depmod` writes of a kernel's modules, by name.
+/// The indexes that `depmod` writes of a kernel's modules, by name.
 fn indexes(tree: &Path) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(tree).map_err(io_error("read", tree))? {
@@ -242,8 +245,8 @@ fn build_id(module: &[u8]) -> Result<String, String> {
     }
 }
 
-/// Where each of the modules `files` goes, below its kernel's folder: in the place of the kernel's own of the same name
-/// (by its `modules.dep`), or else with what no package brought.
+/// The place of each of the modules `files` below its kernel's folder: that of the kernel's module of the
+/// same name (by its `modules.dep`), or else `updates/`, for modules of no package.
 fn places<'f>(files: &'f [PathBuf], dependencies: &str) -> BTreeMap<&'f Path, PathBuf> {
     let paths: BTreeMap<_, _> = dependencies
         .lines()
@@ -275,7 +278,7 @@ mod tests {
     #[test]
     fn what_has_no_build_id_is_no_module() {
         assert!(build_id(b"").is_err());
-        // Cargo's tests have none, or one: whichever it is, it is read without a panic.
+        // A test program may have one or not: reading it must not panic.
         let ourselves = fs::read(std::env::current_exe().unwrap()).unwrap();
         if let Ok(id) = build_id(&ourselves) {
             assert!(id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");

@@ -1,8 +1,10 @@
-//! Kernels of a user's own: built from a tree or a commit with options of ours, or taken as somebody else built them.
+//! Kernels that the user brings: built from a tree or a commit with our config, or taken as somebody else
+//! built them.
 //!
-//! All come to the same: a kernel proper, which is booted, and all of its modules, which the running guest is given
-//! ([`crate::kernel::replacement`]). Two whose kernel proper is the same to the byte are one machine with one snapshot, whatever
-//! their modules are. A user's tree is only read: it is built from a copy, in a folder that builds go on in.
+//! Each becomes a kernel proper, which is booted, and an image of all its modules, which the running guest is
+//! given ([`crate::kernel::replacement`]). Two kernels whose kernel proper is the same to the byte are one
+//! machine with one snapshot, whatever their modules are. A user's tree is only read: it is copied to a build
+//! folder, in which later builds go on.
 
 use std::fs;
 use std::path::Path;
@@ -29,41 +31,42 @@ use crate::spec::user::{UserSource, UserSpec};
 use crate::store::Artifact;
 use crate::store::digest::Digest;
 
-/// Builds a kernel, in the root with compilers.
+/// Script that builds a kernel, in the root with compilers.
 const RECIPE: &str = include_str!("../../recipes/kernel.sh");
-/// What every kernel is built with.
+/// The config of every kernel that is built here.
 const CONFIG: &str = include_str!("../../kconfig/base.config");
-/// And with `,lockdep`.
+/// The part of the config that `,lockdep` adds.
 const LOCKDEP: &str = include_str!("../../kconfig/lockdep.config");
 
 /// Kind of the artifacts that are built or taken here.
 const KIND: &str = "own-kernel";
 
-/// How much of the disk is kept of what was built, bytes: each edit makes another one, of 50 MB.
+/// Room on the disk for built kernels, bytes: each edit makes another one, of 50 MB.
 const BUILT_BYTES_MAX: u64 = 4 << 30;
-/// What a first build takes of the disk, MiB: a copy of the source, objects, results.
+/// Room that a first build takes, MiB: a copy of the source, object files, results.
 const FIRST_BUILD_MIB: u64 = 3072;
-/// What each further one takes.
+/// Room that each further build takes, MiB.
 const NEXT_BUILD_MIB: u64 = 512;
 
-/// What every kernel tree has that can be built and tested here.
+/// Files that every kernel tree has that can be built and tested here.
 const MARKS: [&str; 4] = ["Makefile", "Kconfig", "arch/x86/Makefile", "drivers/md/md.c"];
 
-/// A tree is built beside itself, and cannot change what the next build takes for its source.
+/// Folders that a build may not write to: the source, so that it cannot change what the next build finds
+/// there.
 const SEALED: [&str; 1] = ["src"];
 
-/// A source, as it was looked at.
+/// A source as it was when it was looked at.
 struct Source<'h> {
-    /// What people call it.
+    /// The source as messages name it.
     title: String,
     origin: Origin<'h>,
     files: Entries,
-    /// Exactly this one again.
+    /// A name by which exactly this source is found again.
     exact: UserSource,
     makefile: String,
 }
 
-/// A kernel of the user's own.
+/// The kernel that `named` means.
 pub(crate) fn make(workshop: &Workshop<'_>, named: &UserSpec) -> Result<Kernel, KernelError> {
     let (built, exact) = match named {
         UserSpec::Image { image, modules } => installed(workshop, image, modules)?,
@@ -130,7 +133,7 @@ fn committed<'h>(
     Ok(Source { title, files, exact, origin: Origin::Commit { commit, folder }, makefile })
 }
 
-/// Builds it: `vmlinux`, `config`, `release`, `modules/RELEASE` and `debug/NAME.ko`.
+/// Builds a kernel: `vmlinux`, `config`, `release`, `modules/RELEASE` and `debug/NAME.ko`.
 fn built(workshop: &Workshop<'_>, source: &Source<'_>, lockdep: bool) -> Result<Artifact, KernelError> {
     let root = workshop.compilers()?;
     let config = format!("{CONFIG}{}", if lockdep { LOCKDEP } else { "" });
@@ -162,7 +165,7 @@ fn built(workshop: &Workshop<'_>, source: &Source<'_>, lockdep: bool) -> Result<
             let EnclosureError::Host(error) = error else { return Err(error.into()) };
             let Some(failure) = SourceFailure::of(&error) else { return Err(error.into()) };
             let SourceFailure { log, lines } = failure.kept(workshop.store, digest.short());
-            // What was built stays good: make removes what it did not finish.
+            // The object files so far can be used again: make removes those that it did not finish.
             folder.built()?;
             let lines = lines.replace("/mnt/src/", &source.origin.prefix());
             let title = source.title.clone();
@@ -182,7 +185,7 @@ fn built(workshop: &Workshop<'_>, source: &Source<'_>, lockdep: bool) -> Result<
     })
 }
 
-/// What somebody else built, in the same form.
+/// A kernel that somebody else built, as an artifact in the form of those that are built here.
 fn installed(
     workshop: &Workshop<'_>,
     image: &Path,
@@ -197,9 +200,9 @@ fn installed(
     let bytes = fs::read(&image).map_err(unusable(&image))?;
     let release = bzimage::release(&bytes).ok_or_else(|| UserKernelError::NoImage { path: image.clone() })?;
     let below = |folder: &str| modules.join(folder).join(&release);
-    let is_own = modules.file_name().is_some_and(|name| name == release.as_str());
-    let own = is_own.then(|| modules.clone());
-    let tree = [below("lib/modules"), below("usr/lib/modules"), below("")].into_iter().chain(own);
+    let is_modules_of_release = modules.file_name().is_some_and(|name| name == release.as_str());
+    let itself = is_modules_of_release.then(|| modules.clone());
+    let tree = [below("lib/modules"), below("usr/lib/modules"), below("")].into_iter().chain(itself);
     let tree =
         tree.into_iter().find(|tree| tree.join("kernel").is_dir() || tree.join("modules.order").is_file());
     let no_modules = || UserKernelError::NoModules { path: modules.clone(), release: release.clone() };
@@ -236,7 +239,8 @@ fn installed(
     Ok((built, UserSpec::Image { image, modules }))
 }
 
-/// What is booted: the kernel proper, those modules that reach the guest's root, and a place for the others.
+/// The files to boot: the kernel proper, the modules that are needed to reach the guest's root, and an empty
+/// image for the others.
 fn kernel_proper(workshop: &Workshop<'_>, built: &Artifact, release: &str) -> Result<Artifact, KernelError> {
     let names: Vec<_> =
         ["vmlinux", "vmlinuz"].into_iter().filter(|name| built.path(name).is_file()).collect();
@@ -275,7 +279,7 @@ fn kernel_proper(workshop: &Workshop<'_>, built: &Artifact, release: &str) -> Re
     })
 }
 
-/// Refuses to begin what cannot end.
+/// Refuses a build for which the disk has no room.
 fn check_room(workshop: &Workshop<'_>, needed_mib: u64) -> Result<(), KernelError> {
     let path = workshop.store.root();
     let disk =
@@ -288,7 +292,7 @@ fn check_room(workshop: &Workshop<'_>, needed_mib: u64) -> Result<(), KernelErro
     Ok(())
 }
 
-/// What a build says its kernel's release is, if it is one: it becomes the name of a folder.
+/// The release that a build states for its kernel, if it is a valid one: it becomes the name of a folder.
 fn checked_release<'r>(release: &'r str, title: &str) -> Result<&'r str, UserKernelError> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte);
     // A kernel's own limit (Makefile, uts_len).

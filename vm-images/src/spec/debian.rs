@@ -1,4 +1,5 @@
-//! Debian's kernels, as a user names them: `deb:6.12`, `deb:6.12-amd64`, `deb:6.12.107+deb13-cloud-amd64`. Pure.
+//! Debian's kernels, as a user names them: `deb:6.12`, `deb:6.12-amd64`, `deb:6.12.107+deb13-cloud-amd64`.
+//! Pure.
 
 use std::fmt;
 use std::str::FromStr;

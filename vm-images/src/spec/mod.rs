@@ -1,4 +1,5 @@
-//! A kernel, as a user names it: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`, `tree:PATH`.
+//! A kernel, as a user names it: `deb:6.12`, `deb:6.12.107+deb13-cloud-amd64`, `deb:6.12+md:PATH`,
+//! `tree:PATH`.
 //!
 //! Pure, but for the folders that are looked at to find where the path of `PATH@REV` ends ([`revision`]).
 
@@ -23,14 +24,14 @@ pub enum KernelSpec {
     Debian {
         /// The kernel.
         base: DebianSpec,
-        /// What replaces its md.
+        /// The source that replaces its md.
         overlay: Option<Overlay>,
     },
     /// One that the user brings.
     User(UserSpec),
 }
 
-/// What replaces a kernel's md, raid levels and dm-raid.
+/// The source that replaces a kernel's md, raid levels and dm-raid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
     /// `+md:PATH`: those of a kernel tree, or of its drivers/md.
@@ -41,12 +42,13 @@ pub enum Overlay {
     Plant(String),
 }
 
-/// What separates a kernel from a tree.
+/// The sign between a kernel and a tree or commit.
 const TREE: &str = "+md:";
-/// What separates a kernel from a plant.
+/// The sign between a kernel and a plant.
 const PLANT: &str = "+plant:";
 
-/// Several kernels in one text. A comma parts two only where another begins: it may also be of a kernel's own name.
+/// Several kernels in one text. A comma ends a kernel only where another one begins: it may also be part of a
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelSpecs(pub Vec<KernelSpec>);
 
@@ -66,7 +68,7 @@ impl FromStr for KernelSpecs {
     }
 }
 
-/// What a kernel's name begins with.
+/// Beginnings of all kernels' names.
 const SCHEMES: [&str; 4] = ["deb:", "tree:", "git:", "image:"];
 
 impl FromStr for KernelSpec {
@@ -119,7 +121,7 @@ impl fmt::Display for KernelSpec {
                 base.fmt(f)?;
                 overlay.as_ref().map_or(Ok(()), |overlay| overlay.fmt(f))
             }
-            KernelSpec::User(own) => own.fmt(f),
+            KernelSpec::User(spec) => spec.fmt(f),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A commit of a repository, as a user names it: `PATH@REV`.
 //!
-//! Both parts may hold an `@` (`linux@HEAD@{1}`), so where the path ends is only known by which folders there are. They
-//! are looked at when the text is read, and never again.
+//! Both parts may hold an `@` (`linux@HEAD@{1}`), so where the path ends is only known by which folders there
+//! are. They are looked at when the text is read, and never again.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// Reads `PATH@REV`; `None` if there is no revision, or nothing in front of one. What exists as it stands is a
-    /// path, whatever signs are in its name; otherwise the longest path that is a folder counts.
+    /// Reads `PATH@REV`; `None` if there is no revision, or nothing in front of one. What exists as it stands
+    /// is a path, whatever signs are in its name; otherwise the longest path that is a folder counts.
     pub fn parse(text: &str) -> Option<Self> {
         if Path::new(text).exists() {
             return None;

@@ -40,7 +40,7 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// Another host may use it, unseen.
+    /// Another host may use the same folder without either seeing the other's locks.
     #[error(
         "the store at `{}` is not safe: {why}, where the locks of one host are not seen by another; name a folder on \
          a disk of this machine by --store or {STORE_VARIABLE}, or on NFS with locks (nfs(5): no nolock, no local_lock)",
@@ -49,20 +49,20 @@ pub enum StoreError {
     Shared {
         /// The folder.
         path: PathBuf,
-        /// What it lies on.
+        /// The file system that it lies on.
         why: String,
     },
     /// Neither the variable nor a home is set.
     #[error("no place for the store: set {STORE_VARIABLE}, XDG_CACHE_HOME or HOME")]
     NoPlace,
-    /// A file within the store.
+    /// A file within the store cannot be used.
     #[error("failed to {what} `{}`: {source}{}", path.display(), full_hint(source))]
     Io {
-        /// What was tried.
+        /// The step that failed, as a verb: `lock`.
         what: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
     /// The run was cancelled while waiting.
@@ -87,7 +87,7 @@ pub struct Store {
     temporary: PathBuf,
 }
 
-/// What an artifact is made of, and what it must hold: written into it as `artifact.json`.
+/// The inputs of an artifact and the files that it must hold; written into it as `artifact.json`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     kind: String,
@@ -273,20 +273,21 @@ fn is_whole(dir: &Path) -> bool {
     })
 }
 
-/// If a lock is held by a process that lives.
+/// The state of a lock file.
 #[derive(Debug)]
 pub(crate) enum Held {
-    /// By nobody: it is ours now, until the file is closed.
+    /// Nobody held the lock: it is ours now, until the file is closed.
     Free(File),
-    /// By another.
+    /// Another process holds it.
     Taken,
-    /// There is no file.
+    /// There is no such file.
     Missing,
 }
 
 /// Asks for the lock of `file`. An error says nothing about who holds it.
 pub(crate) fn look_at_lock(file: &Path) -> io::Result<Held> {
-    // To be written to: NFS makes a lock of the whole file of flock(2), and that takes a file open for writing.
+    // Open for writing: NFS turns flock(2) into a lock on the whole file, which takes a file that is open for
+    // writing.
     match File::options().read(true).write(true).open(file) {
         Ok(file) => match file.try_lock() {
             Ok(()) => Ok(Held::Free(file)),
@@ -301,7 +302,7 @@ pub(crate) fn look_at_lock(file: &Path) -> io::Result<Held> {
 /// Removes the temporary folders of processes that no longer hold their `.alive` lock.
 fn sweep(tmp: &Path) {
     let Ok(entries) = fs::read_dir(tmp) else { return };
-    // By the clock that gives files their times: a server has its own.
+    // By the clock that gives files their times: a file server has its own.
     let now = tempfile::tempfile_in(tmp).and_then(|file| file.metadata()).and_then(|data| data.modified());
     for entry in entries.flatten() {
         let is_old = || {

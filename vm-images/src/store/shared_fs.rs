@@ -1,8 +1,9 @@
-//! Whether a folder's locks hold: on a file system that several hosts have mounted, only where its server keeps them.
+//! Tells whether locks in a folder hold. On a file system that several hosts have mounted they do only if its
+//! server keeps them.
 //!
-//! The store stands on locks: whose temporary folder is left over, who builds in which folder. A lock that only this
-//! host knows of would let another one's be swept while it lives. Pure: the text of `/proc/self/mountinfo` in
-//! (proc_pid_mountinfo(5)); only [`why_not`] reads it.
+//! The store relies on locks to know which temporary folders are left over, and who builds in which folder.
+//! If hosts do not see each other's locks, one removes the folders of the other's running processes. Pure:
+//! takes the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)); only [`why_not`] reads it.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -22,7 +23,8 @@ struct Mount {
 const LOCKED_BY_SERVER: [&str; 2] = ["nfs", "nfs4"];
 /// Options of nfs(5) by which locks of flock(2) stay on the host.
 const LOCAL_LOCKS: [&str; 3] = ["nolock", "local_lock=all", "local_lock=flock"];
-/// Other file systems of other hosts: whether they hand locks on depends on versions and settings that cannot be seen.
+/// Other network file systems: whether their locks reach other hosts depends on versions and settings that
+/// cannot be seen from here.
 const UNKNOWN_LOCKS: [&str; 22] = [
     "cifs",
     "smb3",

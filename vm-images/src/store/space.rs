@@ -1,7 +1,7 @@
-//! What the store takes of the disk: says it, and takes less.
+//! Measures and reduces the room that the store takes on the disk.
 //!
-//! Whatever is removed is made again when it is needed. Deliberately not here: whose turn it is to go, but
-//! for kinds that are kept within bounds ([`Store::shrink`]).
+//! Whatever is removed is made again when it is needed. Deliberately not here: which kinds are removed, apart
+//! from keeping one within bounds ([`Store::shrink`]).
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +15,7 @@ use crate::store::{Artifact, Held, MANIFEST, Store, StoreError, look_at_lock};
 impl Store {
     /// Notes that an artifact was used now.
     pub fn touch(&self, artifact: &Artifact) {
-        // Best effort: at worst it goes before one that is used less.
+        // Best effort: at worst it is removed before one that is used less.
         let _ = File::options()
             .append(true)
             .open(artifact.path(MANIFEST))
@@ -37,7 +37,7 @@ impl Store {
         }
     }
 
-    /// What lies in the store: artifacts by kind, and the folders for other things (`files`, `logs`, …).
+    /// The content of the store: artifacts by kind, and the folders for other things (`files`, `logs`, …).
     pub fn inventory(&self) -> Vec<Stock> {
         let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
         let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -85,13 +85,13 @@ impl Store {
         self.make_vanish(&self.place(kind, &Digest::of_inputs(inputs)));
     }
 
-    /// Out of sight at once, so that nobody sees half of it; then gone.
+    /// Moves a folder away at once, so that nobody sees half of it, and then removes it.
     fn make_vanish(&self, dir: &Path) {
         let Ok(away) = tempfile::Builder::new().prefix("removed-").tempdir_in(self.temporary()) else {
             return;
         };
         let away = away.keep();
-        // Best effort: what stays is whole, and is looked at again next time.
+        // Best effort: an artifact that stays is whole, and is looked at again next time.
         let _ = fs::rename(dir, away.join("artifact"));
         let _ = remove_tree(&away);
     }
@@ -102,13 +102,13 @@ impl Store {
 pub struct Stock {
     /// `guest`, `kernel`, `snapshots`, …; the folder's name.
     pub kind: String,
-    /// How many.
+    /// Number of files and folders in it.
     pub n_items: usize,
-    /// What they take of the disk.
+    /// Room that they take on the disk, bytes.
     pub bytes: u64,
 }
 
-/// What a tree takes of the disk, which for sparse files is less than their length.
+/// Room that a tree takes on the disk, bytes: for sparse files it is less than their length.
 pub fn bytes_of(dir: &Path) -> u64 {
     let files = walkdir::WalkDir::new(dir).into_iter().flatten();
     files.filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum()
