@@ -81,7 +81,7 @@ pub(crate) struct Enclosed {
     pub(crate) argv: Vec<OsString>,
 }
 
-/// Which of the two processes.
+/// One of the two processes that run a program with namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Outer,
@@ -283,7 +283,8 @@ impl Enclosed {
         Ok(())
     }
 
-    /// Without namespaces: another root and user is all. The working folder lies in the root already.
+    /// Becomes the program without namespaces, with another root and user only. The working folder lies in the root
+    /// already.
     fn chrooted(&self) -> Result<u8, String> {
         let parent = rustix::process::getppid();
         close_at_exec()?;

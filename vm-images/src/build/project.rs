@@ -13,7 +13,7 @@ pub enum Project {
 }
 
 impl Project {
-    /// All of them.
+    /// All projects.
     pub const ALL: [Project; 2] = [Project::Lvm2, Project::Mdadm];
 
     /// Name of its source package.

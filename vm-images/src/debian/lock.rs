@@ -65,7 +65,7 @@ pub enum LockError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The line, and what is wrong with it.
         error: String,
     },
 }

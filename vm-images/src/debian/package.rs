@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::debian::mirror::Mirror;
 use crate::store::digest::Digest;
 
-/// Which of Debian's archives.
+/// One of Debian's archives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Archive {
     /// The main one.
@@ -36,11 +36,11 @@ pub struct RemoteFile {
     pub name: String,
     /// Version, with its epoch.
     pub version: String,
-    /// Where it lies.
+    /// The archive that it lies in.
     pub archive: Archive,
     /// Path below the archive's base, as the index gives it.
     pub path: String,
-    /// Size in bytes.
+    /// Size, bytes.
     pub size: u64,
     /// Digest of the content.
     pub sha256: Digest,

@@ -41,7 +41,7 @@ impl Source<'_> {
         }
     }
 
-    /// Its part of the digest of what is built from it.
+    /// The input that it is for the digest of a build.
     fn input(&self) -> (&'static str, String) {
         match self {
             Source::Package(files) => ("files", lines(files)),

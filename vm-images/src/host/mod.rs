@@ -61,9 +61,9 @@ pub enum HostError {
     Failed {
         /// Program and arguments, shortened.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Where all its output is.
+        /// File with all its output.
         log: PathBuf,
         /// The last lines of it.
         tail: String,

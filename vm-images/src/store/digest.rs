@@ -14,12 +14,12 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(String);
 
 impl Digest {
-    /// Of some bytes.
+    /// The digest of some bytes.
     pub fn of_bytes(bytes: &[u8]) -> Self {
         Digest(hex(&Sha256::digest(bytes)))
     }
 
-    /// Of a file's content.
+    /// The digest of a file's content.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = Sha256::new();
@@ -32,7 +32,7 @@ impl Digest {
         }
     }
 
-    /// Of named inputs, in the order given. Lengths are hashed too, so that no two lists of
+    /// The digest of named inputs, in the order given. Lengths are hashed too, so that no two lists of
     /// inputs run into one another.
     pub fn of_inputs<'a>(inputs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut hasher = Sha256::new();

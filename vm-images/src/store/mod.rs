@@ -100,7 +100,7 @@ struct Manifest {
 /// A complete artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// Its folder.
+    /// The artifact's folder.
     pub dir: PathBuf,
     /// Digest of what it was made from.
     pub digest: Digest,
@@ -114,7 +114,7 @@ impl Artifact {
 }
 
 impl Store {
-    /// Where the store is unless the user says otherwise.
+    /// The folder of the store, unless the user names another.
     pub fn default_root() -> Result<PathBuf, StoreError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         variable("XDG_CACHE_HOME")

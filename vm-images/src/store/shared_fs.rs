@@ -15,7 +15,7 @@ struct Mount {
     point: PathBuf,
     /// `nfs4`, `fuse.sshfs`.
     kind: String,
-    /// Of the mount and of the file system.
+    /// Options of the mount and of the file system.
     options: Vec<String>,
 }
 
