@@ -1,7 +1,7 @@
 //! Runs programs of the host: each in its own process group, killed when we die or are cancelled, its output
 //! kept.
 //!
-//! The only place outside `xtask/src/vm` that starts processes. It knows no program's meaning.
+//! The only place outside `xtask/harness/src/machine` that starts processes. It knows no program's meaning.
 
 pub mod janitor;
 pub mod progress;
