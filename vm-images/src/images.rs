@@ -9,17 +9,16 @@ use crate::build::checkout::Checkout;
 use crate::build::error::BuildError;
 use crate::build::project::Project;
 use crate::build::tools::Tools;
-use crate::build::workshop::{Tuning, Workshop};
+use crate::build::workshop::{BuildTuning, Workshop};
 use crate::debian::apt::Apt;
 use crate::debian::kernels::DebianKernel;
 use crate::debian::lock::Lock;
 use crate::debian::pins::Group;
-pub use crate::debian::pins::root_packages;
-pub use crate::error::{Fault, ImageError};
+use crate::error::ImageError;
 use crate::guest::{image, initramfs};
 use crate::host::Host;
 use crate::host::progress::Progress;
-pub use crate::kernel::bootable::Kernel;
+use crate::kernel::bootable::Kernel;
 use crate::kernel::kbuild::{self, ModuleSources};
 use crate::kernel::{self, headers};
 use crate::spec::KernelSpec;
@@ -55,7 +54,7 @@ impl<'a> Images<'a> {
     }
 
     /// These images with a bench's settings for how they are built.
-    pub fn tuned(mut self, tuning: Tuning) -> Self {
+    pub fn tuned(mut self, tuning: BuildTuning) -> Self {
         self.workshop.tuning = tuning;
         self
     }

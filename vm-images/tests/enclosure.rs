@@ -16,8 +16,8 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, test_kill_process};
 use rustix::thread::UnshareFlags;
-use vm_images::enclosure::{Enclosure, EnclosureError, Trust, served};
-use vm_images::handover;
+use vm_images::build::enclosure::{Enclosure, EnclosureError, Trust, served};
+use vm_images::build::handover;
 use vm_images::host::{Cancel, Host, HostError};
 
 /// The word before all that the program is told to try inside.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::cli::config::Config;
 use crate::cli::{BenchCommand, Cli, Command};
@@ -27,7 +27,7 @@ const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
     // Before anything else: it takes a process with one thread.
-    if let Some(code) = vm_images::enclosure::served() {
+    if let Some(code) = vm_images::build::enclosure::served() {
         return code;
     }
     let terminal = Arc::new(Terminal::detect());
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Janitor { folder } = &cli.command {
-        let served = vm_images::janitor::serve(folder);
+        let served = vm_images::host::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();

@@ -23,13 +23,13 @@ use crate::store::{Artifact, Store, StoreError};
 
 /// Settings of a bench for how things are built; a run leaves them at their defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tuning {
+pub struct BuildTuning {
     /// True if a user's source is built in an empty folder, even if an artifact of it exists: to compare with
     /// builds that go on where the last one ended.
     pub from_nothing: bool,
 }
 
-impl Tuning {
+impl BuildTuning {
     /// The input of an artifact that tells builds from nothing from those that go on.
     pub(crate) fn way_of_building(self) -> &'static str {
         if self.from_nothing { "nothing" } else { "what there is" }
@@ -44,7 +44,7 @@ pub(crate) struct Workshop<'a> {
     pub(crate) apt: &'a Apt<'a>,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) pins: Pins<'a>,
-    pub(crate) tuning: Tuning,
+    pub(crate) tuning: BuildTuning,
     /// Whether a stranger's source is built even where it reaches more than it should (`--trust-source`).
     pub(crate) trusts_sources: bool,
 }
@@ -59,7 +59,7 @@ impl<'a> Workshop<'a> {
         progress: &'a dyn Progress,
     ) -> Self {
         let pins = Pins::new(apt, store, lock, progress);
-        Workshop { host, store, apt, progress, pins, tuning: Tuning::default(), trusts_sources: false }
+        Workshop { host, store, apt, progress, pins, tuning: BuildTuning::default(), trusts_sources: false }
     }
 
     /// How far the code of a user's tree, commit or checkout is trusted: a patch in it may be anybody's.

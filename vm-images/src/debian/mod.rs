@@ -11,4 +11,5 @@ pub mod lock;
 pub mod mirror;
 pub mod package;
 pub(crate) mod pins;
+pub mod roots;
 pub(crate) mod unpack;

@@ -9,8 +9,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use serde::Deserialize;
-
 use crate::debian::apt::Apt;
 use crate::debian::error::{DebianError, MayMissFiles};
 use crate::debian::kernels::{
@@ -18,16 +16,12 @@ use crate::debian::kernels::{
 };
 use crate::debian::lock::{KernelPin, Lock};
 use crate::debian::package::RemoteFile;
+use crate::debian::roots::{ROOT_NAMES, root_packages};
 use crate::host::progress::Progress;
 use crate::spec::debian::DebianSpec;
 use crate::store::Store;
 use crate::store::digest::Digest;
 
-/// Packages of each root, as data.
-const ROOTS: &str = include_str!("../../roots.toml");
-
-/// Names of the roots.
-pub(crate) const ROOT_NAMES: [&str; 4] = ["tools", "build", "kbuild", "guest"];
 /// Names of the source packages.
 pub(crate) const SOURCE_NAMES: [&str; 2] = ["lvm2", "mdadm"];
 
@@ -265,19 +259,6 @@ impl Group {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RootPackages {
-    packages: Vec<String>,
-}
-
-/// The packages that a root is made of, as `roots.toml` names them.
-pub fn root_packages(name: &str) -> Vec<String> {
-    let roots: BTreeMap<String, RootPackages> =
-        toml::from_str(ROOTS).expect("roots.toml is checked by a test");
-    roots.into_iter().find(|(root, _)| root == name).map(|(_, root)| root.packages).unwrap_or_default()
-}
-
 fn pin_name(spec: &DebianSpec) -> String {
     match spec {
         DebianSpec::Branch { branch, flavour } => format!("{branch}-{flavour}"),
@@ -315,13 +296,6 @@ mod tests {
     fn file(version: &str) -> RemoteFile {
         let sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         format!("kmod {version} debian pool/kmod_{version}.deb 1 {sha}").parse().unwrap()
-    }
-
-    #[test]
-    fn every_root_has_packages() {
-        for name in ROOT_NAMES {
-            assert!(!root_packages(name).is_empty(), "{name}");
-        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Cancel;
 use crate::host::progress::Progress;
-pub use crate::host::tree::remove_tree;
+use crate::host::tree::remove_tree;
 use crate::store::digest::Digest;
 
 /// The name of the environment variable that moves the store.

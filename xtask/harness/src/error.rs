@@ -1,7 +1,7 @@
 //! Whose fault an error is: the user's, or the host's.
 
 use vm_images::error::Fault;
-use vm_images::kernel_spec::BadKernelSpec;
+use vm_images::spec::error::BadKernelSpec;
 
 /// An error of the command line or of a file that the user writes; every other one is the host's or the harness's.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +34,12 @@ mod tests {
         assert!(!is_users_fault(&anyhow::anyhow!("disk on fire")));
         let checkout = CheckoutError::Changed { dir: "/src/lvm2".into() };
         assert!(is_users_fault(&ImageError::from(BuildError::from(checkout)).into()));
-        let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
+        let exposed = vm_images::build::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
         assert!(
             is_users_fault(&ImageError::from(BuildError::from(exposed)).into()),
             "--trust-source mends it"
         );
-        let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
+        let bad = "6.12".parse::<vm_images::spec::KernelSpec>().unwrap_err();
         assert!(is_users_fault(&bad.into()));
     }
 }

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::build::workshop::Tuning;
-use vm_images::images::{Images, Kernel};
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
+use vm_images::spec::KernelSpec;
 
 use super::median;
 use crate::exit::Exit;
@@ -25,7 +26,8 @@ const KERNEL: &str = "deb:6.12";
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.tuned(Tuning { from_nothing: true }));
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
@@ -49,7 +51,7 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
         outln!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 

@@ -21,7 +21,7 @@ use reports::Verdict;
 use reports::record::AttemptState;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
-use vm_images::store_space::bytes_of;
+use vm_images::store::space::bytes_of;
 
 use crate::cli::BenchCommand;
 use crate::exit::Exit;
@@ -79,7 +79,7 @@ fn setup(session: &Session) -> Result<Exit> {
         outln!("{what:<58} {:>8.1}", median(&mut seconds));
     }
     outln!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::build::workshop::Tuning;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
 use vm_images::images::Images;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::spec::KernelSpec;
 
 use super::build::{edit_file, edited_tree};
 use super::{median, options};
@@ -68,7 +68,8 @@ impl Edited {
 pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.tuned(Tuning { from_nothing: true }));
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let overlay = Edited { tree, spec };
@@ -113,7 +114,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         }
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     outln!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
     outln!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
     let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));

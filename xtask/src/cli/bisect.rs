@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use vm_images::kernel_spec::DebianSpec;
+use vm_images::spec::debian::DebianSpec;
 
 use crate::cli::{GuestOptions, PolicyOptions, SelectionOptions};
 use harness::bisect::published::Range;

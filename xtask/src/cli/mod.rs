@@ -12,8 +12,9 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser, Subcommand};
 use regex::Regex;
 use reports::Policy;
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::{DebianSpec, KernelSpec, KernelSpecs};
+use vm_images::build::checkout::Sources;
+use vm_images::spec::debian::DebianSpec;
+use vm_images::spec::{KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
 use crate::bench::suite::SuiteBench;

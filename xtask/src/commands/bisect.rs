@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::overlay;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::kernel::overlay;
 
 use crate::cli::bisect::BisectOptions;
 use crate::cli::settings;
@@ -149,7 +149,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
              one of several changes. A branch at a time tells more"
         ));
     }
-    let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
+    let end = |kernel: &vm_images::debian::kernels::DebianKernel| End {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
         title: kernel.version.clone(),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use reports::reproduce::shell_line;
 use vm_images::host::Cancel;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::KernelSpec;
 
 use crate::cli::bisect::StepOptions;
 use crate::exit::StepExit;

@@ -12,7 +12,7 @@ use reports::events::ReadError;
 use reports::recheck::KeptVerdicts;
 use reports::result::counts_line;
 use reports::{Policy, RunRecord};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::cli::ReplayOptions;
 use crate::exit::Exit;

@@ -2,7 +2,7 @@
 //! table, and then checks on real QEMU ([`crate::smoke`]).
 
 use anyhow::Result;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::cli::SelftestOptions;
 use crate::commands::{model, tidy};

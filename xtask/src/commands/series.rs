@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::cli::bisect::SeriesOptions;
 use crate::exit::Exit;

@@ -5,7 +5,7 @@ use protocol::wire;
 use reports::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use harness::session::Session;

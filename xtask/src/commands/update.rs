@@ -1,8 +1,8 @@
 //! `cargo xtask update`: renews the lock file, and says what changed.
 
 use anyhow::Result;
-use vm_images::lock::Lock;
-use vm_images::progress::Progress;
+use vm_images::debian::lock::Lock;
+use vm_images::host::progress::Progress;
 
 use crate::cli::UpdateOptions;
 use crate::exit::Exit;

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
+use vm_images::build::checkout::Sources;
 use vm_images::build::error::{BuildError, CheckoutError};
-use vm_images::checkout::{Project, Sources};
-use vm_images::images::ImageError;
+use vm_images::build::project::Project;
+use vm_images::error::ImageError;
 
 use super::{Scratch, options, run_with};
 use harness::run::{self, Options};

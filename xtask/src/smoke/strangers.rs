@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::KernelSpec;
 
 use super::Scratch;
 use harness::session::Session;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use protocol::event::Script;
 use serde::{Deserialize, Serialize};
-use vm_images::overlay;
+use vm_images::kernel::overlay;
 
 use super::decide::{Finding, Observation, Place, Rules, Sums};
 use super::graph::Graph;

@@ -7,8 +7,9 @@ use protocol::event::Script;
 use reports::Judged;
 use reports::record::RunEnd;
 use vm_images::error::Fault;
-use vm_images::kernel_spec::{DebianSpec, KernelSpec};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpec;
+use vm_images::spec::debian::DebianSpec;
 
 use super::state::Source;
 use super::verdict::{NothingKnown, Sighting, Trial};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use protocol::TestId;
-use vm_images::images::Kernel;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::modules::config_of;
+use vm_images::kernel::Kernel;
+use vm_images::kernel::modules::config_of;
+use vm_images::spec::KernelSpec;
 
 use crate::error::usage;
 use crate::run::options::Options;

@@ -15,7 +15,7 @@ use protocol::event::Blame;
 use reports::history::{Durations, History, HistoryLine};
 use reports::{Judged, RunRecord, judge_one};
 use rustix::fs::{FlockOperation, flock};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
