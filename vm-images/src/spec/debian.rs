@@ -95,3 +95,19 @@ pub(crate) fn is_branch(version: &str) -> bool {
     let parts: Vec<_> = version.split('.').collect();
     parts.len() == 2 && parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_file_it_is_its_own_text() {
+        for text in ["deb:6.12", "deb:6.1-amd64", "deb:6.12.107+deb13-cloud-amd64"] {
+            let spec: DebianSpec = text.parse().unwrap();
+            let written = serde_json::to_string(&spec).unwrap();
+            assert_eq!(written, format!("\"{text}\""));
+            assert_eq!(serde_json::from_str::<DebianSpec>(&written).unwrap(), spec);
+        }
+        assert!(serde_json::from_str::<DebianSpec>("\"deb:latest\"").is_err());
+    }
+}

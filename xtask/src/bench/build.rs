@@ -11,7 +11,7 @@ use vm_images::build::workshop::BuildTuning;
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
 use vm_images::kernel::Kernel;
-use vm_images::spec::KernelSpec;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use super::median;
 use crate::exit::Exit;
@@ -64,7 +64,7 @@ pub(super) fn edited_tree(
     let source = images.kernel_source(&images.kernel(&KERNEL.parse()?)?)?;
     let (tree, log) = (scratch.join("linux"), scratch.join("log"));
     session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
-    let spec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    let spec = KernelSpec::overlaid(KERNEL.parse()?, Overlay::Tree(tree.clone()));
     Ok((tree, spec))
 }
 

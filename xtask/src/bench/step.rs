@@ -14,6 +14,7 @@ use vm_images::build::workshop::BuildTuning;
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
 use vm_images::spec::KernelSpec;
+use vm_images::spec::user::UserSource;
 
 use super::build::{edit_file, edited_tree};
 use super::{median, options};
@@ -152,7 +153,7 @@ fn copied(session: &Session, tree: &Path, scratch: &Path) -> Result<Edited> {
     let words =
         ["-c", r#"tar --create --directory "$1" --exclude=./.git . | tar --extract --directory "$2""#, "sh"];
     session.host.call("sh").args(words).arg(tree).arg(&copy).run(&scratch.join("log"))?;
-    let spec = format!("tree:{}", copy.display()).parse()?;
+    let spec = KernelSpec::built_from(UserSource::Tree(copy.clone()));
     Ok(Edited { tree: copy, spec })
 }
 

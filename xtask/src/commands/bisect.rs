@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use vm_images::host::progress::Progress;
 use vm_images::kernel::overlay;
+use vm_images::spec::debian::DebianSpec;
 
 use crate::cli::bisect::BisectOptions;
 use crate::cli::settings;
@@ -274,7 +275,7 @@ fn revert(
     state: &mut State,
     repository: &Repository<'_>,
     culprit: usize,
-    overlay: Option<String>,
+    overlay: Option<DebianSpec>,
     trials: &Trials<'_>,
     dir: &Path,
 ) -> Result<()> {

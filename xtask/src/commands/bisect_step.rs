@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use reports::reproduce::shell_line;
 use vm_images::host::Cancel;
-use vm_images::spec::KernelSpec;
+use vm_images::spec::user::UserSource;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use crate::cli::bisect::StepOptions;
 use crate::exit::StepExit;
@@ -74,9 +75,9 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Err(_) if kernel_tree.is_some() => absolute(here),
         Err(error) => return Err(error),
     };
-    let kernel: KernelSpec = match overlay {
-        Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
-        None => format!("tree:{}", tree.display()).parse()?,
+    let kernel = match overlay {
+        Some(base) => KernelSpec::overlaid(base, Overlay::Tree(tree)),
+        None => KernelSpec::built_from(UserSource::Tree(tree)),
     };
     let lock = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;

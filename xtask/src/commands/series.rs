@@ -65,7 +65,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
         session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
-        match trial::run(session, &tests, spec(&source, id)?) {
+        match trial::run(session, &tests, spec(&source, id)) {
             Ok(trial) => table.add(number, id, title, &trial),
             // The rest is still worth knowing.
             Err(error) if is_infra(&error) => {
