@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::debian::acquire::{self, Acquire};
+use crate::debian::conf;
 use crate::debian::mirror::Mirror;
 use crate::debian::package::{Archive, RemoteFile, parse_index};
 use crate::host::progress::Progress;
@@ -303,43 +304,8 @@ impl<'a> Apt<'a> {
             let dir = folder.join(dir);
             fs::create_dir_all(&dir).map_err(|source| at(source, &dir))?;
         }
-        let keyring = self.mirror.keyring.display();
-        let mut list = String::new();
-        for (archive, suite) in self.suites(sources) {
-            let base = archive.base(&self.mirror);
-            list += &format!("deb [arch=amd64 signed-by={keyring}] {base} {suite} main\n");
-            if sources == Sources::Roots {
-                list += &format!("deb-src [signed-by={keyring}] {base} {suite} main\n");
-            }
-        }
-        let quoted = |path: PathBuf| format!("\"{}\"", path.display());
-        let mut conf = self.acquire_settings()?.text;
-        for (name, value) in [
-            ("Dir::Etc::Main", "\"/dev/null\"".to_owned()),
-            ("Dir::Etc::Parts", "\"/dev/null\"".to_owned()),
-            ("Dir::Etc::SourceList", quoted(folder.join("sources.list"))),
-            ("Dir::Etc::SourceParts", "\"/dev/null\"".to_owned()),
-            ("Dir::Etc::Preferences", "\"/dev/null\"".to_owned()),
-            ("Dir::Etc::PreferencesParts", "\"/dev/null\"".to_owned()),
-            ("Dir::State", quoted(folder.join("state"))),
-            ("Dir::State::Status", quoted(folder.join("status"))),
-            ("Dir::Cache", quoted(folder.join("cache"))),
-            ("APT::Architecture", "\"amd64\"".to_owned()),
-            ("APT::Architectures", "{ \"amd64\"; }".to_owned()),
-            // The folders are ours, so root need not become `_apt`, who may not see them.
-            ("APT::Sandbox::User", "\"root\"".to_owned()),
-            ("Acquire::ForceHash", "\"SHA256\"".to_owned()),
-            ("Acquire::Languages", "\"none\"".to_owned()),
-            ("Acquire::GzipIndexes", "\"false\"".to_owned()),
-            ("Acquire::Retries", "\"3\"".to_owned()),
-            // Else a network that fails is only a warning, and old lists are taken for new ones.
-            ("APT::Update::Error-Mode", "\"any\"".to_owned()),
-            ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "\"false\"".to_owned()),
-            ("Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled", "\"false\"".to_owned()),
-            ("Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled", "\"false\"".to_owned()),
-        ] {
-            conf += &format!("{name} {value};\n");
-        }
+        let list = conf::sources_list(&self.mirror, self.suites(sources), sources == Sources::Roots);
+        let conf = conf::configuration(&folder, &self.acquire_settings()?.text);
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             // Written only when changed: another run may be reading it.

@@ -5,6 +5,7 @@
 
 pub(crate) mod acquire;
 pub mod apt;
+pub(crate) mod conf;
 pub mod error;
 pub mod kernels;
 pub mod lock;
