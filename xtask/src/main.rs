@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::bench::{BenchCommand, BenchOptions};
 use crate::cli::{Cli, Command};
@@ -30,7 +30,7 @@ const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
     // Before anything else: it takes a process with one thread.
-    if let Some(code) = vm_images::enclosure::served() {
+    if let Some(code) = vm_images::build::enclosure::served() {
         return code;
     }
     let terminal = Arc::new(Terminal::detect());
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Janitor { folder } = &cli.command {
-        let served = vm_images::janitor::serve(folder);
+        let served = vm_images::host::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();

@@ -7,7 +7,7 @@ use protocol::TestId;
 use reports::Policy;
 use reports::faults::FaultClass;
 use serde::Serialize;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use crate::options::SelectionOptions;

@@ -12,7 +12,7 @@ use reports::judge::result::counts_line;
 use reports::record::events::ReadError;
 use reports::render::recheck::KeptVerdicts;
 use reports::{Policy, RunRecord};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use crate::options::{FlakyChoice, class};

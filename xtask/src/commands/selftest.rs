@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use reports::text::duration;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::commands::model;
 use crate::commands::tidy::{self, TidyOptions};

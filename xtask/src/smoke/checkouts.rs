@@ -6,8 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::checkout::{CheckoutError, Project, Sources};
-use vm_images::images::ImageError;
+use vm_images::build::checkout::Sources;
+use vm_images::build::error::{BuildError, CheckoutError};
+use vm_images::build::project::Project;
+use vm_images::error::ImageError;
 
 use super::{Scratch, options, run_with};
 use harness::run::{self, Options};
@@ -54,7 +56,10 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
         Err(error) => error,
     };
     ensure!(
-        matches!(error.downcast_ref(), Some(ImageError::Checkout(CheckoutError::Build { .. }))),
+        matches!(
+            error.downcast_ref(),
+            Some(ImageError::Build(BuildError::Checkout(CheckoutError::Build { .. })))
+        ),
         "a checkout that does not build is not blamed: {error:#}"
     );
     ensure!(error.to_string().contains("broken_on_purpose"), "the error does not say why: {error}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use protocol::wire::{Exit, Message, OutputBudget, Program, ReplacedModules, Request, StartTest, VERSION};
 use reports::record::AttemptState;
-use vm_images::checkout::Sources;
+use vm_images::build::checkout::Sources;
 
 use super::{PATIENCE, Scratch, options, run_with};
 use harness::machine::accel::AccelChoice;

@@ -10,7 +10,7 @@ use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
 use protocol::{Outcome, TestId};
 use vm_images::host::Cancel;
-use vm_images::progress::Silent;
+use vm_images::host::progress::Silent;
 use vm_images::store::Store;
 
 use super::TimeLimits;

@@ -18,7 +18,7 @@ use raid_core::story_text::Page;
 use raid_core::table;
 use reports::Policy;
 use serde::Serialize;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;

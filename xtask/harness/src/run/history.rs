@@ -9,7 +9,7 @@ use protocol::Event;
 use protocol::event::Blame;
 use reports::history::{Durations, HistoryLine, append, read};
 use reports::{Judged, RunRecord, judge_one};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;

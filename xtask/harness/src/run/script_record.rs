@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use protocol::event::Script;
-use vm_images::digest::Digest;
+use vm_images::store::digest::Digest;
 
 use crate::error::usage;
 use crate::run::choose::ChosenJob;
