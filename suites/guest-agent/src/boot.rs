@@ -2,7 +2,7 @@
 //!
 //! Everything that a test needs must be there, or the guest does not come up: a missing root is
 //! an error that ends the machine. What only helps (tracefs, a sysctl that this kernel lacks) is
-//! a note for the harness. Deliberately not here: the ports ([`crate::ports`]).
+//! a note for the harness. Deliberately not here: the ports ([`crate::link::ports`]).
 
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::wire::PRELOAD;
 use rustix::io::Errno;
@@ -19,10 +19,10 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 
-use crate::launch::{MODPROBE, output_of};
-
-/// Where tests leave files that they want to hand back.
-pub(crate) const FILES_DIR: &str = "/run/md-regress/files";
+use crate::console;
+use crate::paths::{CGROUPS, FILES, MODPROBE, MODULES};
+use crate::process::spawn::output_of;
+use crate::serial::wait_for_disk;
 
 /// Serial number of the disk with the guest's root.
 const ROOT_SERIAL: &str = "mdr-root";
@@ -160,35 +160,12 @@ fn load_modules(notes: &mut Vec<String>) -> Result<(), BootError> {
             // Not fatal by itself: whether the root can do without it will show.
             Err(error) => {
                 let note = format!("cannot load module {}: {error}", path.display());
-                crate::say(&note);
+                console::say(&note);
                 notes.push(note);
             }
         }
     }
     Ok(())
-}
-
-/// The node of the disk with this serial number.
-fn find_disk(serial: &str) -> Option<String> {
-    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
-        let found = fs::read(entry.path().join("serial")).ok()?;
-        let found = String::from_utf8_lossy(&found);
-        let node = format!("/dev/{}", entry.file_name().to_string_lossy());
-        (found.trim_matches(['\0', ' ', '\n']) == serial && Path::new(&node).exists()).then_some(node)
-    })
-}
-
-fn wait_for_disk(serial: &str, patience: Duration) -> Option<String> {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(node) = find_disk(serial) {
-            return Some(node);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn mount_root() -> Result<(), BootError> {
@@ -210,7 +187,7 @@ fn mount_modules(notes: &mut Vec<String>) -> Result<(), BootError> {
         notes.push(format!("no disk with serial number `{MODULES_SERIAL}`: no modules beyond the initramfs"));
         return Ok(());
     };
-    mount_at(&disk, &format!("{NEW_ROOT}/usr/lib/modules"), "squashfs", MountFlags::RDONLY, "")
+    mount_at(&disk, &format!("{NEW_ROOT}{MODULES}"), "squashfs", MountFlags::RDONLY, "")
 }
 
 fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
@@ -229,7 +206,7 @@ fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
     mount_at("tmpfs", &at("/run"), "tmpfs", tmp, "mode=0755")?;
     // Tests keep their disks in files under /tmp; device nodes too, so no NODEV.
     mount_at("tmpfs", &at("/tmp"), "tmpfs", MountFlags::NOSUID, "mode=1777,size=90%")?;
-    mount_at("cgroup2", &at(crate::cgroup::ROOT), "cgroup2", safe, "")?;
+    mount_at("cgroup2", &at(CGROUPS), "cgroup2", safe, "")?;
     for (kind, path) in [("debugfs", "/sys/kernel/debug"), ("tracefs", "/sys/kernel/tracing")] {
         // Not made if it is not there: sysfs has the directory if the kernel has the thing.
         let mounted = mount(kind, at(path), kind, safe, None::<&CStr>);
@@ -238,9 +215,9 @@ fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
         }
     }
     make_dir(&at("/run/lock"), 0o1777)?;
-    make_dir(&at(FILES_DIR), 0o777)?;
+    make_dir(&at(FILES), 0o777)?;
     // The mode above passed through the umask.
-    for path in ["/run/lock", FILES_DIR] {
+    for path in ["/run/lock", FILES] {
         let open = fs::set_permissions(at(path), fs::Permissions::from_mode(0o1777));
         doing(format_args!("open {path} to all"), open)?;
     }
@@ -300,7 +277,7 @@ fn settings(notes: &mut Vec<String>) {
             notes.push(format!("cannot {what}: {error}"));
         }
     };
-    let core_pattern = format!("{FILES_DIR}/core.%e.%p");
+    let core_pattern = format!("{FILES}/core.%e.%p");
     for (path, value) in [
         // The console is evidence: everything goes there.
         ("/proc/sys/kernel/printk", "8 4 1 7"),

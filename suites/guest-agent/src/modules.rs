@@ -1,4 +1,4 @@
-//! Modules that take the place of the kernel's own: laid over them before any is loaded, and looked at, for a test of
+//! Loading modules, and those that take the place of the kernel's own: laid over them before any is loaded, and looked at, for a test of
 //! other modules than it is said to be would be worse than none.
 //!
 //! Done by a test's launcher, so that a mount or a module's start that never ends is the test's, not the agent's.
@@ -7,15 +7,16 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::process::Stdio;
 
 use protocol::wire::{LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
-use crate::launch::{find_disks, modprobe};
+use crate::paths::{MODPROBE, MODULES};
+use crate::process::spawn;
+use crate::serial::find_disks;
 
-/// Where the kernel's modules are.
-const MODULES: &str = "/usr/lib/modules";
 /// Where the image is mounted.
 const IMAGE: &str = "/run/md-regress/modules";
 
@@ -68,12 +69,40 @@ pub(crate) fn replace(replaced: &ReplacedModules) -> Result<LoadedModule, Failur
         }
     }
     let name = &replaced.probe;
-    modprobe(name)
+    load(name)
         .map_err(|why| (io::Error::from_raw_os_error(MODULE_REFUSED), format!("load {name}: {why}")))?;
     let note = format!("/sys/module/{name}/notes/.note.gnu.build-id");
     let bytes = fs::read(&note).map_err(|error| (error, format!("read {note}")))?;
     let build_id = build_id(&bytes).ok_or_else(|| refuse(format!("{note} makes no sense")))?;
     Ok(LoadedModule { name: name.clone(), build_id })
+}
+
+/// Loads one module; what modprobe says if it does not.
+fn load(module: &str) -> Result<(), String> {
+    let output = spawn::command(MODPROBE).args(["--", module]).stdout(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Err(format!("cannot execute {MODPROBE}: {error}")),
+    }
+}
+
+/// Loads modules. One that is missing or built in is no error: the test says what it lacks. One
+/// that is there and does not load is worth a remark, which is returned, because the test may just skip.
+pub(crate) fn load_all(modules: &[String]) -> Option<String> {
+    if modules.is_empty() {
+        return None;
+    }
+    // All in one process, which goes on after one that fails.
+    let output = spawn::command(MODPROBE).args(["-a", "--"]).args(modules).stdout(Stdio::null()).output();
+    match output {
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let errors: Vec<&str> = errors.lines().filter(|line| !line.contains(" not found ")).collect();
+            (!errors.is_empty()).then(|| errors.join("; "))
+        }
+        Err(error) => Some(format!("cannot execute {MODPROBE}: {error}")),
+    }
 }
 
 /// True if a file holds this build id. It is looked for where linkers put it first: the guest pays for each byte.

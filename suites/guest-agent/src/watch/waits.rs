@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use protocol::sample::{DEVICE_MAX, Storage, Sync, TaskSample};
 
-use crate::disks::{Disks, Stack, of_dm};
-use crate::ends::{Ends, EndsMs};
-use crate::mdstat::Mdstat;
-use crate::sleeps::Call;
+use crate::watch::disks::{Disks, Stack, of_dm};
+use crate::watch::ends::{Ends, EndsMs};
+use crate::watch::mdstat::Mdstat;
+use crate::watch::sleeps::Call;
 
 /// How long it is remembered how devices stand on each other, and which are suspended.
 const REMEMBERED: Duration = Duration::from_secs(3);

@@ -1,12 +1,14 @@
 //! Which waits the kernel ends by itself: what dm-delay holds back, and a thin pool without space. Asked with dmsetup, by a
 //! thread of its own, and only while something stands.
 //!
-//! Deliberately not here: the timeouts of disks ([`crate::disks`]).
+//! Deliberately not here: the timeouts of disks ([`crate::watch::disks`]).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::process::spawn::output_of;
 
 /// How often it is looked whether somebody wants to know, and how often that is asked again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -73,12 +75,12 @@ fn ask() -> EndsMs {
     };
     // No question for who has no such device; neither is known to be there where it is built in.
     if fs::exists("/sys/module/dm_delay").unwrap_or(false) {
-        let table = crate::launch::output_of(&["dmsetup", "table", "--target", "delay"]);
+        let table = output_of(&["dmsetup", "table", "--target", "delay"]);
         table.unwrap_or_default().lines().filter_map(delay_of).for_each(&mut note);
     }
     let timeout = fs::read_to_string("/sys/module/dm_thin_pool/parameters/no_space_timeout");
     if let Some(timeout_s) = timeout.ok().and_then(|text| text.trim().parse().ok()) {
-        let status = crate::launch::output_of(&["dmsetup", "status", "--noflush", "--target", "thin-pool"]);
+        let status = output_of(&["dmsetup", "status", "--noflush", "--target", "thin-pool"]);
         let lines = status.unwrap_or_default();
         lines.lines().filter_map(|line| no_space_of(line, timeout_s)).for_each(&mut note);
     }

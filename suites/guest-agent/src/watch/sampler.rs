@@ -13,21 +13,17 @@ use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
 use protocol::frames::is_storage_frame;
-use protocol::sample::{EVERY_MS, FRAME_MAX, FRAMES_MAX, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
-
-use rustix::process::Pid;
+use protocol::sample::{EVERY_MS, STACKS_MAX, Sample, TASKS_MAX, TaskSample};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::cgroup;
-use crate::disks::{Disks, Totals};
 use crate::guest;
-use crate::mdstat;
-use crate::sleeps::{Alarms, Call};
-use crate::syncs::{Syncs, is_sync};
-use crate::waits::{Round, Waits};
-
-/// First argument of the stage.
-pub(crate) const SAMPLE: &str = "sample";
+use crate::process::cgroup;
+use crate::watch::disks::{Disks, Totals};
+use crate::watch::mdstat;
+use crate::watch::sleeps::{Alarms, Call};
+use crate::watch::syncs::{Syncs, is_sync};
+use crate::watch::task::{Stat, parse_stat, slices, stack, tasks_of};
+use crate::watch::waits::{Round, Waits};
 
 /// Kernel threads are looked for again so often: new arrays have new threads.
 const FIND_THREADS_EVERY: u32 = 5;
@@ -35,8 +31,6 @@ const FIND_THREADS_EVERY: u32 = 5;
 const LOOKS_MAX: usize = 512;
 /// An array's thread that has spent so much of a second in the kernel may spin, milliseconds.
 const WORKS_MS: u64 = 250;
-/// `USER_HZ`, in which `/proc/PID/stat` counts.
-pub(crate) const TICKS_PER_S: u64 = 100;
 
 /// Samples the processes of a cgroup until standard output is closed.
 pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
@@ -221,12 +215,6 @@ fn own_time_us() -> u64 {
     u64::try_from(time.tv_sec * 1_000_000 + time.tv_nsec / 1000).unwrap_or(0)
 }
 
-/// A process's threads; it is one of them.
-pub(crate) fn tasks_of(pid: u32) -> Vec<u32> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
 /// Threads of md and dm. Workers are named by what they do at the moment, so all are looked at.
 fn storage_threads() -> Vec<u32> {
     let mut found = Vec::new();
@@ -310,56 +298,9 @@ fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<Look> {
     Some(Look { task, may_stand, is_asleep })
 }
 
-/// How often a task was given a processor, by its `/proc/PID/schedstat`.
-pub(crate) fn slices(schedstat: &str) -> u64 {
-    schedstat.split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap_or(0)
-}
-
-/// A process's state letter.
-pub(crate) fn state_of(pid: Pid) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    Some(parse_stat(&stat)?.state)
-}
-
-/// What of `/proc/PID/stat` counts here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stat {
-    pub(crate) comm: String,
-    pub(crate) state: char,
-    pub(crate) user_ms: u64,
-    pub(crate) sys_ms: u64,
-}
-
-/// Name, state, and ticks outside and in the kernel: fields 2, 3, 14 and 15 (proc(5)). The name may hold anything.
-pub(crate) fn parse_stat(stat: &str) -> Option<Stat> {
-    let (head, rest) = stat.rsplit_once(')')?;
-    let comm = head.split_once('(')?.1.chars().take(32).collect();
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let user_ticks: u64 = fields.nth(10)?.parse().ok()?;
-    let sys_ticks: u64 = fields.next()?.parse().ok()?;
-    let ms = |ticks: u64| ticks.saturating_mul(1000) / TICKS_PER_S;
-    Some(Stat { comm, state, user_ms: ms(user_ticks), sys_ms: ms(sys_ticks) })
-}
-
-/// A kernel stack without addresses: `[<0>] md_stop+0x1c/0x60 [md_mod]` → `md_stop+0x1c/0x60 [md_mod]`.
-pub(crate) fn stack(pid: u32) -> Vec<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stack")).unwrap_or_default();
-    let frames = text.lines().filter_map(|line| line.split_once("] ").map(|(_, frame)| frame.trim()));
-    frames.take(FRAMES_MAX).map(|frame| frame.chars().take(FRAME_MAX).collect()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let stat = "77 (a) b (c) D 1 77 77 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 100";
-        let expect = Stat { comm: "a) b (c".to_owned(), state: 'D', user_ms: 500, sys_ms: 600 };
-        assert_eq!(parse_stat(stat), Some(expect));
-        assert_eq!(parse_stat("77 (x"), None);
-    }
 
     #[test]
     fn threads_at_rest_are_told_from_those_that_serve() {

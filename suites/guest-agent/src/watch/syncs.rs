@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use protocol::sample::{SYNCS_MAX, Sample, Sync};
 
+use crate::process::spawn::output_of;
+
 /// How often the arrays are asked how far their sync threads are.
 const SYNCS_EVERY: Duration = Duration::from_secs(5);
 /// Longest name of a dm device that is kept.
@@ -75,7 +77,7 @@ fn syncs() -> Vec<Sync> {
         }
     }
     // Does not flush, and has the thread that waits for it to itself.
-    let status = crate::launch::output_of(&["dmsetup", "status", "--noflush", "--target", "raid"]);
+    let status = output_of(&["dmsetup", "status", "--noflush", "--target", "raid"]);
     found.extend(status.unwrap_or_default().lines().filter_map(sync_of_dm));
     found.truncate(SYNCS_MAX);
     found

@@ -1,6 +1,6 @@
-//! The running test: its process ([`crate::supervised`]), and the pipe that it prints to.
+//! The running test: its process ([`crate::process::supervised`]), and the pipe that it prints to.
 //!
-//! Reads all that the test prints. Deliberately not here: what of it is kept ([`crate::output`]), and
+//! Reads all that the test prints. Deliberately not here: what of it is kept ([`crate::process::output`]), and
 //! when it is read and sent ([`crate::serve`]).
 
 use std::io;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use protocol::wire::{Finished, Message, StartTest};
 use rustix::io::Errno;
 
-use crate::cgroup::Cgroup;
-use crate::launch;
-use crate::output::OutputLog;
-use crate::supervised::Supervised;
+use crate::process::cgroup::Cgroup;
+use crate::process::launch;
+use crate::process::output::OutputLog;
+use crate::process::supervised::Supervised;
 
 /// Pause between reads of a pipe that holds little: a test that prints letter by letter is not
 /// interrupted letter by letter.
@@ -23,7 +23,7 @@ const READS_AT_ONCE: usize = 16;
 
 /// The running test.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningTest {
     pub(crate) process: Supervised,
     pub(crate) output: OutputLog,
     pipe: Option<OwnedFd>,
@@ -32,7 +32,7 @@ pub(crate) struct Running {
     finished: Option<Finished>,
 }
 
-impl Running {
+impl RunningTest {
     /// Starts it.
     pub(crate) fn start(request: &StartTest, now: Instant) -> io::Result<Self> {
         let cgroup = Cgroup::create(request.attempt)?;

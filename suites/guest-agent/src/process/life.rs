@@ -1,6 +1,6 @@
 //! The life of one test, as pure decisions.
 //!
-//! [`TestRun`] is told what is seen and what time it is, and says what to do next. It never
+//! [`Life`] is told what is observed and what time it is, and says what to do next. It never
 //! waits: each phase after the test's own process has ended has a deadline, so that neither a
 //! process in D state nor a pipe that a daemon holds keeps the harness from its answer.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use protocol::wire::{Exit, Finished, Survivor};
 
-use crate::cgroup::Process;
+use crate::process::cgroup::Process;
 
 /// How long what was killed may take to go before it counts as unkillable.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub(crate) enum Launch {
 
 /// What the caller sees of the test.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Observed {
     /// How far the launcher has come.
     pub(crate) launch: Launch,
     /// Somebody still holds the writing end of its pipe.
@@ -43,7 +43,7 @@ pub(crate) struct Seen {
 pub(crate) enum Step {
     /// Say that the test runs.
     Started,
-    /// Note who survived ([`TestRun::survived`]), then kill the cgroup.
+    /// Note who survived ([`Life::survived`]), then kill the cgroup.
     NoteAndKill,
     /// Kill the cgroup (again).
     Kill,
@@ -67,7 +67,7 @@ enum Phase {
 /// Invariant: [`Step::Finish`] comes exactly once, at the latest `grace` and [`KILL_WAIT`] after
 /// the test's own process has ended, or [`KILL_WAIT`] after [`Self::stop`].
 #[derive(Debug)]
-pub(crate) struct TestRun {
+pub(crate) struct Life {
     attempt: u32,
     pid: u32,
     grace: Duration,
@@ -80,7 +80,7 @@ pub(crate) struct TestRun {
     survivors: Vec<Survivor>,
 }
 
-impl TestRun {
+impl Life {
     /// The launcher, process `pid`, exists since `now`.
     pub(crate) fn new(attempt: u32, pid: u32, grace: Duration, now: Instant) -> Self {
         Self {
@@ -143,9 +143,9 @@ impl TestRun {
     }
 
     /// What to do next. To be called until it returns nothing.
-    pub(crate) fn step(&mut self, seen: Seen, now: Instant) -> Option<Step> {
+    pub(crate) fn step(&mut self, observed: Observed, now: Instant) -> Option<Step> {
         match self.phase {
-            Phase::Starting => match seen.launch {
+            Phase::Starting => match observed.launch {
                 Launch::Pending => None,
                 Launch::Done => {
                     // Preparing, such as loading modules, is no time of the test's. One that has
@@ -166,15 +166,15 @@ impl TestRun {
             Phase::Running => {
                 let ended = self.ended?;
                 self.phase = Phase::Grace(ended + self.grace);
-                self.step(seen, now)
+                self.step(observed, now)
             }
-            Phase::Grace(_) if !seen.pipe_open && !seen.populated => self.over(),
+            Phase::Grace(_) if !observed.pipe_open && !observed.populated => self.over(),
             Phase::Grace(until) if now >= until => {
                 self.phase = Phase::Killing(now + KILL_WAIT);
                 Some(Step::NoteAndKill)
             }
             Phase::Grace(_) => None,
-            Phase::Killing(until) if (self.reaped && !seen.populated) || now >= until => self.over(),
+            Phase::Killing(until) if (self.reaped && !observed.populated) || now >= until => self.over(),
             Phase::Killing(_) | Phase::Over => None,
         }
     }
@@ -234,14 +234,14 @@ mod tests {
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(5);
-    const BUSY: Seen = Seen { launch: Launch::Done, pipe_open: true, populated: true };
-    const QUIET: Seen = Seen { launch: Launch::Done, pipe_open: false, populated: false };
+    const BUSY: Observed = Observed { launch: Launch::Done, pipe_open: true, populated: true };
+    const QUIET: Observed = Observed { launch: Launch::Done, pipe_open: false, populated: false };
     const MS: Duration = Duration::from_millis(1);
 
-    fn running() -> (TestRun, Instant) {
+    fn running() -> (Life, Instant) {
         let now = Instant::now();
-        let mut run = TestRun::new(1, 100, GRACE, now);
-        assert_eq!(run.step(Seen { launch: Launch::Pending, ..BUSY }, now), None);
+        let mut run = Life::new(1, 100, GRACE, now);
+        assert_eq!(run.step(Observed { launch: Launch::Pending, ..BUSY }, now), None);
         assert_eq!(run.step(BUSY, now), Some(Step::Started));
         assert_eq!(run.step(BUSY, now), None);
         (run, now)
@@ -315,8 +315,8 @@ mod tests {
     #[test]
     fn a_test_that_does_not_start_says_why() {
         let t0 = Instant::now();
-        let mut run = TestRun::new(1, 100, GRACE, t0);
-        assert_eq!(run.step(Seen { launch: Launch::Failed(2), ..BUSY }, t0), Some(Step::Kill));
+        let mut run = Life::new(1, 100, GRACE, t0);
+        assert_eq!(run.step(Observed { launch: Launch::Failed(2), ..BUSY }, t0), Some(Step::Kill));
         run.reaped(Exit::Code(127), t0 + MS);
         assert_eq!(run.step(QUIET, t0 + MS), Some(Step::Finish));
         assert_eq!(run.finished(vec![], None, 0, t0).exit, Exit::NotStarted(2));

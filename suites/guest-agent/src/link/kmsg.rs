@@ -13,7 +13,7 @@ use protocol::wire::Message;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::output::TokenBucket;
+use crate::bucket::TokenBucket;
 
 /// Bytes of kernel log that may be sent at once: a sysrq-t of a busy guest fits.
 const BURST: u64 = 2 * 1024 * 1024;

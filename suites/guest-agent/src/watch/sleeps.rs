@@ -6,6 +6,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use crate::guest;
+use crate::watch::task::TICKS_PER_S;
+
 /// How often all timers are looked at.
 const ALARMS_EVERY: Duration = Duration::from_secs(5);
 /// Files of a task among which a timer is looked for.
@@ -221,8 +224,7 @@ fn timeout_ms(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // starttime, field 22, in ticks since boot.
     let started: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    let age_ms =
-        crate::guest::uptime_ms().saturating_sub(started.saturating_mul(1000 / crate::sample::TICKS_PER_S));
+    let age_ms = guest::uptime_ms().saturating_sub(started.saturating_mul(1000 / TICKS_PER_S));
     Some(limit_ms.saturating_sub(age_ms).max(1))
 }
 

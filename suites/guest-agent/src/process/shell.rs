@@ -1,6 +1,6 @@
 //! The shell: a program of the user's, on a terminal or on pipes, whose bytes go both ways.
 //!
-//! As a process it is what a test is ([`crate::supervised`]); its output is read only as fast as the host
+//! As a process it is what a test is ([`crate::process::supervised`]); its output is read only as fast as the host
 //! takes it, so that nothing is dropped and nothing piles up. Nothing here blocks: every descriptor
 //! says so, and a terminal is never closed, because closing one may wait for those who use it.
 //! Deliberately not here: the loop ([`crate::serve`]) and the arithmetic of windows
@@ -23,9 +23,10 @@ use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
 use rustix::termios::{InputModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
-use crate::cgroup::Cgroup;
-use crate::launch::{self, Launched};
-use crate::supervised::{Change, Supervised};
+use crate::process::cgroup::Cgroup;
+use crate::process::launch::{self, Launched};
+use crate::process::spawn::pipe;
+use crate::process::supervised::{Change, Supervised};
 
 /// Its number, for its cgroup and for remarks: a guest has one shell and no test beside it.
 const ATTEMPT: u32 = 1;
@@ -101,10 +102,10 @@ impl Shell {
                 Ok(Self::new(launched, cgroup, Some(terminal), input, outlets, now))
             }
             None => {
-                let (reading_end, writing_end) = launch::pipe()?;
+                let (reading_end, writing_end) = pipe()?;
                 rustix::fs::fcntl_setfl(&writing_end, OFlags::NONBLOCK)?;
-                let (output, output_end) = launch::pipe()?;
-                let (errors, errors_end) = launch::pipe()?;
+                let (output, output_end) = pipe()?;
+                let (errors, errors_end) = pipe()?;
                 let name = format!("/proc/{}/fd/{}", std::process::id(), raw(reading_end.as_fd()));
                 let launched =
                     launch::launch(program, cgroup.path(), &name, output_end.into(), errors_end.into())?;
@@ -387,7 +388,7 @@ mod tests {
     use super::*;
 
     fn pipe_ends() -> (OwnedFd, OwnedFd) {
-        let (reader, writer) = launch::pipe().unwrap();
+        let (reader, writer) = pipe().unwrap();
         rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
         (reader, writer)
     }

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Where cgroup2 is mounted.
-pub(crate) const ROOT: &str = "/sys/fs/cgroup";
+use crate::paths::CGROUPS;
 
 /// How deep a test may nest cgroups of its own and still be seen.
 const DEPTH: usize = 6;
@@ -33,7 +32,7 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Makes an empty cgroup. One that an earlier attempt of the same number left is used again.
     pub(crate) fn create(attempt: u32) -> io::Result<Self> {
-        let path = Path::new(ROOT).join(format!("test-{attempt}"));
+        let path = Path::new(CGROUPS).join(format!("test-{attempt}"));
         match fs::create_dir(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             Ok(()) | Err(_) => Ok(Self { path }),

@@ -2,8 +2,8 @@
 //!
 //! What goes to the host is pulled, not pushed: whenever the port takes more, the most important
 //! line that is there is encoded ([`Agent::next_line`]). So a slow host costs no memory and what
-//! it gets is fresh. Deliberately not here: the test itself ([`crate::running`]), the shell
-//! ([`crate::shell`]), and anything that may
+//! it gets is fresh. Deliberately not here: the test itself ([`crate::process::test`]), the shell
+//! ([`crate::process::shell`]), and anything that may
 //! block on a test's doing.
 
 use std::collections::VecDeque;
@@ -21,15 +21,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process, pidfd_open};
 
+use crate::boot;
+use crate::console;
 use crate::guest;
-use crate::kmsg::Kmsg;
-use crate::launch;
-use crate::ports::{self, Port, Wrote};
-use crate::running::Running;
-use crate::sampler::Witness;
-use crate::shell::{Shell, ShellPart};
-use crate::supervised::Change;
-use crate::test_run::TestRun;
+use crate::link::inbox;
+use crate::link::kmsg::Kmsg;
+use crate::link::ports::{self, Port, Wrote};
+use crate::process::launch;
+use crate::process::life::Life;
+use crate::process::shell::{Shell, ShellPart};
+use crate::process::spawn;
+use crate::process::supervised::Change;
+use crate::process::test::RunningTest;
+use crate::watch::task;
+use crate::watch::witness::Witness;
 
 /// The loop comes round at least this often: orphans announce their end to nobody.
 const TICK: Duration = Duration::from_millis(200);
@@ -93,7 +98,7 @@ struct Agent {
     files: Result<OwnedFd, String>,
     kmsg: Option<Kmsg>,
     control: VecDeque<Message>,
-    test: Option<Running>,
+    test: Option<RunningTest>,
     /// The cgroup of a test that is over and left behind what cannot be killed: it is still looked at.
     left: Option<PathBuf>,
     /// A guest has one in its life, and it stays: closing a terminal may take long.
@@ -151,7 +156,7 @@ pub(crate) fn serve(notes: Vec<String>) -> String {
         Ok(kmsg) => agent.kmsg = Some(kmsg),
         Err(error) => agent.boot_notes.push(format!("cannot open /dev/kmsg: {error}")),
     }
-    crate::say("ready");
+    console::say("ready");
     loop {
         agent.tick(Instant::now());
         agent.write(Instant::now());
@@ -165,7 +170,7 @@ impl Agent {
     /// Does what is due by the clock.
     fn tick(&mut self, now: Instant) {
         if self.power_off_at.is_some_and(|at| now >= at || self.is_written()) {
-            crate::boot::power_off();
+            boot::power_off();
         }
         if now >= self.next_host_check {
             self.next_host_check = now + if self.test.is_some() { HOST_CHECK_BUSY } else { HOST_CHECK };
@@ -417,7 +422,7 @@ impl Agent {
             uptime_ms: guest::uptime_ms(),
             mem_available_kib: guest::mem_available_kib(),
             output_bytes: self.test.as_ref().map_or(0, |test| test.output.total()),
-            sampler: self.sampler.as_ref().and_then(|sampler| crate::sample::state_of(sampler.pid())),
+            sampler: self.sampler.as_ref().and_then(|sampler| task::state_of(sampler.pid())),
         });
     }
 
@@ -444,7 +449,7 @@ impl Agent {
         match request {
             Request::Hello { version, session, seed } => self.hello(version, session, &seed, now),
             Request::PutFile { name, mode, offset, data } => {
-                if let Err(reason) = crate::inbox::put(&name, mode, offset, &data) {
+                if let Err(reason) = inbox::put(&name, mode, offset, &data) {
                     self.refuse(format!("cannot take a file: {reason}"));
                 }
             }
@@ -463,7 +468,7 @@ impl Agent {
     }
 
     fn hello(&mut self, version: u32, session: u64, seed: &[u8], now: Instant) {
-        crate::greeted(session);
+        console::greeted(session);
         if version != VERSION {
             self.note(format!("the harness speaks version {version} of the protocol, the agent {VERSION}"));
         }
@@ -501,7 +506,7 @@ impl Agent {
         }
         // First the taint: what causes it is logged before or after it, but has been by the time of a
         // report's end.
-        let tainted = crate::boot::tainted();
+        let tainted = boot::tainted();
         let log_end = self.kmsg.as_mut().and_then(|kmsg| {
             kmsg.catch_up(now);
             kmsg.end()
@@ -526,9 +531,9 @@ impl Agent {
             return self.refuse(format!("cannot start attempt {attempt}: {objection}"));
         }
         self.left = None;
-        match Running::start(request, now) {
+        match RunningTest::start(request, now) {
             Ok(test) => {
-                match request.sampled.then(|| launch::sampler(test.process.cgroup())).transpose() {
+                match request.sampled.then(|| spawn::sampler(test.process.cgroup())).transpose() {
                     Ok(sampler) => {
                         self.sampler = sampler.map(Witness::new);
                         self.n_samplers_lost = 0;
@@ -540,9 +545,9 @@ impl Agent {
             Err(error) => {
                 self.note(format!("attempt {attempt} could not be started: {error}"));
                 let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
-                let mut run = TestRun::new(attempt, 0, Duration::ZERO, now);
-                run.reaped(Exit::NotStarted(errno), now);
-                self.control.push_back(Message::Finished(run.finished(Vec::new(), None, 0, now)));
+                let mut life = Life::new(attempt, 0, Duration::ZERO, now);
+                life.reaped(Exit::NotStarted(errno), now);
+                self.control.push_back(Message::Finished(life.finished(Vec::new(), None, 0, now)));
             }
         }
     }
@@ -560,7 +565,7 @@ impl Agent {
         if self.n_samplers_lost > SAMPLERS_MAX {
             return self.note(format!("attempt {attempt} is no longer sampled: the sampler ends each time"));
         }
-        match launch::sampler(test.process.cgroup()) {
+        match spawn::sampler(test.process.cgroup()) {
             Ok(sampler) => {
                 self.sampler = Some(Witness::new(sampler));
                 self.note(format!("the sampler of attempt {attempt} ended, and was started again"));
@@ -575,7 +580,7 @@ impl Agent {
         self.tell_kernel_state(Instant::now());
         let left = self.left.as_deref().unwrap_or(Path::new(""));
         let cgroup = self.test.as_ref().map_or(left, |test| test.process.cgroup());
-        match launch::diagnosis(cgroup) {
+        match spawn::diagnosis(cgroup) {
             Ok(diagnosis) => self.diagnosis = Some((Witness::new(diagnosis), attempt)),
             Err(error) => {
                 self.note(format!("the hang of attempt {attempt} cannot be written down: {error}"));
@@ -646,7 +651,7 @@ impl Agent {
             && let Some(Wanted { attempt, patterns, max_bytes }) = self.wanted.pop_front()
         {
             let started = self.files.as_ref().map_err(String::clone).and_then(|port| {
-                launch::collect(attempt, &patterns, max_bytes, port).map_err(|error| error.to_string())
+                spawn::collect(attempt, &patterns, max_bytes, port).map_err(|error| error.to_string())
             });
             match started {
                 Ok(pid) => {

@@ -2,7 +2,7 @@
 //! lock that the hang holds; one that does not come back is evidence, too.
 //!
 //! What comes back goes into files for the host, and in short as [`Evidence`] to the agent, a line each. How
-//! answers are read is in [`crate::probe`].
+//! answers are read is in [`crate::watch::answers`].
 
 use std::fs;
 use std::io::Write;
@@ -19,13 +19,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::boot::FILES_DIR;
-use crate::launch;
-use crate::probe::{self, Question};
-use crate::sample;
-
-/// First argument of the stage.
-pub(crate) const DIAGNOSE: &str = "diagnose";
+use crate::paths::FILES;
+use crate::process::spawn;
+use crate::watch::answers;
+use crate::watch::ask::Question;
+use crate::watch::task;
 
 /// How often those are looked at that have not come back.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -86,10 +84,10 @@ fn state_of(asked: &[Asked]) -> StorageState {
         found.map(|asked| String::from_utf8_lossy(&asked.answer)).unwrap_or_default()
     };
     let lines = |wanted: &Question| answer(wanted).lines().map(str::to_owned).collect::<Vec<_>>();
-    let suspended = probe::suspended(&answer(&Question::DmInfo));
-    let targets = probe::targets(&answer(&Question::DmTable), &answer(&Question::DmStatus), &suspended);
+    let suspended = answers::suspended(&answer(&Question::DmInfo));
+    let targets = answers::targets(&answer(&Question::DmTable), &answer(&Question::DmStatus), &suspended);
     let arrays = asked.iter().filter_map(|asked| match &asked.question {
-        Question::Array(name) => Some(probe::array(name, &String::from_utf8_lossy(&asked.answer))),
+        Question::Array(name) => Some(answers::array(name, &String::from_utf8_lossy(&asked.answer))),
         _ => None,
     });
     let mdstat = lines(&Question::Mdstat).into_iter().filter(|line| !line.trim().is_empty()).collect();
@@ -98,7 +96,7 @@ fn state_of(asked: &[Asked]) -> StorageState {
         arrays: arrays.collect(),
         targets,
         suspended,
-        in_flight: probe::in_flight(&answer(&Question::InFlight)),
+        in_flight: answers::in_flight(&answer(&Question::InFlight)),
         held_locks: lines(&Question::Locks),
         unanswered: asked.iter().filter_map(|asked| asked.given_up.clone()).collect(),
         n_left_out: 0,
@@ -142,7 +140,7 @@ fn readable(asked: &[Asked], waiting: &[usize], timeout: Duration) -> Vec<usize>
 
 impl Asked {
     fn ask(question: Question) -> Option<Asked> {
-        let (pid, pipe) = launch::question(&question.command()).ok()?;
+        let (pid, pipe) = spawn::question(&mut question.command()).ok()?;
         let (answer, since) = (Vec::new(), Instant::now());
         Some(Asked {
             question,
@@ -178,7 +176,7 @@ impl Asked {
             Question::Stacks { .. } => self.tell_stacks(),
             _ => String::from_utf8_lossy(&self.answer).into_owned(),
         };
-        let unanswered = self.given_up.as_ref().map(probe::unanswered_text).unwrap_or_default();
+        let unanswered = self.given_up.as_ref().map(answers::unanswered_text).unwrap_or_default();
         self.keep(&(text + &unanswered));
     }
 
@@ -186,8 +184,8 @@ impl Asked {
     fn tell_stacks(&self) -> String {
         let mut stacks: Vec<TaskStack> = Vec::new();
         LineDecoder::new().push(&self.answer, |line| stacks.extend(line.ok()));
-        let text = stacks.iter().map(probe::stack_text).collect();
-        let telling: Vec<_> = stacks.into_iter().filter(probe::is_telling).collect();
+        let text = stacks.iter().map(answers::stack_text).collect();
+        let telling: Vec<_> = stacks.into_iter().filter(answers::is_telling).collect();
         // More are not kept; the file has them all.
         let telling = &telling[..telling.len().min(STACKS_MAX)];
         for some in telling.chunks(STACKS_AT_ONCE) {
@@ -203,13 +201,13 @@ impl Asked {
         }
         let pid = self.pid.as_raw_nonzero().get().cast_unsigned();
         let schedstat = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-        let state = sample::state_of(self.pid).unwrap_or('?');
-        let frames = sample::stack(pid);
+        let state = task::state_of(self.pid).unwrap_or('?');
+        let frames = task::stack(pid);
         let at_most = match self.question {
             Question::Log => LOG_LOOKS_AT_MOST,
             _ => PATIENCE_LOOKS_AT_MOST,
         };
-        if !self.patience.ends(sample::slices(&schedstat), state, &frames, at_most) {
+        if !self.patience.ends(task::slices(&schedstat), state, &frames, at_most) {
             return;
         }
         let what = self.question.waits_at(&String::from_utf8_lossy(&self.answer));
@@ -224,7 +222,7 @@ impl Asked {
             && !text.is_empty()
         {
             // Several arrays share one file.
-            let file = fs::OpenOptions::new().append(true).create(true).open(Path::new(FILES_DIR).join(name));
+            let file = fs::OpenOptions::new().append(true).create(true).open(Path::new(FILES).join(name));
             let _ = file.and_then(|mut file| file.write_all(text.as_bytes()));
         }
     }

@@ -1,9 +1,9 @@
 //! A process that the agent runs for the harness, with everything it starts: from its launcher's
 //! first word to the removal of its cgroup.
 //!
-//! Never waits. When what happens is decided in [`crate::test_run`]; this carries it out. Deliberately
-//! not here: what the process prints, which is read in different ways ([`crate::running`],
-//! [`crate::shell`]).
+//! Never waits. When what happens is decided in [`crate::process::life`]; this carries it out. Deliberately
+//! not here: what the process prints, which is read in different ways ([`crate::process::test`],
+//! [`crate::process::shell`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -12,14 +12,15 @@ use protocol::wire::{Exit, Finished, LoadedModule};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::cgroup::Cgroup;
-use crate::launch::{Launched, ReportReader};
-use crate::test_run::{Launch, MAX_SURVIVORS, Seen, Step, TestRun};
+use crate::process::cgroup::Cgroup;
+use crate::process::launch::Launched;
+use crate::process::life::{Launch, Life, MAX_SURVIVORS, Observed, Step};
+use crate::process::report::ReportReader;
 
 /// The process, its launcher and its cgroup.
 #[derive(Debug)]
 pub(crate) struct Supervised {
-    run: TestRun,
+    life: Life,
     pid: Pid,
     /// Readable when its own process has ended; gone once that is known.
     pidfd: Option<OwnedFd>,
@@ -56,7 +57,7 @@ impl Supervised {
     ) -> Self {
         let pid = launched.pid;
         Self {
-            run: TestRun::new(attempt, pid.as_raw_nonzero().get().unsigned_abs(), grace, now),
+            life: Life::new(attempt, pid.as_raw_nonzero().get().unsigned_abs(), grace, now),
             pid,
             pidfd: pidfd_open(pid, PidfdFlags::empty()).ok(),
             report: ReportReader::new(launched.report),
@@ -69,7 +70,7 @@ impl Supervised {
 
     /// The number of the attempt.
     pub(crate) fn attempt(&self) -> u32 {
-        self.run.attempt()
+        self.life.attempt()
     }
 
     /// What the kernel says of a module that took the place of its own, once the launcher has asked.
@@ -94,12 +95,12 @@ impl Supervised {
 
     /// True while something may change without any descriptor becoming readable.
     pub(crate) fn is_ending(&self) -> bool {
-        self.run.is_ending()
+        self.life.is_ending()
     }
 
     /// True once its own process has been waited for.
     pub(crate) fn has_ended(&self) -> bool {
-        self.run.has_ended()
+        self.life.has_ended()
     }
 
     /// Its descriptor is readable for ever from now on.
@@ -109,7 +110,7 @@ impl Supervised {
 
     /// Its own process was waited for. Returns remarks.
     pub(crate) fn reaped(&mut self, exit: Exit, now: Instant) -> Vec<String> {
-        self.run.reaped(exit, now);
+        self.life.reaped(exit, now);
         self.pidfd = None;
         self.read_report()
     }
@@ -134,30 +135,30 @@ impl Supervised {
 
     /// The harness wants it to end.
     pub(crate) fn stop(&mut self, now: Instant) {
-        if self.run.stop(now) == Some(Step::Kill) {
+        if self.life.stop(now) == Some(Step::Kill) {
             self.kill();
         }
     }
 
     /// Takes it as far as it goes now. To be called until it returns nothing.
     pub(crate) fn advance(&mut self, pipe_open: bool, now: Instant) -> Option<Change> {
-        while !self.run.is_over() {
-            let seen = Seen {
+        while !self.life.is_over() {
+            let observed = Observed {
                 launch: self.launch,
                 pipe_open,
                 // Only then does it matter, and looking is not free.
-                populated: !self.run.has_ended() && !self.run.is_ending() || self.cgroup.is_populated(),
+                populated: !self.life.has_ended() && !self.life.is_ending() || self.cgroup.is_populated(),
             };
-            match self.run.step(seen, now) {
+            match self.life.step(observed, now) {
                 Some(Step::Started) => {
                     // One that is already over was too fast to tell it from its preparation.
-                    if !self.run.has_ended() {
+                    if !self.life.has_ended() {
                         self.cpu_ms_before = self.cgroup.cpu_ms().unwrap_or_default();
                     }
                     return Some(Change::Started);
                 }
                 Some(Step::NoteAndKill) => {
-                    self.run.survived(self.cgroup.processes(MAX_SURVIVORS));
+                    self.life.survived(self.cgroup.processes(MAX_SURVIVORS));
                     self.kill();
                 }
                 Some(Step::Kill) => self.kill(),
@@ -165,7 +166,7 @@ impl Supervised {
                 None => {
                     // Whoever joined since is met too: a launcher that was late, or, where the
                     // kernel cannot kill a cgroup at once, a child that was just forked.
-                    if self.run.is_killing() {
+                    if self.life.is_killing() {
                         self.kill();
                     }
                     return None;
@@ -183,7 +184,7 @@ impl Supervised {
         let before = self.cpu_ms_before;
         let cpu_ms = self.cgroup.cpu_ms();
         let cpu_ms = cpu_ms.map(|(user, sys)| (user.saturating_sub(before.0), sys.saturating_sub(before.1)));
-        let finished = self.run.finished(left, cpu_ms, output_bytes, now);
+        let finished = self.life.finished(left, cpu_ms, output_bytes, now);
         self.cgroup.remove();
         finished
     }
@@ -191,7 +192,7 @@ impl Supervised {
     fn kill(&self) {
         self.cgroup.kill();
         // The launcher may not have joined yet.
-        if !self.run.has_ended() {
+        if !self.life.has_ended() {
             let _ = kill_process(self.pid, Signal::KILL);
         }
     }

@@ -1,6 +1,6 @@
 //! What block devices there are, by `/proc/diskstats`, and how they stand on each other, by sysfs.
 //!
-//! Takes no lock of a device's, and asks none of them. Deliberately not here: who waits for one ([`crate::waits`]).
+//! Takes no lock of a device's, and asks none of them. Deliberately not here: who waits for one ([`crate::watch::waits`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
