@@ -13,7 +13,6 @@ mod bucket;
 mod console;
 mod guest;
 mod link;
-mod modules;
 mod paths;
 mod process;
 mod serial;

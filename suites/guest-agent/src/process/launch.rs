@@ -19,7 +19,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit};
 
-use crate::modules;
+use crate::process::modules;
 use crate::process::report::Reporter;
 use crate::process::spawn::{self, pipe};
 use crate::serial::find_disks;

@@ -6,6 +6,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod launch;
 pub(crate) mod life;
+pub(crate) mod modules;
 pub(crate) mod output;
 pub(crate) mod report;
 pub(crate) mod shell;
