@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{KernelReport, TaskStack};
 use crate::outcome::Outcome;
-use crate::state::StorageState;
+use crate::program::LoadedModule;
+use crate::storage_state::StorageState;
 use crate::test_id::TestId;
-use crate::wire::{GuestFacts, LoadedModule, Survivor};
+use crate::wire::{GuestFacts, Survivor};
 
 /// Version of the event format; readers refuse a newer one.
 pub const FORMAT: u32 = 4;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::StorageState;
+use crate::storage_state::StorageState;
 
 /// Tasks and frames that one event holds at most; the logs have all.
 pub const STACKS_MAX: usize = 32;

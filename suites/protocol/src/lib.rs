@@ -5,7 +5,7 @@
 //! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
 //!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
 //!   [`sample`] what the guest's sampler sees, [`last_words`] what its agent says where there are no ports;
-//! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it; [`frames`] which
+//! - [`outcome`], [`evidence`], [`storage_state`] and [`event`]: what happened, as `events.jsonl` keeps it; [`frames`] which
 //!   of a stack are md's or dm's.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
@@ -16,13 +16,16 @@ pub mod evidence;
 pub mod frames;
 pub mod last_words;
 pub mod outcome;
+pub mod program;
 pub mod sample;
 pub mod shell;
-pub mod state;
+pub mod storage_state;
 pub mod test_id;
 pub mod window;
 pub mod wire;
 
 pub use event::{Event, Record};
 pub use outcome::{HangKind, Outcome};
+// Until all who use it name the file by its new name.
+pub use storage_state as state;
 pub use test_id::TestId;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Exit, Program};
+use crate::program::{Exit, Program};
 
 /// How much input may be under way: small, because what a guest that stands still does not take waits in
 /// a socket, which must never be full.

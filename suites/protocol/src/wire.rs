@@ -4,14 +4,14 @@
 //! requests and messages, [`FILES_PORT`] for files that the guest brings back, so that a large
 //! file never delays a heartbeat. Every message is bounded; the harness trusts none of them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
 use crate::sample::Sample;
-
 use crate::shell::{ShellMessage, ShellRequest};
+
+// Until all who use them name the file that they are in.
+pub use crate::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, Program, ReplacedModules};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
 pub const VERSION: u32 = 9;
@@ -89,61 +89,6 @@ pub enum Request {
     /// Powers the guest off, without syncing.
     PowerOff,
 }
-
-/// What is run in the guest, and what is prepared for it first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Program and arguments; the program is looked up in the guest's `PATH`.
-    pub argv: Vec<String>,
-    /// Working directory in the guest.
-    pub cwd: String,
-    /// Its whole environment, beside `PATH`, `HOME`, `TERM` and `LANG`.
-    pub env: BTreeMap<String, String>,
-    /// Directories to make first (mode 0755, with parents).
-    pub make_dirs: Vec<String>,
-    /// Modules to load first. One that does not exist is no error: the test says what it lacks.
-    pub load_modules: Vec<String>,
-    /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
-    pub disks: Vec<String>,
-    /// What takes the place of modules of the kernel's, before any is loaded. It starts only with these in place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<ReplacedModules>,
-}
-
-/// Modules on a disk of their own that take the place of the kernel's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplacedModules {
-    /// Serial number of the disk: a squashfs image, to be laid over `/usr/lib/modules`.
-    pub serial: String,
-    /// All of them: none may be loaded yet, and each must be found with its build id.
-    pub modules: Vec<ModuleFile>,
-    /// Name of the one that is loaded at once, so that the kernel itself says which it has.
-    pub probe: String,
-}
-
-/// A module's file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModuleFile {
-    /// As the kernel calls it, `md_mod`.
-    pub name: String,
-    /// Below `/usr/lib/modules`.
-    pub path: String,
-    /// Its build id, hexadecimal.
-    pub build_id: String,
-}
-
-/// A module that the kernel has loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedModule {
-    /// As the kernel calls it.
-    pub name: String,
-    /// Its build id as the kernel has it, hexadecimal.
-    pub build_id: String,
-}
-
-/// The errno of [`Exit::NotStarted`] where the kernel refuses to load a module that takes the place of its own
-/// (`ENOPKG`, which nothing else gives).
-pub const MODULE_REFUSED: i32 = 65;
 
 /// How a test is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -351,18 +296,6 @@ pub struct Finished {
     pub output_bytes: u64,
     /// Processes that outlived it, at most 32, whether or not they could be killed.
     pub survivors: Vec<Survivor>,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Exit {
-    /// With this status.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// It could not be started: this errno.
-    NotStarted(i32),
 }
 
 /// A process of the test that was still there after the test's own process had ended.

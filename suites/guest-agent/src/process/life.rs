@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use protocol::wire::{Exit, Finished, Survivor};
+use protocol::program::Exit;
+use protocol::wire::{Finished, Survivor};
 
 use crate::process::cgroup::Process;
 

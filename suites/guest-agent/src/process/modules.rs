@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::Stdio;
 
-use protocol::wire::{LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
+use protocol::program::{LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use protocol::wire::LoadedModule;
+use protocol::program::LoadedModule;
 use rustix::io::Errno;
 
 /// What a launcher had to say.

@@ -13,9 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use protocol::program::{Exit, Program};
 use protocol::shell::{INPUT_WINDOW, OUTPUT_WINDOW, ShellMessage, ShellRequest, Stream, TerminalSize};
 use protocol::window::{ReceiveWindow, SendWindow};
-use protocol::wire::{Exit, MAX_CHUNK, Program};
+use protocol::wire::MAX_CHUNK;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;

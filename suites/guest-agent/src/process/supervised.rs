@@ -8,7 +8,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use protocol::wire::{Exit, Finished, LoadedModule};
+use protocol::program::{Exit, LoadedModule};
+use protocol::wire::Finished;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 

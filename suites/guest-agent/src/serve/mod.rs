@@ -15,8 +15,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use protocol::program::Exit;
 use protocol::shell::ShellMessage;
-use protocol::wire::{AGENT_PORT, Exit, FILES_PORT, GuestFacts, HEARTBEAT_MS, Message};
+use protocol::wire::{AGENT_PORT, FILES_PORT, GuestFacts, HEARTBEAT_MS, Message};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 

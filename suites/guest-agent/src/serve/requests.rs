@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use protocol::codec::encode;
+use protocol::program::{Exit, Program};
 use protocol::shell::{ShellMessage, ShellRequest};
-use protocol::wire::{Exit, Message, Program, Request, StartTest, VERSION};
+use protocol::wire::{Message, Request, StartTest, VERSION};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::process::{Signal, kill_process};

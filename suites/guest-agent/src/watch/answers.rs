@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::evidence::TaskStack;
 use protocol::frames::is_storage_frame;
-use protocol::state::{ArrayState, InFlight, TargetState, Unanswered};
+use protocol::storage_state::{ArrayState, InFlight, TargetState, Unanswered};
 
 /// Targets that say nothing about an array, unless they are suspended.
 const PLAIN_TARGETS: [&str; 3] = ["linear", "striped", "zero"];

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use protocol::codec::{LineDecoder, encode};
 use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
 use protocol::frames::is_storage_frame;
-use protocol::state::{StorageState, Unanswered};
+use protocol::storage_state::{StorageState, Unanswered};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
