@@ -1,9 +1,11 @@
 //! The scenarios of domain.md, section 4, as data: who does what, on which array.
 
-use crate::bits::{recovery, rt};
-use crate::disk::{self, Reshape};
-use crate::kernel::F;
-use crate::state::{self, Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon, worker};
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery, rt};
+use crate::machine::disk::{self, Reshape};
+use crate::machine::state::{
+    self, Bio, Dm, MAX, N_TASKS, N_USERS, Role, Sb, Set, State, Task, daemon, role, worker,
+};
 
 /// The personality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -448,6 +450,21 @@ impl Scenario {
     /// Chunks that a sync takes.
     pub fn chunks(&self) -> u8 {
         self.chunks
+    }
+
+    /// A task's name in a story.
+    pub fn task_name(&self, task: usize) -> String {
+        let both = self.users.iter().any(|user| user.script.iter().any(|op| matches!(op, Op::Ctr(1))));
+        let of = |name: &str, set: usize| if both { format!("{name}/{set}") } else { name.to_owned() };
+        match role(task) {
+            Role::User(user) => self.users[user].name.to_owned(),
+            Role::Daemon(set) => match self.level {
+                Level::Raid5 => of("raid5d", set),
+                Level::Raid10 => of("raid10d", set),
+            },
+            Role::Worker(set) => of("worker", set),
+            Role::Sync(set) => of("sync", set),
+        }
     }
 
     /// The state at the beginning.

@@ -1,7 +1,8 @@
 //! The table of scenario and kernel: what domain.md expects, what reading the source has settled
 //! since (ANSWERS.md), and whether what is found is that.
 
-use crate::explore::{Finding, Kind, Outcome};
+use crate::explore::finding::{Finding, Kind, Outcome};
+use crate::story;
 
 /// The columns of the expected table.
 pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
@@ -176,7 +177,7 @@ pub fn is_meant(kind: Kind, text: &str) -> bool {
     text == word
         || text == invariant
         || (text == "v" && word.starts_with("v "))
-        || (!is_a_word(&text) && crate::story::describe(kind).to_lowercase().contains(&text))
+        || (!is_a_word(&text) && story::describe(kind).to_lowercase().contains(&text))
 }
 
 /// Whether a text is one of the table's words: `I1` is not a part of "invariant I13".

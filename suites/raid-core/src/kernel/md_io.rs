@@ -1,11 +1,11 @@
 //! md.c: superblocks, suspending the array, and the way of a bio through md.
 
-use crate::bits::sb;
-use crate::cpu::{Cpu, Flow, Lock, Wq};
 use crate::era::Switch;
-use crate::kernel::F;
+use crate::kernel::names::F;
+use crate::machine::bits::sb;
+use crate::machine::cpu::{Cpu, Flow, Lock, Wq};
+use crate::machine::state::{self, MAX};
 use crate::scenario::Level;
-use crate::state::{self, MAX};
 
 /// `md_update_sb` (md.c, v6.12). Argument 1 forces it. The flags are tested and cleared one by one,
 /// then the superblocks are written; if another change came meanwhile, again.
@@ -185,7 +185,7 @@ pub(super) fn mddev_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
         4 if c.has(Switch::Suspend67) => Flow::Next,
         4 => Flow::Call(c.scenario.level.quiesce(), 0),
         5 if c.arg() == 0 => Flow::Next,
-        5 => c.set_bit(crate::bits::recovery::NEEDED),
+        5 => c.set_bit(crate::machine::bits::recovery::NEEDED),
         6 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
@@ -214,7 +214,7 @@ pub(super) fn suspend_lo_store(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `reshape_inprogress` (raid5.c, v6.6, 868bba54a3bc).
 fn reshape_inprogress(set: &state::Set) -> bool {
-    use crate::bits::recovery::{DONE, INTR, RESHAPE, RUNNING};
+    use crate::machine::bits::recovery::{DONE, INTR, RESHAPE, RUNNING};
     set.recovery & (RESHAPE | RUNNING | DONE | INTR) == RESHAPE | RUNNING
 }
 
@@ -308,7 +308,7 @@ pub(super) fn md_write_start(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `reshape_interrupted` (md.h, v6.9, 503f9d43790f).
 pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
-    use crate::bits::recovery::{FROZEN, INTR, RUNNING, WAIT};
+    use crate::machine::bits::recovery::{FROZEN, INTR, RUNNING, WAIT};
     let set = c.set();
     let interrupted = set.reshape_position != MAX
         && (set.recovery & RUNNING == 0 || set.recovery & (WAIT | INTR | FROZEN) != 0);
@@ -321,7 +321,7 @@ pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
 /// `md_error` (md.c, v6.12), with `raid5_error` or `raid10_error`: a member fails, and IO waits until the
 /// superblocks say so.
 pub(super) fn md_error(c: &mut Cpu<'_>, at: u8) -> Flow {
-    use crate::bits::recovery::{INTR, NEEDED, RECOVER};
+    use crate::machine::bits::recovery::{INTR, NEEDED, RECOVER};
     match at {
         0 => {
             c.set().failed_member = state::BLOCKED;

@@ -1,10 +1,10 @@
 //! md.c: how a sync thread is decided upon, started and reaped.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
 use crate::era::Switch;
-use crate::kernel::F;
-use crate::state::{self, MAX, Set, Task};
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
+use crate::machine::state::{self, MAX, Set, Task};
 
 /// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it
 /// also chose the action; P1 and P2 change the gates at its top. What it does to a read-only array since v6.7 ignores
@@ -406,7 +406,7 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         3 => {
             let scenario = c.scenario;
-            c.block_for(task, || format!("{} to end (kthread_stop)", crate::story::task_name(task, scenario)))
+            c.block_for(task, || format!("{} to end (kthread_stop)", scenario.task_name(task)))
         }
         _ => Flow::Ret(0),
     }

@@ -1,12 +1,13 @@
 //! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Lock, Needs, Wq};
-use crate::disk::Reshape;
 use crate::era::Switch;
-use crate::kernel::{F, md_recovery};
+use crate::kernel::md_recovery;
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Lock, Needs, Wq};
+use crate::machine::disk::Reshape;
+use crate::machine::state::{self, MAX, Queue};
 use crate::scenario::Level;
-use crate::state::{self, MAX, Queue};
 
 /// `md_thread` (md.c, v6.12), for the daemon (argument 0) and the sync thread (1). There is no timeout:
 /// the bitmap's timer would hide lost wake-ups.
@@ -272,10 +273,10 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu;
     use crate::era;
+    use crate::kernel::step::step;
+    use crate::machine::state::{Frame, State, Task};
     use crate::scenario;
-    use crate::state::{Frame, State, Task};
 
     /// A sync thread in `md_do_sync`, at a step.
     fn syncing(at: u8, recovery: u16) -> State {
@@ -293,7 +294,7 @@ mod tests {
     fn run_to_the_end(state: &mut State) {
         let scenario = scenario::named("S1").unwrap();
         while state.tasks[state::sync(0)].depth > 1 {
-            cpu::step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
+            step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
         }
     }
 
@@ -308,7 +309,7 @@ mod tests {
             // What was asked for completes at once.
             while state.tasks[state::sync(0)].top().at < 16 {
                 let scenario = scenario::named("S1").unwrap();
-                cpu::step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
+                step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
             }
             state.sets[0].recovery_active = 0;
             run_to_the_end(&mut state);

@@ -1,13 +1,14 @@
 //! raid5.c: the daemon, the sync thread's requests, the reshape.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Look, Wq, invariant};
-use crate::disk::{self, EMPTY, Reshape};
 use crate::era::Switch;
-use crate::kernel::F;
 use crate::kernel::dm_raid::register_directly;
+use crate::kernel::names::F;
 use crate::kernel::raid5_io::put_bio;
-use crate::state::{self, Bio, MAX, Queue, State};
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Look, Wq, invariant};
+use crate::machine::data;
+use crate::machine::disk::{self, EMPTY, Reshape};
+use crate::machine::state::{self, Bio, MAX, Queue, State};
 
 /// `raid5d` (raid5.c, v6.12). 151f66bb618d leaves at CHANGE_PENDING; 5e2cf333b7bd, before it, waited for the superblocks when
 /// nothing else was to be written.
@@ -226,7 +227,7 @@ fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
             if bio.write == 1 {
                 c.s.cells[cell] = block | disk::NEW_VERSION;
                 other_writer(c, on);
-            } else if c.scenario.data && !disk::is_right(c.s, block, c.s.cells[cell]) {
+            } else if c.scenario.data && !data::is_right(c.s, block, c.s.cells[cell]) {
                 c.breaks(invariant::I7);
             }
             c.s.bios[idx].queued &= !(1 << piece);

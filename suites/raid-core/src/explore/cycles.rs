@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::explore::{Graph, Kind, mark};
+use crate::explore::finding::Kind;
+use crate::explore::graph::{Graph, mark};
 
 const NONE: u32 = u32::MAX;
 

@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::kernel::F;
+use crate::kernel::names::F;
+use crate::machine::disk::N_CELLS;
+
+pub use crate::machine::disk::MAX;
 
 /// Tasks that run a user's commands: lvm, a second user, two that do IO.
 pub const N_USERS: usize = 4;
@@ -10,8 +13,6 @@ pub const N_USERS: usize = 4;
 pub const N_TASKS: usize = N_USERS + 6;
 /// Depth of the deepest call chain.
 pub const MAX_DEPTH: usize = 10;
-/// `MaxSector`: no position.
-pub const MAX: u8 = 0xff;
 /// [`Set::failed_member`]: the superblocks do not say so yet (`Blocked`).
 pub const BLOCKED: u8 = 1;
 /// [`Set::failed_member`]: they do; it is to be removed.
@@ -425,7 +426,7 @@ const PAD: usize = (2 * std::mem::size_of::<Set>()
     + std::mem::size_of::<Sb>()
     + N_TASKS * std::mem::size_of::<Task>()
     + 2 * std::mem::size_of::<Bio>()
-    + crate::disk::N_CELLS)
+    + N_CELLS)
     % 2;
 
 /// Everything.
@@ -443,7 +444,7 @@ pub struct State {
     /// The bios of the two IO tasks.
     pub bios: [Bio; 2],
     /// The members' blocks, see `disk.rs`.
-    pub cells: [u8; crate::disk::N_CELLS],
+    pub cells: [u8; N_CELLS],
     /// Only for the size.
     pub pad: [u8; PAD],
     /// Per logical block, whether its new version was acknowledged.

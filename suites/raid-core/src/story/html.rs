@@ -57,17 +57,6 @@ impl Story {
         page.push_str("</ul>\n");
         page
     }
-
-    /// Its tasks, in the order in which they first do something.
-    pub fn tasks(&self) -> Vec<&str> {
-        let mut tasks: Vec<&str> = Vec::new();
-        for line in &self.lines {
-            if !tasks.contains(&line.task.as_str()) {
-                tasks.push(&line.task);
-            }
-        }
-        tasks
-    }
 }
 
 /// A step; its function is named where it changes.

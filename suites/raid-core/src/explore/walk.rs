@@ -7,12 +7,15 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::cpu::{self, invariant};
-use crate::disk::Reshape;
 use crate::era::Era;
-use crate::explore::{self, Finding, Kind, Outcome};
+use crate::explore::check;
+use crate::explore::finding::{Finding, Kind, Outcome};
+use crate::kernel::step::{can_step, step};
+use crate::machine::bits::{recovery, rt};
+use crate::machine::cpu::invariant;
+use crate::machine::disk::Reshape;
+use crate::machine::state::{MAX, N_TASKS, State};
 use crate::scenario::Scenario;
-use crate::state::{MAX, N_TASKS, State};
 
 /// Steps of a walk whose next task is chosen at random.
 const RANDOM_STEPS: usize = 4_000;
@@ -74,10 +77,10 @@ pub fn walks(scenario: &Scenario, era: Era, seeds: Range<u64>) -> Outcome {
 pub fn larger(scenario: &Scenario) -> Scenario {
     let mut larger = *scenario;
     let reshapes = scenario.start.reshape_position != MAX
-        || scenario.tables.iter().any(|table| table.rt & crate::bits::rt::RESHAPE_RS != 0);
+        || scenario.tables.iter().any(|table| table.rt & rt::RESHAPE_RS != 0);
     if !reshapes {
         larger.chunks = scenario.chunks * 8;
-    } else if scenario.start.recovery & crate::bits::recovery::FROZEN == 0
+    } else if scenario.start.recovery & recovery::FROZEN == 0
         && scenario.start.reshape_position != MAX
         && scenario.reshape == Reshape::Grow
     {
@@ -133,32 +136,31 @@ struct Walker<'a> {
 
 impl Walker<'_> {
     fn is_over(&self) -> bool {
-        explore::all_done(&self.state)
+        check::all_done(&self.state)
     }
 
     fn can_step(&self, task: usize) -> bool {
-        cpu::can_step(&self.state, self.era, self.scenario, task)
+        can_step(&self.state, self.era, self.scenario, task)
     }
 
     /// Takes a step; false if nothing after it means anything.
     fn step(&mut self, task: usize, dice: &mut Dice) -> bool {
         let mut copy = self.state;
-        let choices =
-            cpu::step(&mut copy, self.era, self.scenario, task, 0, None).map_or(1, |step| step.choices);
+        let choices = step(&mut copy, self.era, self.scenario, task, 0, None).map_or(1, |step| step.choices);
         let choice = dice.below(choices as usize) as u8;
-        let Some(stepped) = cpu::step(&mut self.state, self.era, self.scenario, task, choice, None) else {
+        let Some(stepped) = step(&mut self.state, self.era, self.scenario, task, choice, None) else {
             unreachable!("a task that can go on");
         };
         self.trace.push((task, choice));
-        for kind in explore::kinds_of(stepped.broken.0) {
+        for kind in check::kinds_of(stepped.broken.0) {
             self.note(kind);
         }
         if self.scenario.data {
-            let corruption = explore::corruption(&self.state, self.scenario.reshape);
+            let corruption = check::corruption(&self.state, self.scenario.reshape);
             if let Some(kind) = corruption {
                 self.note(kind);
             }
-            if corruption.is_some_and(explore::ends) {
+            if corruption.is_some_and(check::ends) {
                 return false;
             }
         }
@@ -172,7 +174,7 @@ impl Walker<'_> {
     }
 
     fn at_rest(&mut self) {
-        for kind in explore::at_rest(&self.state, self.era, self.scenario) {
+        for kind in check::at_rest(&self.state, self.era, self.scenario) {
             self.note(kind);
         }
     }

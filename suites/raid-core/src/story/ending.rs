@@ -2,16 +2,15 @@
 //! explanations; it is tried on the state at the end: what would a sleeping thread do if it were woken once
 //! more, and which single flag or wake, if it were otherwise, would let all users go on?
 
-use crate::bits::{names, recovery};
-use crate::cpu::{self, Look, Needs, Note};
 use crate::era::Era;
-use crate::explore::Kind;
+use crate::explore::finding::Kind;
+use crate::explore::trial::{TRIAL_STEPS, Trial};
+use crate::kernel::step::{can_step, step, waits_for};
+use crate::machine::bits::{names, recovery};
+use crate::machine::cpu::{Look, Needs, Note};
+use crate::machine::state::{N_TASKS, N_USERS, Queue, Role, State, role};
 use crate::scenario::Scenario;
-use crate::state::{N_TASKS, N_USERS, Queue, Role, State, role};
-use crate::story::{Waiting, stack, task_name};
-
-/// Steps that a trial takes at most.
-const TRIAL_STEPS: usize = 3_000;
+use crate::story::{Waiting, stack};
 
 /// How a story ends.
 pub(crate) struct Ending {
@@ -27,24 +26,17 @@ pub(crate) fn of(state: &State, era: Era, scenario: &Scenario, kind: Kind) -> En
     Ending { waiting, remedies: if is_over { trial.remedies() } else { Vec::new() } }
 }
 
-/// What could be otherwise in a state.
-pub(crate) struct Trial<'a> {
-    pub(crate) state: &'a State,
-    pub(crate) era: Era,
-    pub(crate) scenario: &'a Scenario,
-}
-
 impl Trial<'_> {
     fn waits(&self, task: usize, is_over: bool) -> Option<Waiting> {
         let me = &self.state.tasks[task];
-        if me.alive == 0 || cpu::can_step(self.state, self.era, self.scenario, task) {
+        if me.alive == 0 || can_step(self.state, self.era, self.scenario, task) {
             return None;
         }
         // A worker without work is nobody's concern.
         if matches!(role(task), Role::Worker(set) if self.state.sets[set].work != 2) {
             return None;
         }
-        let note = cpu::waits_for(self.state, self.era, self.scenario, task);
+        let note = waits_for(self.state, self.era, self.scenario, task);
         let why = if is_over { self.why(task, note.needs) } else { String::new() };
         Some(Waiting { task: self.name(task), stack: stack(&note.stack), wait: note.text, why })
     }
@@ -64,7 +56,7 @@ impl Trial<'_> {
 
     /// What another task is at, so that it does not do what somebody waits for.
     fn is_at(&self, task: usize) -> String {
-        let note = cpu::waits_for(self.state, self.era, self.scenario, task);
+        let note = waits_for(self.state, self.era, self.scenario, task);
         let stack = stack(&note.stack);
         match (self.state.tasks[task].alive, stack.first()) {
             (0, _) => "is gone".to_owned(),
@@ -82,7 +74,7 @@ impl Trial<'_> {
         for _ in 0..TRIAL_STEPS {
             let before = state;
             let mut note = Note::default();
-            let stepped = cpu::step(&mut state, self.era, self.scenario, task, 0, Some(&mut note));
+            let stepped = step(&mut state, self.era, self.scenario, task, 0, Some(&mut note));
             if stepped.is_none() || state.tasks[task].sleep != Queue::None {
                 break;
             }
@@ -90,7 +82,7 @@ impl Trial<'_> {
                 looks.push((before, look, format!("{function}: {}", note.text)));
             }
         }
-        if (0..N_TASKS).any(|other| other != task && cpu::can_step(&state, self.era, self.scenario, other)) {
+        if (0..N_TASKS).any(|other| other != task && can_step(&state, self.era, self.scenario, other)) {
             return "a wake is missing: if it came, others could go on".to_owned();
         }
         let decides = |(before, look, _): &&(State, Look, String)| {
@@ -153,31 +145,8 @@ impl Trial<'_> {
         remedies
     }
 
-    /// Whether each user who waits leaves the function it waits in, if the first `n_tasks` tasks get their turns.
-    pub(crate) fn ends(&self, from: &State, n_tasks: usize) -> bool {
-        let mut state = *from;
-        let mut waits: Vec<usize> = (0..N_USERS)
-            .filter(|user| self.state.tasks[*user].alive != 0 && !self.scenario.users[*user].patient)
-            .collect();
-        for _ in 0..TRIAL_STEPS / N_TASKS {
-            let mut moved = false;
-            for task in 0..n_tasks {
-                let mut copy = state;
-                if cpu::step(&mut copy, self.era, self.scenario, task, 0, None).is_some() {
-                    moved = true;
-                    state = copy;
-                    waits.retain(|user| state.tasks[*user].depth >= self.state.tasks[*user].depth);
-                }
-            }
-            if waits.is_empty() || !moved {
-                break;
-            }
-        }
-        waits.is_empty()
-    }
-
     fn name(&self, task: usize) -> String {
-        task_name(task, self.scenario)
+        self.scenario.task_name(task)
     }
 }
 

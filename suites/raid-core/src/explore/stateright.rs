@@ -6,14 +6,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::ToSocketAddrs;
 
-use stateright::{Checker, Model, Property};
+use ::stateright::{Checker, Model, Property};
 
-use crate::cpu::{self, Note, invariant};
 use crate::era::Era;
-use crate::explore::{self, Kind};
+use crate::explore::check;
+use crate::explore::finding::Kind;
+use crate::kernel::step;
+use crate::machine::cpu::{Note, invariant};
+use crate::machine::state::{N_TASKS, State};
 use crate::scenario::Scenario;
-use crate::state::{N_TASKS, State};
-use crate::story;
 
 /// A scenario in an era, as stateright sees it.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +59,7 @@ impl Model for Peer {
     fn actions(&self, state: &Snapshot, actions: &mut Vec<Step>) {
         for task in 0..N_TASKS {
             let mut copy = state.0;
-            if let Some(stepped) = cpu::step(&mut copy, self.era, self.scenario, task, 0, None) {
+            if let Some(stepped) = step::step(&mut copy, self.era, self.scenario, task, 0, None) {
                 actions.extend((0..stepped.choices).map(|choice| Step { task: task as u8, choice }));
             }
         }
@@ -66,35 +67,35 @@ impl Model for Peer {
 
     fn next_state(&self, state: &Snapshot, step: Step) -> Option<Snapshot> {
         let mut next = state.0;
-        let stepped = cpu::step(&mut next, self.era, self.scenario, step.task.into(), step.choice, None)?;
+        let stepped = step::step(&mut next, self.era, self.scenario, step.task.into(), step.choice, None)?;
         // What follows from the use of freed memory means nothing.
         let ends = stepped.broken.0 & invariant::ENDS != 0;
         (!ends).then_some(Snapshot(next))
     }
 
     fn format_action(&self, step: &Step) -> String {
-        story::task_name(step.task.into(), self.scenario)
+        self.scenario.task_name(step.task.into())
     }
 
     fn format_step(&self, state: &Snapshot, step: Step) -> Option<String> {
         let (mut next, mut note) = (state.0, Note::default());
         let (task, choice) = (step.task.into(), step.choice);
-        cpu::step(&mut next, self.era, self.scenario, task, choice, Some(&mut note))?;
+        step::step(&mut next, self.era, self.scenario, task, choice, Some(&mut note))?;
         let function = note.stack.last().map_or("", |f| f.name());
-        Some(format!("{} {function}: {}", story::task_name(task, self.scenario), note.text))
+        Some(format!("{} {function}: {}", self.scenario.task_name(task), note.text))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("no deadlock", |peer: &Self, state: &Snapshot| {
                 let moves =
-                    |task| cpu::step(&mut { state.0 }, peer.era, peer.scenario, task, 0, None).is_some();
+                    |task| step::step(&mut { state.0 }, peer.era, peer.scenario, task, 0, None).is_some();
                 (0..N_TASKS).any(moves)
-                    || !explore::at_rest(&state.0, peer.era, peer.scenario).contains(&Kind::Deadlock)
+                    || !check::at_rest(&state.0, peer.era, peer.scenario).contains(&Kind::Deadlock)
             }),
             Property::always("no corruption", |peer: &Self, state: &Snapshot| {
                 !peer.scenario.data
-                    || !explore::corruption(&state.0, peer.scenario.reshape).is_some_and(explore::ends)
+                    || !check::corruption(&state.0, peer.scenario.reshape).is_some_and(check::ends)
             }),
         ]
     }

@@ -1,13 +1,13 @@
 //! What one step of a task may do: one bit operation, lock operation, wait, wake or member IO.
 //!
-//! A task runs one kernel function at a time (`kernel/`), each written as numbered steps. [`step`] runs
-//! the next one that touches shared state, and whatever purely local control flow comes before it.
+//! A task runs one kernel function at a time (`kernel/`), each written as numbered steps, whose operations are those
+//! of [`Cpu`]. Deliberately not here: which step comes next (`kernel/step.rs`).
 
-use crate::bits::{recovery, rt, sb};
 use crate::era::{Era, Switch};
-use crate::kernel::{self, F};
+use crate::kernel::names::F;
+use crate::machine::bits::{names, recovery, rt, sb};
+use crate::machine::state::{N_TASKS, Queue, Set, State, Task};
 use crate::scenario::Scenario;
-use crate::state::{Frame, MAX_DEPTH, N_TASKS, Queue, Set, State, Task};
 
 /// Invariants that one step broke; those that a state breaks are found by the explorer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,9 +155,10 @@ pub(crate) struct Cpu<'a> {
     choice: u8,
     /// How many there are.
     pub(crate) choices: u8,
-    acted: bool,
+    /// The step has touched shared state: it is over.
+    pub(crate) acted: bool,
     /// The step touched what both raid_sets share: the members, `resync_wait`.
-    global: bool,
+    pub(crate) global: bool,
     note: Option<&'a mut Note>,
 }
 
@@ -216,89 +217,18 @@ pub(crate) enum Needs {
     Condition,
 }
 
-/// What came of a step.
-pub(crate) struct Stepped {
-    pub(crate) broken: Broken,
-    /// In how many ways this step can go.
-    pub(crate) choices: u8,
-    /// It touched what both raid_sets share.
-    pub(crate) global: bool,
-}
-
-/// Runs one step of a task; none if it cannot go on, and then the state is not to be used.
-pub(crate) fn step(
-    s: &mut State,
-    era: Era,
-    scenario: &Scenario,
-    me: usize,
-    choice: u8,
-    note: Option<&mut Note>,
-) -> Option<Stepped> {
-    if s.tasks[me].alive == 0 || s.tasks[me].sleep != Queue::None {
-        return None;
+impl<'a> Cpu<'a> {
+    /// Before a step of task `me`; with a note, what it does is written down.
+    pub(crate) fn new(
+        s: &'a mut State,
+        era: Era,
+        scenario: &'a Scenario,
+        me: usize,
+        choice: u8,
+        note: Option<&'a mut Note>,
+    ) -> Self {
+        Cpu { s, era, scenario, me, broken: Broken(0), choice, choices: 1, acted: false, global: false, note }
     }
-    let mut cpu = Cpu {
-        s,
-        era,
-        scenario,
-        me,
-        broken: Broken(0),
-        choice,
-        choices: 1,
-        acted: false,
-        global: false,
-        note,
-    };
-    // Local control flow is bounded: a loop without an operation in it would be a bug of the port.
-    for _ in 0..64 {
-        let frame = cpu.s.tasks[me].top();
-        let flow = kernel::run(&mut cpu, frame);
-        let task = &mut cpu.s.tasks[me];
-        match flow {
-            Flow::Next => task.top_mut().at += 1,
-            Flow::Goto(at) => task.top_mut().at = at,
-            Flow::Call(f, a) => {
-                task.top_mut().at += 1;
-                assert!((task.depth as usize) < MAX_DEPTH, "call chain too deep: {f:?}");
-                task.frames[task.depth as usize] = Frame::new(f, a);
-                task.depth += 1;
-            }
-            Flow::Ret(value) => {
-                task.ret = value;
-                task.depth -= 1;
-                task.frames[task.depth as usize] = Frame::NONE;
-                assert!(task.depth > 0, "returned from the outermost function");
-            }
-            Flow::Block => return None,
-            Flow::Sleep(queue) => {
-                task.sleep = queue;
-                cpu.acted = true;
-            }
-            Flow::Exit => {
-                *task = Task::NONE;
-                cpu.acted = true;
-            }
-        }
-        if cpu.acted {
-            return Some(Stepped { broken: cpu.broken, choices: cpu.choices, global: cpu.global });
-        }
-    }
-    panic!("{:?} loops without an operation", cpu.s.tasks[me].top());
-}
-
-/// True if a task can take a step, whichever choice it has.
-pub(crate) fn can_step(state: &State, era: Era, scenario: &Scenario, task: usize) -> bool {
-    let mut copy = *state;
-    step(&mut copy, era, scenario, task, 0, None).is_some()
-}
-
-/// What a task waits for that cannot go on: its call chain and the wait, in words.
-pub(crate) fn waits_for(state: &State, era: Era, scenario: &Scenario, me: usize) -> Note {
-    let mut copy = *state;
-    copy.tasks[me].sleep = Queue::None;
-    let mut note = Note::default();
-    let _blocked = step(&mut copy, era, scenario, me, 0, Some(&mut note));
-    note
 }
 
 impl Cpu<'_> {
@@ -428,7 +358,7 @@ impl Cpu<'_> {
     pub(crate) fn test_sb(&mut self, bits: u8) -> bool {
         let set = self.set().sb_flags & bits != 0;
         self.act(|| {
-            let what = crate::bits::names(bits.into(), &sb::NAMES);
+            let what = names(bits.into(), &sb::NAMES);
             format!("sb_flags: {what} {}", if set { "set" } else { "clear" })
         });
         set
@@ -436,37 +366,31 @@ impl Cpu<'_> {
 
     pub(crate) fn set_sb(&mut self, bits: u8) -> Flow {
         self.set().sb_flags |= bits;
-        self.act(|| format!("sets sb_flags {}", crate::bits::names(bits.into(), &sb::NAMES)));
+        self.act(|| format!("sets sb_flags {}", names(bits.into(), &sb::NAMES)));
         Flow::Next
     }
 
     pub(crate) fn clear_sb(&mut self, bits: u8) -> Flow {
         self.set().sb_flags &= !bits;
-        self.act(|| format!("clears sb_flags {}", crate::bits::names(bits.into(), &sb::NAMES)));
+        self.act(|| format!("clears sb_flags {}", names(bits.into(), &sb::NAMES)));
         Flow::Next
     }
 
     pub(crate) fn test_rt(&mut self, bit: u8) -> bool {
         let set = self.set().rt & bit != 0;
-        self.act(|| {
-            format!(
-                "{} {}",
-                crate::bits::names(bit.into(), &rt::NAMES),
-                if set { "is set" } else { "is clear" }
-            )
-        });
+        self.act(|| format!("{} {}", names(bit.into(), &rt::NAMES), if set { "is set" } else { "is clear" }));
         set
     }
 
     pub(crate) fn set_rt(&mut self, bit: u8) -> Flow {
         self.set().rt |= bit;
-        self.act(|| format!("sets {}", crate::bits::names(bit.into(), &rt::NAMES)));
+        self.act(|| format!("sets {}", names(bit.into(), &rt::NAMES)));
         Flow::Next
     }
 
     pub(crate) fn clear_rt(&mut self, bit: u8) -> Flow {
         self.set().rt &= !bit;
-        self.act(|| format!("clears {}", crate::bits::names(bit.into(), &rt::NAMES)));
+        self.act(|| format!("clears {}", names(bit.into(), &rt::NAMES)));
         Flow::Next
     }
 
@@ -489,7 +413,7 @@ impl Cpu<'_> {
         if holder != 0 {
             let scenario = self.scenario;
             let flow = self.block(|| {
-                let who = crate::story::task_name(holder as usize - 1, scenario);
+                let who = scenario.task_name(holder as usize - 1);
                 format!("{}, which {who} holds", lock.name())
             });
             self.needs(Needs::Lock(holder as usize - 1));
@@ -512,7 +436,7 @@ impl Cpu<'_> {
         } else {
             let scenario = self.scenario;
             self.look(|| {
-                let who = crate::story::task_name(holder as usize - 1, scenario);
+                let who = scenario.task_name(holder as usize - 1);
                 format!("trylock of {} fails: {who} holds it", lock.name())
             });
         }
@@ -574,7 +498,7 @@ impl Cpu<'_> {
         }
         let scenario = self.scenario;
         self.act(|| match there {
-            true => format!("md_wakeup_thread({})", crate::story::task_name(task, scenario)),
+            true => format!("md_wakeup_thread({})", scenario.task_name(task)),
             false => "md_wakeup_thread(NULL)".to_owned(),
         });
         Flow::Next
@@ -593,5 +517,5 @@ fn md_is_rdwr(set: &Set) -> bool {
 }
 
 fn name(bit: u16) -> String {
-    crate::bits::names(bit, &recovery::NAMES)
+    names(bit, &recovery::NAMES)
 }

@@ -1,16 +1,22 @@
 //! A trace as a story: who does what in which function, and at the end who waits for what. How it is written down is
 //! the business of `story_text.rs` and `story_html.rs`; why nobody ends a wait, that of `ending.rs`.
 
+mod ending;
+mod html;
+pub mod text;
+
 use std::fmt::{self, Write as _};
 
-use crate::bits::{names, recovery, sb};
-use crate::cpu::{self, Note};
-use crate::ending;
 use crate::era::Era;
-use crate::explore::{Finding, Kind};
-use crate::kernel::F;
-use crate::scenario::{Level, Scenario};
-use crate::state::{Role, Set, State, role};
+use crate::explore::finding::{Finding, Kind};
+use crate::kernel::names::F;
+use crate::kernel::step::step;
+use crate::machine::bits::{names, recovery, sb};
+use crate::machine::cpu::Note;
+use crate::machine::state::{Set, State, Task};
+use crate::scenario::Scenario;
+
+pub use text::Page;
 
 /// One step of a story.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -79,24 +85,6 @@ pub struct Story {
     pub flags: Vec<String>,
 }
 
-/// A task's name.
-pub fn task_name(task: usize, scenario: &Scenario) -> String {
-    let both = scenario
-        .users
-        .iter()
-        .any(|user| user.script.iter().any(|op| matches!(op, crate::scenario::Op::Ctr(1))));
-    let of = |name: &str, set: usize| if both { format!("{name}/{set}") } else { name.to_owned() };
-    match role(task) {
-        Role::User(user) => scenario.users[user].name.to_owned(),
-        Role::Daemon(set) => match scenario.level {
-            Level::Raid5 => of("raid5d", set),
-            Level::Raid10 => of("raid10d", set),
-        },
-        Role::Worker(set) => of("worker", set),
-        Role::Sync(set) => of("sync", set),
-    }
-}
-
 /// Tells a finding: runs its steps again, and writes down what each does.
 pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
     let mut state = scenario.initial();
@@ -104,13 +92,13 @@ pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
     for &(task, choice) in &finding.trace {
         let before = state;
         let mut note = Note::default();
-        let stepped = cpu::step(&mut state, era, scenario, task, choice, Some(&mut note));
+        let stepped = step(&mut state, era, scenario, task, choice, Some(&mut note));
         assert!(stepped.is_some(), "a trace's step can be taken");
         let set = before.tasks[task].on as usize;
         let asked =
             (before.sets[set].recovery ^ state.sets[set].recovery) & (recovery::FROZEN | recovery::WAIT) != 0;
         lines.push(Line {
-            task: task_name(task, scenario),
+            task: scenario.task_name(task),
             stack: stack(&note.stack),
             text: note.text,
             flags: changed(set, &before.sets[set], &state.sets[set]),
@@ -168,7 +156,7 @@ fn mark_lasting(lines: &mut [Line], finding: &Finding, states: &[State]) {
 fn others(state: &State, task: usize) -> State {
     let mut others = *state;
     let mine = &mut others.tasks[task];
-    *mine = crate::state::Task { alive: mine.alive, sleep: mine.sleep, ..crate::state::Task::NONE };
+    *mine = Task { alive: mine.alive, sleep: mine.sleep, ..Task::NONE };
     others
 }
 
@@ -235,6 +223,17 @@ fn changed(raid_set: usize, before: &Set, after: &Set) -> Vec<Change> {
 }
 
 impl Story {
+    /// Its tasks, in the order in which they first do something.
+    pub fn tasks(&self) -> Vec<&str> {
+        let mut tasks: Vec<&str> = Vec::new();
+        for line in &self.lines {
+            if !tasks.contains(&line.task.as_str()) {
+                tasks.push(&line.task);
+            }
+        }
+        tasks
+    }
+
     /// As a Mermaid sequence diagram: a column per task; what a task does in one function is one note.
     pub fn to_mermaid(&self) -> String {
         let tasks = self.tasks();
