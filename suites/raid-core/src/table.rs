@@ -1,7 +1,7 @@
 //! The table of scenario and kernel: what domain.md expects, what reading the source has settled
 //! since (ANSWERS.md), and whether what is found is that.
 
-use crate::explore::finding::{Finding, Kind, Outcome};
+use crate::explore::finding::{Finding, Invariant, Kind, Outcome};
 use crate::story;
 
 /// The columns of the expected table.
@@ -146,7 +146,7 @@ pub fn expected(scenario: &str, era: &str) -> Option<Expected> {
 /// Windows of a few instructions that would be in most cells: I8 at a reshape's end, which holds in no kernel; I14, in none
 /// since v6.7; and I16, where raid5d waits for itself (5e2cf333b7bd). They are shown, but not part of a verdict.
 pub fn counts(kind: Kind) -> bool {
-    !matches!(kind, Kind::Broken(8 | 14 | 16))
+    !matches!(kind, Kind::Broken(Invariant::I8 | Invariant::I14 | Invariant::I16))
 }
 
 /// A finding in the table's words.
@@ -157,7 +157,7 @@ pub fn word(kind: Kind) -> String {
         Kind::Livelock => "livelock".to_owned(),
         Kind::Churn => "churn".to_owned(),
         Kind::Eio => "EIO".to_owned(),
-        Kind::Broken(invariant) => format!("V I{invariant}"),
+        Kind::Broken(invariant) => format!("V {invariant}"),
     }
 }
 
@@ -208,12 +208,12 @@ pub fn verdict(outcome: &Outcome) -> String {
     let text = match kinds.iter().max() {
         None => "ok".to_owned(),
         Some(Kind::Broken(_)) => {
-            let mut broken: Vec<u8> = kinds
+            let mut broken: Vec<Invariant> = kinds
                 .iter()
                 .filter_map(|kind| if let Kind::Broken(invariant) = kind { Some(*invariant) } else { None })
                 .collect();
             broken.sort_unstable();
-            let names: Vec<String> = broken.iter().map(|invariant| format!("I{invariant}")).collect();
+            let names: Vec<String> = broken.iter().map(Invariant::to_string).collect();
             format!("V {}", names.join(","))
         }
         Some(worst) => word(*worst),
@@ -264,15 +264,15 @@ mod tests {
             (Kind::Churn, &["churn", "reaped again"]),
             (Kind::Corruption, &["DC", "corruption"]),
             (Kind::Restart, &["DC", "I8", "restart", "corruption"]),
-            (Kind::Broken(5), &["V", "V I5", "I5", "suspended"]),
+            (Kind::Broken(Invariant::I5), &["V", "V I5", "I5", "suspended"]),
             (Kind::Eio, &["eio", "IO fails"]),
         ] {
             for text in texts {
                 assert!(is_meant(kind, text), "{kind:?} {text}");
             }
         }
-        assert!(!is_meant(Kind::Broken(13), "I1"));
-        assert!(!is_meant(Kind::Broken(13), "V I1"));
+        assert!(!is_meant(Kind::Broken(Invariant::I13), "I1"));
+        assert!(!is_meant(Kind::Broken(Invariant::I13), "V I1"));
         assert!(!is_meant(Kind::Livelock, "DL"));
         assert!(!is_meant(Kind::Deadlock, "V"));
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use raid_core::era::{self, Era, Switch};
-use raid_core::explore::{Kind, Limits, Outcome, explore, look};
+use raid_core::explore::{Invariant, Kind, Limits, Outcome, explore, look};
 use raid_core::scenario::{self, SCENARIOS};
 use raid_core::table;
 use raid_core::walk;
@@ -108,7 +108,7 @@ fn raid5d_waits_for_itself_only_with_its_wait() {
         assert_eq!(era.has(Switch::C5e2c), with.contains(name), "{name}");
         for scenario in ["S1", "S2", "S4", "S6"] {
             let found = look(scenario::named(scenario).unwrap(), era, Limits::default());
-            let itself = found.findings.iter().any(|finding| finding.kind == Kind::Broken(16));
+            let itself = found.findings.iter().any(|finding| finding.kind == Kind::Broken(Invariant::I16));
             assert!(era.has(Switch::C5e2c) || !itself, "{scenario} on {name}");
             assert!(itself || scenario != "S1" || !era.has(Switch::C5e2c), "{scenario} on {name}");
             if itself {
@@ -166,22 +166,22 @@ fn every_invariant_can_fail() {
         assert!(found.findings.iter().any(|finding| finding.kind == kind), "{kind:?} in {scenario}");
     };
     find("S4", era::V6_7, Kind::Deadlock); // I1
-    find("S6", era::V6_7, Kind::Broken(3));
-    find("S1", era::V6_9.with(&[Switch::LostThread]), Kind::Broken(4));
-    find("S5b", era::P1_4, Kind::Broken(5));
-    find("S5a", era::P1_4, Kind::Broken(6));
+    find("S6", era::V6_7, Kind::Broken(Invariant::I3));
+    find("S1", era::V6_9.with(&[Switch::LostThread]), Kind::Broken(Invariant::I4));
+    find("S5b", era::P1_4, Kind::Broken(Invariant::I5));
+    find("S5a", era::P1_4, Kind::Broken(Invariant::I6));
     find("S7b", era::V6_6, Kind::Corruption); // I7
     find("S5a", era::V6_8, Kind::Restart); // I8
-    find("S5a", era::V6_9, Kind::Broken(8));
+    find("S5a", era::V6_9, Kind::Broken(Invariant::I8));
     find("S7", era::V6_9, Kind::Eio); // I9
-    find("S1", era::V6_9.with(&[Switch::LostWake]), Kind::Broken(10));
-    find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(11));
-    find("S6f", era::V6_9, Kind::Broken(12));
-    find("S12", era::V6_9, Kind::Broken(13));
-    find("S18", era::V6_12, Kind::Broken(13));
-    find("S16", era::V6_9, Kind::Broken(15));
-    find("S1", era::V6_6, Kind::Broken(16));
-    find("S18r", era::V6_9, Kind::Broken(17));
+    find("S1", era::V6_9.with(&[Switch::LostWake]), Kind::Broken(Invariant::I10));
+    find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(Invariant::I11));
+    find("S6f", era::V6_9, Kind::Broken(Invariant::I12));
+    find("S12", era::V6_9, Kind::Broken(Invariant::I13));
+    find("S18", era::V6_12, Kind::Broken(Invariant::I13));
+    find("S16", era::V6_9, Kind::Broken(Invariant::I15));
+    find("S1", era::V6_6, Kind::Broken(Invariant::I16));
+    find("S18r", era::V6_9, Kind::Broken(Invariant::I17));
 }
 
 /// I2: the read spins as long as the reshape is frozen.

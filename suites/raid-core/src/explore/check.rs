@@ -1,7 +1,7 @@
 //! What is wrong with one state, or with one step.
 
 use crate::era::Era;
-use crate::explore::finding::Kind;
+use crate::explore::finding::{Invariant, Kind};
 use crate::explore::graph::mark;
 use crate::explore::trial::Trial;
 use crate::kernel::raid5;
@@ -49,7 +49,7 @@ pub(crate) fn corruption(state: &State, reshape: Reshape) -> Option<Kind> {
     }
     let at_the_end =
         live.is_some_and(|set| set.progress == MAX && set.layout == 1 && state.sb.reshape_position != MAX);
-    Some(if at_the_end { Kind::Broken(8) } else { Kind::Restart })
+    Some(if at_the_end { Kind::Broken(Invariant::I8) } else { Kind::Restart })
 }
 
 /// Whether what follows a finding of [`corruption`] cannot be told.
@@ -61,7 +61,7 @@ pub(crate) fn kinds_of(broken: u32) -> impl Iterator<Item = Kind> {
     (1..u32::BITS as u8).filter(move |bit| broken & (1 << bit) != 0).map(|bit| match 1 << bit {
         invariant::I7 => Kind::Corruption,
         invariant::I9 => Kind::Eio,
-        _ => Kind::Broken(bit),
+        _ => Kind::Broken(Invariant::numbered(bit).expect("each bit of `invariant` is one")),
     })
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind>
     let mut kinds = Vec::new();
     if marks_of(state, scenario) & mark::DONE == 0 {
         kinds.push(if raid5d_waits_for_itself(state, era, scenario) {
-            Kind::Broken(16)
+            Kind::Broken(Invariant::I16)
         } else {
             Kind::Deadlock
         });
@@ -90,7 +90,7 @@ pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind>
     for (idx, set) in state.sets.iter().enumerate() {
         let running = set.recovery & recovery::RUNNING != 0;
         if set.life == 1 && running && set.work == 0 && state.tasks[sync(idx)].alive == 0 {
-            kinds.push(Kind::Broken(4));
+            kinds.push(Kind::Broken(Invariant::I4));
         }
     }
     let oversleeps = |task: usize| {
@@ -101,7 +101,31 @@ pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind>
                 .is_some_and(|_| copy.tasks[task].sleep == Queue::None)
     };
     if (0..N_TASKS).any(oversleeps) {
-        kinds.push(Kind::Broken(10));
+        kinds.push(Kind::Broken(Invariant::I10));
     }
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explore::finding::Invariant;
+
+    #[test]
+    fn what_a_step_can_break_has_a_kind() {
+        let every = invariant::I3
+            | invariant::I5
+            | invariant::I6
+            | invariant::I7
+            | invariant::I9
+            | invariant::I11
+            | invariant::I12
+            | invariant::I13
+            | invariant::I14
+            | invariant::I15
+            | invariant::I17;
+        let kinds: Vec<Kind> = kinds_of(every | invariant::OVERTAKEN).collect();
+        assert_eq!(kinds.len(), 11);
+        assert_eq!((kinds[0], kinds[10]), (Kind::Broken(Invariant::I3), Kind::Broken(Invariant::I17)));
+    }
 }

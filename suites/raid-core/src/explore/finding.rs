@@ -1,5 +1,6 @@
 //! What an exploration finds.
 
+use std::fmt;
 use std::time::Duration;
 
 /// One thing that is wrong, or odd.
@@ -9,8 +10,8 @@ pub enum Kind {
     Eio,
     /// The sync thread is registered, does nothing and is reaped, again and again, until a user acts.
     Churn,
-    /// An invariant is broken, by its number.
-    Broken(u8),
+    /// An invariant is broken, of those that have no kind of their own.
+    Broken(Invariant),
     /// A user's command or IO never ends, though something still runs (I2).
     Livelock,
     /// A user's command or IO never ends, and nothing runs (I1).
@@ -19,6 +20,87 @@ pub enum Kind {
     Restart,
     /// A read returns what was not written last (I7).
     Corruption,
+}
+
+/// An invariant that a finding breaks ([`Kind::Broken`]), by its number in docs/md/invariants.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Invariant {
+    /// One reap per registered thread, under `reconfig_mutex`; never two sync threads on one mddev.
+    I3 = 3,
+    /// RUNNING, when nothing happens any more, with neither a queued work item nor a live thread, is wrong.
+    I4 = 4,
+    /// No sync IO while dm has the device suspended.
+    I5 = 5,
+    /// Only one raid_set writes the members.
+    I6 = 6,
+    /// A restart from the superblocks reads right, here of what was written between a reshape's end and the superblocks
+    /// that say so. Any other restart that does not is [`Kind::Restart`].
+    I8 = 8,
+    /// Nobody sleeps on a true condition.
+    I10 = 10,
+    /// No unlock of a lock that is not held.
+    I11 = 11,
+    /// FROZEN persists after message "frozen".
+    I12 = 12,
+    /// Nothing freed is referenced.
+    I13 = 13,
+    /// A work item that is about to return uses no freed raid_set: apart from I13, because no kernel waits for it.
+    I14 = 14,
+    /// A command is refused as busy only because of a sync thread that is there.
+    I15 = 15,
+    /// raid5d does not wait for superblocks that nobody else is about to write.
+    I16 = 16,
+    /// A resume finds the array frozen, and no sync thread (`WARN_ON_ONCE` in `raid_resume`, v6.9).
+    I17 = 17,
+}
+
+impl Invariant {
+    const ALL: [Invariant; 13] = [
+        Invariant::I3,
+        Invariant::I4,
+        Invariant::I5,
+        Invariant::I6,
+        Invariant::I8,
+        Invariant::I10,
+        Invariant::I11,
+        Invariant::I12,
+        Invariant::I13,
+        Invariant::I14,
+        Invariant::I15,
+        Invariant::I16,
+        Invariant::I17,
+    ];
+
+    /// The invariant of this number; `None` for those that have a [`Kind`] of their own.
+    pub(crate) fn numbered(number: u8) -> Option<Invariant> {
+        Invariant::ALL.into_iter().find(|invariant| *invariant as u8 == number)
+    }
+
+    /// What must hold, in words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Invariant::I3 => "a sync thread is reaped once, under reconfig_mutex, and is the only one",
+            Invariant::I4 => "at rest, RUNNING implies a queued work item or a live thread",
+            Invariant::I5 => "no sync IO while dm has the device suspended",
+            Invariant::I6 => "only one raid_set writes the members",
+            Invariant::I8 => "a restart reads what was written after the reshape's end",
+            Invariant::I10 => "nobody sleeps on a true condition",
+            Invariant::I11 => "no unlock of a lock that is not held",
+            Invariant::I12 => "FROZEN persists after message \"frozen\"",
+            Invariant::I13 => "nothing freed is referenced",
+            Invariant::I14 => "a work item that is about to return uses no freed raid_set",
+            Invariant::I15 => "a command is refused as busy only because of a sync thread that is there",
+            Invariant::I16 => "raid5d does not wait for superblocks that nobody else is about to write",
+            Invariant::I17 => "a resume finds the array frozen and without a sync thread",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "I{}", *self as u8)
+    }
 }
 
 /// Something that was found, and where.

@@ -24,7 +24,7 @@ use check::{at_rest, corruption, ends, kinds_of, marks_of};
 use graph::{Graph, Reached, Seen, fingerprint, mark};
 use reduce::alone;
 
-pub use finding::{Finding, Kind, Outcome};
+pub use finding::{Finding, Invariant, Kind, Outcome};
 
 /// Where something was found: in a state, or in a step out of it.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! more, and which single flag or wake, if it were otherwise, would let all users go on?
 
 use crate::era::Era;
-use crate::explore::finding::Kind;
+use crate::explore::finding::{Invariant, Kind};
 use crate::explore::trial::{TRIAL_STEPS, Trial};
 use crate::kernel::step::{can_step, step, waits_for};
 use crate::machine::bits::{names, recovery};
@@ -21,7 +21,7 @@ pub(crate) struct Ending {
 /// Looks at the state at the end of a trace.
 pub(crate) fn of(state: &State, era: Era, scenario: &Scenario, kind: Kind) -> Ending {
     let trial = Trial { state, era, scenario };
-    let is_over = matches!(kind, Kind::Deadlock | Kind::Broken(16));
+    let is_over = matches!(kind, Kind::Deadlock | Kind::Broken(Invariant::I16));
     let waiting = (0..N_TASKS).filter_map(|task| trial.waits(task, is_over)).collect();
     Ending { waiting, remedies: if is_over { trial.remedies() } else { Vec::new() } }
 }

@@ -165,33 +165,13 @@ pub fn describe(kind: Kind) -> String {
     match kind {
         Kind::Eio => "an IO fails with EIO".to_owned(),
         Kind::Churn => "the sync thread is registered and reaped again and again".to_owned(),
-        Kind::Broken(invariant) => format!("invariant I{invariant}: {}", invariant_in_words(invariant)),
+        Kind::Broken(invariant) => format!("invariant {invariant}: {}", invariant.in_words()),
         Kind::Livelock => "livelock: what repeats leads nowhere".to_owned(),
         Kind::Deadlock => "deadlock".to_owned(),
         Kind::Restart => {
             "data corruption after a restart: a block would not say what was last written".to_owned()
         }
         Kind::Corruption => "data corruption: a block does not say what was last written".to_owned(),
-    }
-}
-
-/// An invariant of domain.md, section 4, in words.
-pub fn invariant_in_words(invariant: u8) -> &'static str {
-    match invariant {
-        3 => "a sync thread is reaped once, under reconfig_mutex, and is the only one",
-        4 => "at rest, RUNNING implies a queued work item or a live thread",
-        5 => "no sync IO while dm has the device suspended",
-        6 => "only one raid_set writes the members",
-        8 => "a restart reads what was written after the reshape's end",
-        10 => "nobody sleeps on a true condition",
-        11 => "no unlock of a lock that is not held",
-        12 => "FROZEN persists after message \"frozen\"",
-        13 => "nothing freed is referenced",
-        15 => "a command is refused as busy only because of a sync thread that is there",
-        14 => "a work item that is about to return uses no freed raid_set",
-        17 => "a resume finds the array frozen and without a sync thread",
-        16 => "raid5d does not wait for superblocks that nobody else is about to write",
-        _ => "(see domain.md)",
     }
 }
 

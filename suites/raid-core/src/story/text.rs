@@ -257,7 +257,7 @@ impl<'a> Shown<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explore::{Kind, Limits, explore};
+    use crate::explore::{Invariant, Kind, Limits, explore};
     use crate::story::tell;
     use crate::{era, scenario};
 
@@ -304,7 +304,9 @@ mod tests {
     /// Each change that is shown follows on from the one before, and the last one leads to the end.
     #[test]
     fn no_flag_word_is_lost_between_what_is_shown() {
-        for (scenario, era, kind) in [("S1", "6.7", Kind::Deadlock), ("S6f", "6.9", Kind::Broken(12))] {
+        for (scenario, era, kind) in
+            [("S1", "6.7", Kind::Deadlock), ("S6f", "6.9", Kind::Broken(Invariant::I12))]
+        {
             let story = story(scenario, era, kind);
             let tasks = story.tasks();
             let mut recovery = "NEEDED".to_owned();
@@ -322,7 +324,7 @@ mod tests {
     /// Message "frozen" sets FROZEN and clears it again: both are told, though nothing of it is left.
     #[test]
     fn what_holds_the_sync_thread_back_is_never_left_out() {
-        let text = story("S6f", "6.9", Kind::Broken(12)).to_text(Page::default());
+        let text = story("S6f", "6.9", Kind::Broken(Invariant::I12)).to_text(Page::default());
         assert!(text.contains("sets FROZEN") && text.contains("clears FROZEN"), "{text}");
     }
 
