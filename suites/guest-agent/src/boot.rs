@@ -43,7 +43,7 @@ const NEW_ROOT: &str = "/md-regress/root";
 
 const TAINTED: &str = "/proc/sys/kernel/tainted";
 
-/// Starts programs that shell tests of storage start again and again, each in the way that does least.
+/// Starts the programs that shell tests of storage use most, each with an option that does nothing.
 const WARM_UP: &str = "for it in awk basename cat chmod cmp cp cut dd dirname expr find grep head hexdump ln losetup \
     ls mkdir mke2fs mkfifo mknod mktemp mount mv od pgrep ps readlink rm rmdir sed seq sleep sort stat sync tail tee \
     touch tr true udevadm umount wc which xargs; do $it --version; done; dmsetup help; lvm help";
@@ -61,12 +61,12 @@ impl Display for BootError {
     }
 }
 
-/// Adds to an error what was being done.
+/// Adds to an error the action that failed.
 fn doing<T, E: Display>(what: impl Display, result: Result<T, E>) -> Result<T, BootError> {
     result.map_err(|error| BootError(format!("cannot {what}: {error}")))
 }
 
-/// Brings the guest up. Returns what the harness should know though it stops nothing.
+/// Brings the guest up. Returns remarks for the harness about faults that stop nothing.
 pub(crate) fn boot() -> Result<Vec<String>, BootError> {
     refuse_to_empty_a_real_root()?;
     let mut notes = Vec::new();
@@ -89,10 +89,10 @@ fn preloaded(command_line: &str) -> Option<Vec<&str>> {
     Some(modules.split(',').filter(|module| !module.is_empty()).collect())
 }
 
-/// Does once, in a guest that is to be saved, what all that are restored from it would do: loads modules, with all that
-/// their signatures and self-tests take, and starts programs, so that what these are read from lies in memory. What is
-/// missing or does not load will be missed by whoever wants it, who has words for that. A kernel that complains is not
-/// saved: it is to complain to the test that makes it.
+/// Does once, in a guest that is to be saved, what every guest restored from it would do: loads modules,
+/// which takes their signature checks and self-tests, and starts programs, so that their files are in memory.
+/// A module that does not load is no error here: the test that wants it will say so. A kernel that complains
+/// is not saved: the complaint belongs to the test that causes it.
 fn warm_up(modules: &[&str]) -> Result<(), BootError> {
     let complained = || complaints(tainted().unwrap_or_default());
     let before = complained();
@@ -109,8 +109,8 @@ pub(crate) fn tainted() -> Option<u64> {
     fs::read_to_string(TAINTED).ok()?.trim().parse().ok()
 }
 
-/// Of the kernel's taint flags, those that say that something went wrong (Documentation/admin-guide/tainted-kernels.rst):
-/// bad page, oops, warning, soft lockup.
+/// The taint flags that say that something went wrong (Documentation/admin-guide/tainted-kernels.rst): bad
+/// page, oops, warning, soft lockup.
 fn complaints(tainted: u64) -> u64 {
     tainted & (1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
 }
@@ -251,7 +251,7 @@ fn switch_root() -> Result<(), BootError> {
     doing("enter the root", rustix::process::chdir("/"))
 }
 
-/// Deletes what is in a directory, as far as it is on `device`. What cannot be deleted costs
+/// Deletes the content of a directory, as far as it is on `device`. A file that cannot be deleted costs
 /// memory and nothing else.
 fn empty(dir: &Path, device: u64) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! What the agent says on the guest's console: remarks for people, and why it gives up.
+//! The agent's words on the guest's console: remarks for people, and why it gives up.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What the guest says of itself: kernel, processors, memory, time.
+//! The guest's facts: kernel, processors, memory, time.
 //!
 //! Reads only files that no test can make wait, and sets two things: the clock and the random pool.
 
@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime, clock_settime};
 /// A clock that is off by more is set.
 const CLOCK_TOLERANCE_S: i64 = 2;
 
-/// What runs here.
+/// The kernel that runs here, and the machine that it finds.
 pub(crate) fn facts() -> GuestFacts {
     let uname = rustix::system::uname();
     GuestFacts {

@@ -1,8 +1,9 @@
 //! The guest agent: first process of the guest, and the harness's hand in it.
 //!
-//! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, or a shell ([`process`]), sends what
-//! it prints and what the kernel logs, and brings files back ([`link`]). The same binary is its own second stage
-//! ([`stage`]) for what must happen between `fork` and `exec`, or may wait for ever ([`watch`]).
+//! Boots ([`boot`]), then serves requests ([`serve`]): runs one test at a time, or a shell ([`process`]),
+//! sends what it prints and what the kernel logs, and brings files back ([`link`]). The same binary is its
+//! own second stage ([`stage`]) for what must happen between `fork` and `exec`, or may wait for ever
+//! ([`watch`]).
 //!
 //! Deliberately not here: judgement. The agent reports exits, bytes and survivors; what they mean
 //! is the harness's business. It also never calls `sync`, and never opens a path of the test's

@@ -1,4 +1,4 @@
-//! Disks by the serial numbers that the harness gave them, in sysfs: their names depend on who was found first.
+//! Disks by the serial numbers that the harness gave them: a disk's name depends on which was found first.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is run in the guest, and what is prepared for it first.
+/// A program to run in the guest, and everything that is prepared for it first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Program and arguments; the program is looked up in the guest's `PATH`.
@@ -19,7 +19,8 @@ pub struct Program {
     pub load_modules: Vec<String>,
     /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
     pub disks: Vec<String>,
-    /// What takes the place of modules of the kernel's, before any is loaded. It starts only with these in place.
+    /// Modules that take the place of the kernel's, before any of them is loaded. The program starts only
+    /// with these in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<ReplacedModules>,
 }
@@ -38,9 +39,9 @@ pub struct ReplacedModules {
 /// A module's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleFile {
-    /// As the kernel calls it, `md_mod`.
+    /// The module's name as the kernel has it, `md_mod`.
     pub name: String,
-    /// Below `/usr/lib/modules`.
+    /// Path below `/usr/lib/modules`.
     pub path: String,
     /// Its build id, hexadecimal.
     pub build_id: String,
@@ -49,14 +50,14 @@ pub struct ModuleFile {
 /// A module that the kernel has loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModule {
-    /// As the kernel calls it.
+    /// The module's name as the kernel has it.
     pub name: String,
     /// Its build id as the kernel has it, hexadecimal.
     pub build_id: String,
 }
 
-/// The errno of [`Exit::NotStarted`] where the kernel refuses to load a module that takes the place of its own
-/// (`ENOPKG`, which nothing else gives).
+/// The errno of [`Exit::NotStarted`] where the kernel refuses to load a module that takes the place of its
+/// own (`ENOPKG`, which nothing else gives).
 pub const MODULE_REFUSED: i32 = 65;
 
 /// How a process ended.

@@ -1,4 +1,4 @@
-//! How md and dm stood when a test got no further: what a maintainer asks for first, beside the stacks.
+//! How md and dm stood when a test got no further: the first thing that a maintainer asks for, beside stacks.
 //!
 //! Facts as the kernel gives them. Bounded in number and length, because a guest sends them
 //! ([`StorageState::bounded`]).
@@ -23,13 +23,13 @@ pub struct StorageState {
     pub mdstat: Vec<String>,
     /// Arrays of md, by `/sys/block/mdX/md`.
     pub arrays: Vec<ArrayState>,
-    /// Targets of dm that say how an array is: raid, integrity and the like.
+    /// Targets of dm that tell how an array is: raid, integrity and the like.
     pub targets: Vec<TargetState>,
     /// Names of dm devices that are suspended.
     pub suspended: Vec<String>,
     /// Block devices with requests that have not come back.
     pub in_flight: Vec<InFlight>,
-    /// What lockdep says of held locks, where the kernel has it.
+    /// Held locks, as lockdep lists them, where the kernel has it.
     pub held_locks: Vec<String>,
     /// Questions that the kernel did not answer: they wait, too.
     pub unanswered: Vec<Unanswered>,
@@ -87,10 +87,10 @@ impl StorageState {
         *self == StorageState::default()
     }
 
-    /// The same with no more in it than the limits allow, and control characters gone.
+    /// This state, cut to the limits and without control characters.
     pub fn bounded(self) -> StorageState {
         let mut room = Room { left: TEXT_MAX, n_left_out: self.n_left_out };
-        // What is told first is what is cut last.
+        // The most telling parts come first, so that they are cut last.
         let unanswered = room.keep(self.unanswered, LINES_MAX, |unanswered, room| {
             let frames = room.lines(unanswered.frames, crate::sample::FRAMES_MAX);
             Unanswered { what: room.line(&unanswered.what), frames, ..unanswered }
@@ -116,7 +116,7 @@ impl StorageState {
     }
 }
 
-/// What may still be kept.
+/// Room that is left within the limits.
 struct Room {
     left: usize,
     n_left_out: u32,

@@ -1,4 +1,4 @@
-//! What the harness and the guest agent say to each other.
+//! Requests of the harness and messages of the guest agent.
 //!
 //! Two virtio-serial ports, both carrying JSON lines ([`crate::codec`]): [`AGENT_PORT`] for
 //! requests and messages, [`FILES_PORT`] for files that the guest brings back, so that a large
@@ -16,8 +16,8 @@ pub use crate::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, Program
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
 pub const VERSION: u32 = 9;
 
-/// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names the modules
-/// that it loads before that, with commas between them.
+/// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names
+/// the modules that it loads before that, with commas between them.
 pub const PRELOAD: &str = "md_regress.preload=";
 
 /// Name of the virtio-serial port for requests and messages.
@@ -64,8 +64,8 @@ pub enum Request {
     },
     /// Starts one test. The agent runs one at a time and refuses a second.
     StartTest(StartTest),
-    /// Writes down what a hang's report needs, into the folder of files that come back, and makes the kernel
-    /// log its tasks. [`Message::Diagnosed`] follows within seconds.
+    /// Writes down how the guest hangs, into the folder of files that come back, and makes the kernel log its
+    /// tasks. [`Message::Diagnosed`] follows within seconds.
     Diagnose {
         /// The attempt it is about; echoed.
         attempt: u32,
@@ -106,7 +106,7 @@ pub struct StartTest {
     pub sampled: bool,
 }
 
-/// Limits what a test's output costs: a token bucket over bytes. What exceeds it is read,
+/// Limits the cost of a test's output: a token bucket over bytes. Output beyond it is read,
 /// counted and dropped, oldest first, so that the harness always sees the newest bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputBudget {
@@ -126,7 +126,7 @@ pub enum Message {
         version: u32,
         /// The request's number.
         session: u64,
-        /// What runs here.
+        /// The guest's kernel and machine.
         guest: GuestFacts,
     },
     /// The test's process exists.
@@ -240,31 +240,31 @@ pub enum Message {
     Shell(ShellMessage),
     /// Who moves, and what gets done, once a second while a test runs.
     Sample(Sample),
-    /// Part of what [`Request::Diagnose`] asked for, as soon as it is known.
+    /// A part of the diagnosis that [`Request::Diagnose`] asked for, as soon as it is known.
     Evidence {
         /// Which attempt.
         attempt: u32,
-        /// What was seen.
+        /// The evidence.
         evidence: Evidence,
     },
-    /// What [`Request::Diagnose`] asked for has been written, as far as it could be.
+    /// The diagnosis that [`Request::Diagnose`] asked for is complete, as far as it could be.
     Diagnosed {
         /// Which attempt.
         attempt: u32,
     },
     /// The agent cannot do what was asked.
     Refused {
-        /// What and why.
+        /// The refused request, and why.
         reason: String,
     },
     /// The agent's own remark, for the log.
     Note {
-        /// What it noticed.
+        /// The remark.
         text: String,
     },
 }
 
-/// What the agent found itself on.
+/// The kernel and machine that the agent found itself on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFacts {
     /// `uname -r`.
@@ -311,7 +311,7 @@ pub struct Survivor {
     pub unkillable: bool,
 }
 
-/// True for what a message need not say.
+/// True for a number that a message need not say.
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }

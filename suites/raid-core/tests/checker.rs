@@ -6,16 +6,16 @@ use std::sync::Mutex;
 use std::thread;
 
 use raid_core::era::{self, Era, Switch};
+use raid_core::explore::walk;
 use raid_core::explore::{Invariant, Kind, Limits, Outcome, explore, look};
 use raid_core::scenario::{self, SCENARIOS};
 use raid_core::table;
-use raid_core::walk;
 
 fn verdict(scenario: &str, era: Era, limits: Limits) -> String {
     table::verdict(&look(scenario::named(scenario).unwrap(), era, limits))
 }
 
-/// Where a switch flips a verdict: the kernel is the one with it.
+/// Where a switch flips a verdict. The kernel is the one with it.
 const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::C130443, "S11", "6.6"),
     (Switch::C644e, "S3", "6.6"),
@@ -48,7 +48,8 @@ const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::C1d24, "S9", "7.3"),
 ];
 
-/// The same for what no kernel has: the mail's what-ifs, and P8 by itself. The kernel is the one without.
+/// Where a switch that no kernel has flips a verdict: the what-ifs, the mutations, and P8 by itself. The
+/// kernel is the one without it.
 const WHAT_IFS: &[(Switch, &str, &str)] = &[
     (Switch::P8, "S2", "6.7"),
     (Switch::ReapDirectly, "S14", "6.8"),
@@ -98,8 +99,8 @@ fn the_merged_helpers_leave_sync_mutex_alone() {
     assert!(!verdict("S10", v2.without(Switch::P5v2).with(&[Switch::P5]), limits).starts_with("DL"));
 }
 
-/// raid5d waits for itself where 5e2cf333b7bd is, and nowhere else; no verdict hangs on it, because that is not counted, and
-/// hides no other deadlock.
+/// raid5d waits for itself where 5e2cf333b7bd is, and nowhere else; no verdict hangs on it, because that is
+/// not counted, and hides no other deadlock.
 #[test]
 fn raid5d_waits_for_itself_only_with_its_wait() {
     let with = ["6.5", "6.6", "6.7", "6.9"];
@@ -119,8 +120,8 @@ fn raid5d_waits_for_itself_only_with_its_wait() {
     }
 }
 
-/// P9 and P10 only move code: with and without them every scenario has the same states, and what is found in them is
-/// found by the same steps. P9's hook has its first user in P11; P10 is in use from then on.
+/// P9 and P10 only move code: with and without them every scenario has the same states, and what is found in
+/// them is found by the same steps. P9's hook has its first user in P11; P10 is in use from then on.
 #[test]
 fn moved_code_changes_nothing() {
     let same = |with: Era, without: Era, what: &str| {

@@ -66,7 +66,7 @@ fn match_one(pattern: &[char], c: char) -> Option<usize> {
     }
 }
 
-/// Whether `c` is in the set that begins the pattern, and how long the set is.
+/// Looks for `c` in the set that begins the pattern: whether it is there, and the length of the set.
 fn bracket(pattern: &[char], c: char) -> Option<(bool, usize)> {
     let negated = matches!(pattern.get(1), Some('!' | '^'));
     let first = if negated { 2 } else { 1 };

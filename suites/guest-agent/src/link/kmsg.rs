@@ -21,17 +21,17 @@ const BURST: u64 = 2 * 1024 * 1024;
 const PER_S: u64 = 512 * 1024;
 /// Bytes that wait for the host at most; the oldest beyond that are dropped.
 const BACKLOG: u64 = 256 * 1024;
-/// What a record costs beside its text: the message around it.
+/// Bytes that a record costs beside its text: the message around it.
 const OVERHEAD: u64 = 64;
 /// Larger than any record (the kernel's limit is 8 KiB; a smaller buffer gives `EINVAL`).
 const BUFFER: usize = 16 * 1024;
 /// Records read in one go, so that a flood leaves time for everything else.
 const AT_ONCE: usize = 512;
-/// How often that many, where the log is read to its end.
+/// How many times [`AT_ONCE`] records are read, where the log is read to its end.
 const ROUNDS_MAX: usize = 16;
 /// Pause after reading: a kernel that logs line by line does not wake us line by line.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Pause when what is read can only be dropped.
+/// Pause when records that are read could only be dropped.
 const LONG_PAUSE: Duration = Duration::from_millis(50);
 
 /// One record of the kernel log.
@@ -76,7 +76,7 @@ impl Line {
         Line { record: Rc::new(record), bytes, cost }
     }
 
-    /// As it is sent, after so many that are not.
+    /// The line as it is sent after `left_out` records that are not.
     fn after(&self, left_out: u64) -> Rc<[u8]> {
         if left_out == 0 { Rc::clone(&self.bytes) } else { self.record.encoded(left_out).into() }
     }
@@ -94,9 +94,9 @@ impl Record {
 pub(crate) struct Backlog {
     lines: VecDeque<Line>,
     bytes: u64,
-    /// Dropped since the newest that went.
+    /// Records dropped since the last one that was sent.
     left_out: u64,
-    /// Bytes that may go whatever the budget says.
+    /// Bytes that may be sent whatever the budget says.
     granted: u64,
     bucket: TokenBucket,
 }
@@ -157,7 +157,7 @@ impl Backlog {
         if self.granted >= cost { Some(Duration::ZERO) } else { self.bucket.wait_for(cost, now) }
     }
 
-    /// All that waits may go: it is the last that is said of a test.
+    /// Lets all waiting records go, whatever the budget says: they are the last of a test.
     fn grant(&mut self) {
         self.granted = self.bytes;
     }
@@ -168,13 +168,13 @@ impl Backlog {
     }
 }
 
-/// All that was read so far, to be said again to the next host without being read again: a guest that is restored
-/// tells each of its hosts of its boot, and is emulated while it does.
+/// All records that were read so far, kept for the next host: a restored guest tells each of its hosts of its
+/// boot, and reading the log again would be slow under emulation.
 #[derive(Debug, Default)]
 struct Said {
     lines: Vec<Line>,
     bytes: u64,
-    /// Something is missing, or it became too much: the next host's is read again from the beginning.
+    /// Records are missing, or became too many: for the next host the log is read again from its beginning.
     gone: bool,
 }
 
@@ -255,8 +255,8 @@ impl Kmsg {
         (self.resume > now).then(|| self.resume - now)
     }
 
-    /// Reads the log to its end, within bounds, and lets all of it that waits go. What a test's kernel said
-    /// last says most, and would else be lost with a guest whose budget a flood has spent.
+    /// Reads the log to its end, within bounds, and lets all waiting records go. The kernel's last words of a
+    /// test say most, and would be lost if a flood had spent the budget.
     pub(crate) fn catch_up(&mut self, now: Instant) {
         for _ in 0..ROUNDS_MAX {
             self.read(now);
@@ -267,12 +267,12 @@ impl Kmsg {
         self.backlog.grant();
     }
 
-    /// True if all that there was has gone.
+    /// True if all records have been sent.
     pub(crate) fn is_said(&self) -> bool {
         self.end.is_some() && self.backlog.is_empty()
     }
 
-    /// Reads what is there, within bounds.
+    /// Reads new records, within bounds.
     pub(crate) fn read(&mut self, now: Instant) {
         let starved = self.backlog.is_starved(now);
         self.resume = now + if starved { LONG_PAUSE } else { PAUSE };

@@ -76,7 +76,7 @@ impl Outgoing {
         self.bytes.extend_from_slice(line);
     }
 
-    /// What is to be written next.
+    /// The bytes to be written next.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
@@ -106,7 +106,7 @@ impl Outgoing {
     }
 }
 
-/// What a [`Port::write`] came to.
+/// The result of a [`Port::write`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrote {
     /// All of it.
@@ -122,7 +122,7 @@ pub(crate) enum Wrote {
 pub(crate) struct Port {
     fd: OwnedFd,
     decoder: LineDecoder,
-    /// What is being written.
+    /// The batch that is being written.
     pub(crate) out: Outgoing,
     connected: bool,
     session: bool,
@@ -206,7 +206,7 @@ impl Port {
         requests
     }
 
-    /// Writes what [`Self::out`] holds, as far as the host takes it.
+    /// Writes the batch [`Self::out`], as far as the host takes it.
     pub(crate) fn write(&mut self, now: Instant) -> Wrote {
         while !self.out.is_empty() {
             match rustix::io::write(&self.fd, self.out.rest()) {

@@ -1,4 +1,4 @@
-//! The cgroup of one test: who its processes are, what they used, and how they are killed.
+//! The cgroup of one test: its processes, the time that they used, and how they are killed.
 //!
 //! Reads nothing that can wait for a lock which a wedged process holds: of `/proc/PID` only
 //! `comm` and `stat` (`cmdline` waits for the memory map's lock). The parsers are pure.
@@ -77,14 +77,14 @@ impl Cgroup {
         }
     }
 
-    /// Removes it, as far as what is in it allows.
+    /// Removes it, as far as the processes in it allow.
     pub(crate) fn remove(&self) {
         remove_tree(&self.path, DEPTH);
     }
 }
 
-/// The processes of a cgroup and of those below it. Who makes a cgroup of its own is seen at once by the number of links
-/// to the folder (kernfs), without reading what is in it.
+/// The processes of a cgroup and of the cgroups below it. Whether there are any below shows in the number of
+/// links to the folder (kernfs), without reading the folder.
 pub(crate) fn pids_of(path: &Path) -> Vec<u32> {
     let mut pids = Vec::new();
     let has_children = fs::metadata(path).is_ok_and(|folder| folder.nlink() > 2);

@@ -1,8 +1,8 @@
 //! The launcher: what is prepared in the guest before a program runs, and how the agent asks for it.
 //!
-//! [`launch`] runs in the agent, [`launch_main`] in the stage that becomes the program: it joins a cgroup, takes the
-//! place in a session and the limits of a login, loads modules, waits for disks. Deliberately not here: how a process
-//! is started ([`spawn`]).
+//! [`launch`] runs in the agent, [`launch_main`] in the stage that becomes the program: it joins a cgroup,
+//! takes the place in a session and the limits of a login, loads modules, waits for disks. Deliberately not
+//! here: how a process is started ([`spawn`]).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -28,12 +28,12 @@ use crate::stage::Stage;
 /// How large a test's pipe is: a burst need not wait for the agent to be scheduled.
 const PIPE_SIZE: usize = 1024 * 1024;
 
-/// A test that is being started.
+/// A program that is being started.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    /// The launcher, and after its `exec` the test's own process.
+    /// The launcher, and after its `exec` the program's own process.
     pub(crate) pid: Pid,
-    /// What [`ReportReader`](crate::process::report::ReportReader) reads.
+    /// The pipe that a [`ReportReader`](crate::process::report::ReportReader) reads.
     pub(crate) report: OwnedFd,
 }
 

@@ -1,7 +1,7 @@
-//! The life of one test, as pure decisions.
+//! The life of one supervised process, a test's or a shell's, as pure decisions.
 //!
 //! [`Life`] is told what is observed and what time it is, and says what to do next. It never
-//! waits: each phase after the test's own process has ended has a deadline, so that neither a
+//! waits: each phase after the program's own process has ended has a deadline, so that neither a
 //! process in D state nor a pipe that a daemon holds keeps the harness from its answer.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use protocol::wire::{Finished, Survivor};
 
 use crate::process::cgroup::Process;
 
-/// How long what was killed may take to go before it counts as unkillable.
+/// How long a killed process may take to go before it counts as unkillable.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(2);
 
 /// Processes that are listed at most.
@@ -28,7 +28,7 @@ pub(crate) enum Launch {
     Failed(i32),
 }
 
-/// What the caller sees of the test.
+/// The caller's view of the program and its processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Observed {
     /// How far the launcher has come.
@@ -39,7 +39,7 @@ pub(crate) struct Observed {
     pub(crate) populated: bool,
 }
 
-/// What the caller has to do next.
+/// The caller's next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Say that the test runs.
@@ -56,14 +56,14 @@ pub(crate) enum Step {
 enum Phase {
     Starting,
     Running,
-    /// Its own process has ended; what it left may end by itself until then.
+    /// Its own process has ended; the processes that it left may end by themselves until then.
     Grace(Instant),
-    /// What it left has been killed; it may take until then to go.
+    /// The processes that it left have been killed; they may take until then to go.
     Killing(Instant),
     Over,
 }
 
-/// One test.
+/// One program.
 ///
 /// Invariant: [`Step::Finish`] comes exactly once, at the latest `grace` and [`KILL_WAIT`] after
 /// the test's own process has ended, or [`KILL_WAIT`] after [`Self::stop`].
@@ -133,7 +133,7 @@ impl Life {
         self.reaped
     }
 
-    /// True while what is left of it is being killed.
+    /// True while its remaining processes are being killed.
     pub(crate) fn is_killing(&self) -> bool {
         matches!(self.phase, Phase::Killing(_))
     }
@@ -143,7 +143,7 @@ impl Life {
         self.phase == Phase::Over
     }
 
-    /// What to do next. To be called until it returns nothing.
+    /// The next action. To be called until it returns nothing.
     pub(crate) fn step(&mut self, observed: Observed, now: Instant) -> Option<Step> {
         match self.phase {
             Phase::Starting => match observed.launch {
@@ -185,12 +185,12 @@ impl Life {
         Some(Step::Finish)
     }
 
-    /// Notes who outlived the test's own process.
+    /// Notes the processes that outlived the program's own.
     pub(crate) fn survived(&mut self, processes: Vec<Process>) {
         self.survivors = processes.into_iter().map(|p| survivor(p, false)).collect();
     }
 
-    /// The report. `left` is who is still there.
+    /// The report. `left` are the processes that are still there.
     pub(crate) fn finished(
         &mut self,
         left: Vec<Process>,

@@ -1,7 +1,8 @@
-//! Loading modules, and those that take the place of the kernel's own: laid over them before any is loaded, and looked at, for a test of
-//! other modules than it is said to be would be worse than none.
+//! Loading modules, also those that take the place of the kernel's own.
 //!
-//! Done by a test's launcher, so that a mount or a module's start that never ends is the test's, not the agent's.
+//! Replacements are laid over the kernel's modules before any of them is loaded, and their build ids are
+//! checked: a test of other modules than the report says would be worse than none. All of it is done by a
+//! test's launcher, so that a mount or a module's start that never ends is the test's, not the agent's.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -23,17 +24,18 @@ const IMAGE: &str = "/run/md-regress/modules";
 /// Bytes of a module that its build id is looked for in, before the rest is.
 const HEAD_MAX: u64 = 4096;
 
-/// What failed, as launchers say it: an errno, and what could not be done.
+/// A failure as launchers report it: the error, and the action that could not be done.
 type Failure = (io::Error, String);
 
-/// As words of a command line: serial number, probe, then name, path and build id of each module.
+/// Replacements as words of a command line: serial number, probe, then name, path and build id of each
+/// module.
 pub(crate) fn words(replaced: &ReplacedModules) -> Vec<String> {
     let files =
         replaced.modules.iter().flat_map(|ModuleFile { name, path, build_id }| [name, path, build_id]);
     [&replaced.serial, &replaced.probe].into_iter().chain(files).cloned().collect()
 }
 
-/// The same back again.
+/// Reads the [`words`] of a command line.
 pub(crate) fn parse(words: &[String]) -> Option<ReplacedModules> {
     let [serial, probe, files @ ..] = words else { return None };
     let modules = files.chunks_exact(3).map(|file| ModuleFile {
@@ -44,7 +46,7 @@ pub(crate) fn parse(words: &[String]) -> Option<ReplacedModules> {
     Some(ReplacedModules { serial: serial.clone(), probe: probe.clone(), modules: modules.collect() })
 }
 
-/// Puts them in place. Says what the kernel then has loaded.
+/// Puts replacements in place, and loads one of them. Returns that one as the kernel has it.
 pub(crate) fn replace(replaced: &ReplacedModules) -> Result<LoadedModule, Failure> {
     let refuse = |why: String| (io::Error::from(Errno::IO), format!("use the built modules: {why}"));
     for file in &replaced.modules {
@@ -77,7 +79,7 @@ pub(crate) fn replace(replaced: &ReplacedModules) -> Result<LoadedModule, Failur
     Ok(LoadedModule { name: name.clone(), build_id })
 }
 
-/// Loads one module; what modprobe says if it does not.
+/// Loads one module. The error is modprobe's own message.
 fn load(module: &str) -> Result<(), String> {
     let output = spawn::command(MODPROBE).args(["--", module]).stdout(Stdio::null()).output();
     match output {
@@ -105,14 +107,15 @@ pub(crate) fn load_all(modules: &[String]) -> Option<String> {
     }
 }
 
-/// True if a file holds this build id. It is looked for where linkers put it first: the guest pays for each byte.
+/// True if a file holds this build id. The file's head is searched first, because linkers put the id there
+/// and the guest pays for each byte that is read.
 fn is_of_build(path: &Path, build_id: &str) -> io::Result<bool> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD_MAX).read_to_end(&mut head)?;
     Ok(holds(&head, build_id) || holds(&fs::read(path)?, build_id))
 }
 
-/// True if bytes hold this build id: 20 bytes that no other has.
+/// True if bytes hold this build id; its 20 bytes are random enough to be found nowhere else.
 fn holds(bytes: &[u8], build_id: &str) -> bool {
     let wanted: Option<Vec<u8>> = (0..build_id.len() / 2)
         .map(|at| u8::from_str_radix(build_id.get(2 * at..2 * at + 2)?, 16).ok())
@@ -122,8 +125,8 @@ fn holds(bytes: &[u8], build_id: &str) -> bool {
     })
 }
 
-/// What a note of type `NT_GNU_BUILD_ID` says, hexadecimal: three words (length of the name, length of the id, type),
-/// the name "GNU" with its zero, the id.
+/// The build id in a note of type `NT_GNU_BUILD_ID`, hexadecimal: three words (length of the name, length of
+/// the id, type), the name "GNU" with its NUL, the id.
 fn build_id(note: &[u8]) -> Option<String> {
     let word = |at: usize| Some(u32::from_ne_bytes(note.get(at..at + 4)?.try_into().ok()?));
     let length = usize::try_from(word(4)?).ok()?;

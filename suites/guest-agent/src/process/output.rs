@@ -1,4 +1,4 @@
-//! What a test prints: all of it counted, the newest part kept, released within a budget.
+//! A test's output: all of it counted, the newest part kept, released within a budget.
 //!
 //! Pure: bytes and instants come in, chunks go out. Deliberately not here: reading the pipe and
 //! writing to the host ([`crate::serve`]).

@@ -1,17 +1,18 @@
-//! The report of a launcher to the agent, both ends: what went wrong while it prepared, and which module it loaded.
+//! The report of a launcher to the agent, both ends: what went wrong while it prepared, and which module it
+//! loaded.
 //!
-//! Lines of `errno what`, where 0 marks a remark, and of `probed NAME BUILD-ID`. The pipe closes when the launcher
-//! becomes the program, or ends because it could not.
+//! Lines of `errno what`, where 0 marks a remark, and of `probed NAME BUILD-ID`. The pipe closes when the
+//! launcher becomes the program, or ends because it could not.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use protocol::program::LoadedModule;
 use rustix::io::Errno;
 
-/// What a launcher had to say.
+/// A launcher's report.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
-    /// What went wrong and stopped nothing.
+    /// Faults that stopped nothing.
     pub(crate) remarks: Vec<String>,
     /// Why it did not become the test: errno, and what it was doing.
     pub(crate) failure: Option<(i32, String)>,
@@ -22,7 +23,8 @@ pub(crate) struct Report {
 /// Before the name and the build id of a module, in a launcher's report.
 const PROBED: &str = "probed";
 
-/// Parses the launcher's report: lines of `errno what`, where 0 marks a remark, and of `probed NAME BUILD-ID`.
+/// Parses the launcher's report: lines of `errno what`, where 0 marks a remark, and of
+/// `probed NAME BUILD-ID`.
 fn parse_report(text: &str) -> Report {
     let mut report = Report::default();
     for (errno, what) in text.lines().filter_map(|line| line.split_once(' ')) {
@@ -60,7 +62,7 @@ impl ReportReader {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there. Returns the whole report, once, when the launcher has said everything.
+    /// Reads the pipe. Returns the whole report, once, when the launcher has said everything.
     pub(crate) fn read(&mut self) -> Option<Report> {
         let fd = self.fd.as_ref()?;
         let mut buffer = [0; 4096];
@@ -77,7 +79,7 @@ impl ReportReader {
         Some(parse_report(&String::from_utf8_lossy(&self.text)))
     }
 
-    /// Whatever it still has to say is not wanted.
+    /// Gives the rest of the report up.
     pub(crate) fn close(&mut self) {
         self.fd = None;
     }

@@ -1,10 +1,9 @@
 //! The shell: a program of the user's, on a terminal or on pipes, whose bytes go both ways.
 //!
-//! As a process it is what a test is ([`crate::process::supervised`]); its output is read only as fast as the host
-//! takes it, so that nothing is dropped and nothing piles up. Nothing here blocks: every descriptor
-//! says so, and a terminal is never closed, because closing one may wait for those who use it.
-//! Deliberately not here: the loop ([`crate::serve`]) and the arithmetic of windows
-//! ([`protocol::window`]).
+//! Its process is supervised like a test's ([`crate::process::supervised`]); its output is read only as fast
+//! as the host takes it, so that nothing is dropped and nothing piles up. Nothing here blocks: every
+//! descriptor says so, and a terminal is never closed, because closing one may wait for those who use it.
+//! Deliberately not here: the loop ([`crate::serve`]) and the arithmetic of windows ([`protocol::window`]).
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -29,10 +28,10 @@ use crate::process::launch::{self, Launched};
 use crate::process::spawn::pipe;
 use crate::process::supervised::{Change, Supervised};
 
-/// Its number, for its cgroup and for remarks: a guest has one shell and no test beside it.
+/// The shell's attempt number, for its cgroup and for remarks: a guest has one shell and no test beside it.
 const ATTEMPT: u32 = 1;
 
-/// How long what outlives it may hold its output before it is killed.
+/// How long processes that outlive the shell may hold its output before they are killed.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// A terminal that nobody has open answers at once, always: how often it is looked at.
@@ -255,7 +254,7 @@ impl Shell {
         Ok(())
     }
 
-    /// What is to be said now, as far as the window allows.
+    /// The next message to the host, as far as the window allows.
     pub(crate) fn next_message(&mut self) -> Option<ShellMessage> {
         if let Some(total) = self.input.window.say() {
             return Some(ShellMessage::InputTaken { total });
@@ -294,7 +293,7 @@ impl Inlet {
         Ok(())
     }
 
-    /// Writes what waits, as far as the shell takes it.
+    /// Writes the waiting bytes, as far as the shell takes them.
     fn write(&mut self) {
         while let Some(fd) = &self.fd
             && !self.waiting.is_empty()
@@ -336,8 +335,8 @@ impl Outlet {
         self.waiting.len() < MAX_CHUNK
     }
 
-    /// Reads what is there and what there is room for. `ended`: the shell's own process has. `last`: and
-    /// nobody else writes any more.
+    /// Reads as much as is there and as there is room for. `ended`: the shell's own process has ended.
+    /// `last`: and nobody else writes any more.
     fn read(&mut self, ended: bool, last: bool, now: Instant) {
         let mut buffer = [0; 16 * 1024];
         while let Some(fd) = &self.fd

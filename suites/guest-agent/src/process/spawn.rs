@@ -18,7 +18,7 @@ use rustix::process::Pid;
 use crate::paths;
 use crate::stage::Stage;
 
-/// What a test's environment holds unless the request says otherwise.
+/// A test's environment, unless the request says otherwise.
 pub(crate) const ENVIRONMENT: [(&str, &str); 5] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
@@ -40,7 +40,7 @@ pub(crate) fn stage(stage: Stage) -> Command {
     command
 }
 
-/// What a program prints; whoever calls waits for it.
+/// Runs a program and returns its standard output; the caller waits for its end.
 pub(crate) fn output_of(argv: &[&str]) -> io::Result<String> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let output = command(program)
@@ -70,8 +70,8 @@ pub(crate) fn sampler(cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
     witness(Stage::Sample, cgroup)
 }
 
-/// Starts the process that writes down what a hang's report needs; what it sees comes through the pipe. It ends
-/// after seconds, whatever becomes of the questions that it asks.
+/// Starts the process that writes down what a hang's report needs; what it sees comes through the pipe. It
+/// ends after seconds, whatever becomes of the questions that it asks.
 pub(crate) fn diagnosis(cgroup: &Path) -> io::Result<(Pid, OwnedFd)> {
     witness(Stage::Diagnose, cgroup)
 }

@@ -1,7 +1,7 @@
 //! A process that the agent runs for the harness, with everything it starts: from its launcher's
 //! first word to the removal of its cgroup.
 //!
-//! Never waits. When what happens is decided in [`crate::process::life`]; this carries it out. Deliberately
+//! Never waits. [`crate::process::life`] decides what happens when; this carries it out. Deliberately
 //! not here: what the process prints, which is read in different ways ([`crate::process::test`],
 //! [`crate::process::shell`]).
 
@@ -29,7 +29,7 @@ pub(crate) struct Supervised {
     launch: Launch,
     probed: Option<LoadedModule>,
     cgroup: Cgroup,
-    /// What its preparation used.
+    /// User and system time that its preparation used, milliseconds.
     cpu_ms_before: (u64, u64),
 }
 
@@ -48,7 +48,7 @@ impl Supervised {
         self.cgroup.path()
     }
 
-    /// Takes what was launched into `cgroup`.
+    /// Takes a program that was launched into `cgroup`.
     pub(crate) fn new(
         attempt: u32,
         launched: Launched,
@@ -74,7 +74,7 @@ impl Supervised {
         self.life.attempt()
     }
 
-    /// What the kernel says of a module that took the place of its own, once the launcher has asked.
+    /// The module that took the place of the kernel's own, as the kernel has it, once the launcher has asked.
     pub(crate) fn probed(&self) -> Option<LoadedModule> {
         self.probed.clone()
     }
@@ -104,7 +104,7 @@ impl Supervised {
         self.life.has_ended()
     }
 
-    /// Its descriptor is readable for ever from now on.
+    /// Its own process has ended: the descriptor would be readable for ever.
     pub(crate) fn ended(&mut self) {
         self.pidfd = None;
     }

@@ -1,7 +1,7 @@
 //! The running test: its process ([`crate::process::supervised`]), and the pipe that it prints to.
 //!
-//! Reads all that the test prints. Deliberately not here: what of it is kept ([`crate::process::output`]), and
-//! when it is read and sent ([`crate::serve`]).
+//! Reads all that the test prints. Deliberately not here: what of it is kept ([`crate::process::output`]),
+//! and when it is read and sent ([`crate::serve`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -47,7 +47,7 @@ impl RunningTest {
         })
     }
 
-    /// What it prints to, until everybody has closed it.
+    /// The pipe that it prints to, until everybody has closed it.
     pub(crate) fn pipe(&self) -> Option<&OwnedFd> {
         self.pipe.as_ref()
     }
@@ -63,7 +63,7 @@ impl RunningTest {
         self.pipe_resume.saturating_duration_since(now)
     }
 
-    /// Reads what is there, within bounds, by way of `buffer`.
+    /// Reads the pipe, within bounds, by way of `buffer`.
     pub(crate) fn drain_pipe(&mut self, buffer: &mut [u8], now: Instant) {
         for _ in 0..READS_AT_ONCE {
             let Some(pipe) = &self.pipe else { return };

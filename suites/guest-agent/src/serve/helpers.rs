@@ -1,4 +1,5 @@
-//! The agent's helper processes beside a test: the sampler, the diagnosis of a hang, and who sends files.
+//! The agent's helper processes beside a test: the sampler, the diagnosis of a hang, and the one that sends
+//! files.
 //!
 //! Each may come to a standstill, and nobody waits for one.
 
@@ -35,8 +36,8 @@ pub(super) struct Collector {
 }
 
 impl Agent {
-    /// A sampler that has ended before its test: without one, a hang is found only by the limits. It is started again, if
-    /// it does not end each time.
+    /// Starts a sampler again that has ended before its test, unless it ends each time. Without one, a hang
+    /// is found only by the time limits.
     pub(super) fn look_after_sampler(&mut self) {
         if self.sampler.as_ref().is_none_or(|sampler| sampler.fd().is_some()) {
             return;

@@ -1,9 +1,9 @@
 //! The loop: one thread that polls everything, waits for nothing else, and always comes round.
 //!
-//! Here is the round itself, and what becomes of processes; what is polled is in [`waiting`], what goes to the host in
-//! [`sending`], what comes from it in [`requests`], and the processes that help beside a test in [`helpers`].
-//! Deliberately not here: the test itself ([`crate::process::test`]), the shell ([`crate::process::shell`]), and
-//! anything that may block on a test's doing.
+//! Here is the round itself, and the end of processes. [`waiting`] polls, [`sending`] chooses what goes to
+//! the host, [`requests`] handles what comes from it, and [`helpers`] has the processes that help beside a
+//! test. Deliberately not here: the test itself ([`crate::process::test`]), the shell
+//! ([`crate::process::shell`]), and anything that may block on a test's doing.
 
 mod helpers;
 mod requests;
@@ -49,20 +49,20 @@ struct Agent {
     kmsg: Option<Kmsg>,
     control: VecDeque<Message>,
     test: Option<RunningTest>,
-    /// The cgroup of a test that is over and left behind what cannot be killed: it is still looked at.
+    /// The cgroup of a test that is over and left processes that cannot be killed: they are still sampled.
     left: Option<PathBuf>,
     /// A guest has one in its life, and it stays: closing a terminal may take long.
     shell: Option<Shell>,
     sampler: Option<Witness>,
     /// Samplers of this test that ended before it.
     n_samplers_lost: u32,
-    /// The process that writes down what a hang's report needs, and the attempt it is about.
+    /// The process that writes down how the guest hangs, and the attempt that it is about.
     diagnosis: Option<(Witness, u32)>,
     collector: Option<Collector>,
     /// Collections that wait for the one under way.
     wanted: VecDeque<Wanted>,
     facts: GuestFacts,
-    /// What went wrong while booting: each host is told, for a snapshot has many.
+    /// Faults while booting: each host is told of them, because a snapshot is restored for many.
     boot_notes: Vec<String>,
     next_heartbeat: Instant,
     next_reap: Instant,

@@ -1,4 +1,4 @@
-//! What the host asks for, one request after the other.
+//! Requests of the host, handled one after the other.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::process::spawn;
 use crate::process::test::RunningTest;
 use crate::watch::witness::Witness;
 
-/// How long a power-off waits for what is still to be written.
+/// How long a power-off waits for messages that are still to be written.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl Agent {

@@ -1,7 +1,7 @@
-//! What goes to the host, and in which order.
+//! Messages to the host, and their order.
 //!
-//! It is pulled, not pushed: whenever the port takes more, the most important line that is there is encoded
-//! ([`Agent::next_line`]). So a slow host costs no memory, and what it gets is fresh.
+//! They are pulled, not pushed: whenever the port takes more, the most important line that is there is
+//! encoded ([`Agent::next_line`]). So a slow host costs no memory, and what it gets is fresh.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -60,7 +60,7 @@ impl Agent {
         self.next_end().map(|message| encode(&message).into())
     }
 
-    /// What goes before the kernel's log.
+    /// The next message of those that go before the kernel's log.
     fn next_news(&mut self, now: Instant) -> Option<Message> {
         if let Some(message) = self.control.pop_front() {
             return Some(message);
@@ -72,7 +72,7 @@ impl Agent {
         self.test.as_mut().and_then(|test| test.next_output(now))
     }
 
-    /// What goes after it.
+    /// The next message of those that go after the kernel's log.
     fn next_end(&mut self) -> Option<Message> {
         if let Some(exit) = self.shell.as_mut().and_then(Shell::next_end) {
             return Some(Message::Shell(ShellMessage::Ended { exit }));
@@ -112,7 +112,7 @@ impl Agent {
         });
     }
 
-    /// Tells how the kernel says that it is.
+    /// Tells the host how the kernel says that it is: its taint, and how far its log goes.
     pub(super) fn tell_kernel_state(&mut self, now: Instant) {
         if !self.port.has_session() {
             return;
@@ -128,7 +128,7 @@ impl Agent {
     }
 }
 
-/// Bounds a text.
+/// The beginning of a text, [`MAX_TEXT`] bytes at most.
 fn clip(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     text

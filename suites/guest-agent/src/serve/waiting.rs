@@ -1,4 +1,4 @@
-//! What the loop waits for: which descriptors are polled, and for how long.
+//! The loop's one wait: which descriptors are polled, and for how long.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const ENDING_TICK: Duration = Duration::from_millis(10);
 /// A host that took nothing for this long does not make a test wait.
 const STALL: Duration = Duration::from_millis(100);
 
-/// What a polled descriptor is.
+/// The kinds of descriptors that are polled.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source {
     Port,
@@ -32,7 +32,7 @@ pub(super) enum Source {
 }
 
 impl Agent {
-    /// Polls all that may tell of something, and says which of it did.
+    /// Polls all descriptors that matter now. Returns those that are ready.
     pub(super) fn poll(&mut self, now: Instant) -> rustix::io::Result<Vec<(Source, PollFlags)>> {
         let timeout = self.timeout(now);
         let timeout = Timespec {

@@ -1,7 +1,8 @@
-//! What the answers of a guest that hangs say: tasks, arrays, tables of dm, IO in flight, held locks. Pure.
+//! Reads the answers to questions about a guest that hangs: tasks, arrays, tables of dm, IO in flight, held
+//! locks. Pure.
 //!
-//! Deliberately not here: how a question is asked ([`crate::watch::ask`]), and how long an answer is waited for
-//! ([`crate::watch::diagnose`]).
+//! Deliberately not here: how a question is asked ([`crate::watch::ask`]), and how long an answer is waited
+//! for ([`crate::watch::diagnose`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,8 +16,8 @@ const PLAIN_TARGETS: [&str; 3] = ["linear", "striped", "zero"];
 /// Lines of a list of held locks at most.
 pub(crate) const LOCK_LINES_MAX: usize = 200;
 
-/// True if a maintainer wants to see where it stands: a task that is blocked, the test's own that run or sleep in
-/// md or dm, and md's threads whatever they do, for a daemon at rest says who will never reap.
+/// Whether the stack goes into the report: blocked tasks, the test's tasks inside md or dm, and md's threads
+/// in any state (an idle raid5d shows why nobody reaps the sync thread).
 pub(crate) fn is_telling(stack: &TaskStack) -> bool {
     let is_md = || {
         let rest = stack.comm.strip_prefix("md").unwrap_or_default();
@@ -40,8 +41,8 @@ pub(crate) struct Process {
     pub(crate) is_agent: bool,
 }
 
-/// Processes that are there because of us: the agent's, and whatever `asking` has started. A `dmsetup` that waits
-/// for the lock that the hang holds is our own doing, and no part of the hang.
+/// Processes that are there because of the agent: its own, and those that `asking` has started. A `dmsetup`
+/// that waits for the lock that the hang holds is the agent's doing, and no part of the hang.
 pub(crate) fn ours(processes: &[Process], asking: u32) -> BTreeSet<u32> {
     let mut ours: BTreeSet<u32> =
         processes.iter().filter(|process| process.is_agent).map(|process| process.pid).collect();
@@ -73,7 +74,7 @@ pub(crate) fn stack_text(stack: &TaskStack) -> String {
     format!("{comm} (pid {pid}{of_test}), state {state}:\n{frames}")
 }
 
-/// For the file: that no answer came.
+/// A question without an answer, for the file.
 pub(crate) fn unanswered_text(unanswered: &Unanswered) -> String {
     let Unanswered { what, waited_ms, state, frames } = unanswered;
     let frames: String = frames.iter().map(|frame| format!("  {frame}\n")).collect();
@@ -98,7 +99,8 @@ pub(crate) fn suspended(info: &str) -> Vec<String> {
     suspended.filter_map(|fields| fields.first().map(|name| (*name).to_owned())).collect()
 }
 
-/// The telling targets among the lines of `dmsetup table`, with their lines of `dmsetup status`: raid first.
+/// The targets of `dmsetup table` that say something about an array, with their lines of `dmsetup status`;
+/// raid first.
 pub(crate) fn targets(table: &str, status: &str, suspended: &[String]) -> Vec<TargetState> {
     let mut targets: Vec<TargetState> = Vec::new();
     for (device, table) in dm_lines(table) {
@@ -147,7 +149,8 @@ pub(crate) fn in_flight(answer: &str) -> Vec<InFlight> {
     answer.lines().filter_map(device).collect()
 }
 
-/// What lockdep listed (`debug_show_all_locks`, kernel/locking/lockdep.c), without what comes before and after.
+/// The locks that lockdep listed (`debug_show_all_locks`, kernel/locking/lockdep.c), without the lines around
+/// them.
 pub(crate) fn held_locks<'a>(log: impl Iterator<Item = &'a str>) -> Vec<String> {
     log.skip_while(|line| !line.starts_with("Showing all locks held in the system"))
         .skip(1)

@@ -1,7 +1,8 @@
 //! The questions about a guest that hangs, and the stage that asks one of them.
 //!
-//! [`Question`] says how each is asked. [`ask_main`] runs in processes that may never end; who waits for them, and
-//! how long, is [`crate::watch::diagnose`]'s business, and reading what they print that of [`crate::watch::answers`].
+//! [`Question`] says how each is asked. [`ask_main`] runs in processes that may never end; who waits for
+//! them, and how long, is [`crate::watch::diagnose`]'s business, and reading what they print that of
+//! [`crate::watch::answers`].
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +20,7 @@ use crate::stage::Stage;
 use crate::watch::answers::{LOCK_LINES_MAX, Process, held_locks, ours, parent};
 use crate::watch::task::{Stat, parse_stat, stack, tasks_of};
 
-/// What is read of an array, and of each of its members (Documentation/admin-guide/md.rst).
+/// Attributes that are read of an array (Documentation/admin-guide/md.rst).
 const ARRAY_ATTRIBUTES: [&str; 20] = [
     "level",
     "raid_disks",
@@ -42,6 +43,7 @@ const ARRAY_ATTRIBUTES: [&str; 20] = [
     "stripe_cache_active",
     "last_sync_action",
 ];
+/// Attributes that are read of each member of an array.
 const MEMBER_ATTRIBUTES: [&str; 2] = ["state", "slot"];
 
 /// The program that asks dm.
@@ -71,7 +73,7 @@ pub(crate) enum Question {
 }
 
 impl Question {
-    /// What is asked first; the arrays come later.
+    /// All questions but those about arrays, which come later.
     pub(crate) fn first(cgroup: &str) -> Vec<Question> {
         let mut all = vec![
             Question::Stacks { cgroup: cgroup.to_owned() },
@@ -134,7 +136,7 @@ impl Question {
         }
     }
 
-    /// In words, what the question waits for that has given only this answer.
+    /// In words, the file or command at which a question waits that has given only this answer.
     pub(crate) fn waits_at(&self, answer: &str) -> String {
         match self {
             Question::Array(name) => match answer.lines().last().and_then(|line| line.strip_prefix("? ")) {
@@ -181,7 +183,7 @@ fn print(bytes: &[u8]) {
     let _ = std::io::stdout().write_all(bytes);
 }
 
-/// What it says; that it is not there is an answer as well, and otherwise looks like none.
+/// The file's content, or that it cannot be read: an empty answer would look like a missing one.
 fn mdstat(path: &Path) -> Vec<u8> {
     fs::read(path)
         .unwrap_or_else(|error| format!("{} cannot be read: {error}\n", path.display()).into_bytes())
@@ -230,7 +232,7 @@ fn look(pid: u32) -> Process {
     Process { pid, parent: parent(&stat).unwrap_or_default(), is_agent }
 }
 
-/// Before each attribute, which it is: a read that never ends is known by it.
+/// Prints attributes, each after a line with its name: so a read that never ends is known by its name.
 fn print_array(name: &str) {
     let dir = format!("/sys/block/{name}/md");
     let members = names_in(&dir).into_iter().filter(|entry| entry.starts_with("dev-"));
@@ -280,7 +282,7 @@ fn print_locks() {
     }
 }
 
-/// Blocked tasks, what processors do, memory, and all tasks.
+/// Makes the kernel log blocked tasks, what processors do, memory, and all tasks.
 fn log_tasks() {
     ['w', 'l', 'm', 't'].into_iter().for_each(sysrq);
 }

@@ -1,8 +1,8 @@
-//! Writing down how a guest hangs. Each question is asked by a process of its own, for each may wait for a
-//! lock that the hang holds; one that does not come back is evidence, too.
+//! Writing down how a guest hangs. Each question is asked by a process of its own, because each may wait for
+//! a lock that the hang holds; a question without an answer is evidence, too.
 //!
-//! What comes back goes into files for the host, and in short as [`Evidence`] to the agent, a line each. How
-//! answers are read is in [`crate::watch::answers`].
+//! Answers go into files for the host, and in short as [`Evidence`] to the agent, a line each. How they are
+//! read is in [`crate::watch::answers`].
 
 use std::fs;
 use std::io::Write;
@@ -25,19 +25,21 @@ use crate::watch::answers;
 use crate::watch::ask::Question;
 use crate::watch::task;
 
-/// How often those are looked at that have not come back.
+/// How often questions that have not been answered are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Looks after which a question whose process stands still is given up. Not a time: a guest that the host lets
-/// starve sees few of them.
+/// Looks after which a question whose process stands still is given up. Not a time: a guest that the host
+/// lets starve sees few of them.
 const PATIENCE_LOOKS: u32 = 10;
 /// Looks in a row at which a process that stands still has not moved.
 const STILL_LOOKS: u32 = 5;
-/// Looks after which every question is given up, also one that runs, waits for a processor or for the host's disk:
-/// that is slow, but evidence must come to an end.
+/// Looks after which every question is given up, even if its process runs, or waits for a processor or for
+/// the host's disk: it is only slow, but evidence must come to an end.
 const PATIENCE_LOOKS_AT_MOST: u32 = 60;
-/// The same for the kernel's own lists, which come last, and are in its log by then.
+/// Looks after which the kernel's own lists are no longer waited for: they come last, and are in its log by
+/// then.
 const LOG_LOOKS_AT_MOST: u32 = 10;
-/// The kernel logs its tasks when everything else is known, or after this: it may keep the processor long.
+/// The kernel is asked to log its tasks when everything else is known, or after this: it may keep the
+/// processor for long.
 const LOG_AFTER: Duration = Duration::from_secs(1);
 /// Bytes of an answer at most.
 const ANSWER_MAX: usize = 1 << 20;
@@ -77,7 +79,7 @@ fn say(evidence: &Evidence) {
     let _ = std::io::stdout().write_all(&encode(evidence));
 }
 
-/// What all answers come to.
+/// The state of storage, from all answers together.
 fn state_of(asked: &[Asked]) -> StorageState {
     let answer = |wanted: &Question| {
         let found = asked.iter().find(|asked| asked.question == *wanted);
@@ -124,7 +126,7 @@ fn wait_for(asked: &mut [Asked], until: Option<Instant>) {
     }
 }
 
-/// Those of `waiting` that have something to read.
+/// The questions among `waiting` whose answer goes on.
 fn readable(asked: &[Asked], waiting: &[usize], timeout: Duration) -> Vec<usize> {
     let pipes: Vec<_> =
         waiting.iter().filter_map(|&idx| Some((idx, asked[idx].pipe.as_ref()?.as_fd()))).collect();
@@ -169,7 +171,7 @@ impl Asked {
         }
     }
 
-    /// Nothing more comes: what is there is kept at once, for the host may lose its patience with the rest.
+    /// The answer has ended. It is kept at once: the host may lose its patience with the other questions.
     fn answered(&mut self) {
         self.pipe = None;
         let text = match &self.question {
@@ -180,7 +182,7 @@ impl Asked {
         self.keep(&(text + &unanswered));
     }
 
-    /// Tells the host of tasks at once: they matter most, and what comes after them may take long.
+    /// Tells the host of tasks at once: they matter most, and the other answers may take long.
     fn tell_stacks(&self) -> String {
         let mut stacks: Vec<TaskStack> = Vec::new();
         LineDecoder::new().push(&self.answer, |line| stacks.extend(line.ok()));
@@ -194,7 +196,7 @@ impl Asked {
         text
     }
 
-    /// Looks at one that has not come back, and gives it up if it waits for something.
+    /// Looks at a question that has not been answered, and gives it up if its process waits for something.
     fn look(&mut self) {
         if self.pipe.is_none() {
             return;
@@ -228,7 +230,7 @@ impl Asked {
     }
 }
 
-/// How long a question is waited for: slow is not stuck here either.
+/// How long an answer is waited for: a process that is only slow is waited for longer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Patience {
     n_looks: u32,
@@ -248,7 +250,7 @@ impl Patience {
     }
 }
 
-/// True while a program or its library is read, which no array has part in.
+/// True while a program or its library is read from the host's disk, in which no array has part.
 fn waits_for_a_page(frames: &[String]) -> bool {
     let pages = ["filemap_", "folio_wait_bit", "folio_lock", "wait_on_page_bit", "page_cache_ra"];
     let reads =
@@ -260,7 +262,7 @@ fn waits_for_a_page(frames: &[String]) -> bool {
 mod tests {
     use super::*;
 
-    /// After how many looks it is given up that shows itself so, look by look.
+    /// After how many looks a process is given up that shows these slices, states and frames, look by look.
     fn looks(show: impl Fn(u32) -> (u64, char, &'static str)) -> u32 {
         let mut patience = Patience::default();
         let ends = |n: &u32| {

@@ -1,6 +1,7 @@
-//! What block devices there are, by `/proc/diskstats`, and how they stand on each other, by sysfs.
+//! The block devices, by `/proc/diskstats`, and how they stand on each other, by sysfs.
 //!
-//! Takes no lock of a device's, and asks none of them. Deliberately not here: who waits for one ([`crate::watch::waits`]).
+//! Takes no lock of a device, and sends none a request. Deliberately not here: who waits for one
+//! ([`crate::watch::waits`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,14 +11,14 @@ use std::path::Path;
 const BELOW_MAX: usize = 512;
 /// Where sysfs has a folder for each block device, partitions among them.
 const CLASS: &str = "/sys/class/block";
-/// What a disk's driver gives up a request for, and how many times its timeout that takes at most. SCSI tries again
-/// up to five times and ends what has taken longer than all of them (scsi_lib.c, `scsi_cmd_runtime_exceeced`); NVMe aborts
-/// the request, then resets the controller (nvme/host/pci.c, `nvme_timeout`); null_blk ends it
-/// (null_blk/main.c, `null_timeout_rq`); MMC recovers its host and tries again (mmc/core/queue.c).
-/// virtio-blk, loop and nbd without a timeout wait for ever.
+/// Drivers that give up a request by themselves, and after how many times their timeout at most. SCSI tries
+/// again up to five times and ends what has taken longer than all of them (scsi_lib.c,
+/// `scsi_cmd_runtime_exceeced`); NVMe aborts the request, then resets the controller (nvme/host/pci.c,
+/// `nvme_timeout`); null_blk ends it (null_blk/main.c, `null_timeout_rq`); MMC recovers its host and tries
+/// again (mmc/core/queue.c). virtio-blk, loop and nbd without a timeout wait for ever.
 const ENDS_AFTER: [(&str, u64); 5] = [("sd", 6), ("sr", 6), ("nvme", 3), ("nullb", 1), ("mmcblk", 4)];
 
-/// What a device has done so far.
+/// The requests that a device has completed so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Disk {
     /// Requests completed.
@@ -28,8 +29,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// By a line of `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 are reads, writes, discards and flushes; field
-    /// 12 what is in flight.
+    /// By a line of `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 are reads, writes, discards and
+    /// flushes; field 12 what is in flight.
     fn of(line: &str) -> Self {
         let mut disk = Disk::default();
         for (idx, word) in line.split_whitespace().enumerate() {
@@ -47,7 +48,7 @@ impl Disk {
     }
 }
 
-/// What all devices have done, which is asked each second.
+/// The requests of all devices together, which are counted each second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) done: u64,
@@ -99,7 +100,7 @@ impl Disks {
         all
     }
 
-    /// What these have done, together.
+    /// The requests of these devices, together.
     pub(crate) fn sum<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Disk {
         names.into_iter().filter_map(|name| self.disks.get(name)).fold(Disk::default(), |sum, disk| Disk {
             done: sum.done.wrapping_add(disk.done),
@@ -113,7 +114,7 @@ impl Disks {
         self.names.get(&format!("{major}:{minor}")).map(String::as_str)
     }
 
-    /// The same name, if there is such a device.
+    /// The device of this name, if there is one.
     pub(crate) fn known<'a>(&self, name: &'a str) -> Option<&'a str> {
         self.disks.contains_key(name).then_some(name)
     }
@@ -123,7 +124,7 @@ impl Disks {
         self.disks.keys().map(String::as_str).filter(|name| is_of_storage(name))
     }
 
-    /// Whether the kernel ends a request that is in flight to this one, and when at the latest, milliseconds.
+    /// Time after which the kernel ends a request in flight to this device, milliseconds; 0 if it never does.
     pub(crate) fn ends_ms(&self, name: &str) -> u64 {
         let times = times_of_timeout(name);
         if times == 0 || self.disks.get(name).is_none_or(|disk| disk.in_flight == 0) {
@@ -151,7 +152,7 @@ fn times_of_timeout(name: &str) -> u64 {
 pub(crate) struct Stack {
     /// The devices that were asked for, and all below them.
     pub(crate) all: BTreeSet<String>,
-    /// Those of them on which nothing else stands: what they do is done for these.
+    /// The devices among them on which nothing else stands: their IO is done for the stack alone.
     pub(crate) own: BTreeSet<String>,
 }
 

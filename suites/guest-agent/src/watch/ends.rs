@@ -1,5 +1,5 @@
-//! Which waits the kernel ends by itself: what dm-delay holds back, and a thin pool without space. Asked with dmsetup, by a
-//! thread of its own, and only while something stands.
+//! Waits that the kernel ends by itself: for IO that dm-delay holds back, and for a thin pool without space.
+//! A thread of its own asks with dmsetup, and only while a task stands still.
 //!
 //! Deliberately not here: the timeouts of disks ([`crate::watch::disks`]).
 
@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::process::spawn::output_of;
 
-/// How often it is looked whether somebody wants to know, and how often that is asked again.
+/// How often the thread looks whether somebody wants to know.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often dmsetup is asked again, while somebody wants to know.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Devices that are kept.
 const DEVICES_MAX: usize = 512;
 
-/// By the name of a dm device: within how many milliseconds a wait for it ends.
+/// Time within which a wait for a dm device ends, milliseconds, by the device's name.
 pub(crate) type EndsMs = BTreeMap<String, u64>;
 
 /// The newest answers.
@@ -87,8 +88,8 @@ fn ask() -> EndsMs {
     found
 }
 
-/// The longest of a delay target's delays (delay.rst): `NAME: START LENGTH delay DEVICE OFFSET DELAY [… [… ]]`, of reads,
-/// writes and flushes.
+/// The longest of a delay target's delays (delay.rst):
+/// `NAME: START LENGTH delay DEVICE OFFSET DELAY [… [… ]]`, of reads, writes and flushes.
 fn delay_of(line: &str) -> Option<(String, u64)> {
     let (name, table) = line.split_once(": ")?;
     let words: Vec<_> = table.split_whitespace().collect();
@@ -99,8 +100,8 @@ fn delay_of(line: &str) -> Option<(String, u64)> {
     Some((name.to_owned(), longest))
 }
 
-/// A pool without space that makes its users wait (thin-provisioning.rst) does so for `no_space_timeout` seconds,
-/// then fails them (dm-thin.c, `do_no_space_timeout`); 0 is for ever.
+/// A pool without space that makes its users wait (thin-provisioning.rst) does so for `no_space_timeout`
+/// seconds, then fails them (dm-thin.c, `do_no_space_timeout`); 0 is for ever.
 fn no_space_of(line: &str, timeout_s: u64) -> Option<(String, u64)> {
     let (name, status) = line.split_once(": ")?;
     let words: Vec<_> = status.split_whitespace().collect();

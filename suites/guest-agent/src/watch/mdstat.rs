@@ -1,5 +1,5 @@
-//! Reads `/proc/mdstat` in a thread of its own: it takes locks of each array, which a hang may hold, and then samples go on
-//! without.
+//! Reads `/proc/mdstat` in a thread of its own: the read takes locks of each array, and while a hang holds
+//! one, samples go on with the last answer.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use protocol::sample::EVERY_MS;
 
-/// Hashes of what moves, as it was last answered.
+/// Hashes of `/proc/mdstat` as it was last answered, without what the clock alone changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mdstat {
-    /// Of all of it.
+    /// Hash of the whole file.
     pub(crate) all: u64,
-    /// Of each array's paragraph.
+    /// Hash of each array's paragraph, by the array's name.
     pub(crate) arrays: BTreeMap<String, u64>,
 }
 
@@ -36,8 +36,8 @@ pub(crate) fn watch() -> Arc<Mutex<Mdstat>> {
     newest
 }
 
-/// Without what changes as time goes by: `finish=` and `speed=` are derived from the clock (md.c, `status_resync`), and
-/// go on changing while a resync stands still.
+/// Hashes the file without `finish=` and `speed=`: they are derived from the clock (md.c, `status_resync`),
+/// and go on changing while a resync stands still.
 fn parse(text: &str) -> Mdstat {
     let mut arrays: BTreeMap<String, DefaultHasher> = BTreeMap::new();
     let mut all = DefaultHasher::new();

@@ -1,8 +1,8 @@
-//! Watching the guest while a test runs: who moves, what gets done, who waits for which device; and once it hangs,
-//! writing down where everything stands.
+//! Watching the guest while a test runs: who moves, what gets done, who waits for which device; and once it
+//! hangs, writing down where everything stands.
 //!
-//! All of it runs in processes of its own ([`witness`]), because each look may wait for a lock that a hang holds.
-//! Deliberately not here: what standing still means, which is the harness's business.
+//! All of it runs in processes of its own ([`witness`]), because each look may wait for a lock that a hang
+//! holds. Deliberately not here: what standing still means, which is the harness's business.
 
 pub(crate) mod answers;
 pub(crate) mod ask;

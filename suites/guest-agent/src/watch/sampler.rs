@@ -1,7 +1,7 @@
-//! The sampler: a process of its own that looks once a second at who moves and what gets done.
+//! The sampler: a process of its own that looks once a second which tasks move and which IO gets done.
 //!
 //! Each file that it reads may make it wait for a lock that a hang holds. So it is expendable: the agent
-//! reads what it says, and goes on without it if it falls silent. Deliberately not here: what
+//! reads its samples, and goes on without them if it falls silent. Deliberately not here: what
 //! standing still means, which is the harness's business.
 
 use std::collections::HashMap;
@@ -25,11 +25,11 @@ use crate::watch::syncs::{Syncs, is_sync};
 use crate::watch::task::{Stat, parse_stat, slices, stack, tasks_of};
 use crate::watch::waits::{Round, Waits};
 
-/// Kernel threads are looked for again so often: new arrays have new threads.
+/// Samples after which kernel threads are looked for again: new arrays have new threads.
 const FIND_THREADS_EVERY: u32 = 5;
-/// Tasks, at most, that are looked at to choose those that a sample holds.
+/// Tasks that are looked at, at most, to choose those that a sample holds.
 const LOOKS_MAX: usize = 512;
-/// An array's thread that has spent so much of a second in the kernel may spin, milliseconds.
+/// Time that an array's thread spends in the kernel within a second if it may spin, milliseconds.
 const WORKS_MS: u64 = 250;
 
 /// Samples the processes of a cgroup until standard output is closed.
@@ -77,7 +77,7 @@ pub(crate) fn sample_main(mut args: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What each task had got by the sample before.
+/// Each task's counters in the sample before.
 type Earlier = HashMap<u32, Before>;
 
 #[derive(Clone, Copy)]
@@ -86,8 +86,8 @@ struct Before {
     sys_ms: u64,
 }
 
-/// True for a task whose device is to be named: it is blocked and has not moved since the sample before, or it is an
-/// array's thread that works a lot.
+/// True for a task whose device is to be named: it is blocked and has not moved since the sample before, or
+/// it is an array's thread that works a lot.
 fn stands(task: &TaskSample, earlier: &Earlier) -> bool {
     let Some(before) = earlier.get(&task.pid) else { return false };
     let is_still = before.slices == task.slices;
@@ -123,8 +123,8 @@ impl Sampler {
                 task.sleeps_ms = Call::parse(&call).sleeps_by_other_means_ms(task.pid, &mut self.alarms);
             }
         }
-        // Stacks of those that may stand still: in the kernel without a say, or running; then those that wait there
-        // in a state that a signal could end.
+        // Stacks of tasks that may stand still: first those in D state or running, then those that wait in a
+        // state that a signal could end.
         let telling = looks.iter_mut().filter(|look| look.may_stand).map(|look| &mut look.task).collect();
         let telling = in_turn(telling, |task: &&mut TaskSample| {
             (u8::from(!matches!(task.state, 'D' | 'R')), task.of_test)
@@ -148,8 +148,8 @@ impl Sampler {
     }
 }
 
-/// Which tasks are looked at, and how many are not: the threads of md and dm first, of which there are few,
-/// but for half of the places if the test has tasks enough for those.
+/// Chooses the tasks that are looked at, and counts the others: the threads of md and dm come first, because
+/// there are few, but half of the places are the test's if it has as many tasks.
 fn to_look_at(threads: &[u32], of_test: &[u32]) -> (Vec<(u32, bool)>, u32) {
     let n_threads = threads.len().min(LOOKS_MAX - of_test.len().min(LOOKS_MAX / 2));
     let threads_first = threads.iter().take(n_threads).map(|&pid| (pid, false));
@@ -159,8 +159,8 @@ fn to_look_at(threads: &[u32], of_test: &[u32]) -> (Vec<(u32, bool)>, u32) {
     (looked_at, u32::try_from(n_unseen).unwrap_or(u32::MAX))
 }
 
-/// Leaves those that tell most: who is blocked or runs, then the test's, then the threads that are not idle. Says how many
-/// had no place; of idle workers, nobody misses any.
+/// Keeps the tasks that tell most: blocked or running ones, then the test's, then threads that are not idle.
+/// Also counts those that had no place, but for idle workers, which nobody misses.
 fn choose(looks: Vec<Look>) -> (Vec<Look>, u32) {
     let mut looks = in_turn(looks, |look| {
         let TaskSample { state, of_test, .. } = look.task;
@@ -179,8 +179,8 @@ fn choose(looks: Vec<Look>) -> (Vec<Look>, u32) {
     (looks, u32::try_from(n_missed).unwrap_or(u32::MAX))
 }
 
-/// By class, and within a class a thread and a task of the test in turn: many of the one kind must not hide
-/// the other.
+/// Sorts by class, and within a class takes a thread and a task of the test in turn: many of the one kind
+/// must not hide the other.
 fn in_turn<T>(all: Vec<T>, class_of: impl Fn(&T) -> (u8, bool)) -> Vec<T> {
     let mut taken = HashMap::new();
     let mut keyed: Vec<_> = all
@@ -249,8 +249,9 @@ fn is_of_storage(comm: &str) -> bool {
         || holds.iter().any(|name| comm.contains(name))
 }
 
-/// The thread that a workqueue keeps for times without memory (workqueue.c, `rescuer_thread`): each dm device has one and
-/// more, and they sleep all their lives. Before 6.8 they have the name of their workqueue alone.
+/// True for a workqueue's rescuer, the thread that it keeps for times without memory (workqueue.c,
+/// `rescuer_thread`): each dm device has one or more, and they sleep all their lives. Before 6.8 they have
+/// the name of their workqueue alone.
 fn is_rescuer(comm: &str) -> bool {
     let queues = ["kdmflush", "kcopyd", "kdelayd", "dm", "raid5wq", "md_"];
     if comm == "md" {
@@ -271,9 +272,9 @@ struct Look {
     is_asleep: bool,
 }
 
-/// What takes more than a look at its counters is asked only of a task that has not moved since the sample before: of
-/// one that moves, nobody wants to know why it stands. Who stores into sysfs, or calls an ioctl, may wait for a lock or
-/// for IO in a state that a signal could end; a resync's thread, for somebody to wake it.
+/// Looks at a task. Its system call is read only if the task has not moved since the sample before: of a task
+/// that moves, nobody wants to know why it stands. A task that stores into sysfs, or calls an ioctl, may wait
+/// for a lock or for IO in a state that a signal could end; a resync's thread may wait to be woken.
 fn look(pid: u32, of_test: bool, earlier: &Earlier) -> Option<Look> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let Stat { comm, state, user_ms, sys_ms } = parse_stat(&stat)?;

@@ -1,4 +1,4 @@
-//! For how long a task sleeps, by its own word: the time that it gave the system call in which it waits.
+//! How long a task sleeps by its own decision: the time that it passed to the system call in which it waits.
 //!
 //! Deliberately not here: what a sleep means for a verdict, which is the harness's business.
 
@@ -20,13 +20,13 @@ const SIGALRM: u32 = 14;
 enum Timer {
     /// In so many milliseconds, counted from its call.
     Ms(u64),
-    /// In its memory there, as seconds and parts of one, of which a second has so many.
+    /// After the time at this address in the task's memory: seconds, and parts of a second of this kind.
     At(u64, Parts),
-    /// At some time.
+    /// At a time that the call does not say.
     Sometime,
 }
 
-/// Parts of a second, for one millisecond.
+/// How many parts make a millisecond.
 type Parts = u64;
 const NANO: Parts = 1_000_000;
 const MICRO: Parts = 1_000;
@@ -50,13 +50,14 @@ impl Call {
         Call { number, args }
     }
 
-    /// True if it may wait for storage: it is none in which a task waits for others of its kind.
+    /// True if the task may wait for storage in it: not in a call that only waits for children or signals.
     pub(crate) fn may_wait_for_storage(&self) -> bool {
         // wait4, waitid, rt_sigsuspend, pause
         self.number.is_some_and(|number| ![61, 247, 130, 34].contains(&number))
     }
 
-    /// The file that it is about: what the first argument of reads, writes, ioctls, syncs and the like is.
+    /// The file descriptor that the call is about: the first argument of reads, writes, ioctls, syncs and the
+    /// like.
     pub(crate) fn file(&self) -> Option<u64> {
         const OF_A_FILE: [u32; 25] = [
             0, 1, 5, 8, 16, 17, 18, 19, 20, 40, 73, 74, 75, 77, 217, 221, 275, 277, 285, 295, 296, 306, 326,
@@ -65,8 +66,8 @@ impl Call {
         self.number.filter(|number| OF_A_FILE.contains(number)).map(|_| self.args[0])
     }
 
-    /// Where the path is that it opens or looks at: open, stat, lstat, unlink, mount (its source), umount; openat,
-    /// newfstatat, statx.
+    /// Address of the path that the call opens or looks at: open, stat, lstat, unlink, mount (its source),
+    /// umount; openat, newfstatat, statx.
     pub(crate) fn path(&self) -> Option<u64> {
         match self.number? {
             2 | 4 | 6 | 87 | 165 | 166 => Some(self.args[0]),
@@ -80,13 +81,14 @@ impl Call {
         (self.number == Some(16)).then_some(self.args[2])
     }
 
-    /// It waits for what a signal brings: a child's end, any signal, or data.
+    /// True if a signal may end the wait: it is for a child, for a signal, or for data.
     fn may_wait_for_a_signal(&self) -> bool {
         // read, poll, pause, wait4, rt_sigsuspend, epoll_wait, waitid, epoll_pwait
         self.number.is_some_and(|number| [0, 7, 34, 61, 130, 232, 247, 281].contains(&number))
     }
 
-    /// Numbers and arguments are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
+    /// When the call returns by itself. Numbers and arguments are those of x86-64
+    /// (arch/x86/entry/syscalls/syscall_64.tbl).
     fn timer(&self) -> Option<Timer> {
         const TIMER_ABSTIME: u64 = 1;
         const FUTEX_COMMAND: u64 = 0x7f;
@@ -118,8 +120,8 @@ impl Call {
         }
     }
 
-    /// For how long task `pid` sleeps in it, milliseconds: 0 if it named an end and nobody knows how far it is;
-    /// nothing if it named none.
+    /// How long task `pid` sleeps in the call, milliseconds: 0 if it named an end that cannot be read, `None`
+    /// if it named none.
     pub(crate) fn sleeps_ms(&self, pid: u32, comm: &str) -> Option<u64> {
         match self.timer() {
             Some(Timer::Ms(ms)) => Some(ms.max(1)),
@@ -130,8 +132,8 @@ impl Call {
         }
     }
 
-    /// The same for what costs more to find out, and is asked only while something stands: timers of alarm(2) and
-    /// setitimer(2), and timerfd's.
+    /// How long task `pid` sleeps by a timer that costs more to find, milliseconds: one of alarm(2),
+    /// setitimer(2) or timerfd. Asked only while another task stands still.
     pub(crate) fn sleeps_by_other_means_ms(&self, pid: u32, alarms: &mut Alarms) -> Option<u64> {
         if !self.may_wait_for_a_signal() {
             return None;
@@ -141,15 +143,16 @@ impl Call {
     }
 }
 
-/// What alarm(2) and setitimer(2) have armed. Of a task, the kernel shows nothing (`itrealvalue` in `/proc/PID/stat` is 0
-/// since 2.6.17); `/proc/timer_list` shows them all, and not whose they are.
+/// Timers that alarm(2) and setitimer(2) have armed. The kernel does not show them per task (`itrealvalue` in
+/// `/proc/PID/stat` is 0 since 2.6.17); `/proc/timer_list` shows all of them, without their owners.
 #[derive(Debug, Default)]
 pub(crate) struct Alarms {
     newest: Option<(Instant, Option<u64>)>,
 }
 
 impl Alarms {
-    /// The one that goes off last, milliseconds from now. Who catches the signal is taken to have armed it.
+    /// The timer that goes off last, milliseconds from now. A task that catches the signal is taken to have
+    /// armed it.
     fn newest_ms(&mut self) -> Option<u64> {
         let (at, found) = *self.newest.get_or_insert_with(|| {
             let text = fs::read("/proc/timer_list").unwrap_or_default();
@@ -162,8 +165,8 @@ impl Alarms {
     }
 }
 
-/// By `/proc/timer_list` (timer_list.c): ` #3: <0000000000000000>, it_real_fn, S:01`, then
-/// ` # expires at 123-123 nsecs [in 100 to 100 nsecs]`.
+/// The longest armed timer in `/proc/timer_list` (timer_list.c), milliseconds:
+/// ` #3: <0000000000000000>, it_real_fn, S:01`, then ` # expires at 123-123 nsecs [in 100 to 100 nsecs]`.
 fn armed_ms(timer_list: &str) -> Option<u64> {
     let mut lines = timer_list.lines();
     let mut longest = None;
@@ -178,8 +181,8 @@ fn armed_ms(timer_list: &str) -> Option<u64> {
     longest
 }
 
-/// It catches SIGALRM (`/proc/PID/status`). A shell does so for its traps (bash, `initialize_terminating_signals`), and arms
-/// nothing.
+/// True if the task catches SIGALRM (`/proc/PID/status`) and is no shell: a shell does so for its traps
+/// (bash, `initialize_terminating_signals`), and arms no timer.
 fn catches_alarm(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     catches(&status, SIGALRM)
@@ -193,8 +196,8 @@ fn catches(status: &str, signal: u32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// What is left of the timer that a task has among its files (`/proc/PID/fdinfo`, timerfd.c, `timerfd_show`), if it has one
-/// that is armed.
+/// Time left on the armed timers among a task's files (`/proc/PID/fdinfo`; timerfd.c, `timerfd_show`),
+/// milliseconds.
 fn timerfd_ms(pid: u32) -> Option<u64> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().take(FILES_MAX);
     let timers = files.filter(|file| {
@@ -207,7 +210,7 @@ fn timerfd_ms(pid: u32) -> Option<u64> {
     left.max()
 }
 
-/// `it_value: (3, 250000000)`; an unarmed one has (0, 0).
+/// Time left by `it_value: (3, 250000000)`, milliseconds; an unarmed timer has (0, 0).
 fn left_of(fdinfo: &str) -> Option<u64> {
     let value = fdinfo.lines().find_map(|line| line.strip_prefix("it_value: (")?.strip_suffix(')'))?;
     let (seconds, nanoseconds) = value.split_once(", ")?;
@@ -216,7 +219,7 @@ fn left_of(fdinfo: &str) -> Option<u64> {
     (ms > 0).then_some(ms)
 }
 
-/// What is left until timeout(1) sends its signal, by its arguments and its age.
+/// Time until timeout(1) sends its signal, by its arguments and its age, milliseconds.
 fn timeout_ms(pid: u32) -> Option<u64> {
     let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let limit_ms =
@@ -228,8 +231,8 @@ fn timeout_ms(pid: u32) -> Option<u64> {
     Some(limit_ms.saturating_sub(age_ms).max(1))
 }
 
-/// The limit among timeout(1)'s arguments, milliseconds: the first word that is no option. Short options with an argument are
-/// `-k` and `-s`.
+/// The limit among timeout(1)'s arguments, milliseconds: the first word that is no option. Short options with
+/// an argument are `-k` and `-s`.
 fn limit_of<'a>(words: impl Iterator<Item = &'a str>) -> Option<u64> {
     let mut words = words.skip(1);
     while let Some(word) = words.next() {
@@ -263,7 +266,7 @@ fn read(pid: u32, at: u64, parts: Parts) -> Option<u64> {
     Some((number(seconds)?.saturating_mul(1000)).saturating_add(number(rest)? / parts).max(1))
 }
 
-/// It has a POSIX timer (`timer_create`), as timeout(1) has, and waits for its signal.
+/// True if the task has a POSIX timer (`timer_create`), as timeout(1) has.
 fn has_timers(pid: u32) -> bool {
     std::fs::read(format!("/proc/{pid}/timers")).is_ok_and(|timers| !timers.is_empty())
 }

@@ -16,8 +16,8 @@ const SYNCS_EVERY: Duration = Duration::from_secs(5);
 /// Longest name of a dm device that is kept.
 const NAME_MAX: usize = 64;
 
-/// What the arrays say of their sync threads, read by a thread of its own: each answer may wait for a lock
-/// that a hang holds, and then the other samples go on without.
+/// The positions of all sync threads, read by a thread of its own: each answer may wait for a lock that a
+/// hang holds, and meanwhile samples go on without positions.
 pub(crate) struct Syncs {
     shared: Arc<Mutex<Looked>>,
 }
@@ -60,7 +60,7 @@ impl Syncs {
     }
 }
 
-/// The thread of a resync, recovery, check or reshape.
+/// True for the name of a thread of a resync, recovery, check or reshape.
 pub(crate) fn is_sync(comm: &str) -> bool {
     ["_resync", "_reshape", "_recover"].iter().any(|end| comm.ends_with(end))
 }
@@ -83,15 +83,16 @@ fn syncs() -> Vec<Sync> {
     found
 }
 
-/// By `sync_action` and `sync_completed` (md.rst): `resync`, `1024 / 8192`; `none` and `delayed` are no
-/// position.
+/// The position of an array of md, by `sync_action` and `sync_completed` (md.rst): `resync`, `1024 / 8192`;
+/// `none` and `delayed` are no position.
 fn sync_of_md(array: String, action: &str, completed: &str) -> Option<Sync> {
     let position = completed.split(' ').next().and_then(|word| word.parse().ok());
     let should_move = position.is_some() && !matches!(action, "" | "idle" | "frozen");
     Some(Sync { array, position: position.unwrap_or_default(), should_move, is_capped: false })
 }
 
-/// By a raid target's status (dm-raid.rst): `NAME: START LENGTH raid TYPE N HEALTH DONE/ALL ACTION …`.
+/// The position of an array of dm-raid, by its target's status (dm-raid.rst):
+/// `NAME: START LENGTH raid TYPE N HEALTH DONE/ALL ACTION …`.
 fn sync_of_dm(line: &str) -> Option<Sync> {
     let (array, status) = line.split_once(": ")?;
     let mut words = status.split_whitespace().skip(2);

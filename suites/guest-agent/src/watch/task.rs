@@ -1,6 +1,6 @@
 //! A task as `/proc` shows it: its name, state, times and kernel stack.
 //!
-//! Each read may wait for a lock that a hang holds, but for `stat` and `schedstat`, which take none of the task's.
+//! Reading a stack may wait for a lock of the task, so only expendable processes do it.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ pub(crate) fn state_of(pid: Pid) -> Option<char> {
     Some(parse_stat(&stat)?.state)
 }
 
-/// What of `/proc/PID/stat` counts here.
+/// The fields of `/proc/PID/stat` that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) comm: String,
@@ -36,7 +36,8 @@ pub(crate) struct Stat {
     pub(crate) sys_ms: u64,
 }
 
-/// Name, state, and ticks outside and in the kernel: fields 2, 3, 14 and 15 (proc(5)). The name may hold anything.
+/// Name, state, and ticks outside and in the kernel: fields 2, 3, 14 and 15 (proc(5)). The name may hold
+/// anything.
 pub(crate) fn parse_stat(stat: &str) -> Option<Stat> {
     let (head, rest) = stat.rsplit_once(')')?;
     let comm = head.split_once('(')?.1.chars().take(32).collect();

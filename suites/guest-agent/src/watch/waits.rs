@@ -1,7 +1,8 @@
-//! Which block device a task waits for: by the file that its system call is about, by a thread's name; and what is done on
-//! that device and on those below it that are nobody else's.
+//! Which block device a task waits for, by the file of its system call or by the thread's name; and which IO
+//! is done on that device and on the devices below it that it shares with no other.
 //!
-//! Opens nothing of the test's. Deliberately not here: what standing still means, which is the harness's business.
+//! Opens no file of the test's. Deliberately not here: what standing still means, which is the harness's
+//! business.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use crate::watch::ends::{Ends, EndsMs};
 use crate::watch::mdstat::Mdstat;
 use crate::watch::sleeps::Call;
 
-/// How long it is remembered how devices stand on each other, and which are suspended.
+/// How long a stack of devices is remembered, and which of them are suspended.
 const REMEMBERED: Duration = Duration::from_secs(3);
 /// Longest path that is read from a task.
 const PATH_MAX: usize = 256;
@@ -27,7 +28,7 @@ const DM_DEV_AT: usize = 40;
 const DM_NAME_AT: usize = 48;
 const DM_UUID_AT: usize = 176;
 
-/// A stack of devices, and what sysfs says of those in it.
+/// A stack of devices as sysfs shows it.
 #[derive(Clone)]
 struct Known {
     stack: Stack,
@@ -37,13 +38,13 @@ struct Known {
     at: Instant,
 }
 
-/// What is known of devices that tasks wait for.
+/// The devices that tasks wait for, as far as they are known.
 pub(crate) struct Waits {
     known: HashMap<String, Known>,
     ends: Ends,
 }
 
-/// What a round of looks has in common.
+/// The readings that all looks of one sample share.
 pub(crate) struct Round<'a> {
     pub(crate) disks: &'a Disks,
     pub(crate) mdstat: &'a Mdstat,
@@ -56,7 +57,7 @@ impl Waits {
         Waits { known: HashMap::new(), ends: Ends::watch() }
     }
 
-    /// Says what each of `tasks` waits for, which may stand still or spin.
+    /// Fills in which device each of `tasks`, which may stand still or spin, waits for.
     pub(crate) fn look(&mut self, tasks: &mut [&mut TaskSample], round: &Round<'_>) {
         let ends = self.ends.newest(tasks.iter().any(|task| task.state != 'R'));
         self.known.retain(|_, known| known.at.elapsed() < REMEMBERED);
@@ -121,8 +122,8 @@ fn device_of(task: &TaskSample, disks: &Disks) -> Option<String> {
     named(device.rdev(), disks)
 }
 
-/// A thread is named after what it serves: `md0_resync`, `jbd2/dm-0-8`, `xfsaild/dm-3`. Those of dm-raid's arrays and the
-/// workers do not say.
+/// The device in a thread's name: `md0_resync`, `jbd2/dm-0-8`, `xfsaild/dm-3`. The names of dm-raid's threads
+/// (`mdX_…`) and of workers do not say which they serve.
 fn of_thread<'a>(comm: &'a str, disks: &Disks) -> Option<&'a str> {
     if let Some((kind, of)) = comm.split_once('/') {
         let of = if kind == "jbd2" { of.rsplit_once('-').map_or(of, |(device, _)| device) } else { of };
@@ -179,7 +180,8 @@ enum DmTarget {
     Text(&'static str, String),
 }
 
-/// In the order of dm-ioctl.c, `__find_device_hash_cell`; the number is encoded by kdev_t.h, `huge_encode_dev`.
+/// The device that an ioctl names, looked up in the order of `__find_device_hash_cell` (dm-ioctl.c); the
+/// number is encoded by `huge_encode_dev` (kdev_t.h).
 fn dm_target_of(ioctl: &[u8]) -> Option<DmTarget> {
     let text = |at: usize| text_of(ioctl.get(at..)?).filter(|text| !text.is_empty());
     if let Some(uuid) = text(DM_UUID_AT) {
@@ -193,7 +195,7 @@ fn dm_target_of(ioctl: &[u8]) -> Option<DmTarget> {
     (dev != 0).then_some(DmTarget::Numbers(u32::try_from(major).ok()?, u32::try_from(minor).ok()?))
 }
 
-/// A text in a task's memory, up to its zero.
+/// A text in a task's memory, up to the NUL that ends it.
 fn text_at(pid: u32, at: u64, length: usize) -> Option<String> {
     text_of(&bytes_at(pid, at, length)?)
 }

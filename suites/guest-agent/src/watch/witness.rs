@@ -1,5 +1,5 @@
-//! The agent's end of the sampler and of the diagnosis: processes that may come to a standstill themselves,
-//! so nobody waits for them.
+//! The agent's end of the sampler and of the diagnosis: helper processes that may come to a standstill
+//! themselves, so nobody waits for them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 
-/// A process that says what it sees, a line each. Killed when dropped.
+/// A helper process that says what it sees, a line each. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Witness {
     pid: Pid,
@@ -17,7 +17,7 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// One that was started, and its pipe.
+    /// Takes a process that was started, and the pipe that it writes to.
     pub(crate) fn new((pid, pipe): (Pid, OwnedFd)) -> Self {
         Witness { pid, pipe: Some(pipe), decoder: LineDecoder::new() }
     }
@@ -32,7 +32,7 @@ impl Witness {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// What it has said since.
+    /// Reads the lines that the process has written since the last call.
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> Vec<T> {
         let mut said = Vec::new();
         let mut buffer = [0; 16 * 1024];

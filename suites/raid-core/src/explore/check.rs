@@ -1,4 +1,4 @@
-//! What is wrong with one state, or with one step.
+//! The checks of one state, and of one step.
 
 use crate::era::Era;
 use crate::explore::finding::{Invariant, Kind};
@@ -37,8 +37,8 @@ pub(crate) fn marks_of(state: &State, scenario: &Scenario) -> u8 {
     marks
 }
 
-/// I7 and I8, for the table that is live. That a restart loses what was written after the end of a
-/// reshape, before the superblocks say so, is a kind of its own: it is so in every kernel (ANSWERS.md).
+/// I7 and I8, for the table that is live. That a restart loses what was written after the end of a reshape,
+/// before the superblocks say so, is a kind of its own: it is so in every kernel (docs/md/answers.md).
 pub(crate) fn corruption(state: &State, reshape: Reshape) -> Option<Kind> {
     let live = state.sets.get(state.dm.live as usize);
     if live.is_some_and(|set| !data::reads_right(state, set, reshape)) {
@@ -52,7 +52,7 @@ pub(crate) fn corruption(state: &State, reshape: Reshape) -> Option<Kind> {
     Some(if at_the_end { Kind::Broken(Invariant::I8) } else { Kind::Restart })
 }
 
-/// Whether what follows a finding of [`corruption`] cannot be told.
+/// True if nothing that follows a finding of [`corruption`] means anything.
 pub(crate) fn ends(kind: Kind) -> bool {
     matches!(kind, Kind::Corruption | Kind::Restart)
 }
@@ -65,7 +65,8 @@ pub(crate) fn kinds_of(broken: u32) -> impl Iterator<Item = Kind> {
     })
 }
 
-/// Whether all users' waits end if each raid5d that waits for the superblocks ([`raid5::waits_for_itself`]) goes on.
+/// True if all users' waits end when each raid5d that waits for the superblocks ([`raid5::waits_for_itself`])
+/// goes on.
 fn raid5d_waits_for_itself(state: &State, era: Era, scenario: &Scenario) -> bool {
     let mut otherwise = *state;
     for on in (0..state.sets.len()).filter(|on| raid5::waits_for_itself(state, *on)) {
@@ -76,8 +77,9 @@ fn raid5d_waits_for_itself(state: &State, era: Era, scenario: &Scenario) -> bool
     otherwise != *state && Trial { state, era, scenario }.ends(&otherwise, N_TASKS)
 }
 
-/// What is wrong with a state in which nothing can happen any more: I1, I4, I10. A deadlock that ends if raid5d leaves its wait
-/// for the superblocks is a kind of its own, I16: it is so wherever 5e2cf333b7bd is (ANSWERS.md).
+/// The findings of a state in which nothing can happen any more: I1, I4, I10. A deadlock that ends when
+/// raid5d leaves its wait for the superblocks is a kind of its own, I16: it is there wherever 5e2cf333b7bd is
+/// (docs/md/answers.md).
 pub(crate) fn at_rest(state: &State, era: Era, scenario: &Scenario) -> Vec<Kind> {
     let mut kinds = Vec::new();
     if marks_of(state, scenario) & mark::DONE == 0 {

@@ -1,9 +1,9 @@
-//! I2 on the finished graph: what repeats for ever, and what can never end.
+//! I2 on the finished graph: runs that repeat for ever, and users whose scripts can never end.
 //!
-//! Fairness is strong: a step that is possible again and again is taken at some time. Then the run ends
-//! in a component of the graph that nothing leaves, and a user is starved just if the end of all users'
-//! scripts cannot be reached any more (a user who may wait for ever is starved if it spins). A component that can be left is no starvation, but if the sync
-//! thread comes and goes in it, it is churn.
+//! Fairness is strong: a step that is possible again and again is taken at some time. Then every run ends in
+//! a component of the graph that no edge leaves, and a user is starved exactly if the end of all users'
+//! scripts cannot be reached any more (a user who may wait for ever is starved if it spins). A component that
+//! can be left is no starvation, but if the sync thread comes and goes in it, it is churn.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::explore::graph::{Graph, mark};
 
 const NONE: u32 = u32::MAX;
 
-/// What is wrong: the kind, a state, and from it a cycle (or nothing).
+/// The findings: the kind, a state, and a cycle from that state (or nothing).
 pub(crate) fn find(graph: &Graph) -> Vec<(Kind, u32, Vec<u32>)> {
     let n = graph.offsets.len();
     let components = components(graph);

@@ -1,4 +1,4 @@
-//! What an exploration finds.
+//! The findings of an exploration, and the invariants that they break.
 
 use std::fmt;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub enum Invariant {
     I5 = 5,
     /// Only one raid_set writes the members.
     I6 = 6,
-    /// A restart from the superblocks reads right, here of what was written between a reshape's end and the superblocks
-    /// that say so. Any other restart that does not is [`Kind::Restart`].
+    /// A restart from the superblocks reads right, here of what was written between a reshape's end and the
+    /// superblocks that say so. Any other restart that does not is [`Kind::Restart`].
     I8 = 8,
     /// Nobody sleeps on a true condition.
     I10 = 10,
@@ -45,7 +45,8 @@ pub enum Invariant {
     I12 = 12,
     /// Nothing freed is referenced.
     I13 = 13,
-    /// A work item that is about to return uses no freed raid_set: apart from I13, because no kernel waits for it.
+    /// A work item that is about to return uses no freed raid_set: apart from I13, because no kernel waits
+    /// for it.
     I14 = 14,
     /// A command is refused as busy only because of a sync thread that is there.
     I15 = 15,
@@ -77,7 +78,7 @@ impl Invariant {
         Invariant::ALL.into_iter().find(|invariant| *invariant as u8 == number)
     }
 
-    /// What must hold, in words.
+    /// The rule that must hold, in words.
     pub fn in_words(self) -> &'static str {
         match self {
             Invariant::I3 => "a sync thread is reaped once, under reconfig_mutex, and is the only one",
@@ -103,21 +104,21 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// Something that was found, and where.
+/// A finding, and the way to it.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// What.
+    /// Its kind.
     pub kind: Kind,
     /// The steps that lead to it: task and choice.
     pub trace: Vec<(usize, u8)>,
-    /// For what repeats: how many of the last steps do.
+    /// How many of the last steps repeat, for a finding that does.
     pub repeats: usize,
 }
 
-/// All that a scenario comes to in an era.
+/// The result of exploring a scenario in an era.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// What was found, worst first; each kind once, with a shortest trace.
+    /// The findings, worst first; each kind once, with a shortest trace.
     pub findings: Vec<Finding>,
     /// How many states there are.
     pub n_states: usize,

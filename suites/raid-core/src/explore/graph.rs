@@ -1,7 +1,7 @@
 //! The graph of all states that an exploration has seen: who follows whom, and how each was reached first.
 //!
-//! States are kept as 64-bit fingerprints; with ten million states the chance that two share one is about one in
-//! 400,000.
+//! States are kept as 64-bit fingerprints; with ten million states the chance that two share one is about one
+//! in 400,000.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -16,15 +16,15 @@ pub(crate) struct Reached {
     pub(crate) choice: u8,
 }
 
-/// What the cycles need to know of a state.
+/// Marks of a state that the search for cycles needs.
 pub(crate) mod mark {
     /// All users are done but those who may wait for ever, or nothing more is asked of this state.
     pub(crate) const DONE: u8 = 1 << 0;
-    /// Those are done as well.
+    /// The users who may wait for ever are done as well.
     pub(crate) const ALL_DONE: u8 = 1 << 3;
     /// The first raid_set's sync thread lives.
     pub(crate) const SYNC0: u8 = 1 << 1;
-    /// The second one's.
+    /// The second raid_set's sync thread lives.
     pub(crate) const SYNC1: u8 = 1 << 2;
 }
 

@@ -1,8 +1,9 @@
 //! Exhaustive exploration: every interleaving of a scenario's tasks in an era, breadth first, so that
 //! what is found first has a shortest trace.
 //!
-//! [`check`] says what is wrong with a state, [`cycles`] what repeats for ever, [`reduce`] what can be left out.
-//! [`walk`] takes random ways instead where there are too many states; [`stateright`] is a second opinion.
+//! `check.rs` has the checks of a state, `cycles.rs` finds runs that repeat for ever, `reduce.rs` says which
+//! interleavings can be left out. [`walk`] takes random ways instead where there are too many states;
+//! [`stateright`] is a second opinion.
 
 pub(crate) mod check;
 mod cycles;
@@ -50,7 +51,7 @@ impl Places {
 pub struct Limits {
     /// So many states at most.
     pub max_states: usize,
-    /// Leave out interleavings that come to the same, where that is sound ([`alone`]).
+    /// Leave out interleavings that come to the same, where that is sound (`reduce.rs`).
     pub reduce: bool,
 }
 

@@ -3,11 +3,12 @@
 use crate::kernel::names::F;
 use crate::machine::state::{N_USERS, State, daemon, sync, worker};
 
-/// The tasks of a raid_set that is being destroyed, with the user who does it: a persistent set, as
-/// long as their next steps touch nothing but that raid_set ([`Stepped::global`](crate::kernel::step::Stepped::global)). Nobody else can
-/// come to it any more: no table leads to it, no other user works on it, and the other raid_set's tasks
-/// know only their own. So these steps commute with all others, now and later, and to take them first
-/// loses no deadlock, no broken invariant and no cycle; only traces may be longer than need be.
+/// The tasks of a raid_set that is being destroyed, with the user who does it: a persistent set, as long as
+/// their next steps touch nothing but that raid_set
+/// ([`Stepped::global`](crate::kernel::step::Stepped::global)). Nobody else can come to it any more: no table
+/// leads to it, no other user works on it, and the other raid_set's tasks know only their own. So these steps
+/// commute with all others, now and later, and to take them first loses no deadlock, no broken invariant and
+/// no cycle; only traces may be longer than need be.
 pub(crate) fn alone(state: &State) -> Option<[usize; 4]> {
     let destroys = |task: &usize| {
         let task = &state.tasks[*task];

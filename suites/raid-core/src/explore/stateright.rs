@@ -1,6 +1,6 @@
-//! The same step function as a model of stateright: its Explorer shows the states in a browser, and its
-//! breadth-first search is held against ours (`tests/peer.rs`). Thin on purpose: what a step does, and
-//! what is wrong with a state, is decided where [`crate::explore`] decides it.
+//! The model for stateright, another checker: its Explorer shows the states in a browser, and its
+//! breadth-first search is held against ours (`tests/peer.rs`). Thin on purpose: steps and checks are those
+//! of [`crate::explore`].
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -116,7 +116,7 @@ impl Peer {
     }
 }
 
-/// The same without properties but one that holds, so that a search sees every state.
+/// The model with a single property that always holds, so that a search sees every state.
 #[derive(Clone, Copy, Debug)]
 struct Exhaustive(Peer);
 

@@ -8,7 +8,7 @@ use crate::scenario::Scenario;
 /// Steps that a trial takes at most.
 pub(crate) const TRIAL_STEPS: usize = 3_000;
 
-/// What could be otherwise in a state.
+/// A state at the end of a story, on which trials are made.
 pub(crate) struct Trial<'a> {
     pub(crate) state: &'a State,
     pub(crate) era: Era,
@@ -16,7 +16,8 @@ pub(crate) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Whether each user who waits leaves the function it waits in, if the first `n_tasks` tasks get their turns.
+    /// True if each user who waits leaves the function in which it waits, when the first `n_tasks` tasks get
+    /// their turns in `from`.
     pub(crate) fn ends(&self, from: &State, n_tasks: usize) -> bool {
         let mut state = *from;
         let mut waits: Vec<usize> = (0..N_USERS)

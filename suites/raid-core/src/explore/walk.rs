@@ -1,6 +1,6 @@
-//! Random deep walks: one long interleaving after the other, each made by a seed alone, where there are
-//! too many states to see all. What goes on step by step is what [`crate::explore`] tries; what a hang is, a walk
-//! has to say for itself: nobody can go on, or everybody got their turn for long and a user still is not done.
+//! Random deep walks: one long interleaving after the other, each made by a seed alone, where there are too
+//! many states to see all. The steps are those of [`crate::explore`]; but a walk has no graph, so it calls a
+//! hang that nobody can go on, or that a user is not done although everybody got their turn for long.
 //!
 //! When to end is the caller's business; a walk itself reads no clock.
 
@@ -27,7 +27,7 @@ const FAIR_STEPS: usize = 20_000;
 pub struct Dice(u64);
 
 impl Dice {
-    /// Those of a seed.
+    /// The dice of a seed.
     pub fn new(seed: u64) -> Self {
         // A state of zero would stay zero.
         Self((seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xd6e8_feb8_6659_fd93) | 1)
@@ -43,12 +43,12 @@ impl Dice {
     }
 }
 
-/// What a walk came to.
+/// The result of a walk.
 #[derive(Clone, Debug)]
 pub struct Walk {
     /// How many steps it took.
     pub n_steps: usize,
-    /// What was found in it, each kind where it was first.
+    /// The findings, each kind where it was first.
     pub findings: Vec<Finding>,
 }
 

@@ -58,8 +58,8 @@ pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `write_sb_page` (md-bitmap.c, v6.12; in `write_page` before v6.5), as `md_bitmap_flush` comes to it. That it writes is all that
-/// the model has of the bitmap.
+/// `write_sb_page` (md-bitmap.c, v6.12; in `write_page` before v6.5), as `md_bitmap_flush` comes to it. That
+/// it writes is all that the model has of the bitmap.
 pub(super) fn write_sb_page(_c: &mut Cpu<'_>, at: u8) -> Flow {
     if at == 0 { Flow::Call(F::MdSuperWait, 0) } else { Flow::Ret(0) }
 }
@@ -86,9 +86,9 @@ pub(super) fn mddev_unlock(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only
-/// when all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the
-/// superblocks meanwhile, and with `raid5_prepare_suspend` (868bba54a3bc, v6.5 and v6.6). cf86bb53b9c9 wakes IO that
+/// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only when
+/// all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the superblocks
+/// meanwhile, and with `raid5_prepare_suspend` (868bba54a3bc, v6.5 and v6.6). cf86bb53b9c9 wakes IO that
 /// waits for a reshape that cannot move.
 pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
@@ -218,8 +218,8 @@ fn reshape_inprogress(set: &state::Set) -> bool {
     set.recovery & (RESHAPE | RUNNING | DONE | INTR) == RESHAPE | RUNNING
 }
 
-/// Whether IO that waits for the reshape is to fail (`make_stripe_request`, v6.6, 868bba54a3bc): the reshape is not in
-/// progress, and cannot get there, because the array is suspended or read-only.
+/// True if IO that waits for the reshape is to fail (`make_stripe_request`, v6.6, 868bba54a3bc): the reshape
+/// is not in progress, and cannot get there, because the array is suspended or read-only.
 pub(super) fn reshape_disabled(c: &mut Cpu<'_>) -> bool {
     let set = c.set();
     let disabled = !reshape_inprogress(set) && (set.killed != 0 || set.ro != 0);

@@ -161,10 +161,11 @@ pub(super) fn md_unfrozen_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and
-/// `frozen_sync_thread` (1), and "check" ([`ASK_CHECK`]), which is refused if RUNNING is set. v6.5 reaps under `reconfig_mutex`; v6.6 (130443d60b1b) asks, unlocks and
-/// waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the other order; v6.11 (SyncAction) uses the
-/// helpers, does not ask for a sync after freezing, and first waits for a work item that is pending or runs.
+/// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and `frozen_sync_thread` (1),
+/// and "check" ([`ASK_CHECK`]), which is refused if RUNNING is set. v6.5 reaps under `reconfig_mutex`; v6.6
+/// (130443d60b1b) asks, unlocks and waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the
+/// other order; v6.11 (SyncAction) uses the helpers, does not ask for a sync after freezing, and first waits
+/// for a work item that is pending or runs.
 pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
     const V6_7: u8 = 30;

@@ -70,9 +70,9 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
-/// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
-/// for other arrays on the same devices, speed limits, the periodic checkpoint, and that of an interrupted rebuild.
+/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a read-only array returned
+/// at once. The frame's local is the position, in chunks. Left out: waiting for other arrays on the same
+/// devices, speed limits, the periodic checkpoint, and that of an interrupted rebuild.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const SET_INTR: u8 = 6;
     const BEGIN: u8 = 8;
@@ -238,8 +238,8 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Goto(SKIP)
         }
         SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
-        // A reshape that has made an md array larger sets its size under reconfig_mutex; dm-raid has no queue (6.1), or is
-        // asked for (mddev_is_dm).
+        // A reshape that has made an md array larger sets its size under reconfig_mutex; dm-raid has no queue
+        // (6.1), or is asked for (mddev_is_dm).
         31 if c.scenario.is_dm || c.scenario.reshape != Reshape::Grow => Flow::Goto(DONE_IT),
         31 => {
             if c.test(RESHAPE) {

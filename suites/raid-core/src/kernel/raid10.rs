@@ -215,8 +215,8 @@ pub(super) fn allow_barrier(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `close_sync` (raid10.c, v6.12), at the end of each sync: waits until all of it is written, but also for the end of a
-/// quiesce, which holds the barrier up.
+/// `close_sync` (raid10.c, v6.12), at the end of each sync: waits until all of it is written, but also for
+/// the end of a quiesce, which holds the barrier up.
 pub(super) fn close_sync(_c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => Flow::Call(F::WaitBarrier, 0),

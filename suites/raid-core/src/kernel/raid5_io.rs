@@ -7,7 +7,7 @@ use crate::kernel::names::F;
 use crate::machine::cpu::{Cpu, Flow, Wq};
 use crate::machine::state::{self, MAX, Queue};
 
-/// What `make_stripe_request` returns.
+/// Return values of `make_stripe_request`.
 const SUCCESS: u8 = 0;
 const SCHEDULE_AND_RETRY: u8 = 1;
 const WAIT_RESHAPE: u8 = 2;

@@ -7,10 +7,10 @@ use crate::machine::cpu::{Broken, Cpu, Flow, Note};
 use crate::machine::state::{Frame, MAX_DEPTH, Queue, State, Task};
 use crate::scenario::Scenario;
 
-/// What came of a step.
+/// The result of a step.
 pub(crate) struct Stepped {
     pub(crate) broken: Broken,
-    /// In how many ways this step can go.
+    /// Number of outcomes that this step can have.
     pub(crate) choices: u8,
     /// It touched what both raid_sets share.
     pub(crate) global: bool,
@@ -72,7 +72,7 @@ pub(crate) fn can_step(state: &State, era: Era, scenario: &Scenario, task: usize
     step(&mut copy, era, scenario, task, 0, None).is_some()
 }
 
-/// What a task waits for that cannot go on: its call chain and the wait, in words.
+/// The wait of a task that cannot go on: its call chain, and what it waits for in words.
 pub(crate) fn waits_for(state: &State, era: Era, scenario: &Scenario, me: usize) -> Note {
     let mut copy = *state;
     copy.tasks[me].sleep = Queue::None;

@@ -1,7 +1,7 @@
-//! What one step of a task may do: one bit operation, lock operation, wait, wake or member IO.
+//! The operations of which a task's steps consist: on bits, on locks, waits, wakes and member IO.
 //!
-//! A task runs one kernel function at a time (`kernel/`), each written as numbered steps, whose operations are those
-//! of [`Cpu`]. Deliberately not here: which step comes next (`kernel/step.rs`).
+//! A task runs one kernel function at a time (`kernel/`), each written as numbered steps, whose operations
+//! are those of [`Cpu`]. Deliberately not here: which step comes next (`kernel/step.rs`).
 
 use crate::era::{Era, Switch};
 use crate::kernel::names::F;
@@ -13,7 +13,7 @@ use crate::scenario::Scenario;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Broken(pub(crate) u32);
 
-/// The invariants of domain.md, section 4, that a step can break, by their number.
+/// The invariants that a step can break, as bits by their number in docs/md/invariants.md.
 pub(crate) mod invariant {
     /// One reap per registered thread, under `reconfig_mutex`; never two sync threads on one mddev.
     pub(crate) const I3: u32 = 1 << 3;
@@ -31,15 +31,17 @@ pub(crate) mod invariant {
     pub(crate) const I12: u32 = 1 << 12;
     /// Nothing freed is referenced.
     pub(crate) const I13: u32 = 1 << 13;
-    /// As I13, by a work item that is about to return: kept apart, because no kernel waits for it.
+    /// A work item that is about to return uses no freed raid_set: apart from I13, because no kernel waits
+    /// for it.
     pub(crate) const I14: u32 = 1 << 14;
     /// A command is refused as busy only because of a sync thread that is there.
     pub(crate) const I15: u32 = 1 << 15;
     /// A resume finds the array frozen, and no sync thread (`WARN_ON_ONCE` in `raid_resume`, v6.9).
     pub(crate) const I17: u32 = 1 << 17;
-    /// Not an invariant: a second sync thread has taken the place of one that lives, and the model has only one.
+    /// Not an invariant: a second sync thread has taken the place of one that lives, and the model has only
+    /// one.
     pub(crate) const OVERTAKEN: u32 = 1 << 0;
-    /// What follows one of these cannot be told.
+    /// The invariants after whose breach nothing that follows means anything.
     pub(crate) const ENDS: u32 = I7 | I13 | I14 | OVERTAKEN;
 }
 
@@ -162,36 +164,36 @@ pub(crate) struct Cpu<'a> {
     note: Option<&'a mut Note>,
 }
 
-/// What a step did, in words.
+/// A step in words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Note {
     /// The call chain when it acted, outermost first.
     pub(crate) stack: Vec<F>,
-    /// What it did.
+    /// The operation, in words.
     pub(crate) text: String,
-    /// It looked at a flag or a thread that decides how the sync thread's life goes on: at which.
+    /// The flag or thread that it looked at, if the sync thread's life depends on that.
     pub(crate) looked: Option<Look>,
-    /// What it cannot go on without.
+    /// The thing that it needs to go on, if it cannot.
     pub(crate) needs: Option<Needs>,
 }
 
-/// What a step looked at.
+/// The thing that a step looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// A bit of `recovery`.
     Bit(u16),
     /// Bits of `sb_flags`.
     Sb(u8),
-    /// Whether the array is read-only.
+    /// The array's being read-only.
     ReadOnly,
-    /// Whether the array is suspended.
+    /// The array's being suspended.
     Suspended,
     /// Something that is no flag.
     Other,
 }
 
 impl Look {
-    /// What was looked at, otherwise than it is; false if that is no single flag.
+    /// Turns the flag that was looked at into its opposite; false if it is no single flag.
     pub(crate) fn turn_round(self, set: &mut Set) -> bool {
         match self {
             Self::Bit(bit) => set.recovery ^= bit,
@@ -204,7 +206,7 @@ impl Look {
     }
 }
 
-/// What a task that cannot go on needs.
+/// The thing that a task needs to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
     /// A mutex that this task holds.
@@ -213,7 +215,7 @@ pub(crate) enum Needs {
     Task(usize),
     /// `THREAD_WAKEUP`: an md thread without work.
     Wakeup,
-    /// That something becomes true.
+    /// A condition that must become true.
     Condition,
 }
 
@@ -250,7 +252,7 @@ impl Cpu<'_> {
         self.era.has(switch)
     }
 
-    /// What the last call returned.
+    /// Return value of the last call.
     pub(crate) fn ret(&self) -> u8 {
         self.s.tasks[self.me].ret
     }
@@ -294,12 +296,12 @@ impl Cpu<'_> {
         }
     }
 
-    /// As [`Self::act`], for a look that decides how the sync thread's life goes on.
+    /// Acts ([`Self::act`]) by a look on which the sync thread's life depends.
     pub(crate) fn look(&mut self, words: impl FnOnce() -> String) {
         self.look_at(Look::Other, words);
     }
 
-    /// The same, at something that could be otherwise.
+    /// Acts by a look at a flag that could be otherwise.
     pub(crate) fn look_at(&mut self, what: Look, words: impl FnOnce() -> String) {
         self.act(words);
         if let Some(note) = &mut self.note {
@@ -307,14 +309,14 @@ impl Cpu<'_> {
         }
     }
 
-    /// What the task that cannot go on needs.
+    /// Notes the thing that the task needs to go on.
     pub(crate) fn needs(&mut self, needs: Needs) {
         if let Some(note) = &mut self.note {
             note.needs = Some(needs);
         }
     }
 
-    /// Cannot go on until something is so.
+    /// Cannot go on until this holds.
     pub(crate) fn block(&mut self, until: impl FnOnce() -> String) -> Flow {
         self.needs(Needs::Condition);
         self.say(|| format!("waits for {}", until()));

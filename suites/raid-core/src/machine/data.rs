@@ -1,10 +1,11 @@
-//! Whether the members' data are what was written last: for each block that an IO could reach now (I7), and for an
+//! Checks the members' data against what was written last: each block that an IO could reach now (I7), and an
 //! array that is assembled anew from the superblocks (I8).
 
 use crate::machine::disk::{BLOCKS, EMPTY, MAX, NEW_VERSION, Reshape};
 use crate::machine::state::{Set, State};
 
-/// What a cell may say for a logical block: the acknowledged version, or the one in flight.
+/// True if a cell's content is right for a logical block: it is the acknowledged version, or the one in
+/// flight.
 pub fn is_right(state: &State, block: u8, content: u8) -> bool {
     if content & EMPTY != block {
         return false;
@@ -21,8 +22,8 @@ pub fn is_right(state: &State, block: u8, content: u8) -> bool {
     }
 }
 
-/// I7: whether every block that an IO could reach now through a raid_set says what was written last.
-/// Blocks between `reshape_safe` and `reshape_progress` cannot be reached: IO waits there.
+/// I7: true if every block that an IO could reach now through a raid_set has the content that was written
+/// last. Blocks between `reshape_safe` and `reshape_progress` cannot be reached: IO waits there.
 pub fn reads_right(state: &State, set: &Set, reshape: Reshape) -> bool {
     (0..BLOCKS).all(|block| {
         let previous = if set.progress == MAX {
@@ -38,7 +39,7 @@ pub fn reads_right(state: &State, set: &Set, reshape: Reshape) -> bool {
     })
 }
 
-/// I8: whether an array that is assembled from the members as they are now would read right.
+/// I8: true if an array that is assembled from the members as they are now would read right.
 pub fn restarts_right(state: &State, reshape: Reshape) -> bool {
     let position = state.sb.reshape_position;
     (0..BLOCKS).all(|block| {

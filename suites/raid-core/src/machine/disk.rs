@@ -23,7 +23,7 @@ pub const EMPTY: u8 = 0x0f;
 /// Bit of a cell: the version that an IO task wrote.
 pub const NEW_VERSION: u8 = 0x10;
 
-/// What a reshape does.
+/// The two kinds of reshape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reshape {
     /// From two data disks to three, from the first block on.

@@ -1,5 +1,5 @@
-//! The machine that the port runs on: the flag words and structures of md and dm, the members' data, and the operations
-//! that a step consists of.
+//! The machine that the port runs on: the flag words and structures of md and dm, the members' data, and the
+//! operations that a step consists of.
 
 pub mod bits;
 pub(crate) mod cpu;

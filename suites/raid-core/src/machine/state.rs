@@ -25,7 +25,7 @@ pub const TO_REBUILD: u8 = 1;
 /// [`Set::member_to_rebuild`]: they are, but who reaps the sync thread has not seen it yet.
 pub const REBUILT: u8 = 2;
 
-/// What a task is, by its index.
+/// The role of a task, which goes by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Runs a script of the scenario.
@@ -53,7 +53,7 @@ pub const fn sync(set: usize) -> usize {
     N_USERS + 4 + set
 }
 
-/// What a task is.
+/// The role of a task.
 pub const fn role(task: usize) -> Role {
     if task < N_USERS {
         Role::User(task)
@@ -80,27 +80,27 @@ impl Queue {
     pub const ResyncWait: Self = Self(1);
     /// `mddev->sb_wait`.
     pub const SbWait0: Self = Self(2);
-    /// The same of the second raid_set.
+    /// `mddev->sb_wait` of the second raid_set.
     pub const SbWait1: Self = Self(3);
     /// `mddev->recovery_wait`.
     pub const RecoveryWait0: Self = Self(4);
-    /// The same of the second raid_set.
+    /// `mddev->recovery_wait` of the second raid_set.
     pub const RecoveryWait1: Self = Self(5);
     /// `conf->wait_for_reshape` (v6.8; before, `wait_for_overlap`).
     pub const WaitForReshape0: Self = Self(6);
-    /// The same of the second raid_set.
+    /// `conf->wait_for_reshape` of the second raid_set.
     pub const WaitForReshape1: Self = Self(7);
     /// `conf->wait_for_quiescent`.
     pub const WaitForQuiescent0: Self = Self(8);
-    /// The same of the second raid_set.
+    /// `conf->wait_for_quiescent` of the second raid_set.
     pub const WaitForQuiescent1: Self = Self(9);
     /// `conf->wait_for_stripe`.
     pub const WaitForStripe0: Self = Self(10);
-    /// The same of the second raid_set.
+    /// `conf->wait_for_stripe` of the second raid_set.
     pub const WaitForStripe1: Self = Self(11);
     /// `conf->wait_barrier` of raid10.
     pub const WaitBarrier0: Self = Self(12);
-    /// The same of the second raid_set.
+    /// `conf->wait_barrier` of the second raid_set.
     pub const WaitBarrier1: Self = Self(13);
     /// `thread->wqueue` of the md thread that sleeps.
     pub const Thread: Self = Self(14);
@@ -137,7 +137,7 @@ impl Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Task {
-    /// Whether it exists.
+    /// 1 if the task exists.
     pub alive: u8,
     /// How many frames there are.
     pub depth: u8,
@@ -147,7 +147,7 @@ pub struct Task {
     pub listens: Queue,
     /// Woken since it listens.
     pub woken: u8,
-    /// What the last call returned.
+    /// Return value of the last call.
     pub ret: u8,
     /// `THREAD_WAKEUP` of an md thread.
     pub wakeup: u8,
@@ -241,7 +241,7 @@ impl Bio {
         set: 0,
     };
 
-    /// Whether one of its blocks goes by the layout before the reshape.
+    /// True if this block of the bio goes by the layout before the reshape.
     pub fn is_previous(&self, piece: u8) -> bool {
         self.previous & (1 << piece) != 0
     }
@@ -299,7 +299,7 @@ pub struct Set {
     pub reshape_stripes: u8,
     /// The stripe that expands: its row + 1.
     pub expand: u8,
-    /// What its sources said when they were read.
+    /// The content of its sources when they were read.
     pub pages: [u8; 3],
     /// 0 being set up, 1 sources marked, 2 sources read.
     pub expand_phase: u8,
@@ -408,7 +408,7 @@ pub struct Dm {
     pub members_suspended: u8,
 }
 
-/// What the superblocks of the members say.
+/// The content of the members' superblocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Sb {

@@ -1,6 +1,8 @@
-//! Why a story ends where it ends: who waits on what, and why nobody ends the wait. Nothing is looked up in a list of
-//! explanations; it is tried on the state at the end: what would a sleeping thread do if it were woken once
-//! more, and which single flag or wake, if it were otherwise, would let all users go on?
+//! Why a story ends where it ends: who waits on what, and why nobody ends the wait.
+//!
+//! There is no list of explanations; they are tried on the state at the end: what would a sleeping thread do
+//! if it were woken once more, and which single flag or wake, if it were otherwise, would let all users go
+//! on?
 
 use crate::era::Era;
 use crate::explore::finding::{Invariant, Kind};
@@ -54,7 +56,7 @@ impl Trial<'_> {
         }
     }
 
-    /// What another task is at, so that it does not do what somebody waits for.
+    /// Where another task stands that somebody waits for.
     fn is_at(&self, task: usize) -> String {
         let note = waits_for(self.state, self.era, self.scenario, task);
         let stack = stack(&note.stack);
@@ -65,8 +67,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Where a thread without work would turn back, if it were woken: at the looks that, had they seen something else, would
-    /// have led to the end of the users' waits; if there is none, at the last one.
+    /// Where a thread without work would turn back if it were woken: the looks that would have ended the
+    /// users' waits, had they seen the opposite; if there are none, the last look.
     fn woken_once_more(&self, task: usize) -> String {
         let mut state = *self.state;
         wake(&mut state, task);
@@ -102,8 +104,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Single things that, if they were otherwise, would end the wait of each user, everybody looking again. What
-    /// the users themselves wait for is not among them.
+    /// Single flags and wakes that, if they were otherwise, would end the wait of each user when everybody
+    /// looks again. The conditions that the users themselves wait for are not among them.
     fn remedies(&self) -> Vec<String> {
         let mut remedies = Vec::new();
         let several = self.state.sets.iter().filter(|set| set.life == 1).count() > 1;

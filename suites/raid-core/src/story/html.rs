@@ -10,7 +10,7 @@ vertical-align:top}td:first-child{color:#999}b{font-weight:600}i{color:#a40;font
 tr.again td{border-top:2px solid #a40}code{color:#555}";
 
 impl Story {
-    /// As an HTML page that needs nothing else.
+    /// The story as an HTML page that needs no other file.
     pub fn to_html(&self) -> String {
         let tasks = self.tasks();
         let mut page = format!(

@@ -1,5 +1,6 @@
-//! A trace as a story: who does what in which function, and at the end who waits for what. How it is written down is
-//! the business of `story_text.rs` and `story_html.rs`; why nobody ends a wait, that of `ending.rs`.
+//! A trace as a story: which task does what in which function, and who waits for what at the end.
+//!
+//! `text.rs` and `html.rs` write it down, `ending.rs` finds out why nobody ends a wait.
 
 mod ending;
 mod html;
@@ -25,12 +26,12 @@ pub struct Line {
     pub task: String,
     /// The functions, innermost first.
     pub stack: Vec<String>,
-    /// What it does.
+    /// The step in words.
     pub text: String,
     /// The flag words of the raid_set that changed.
     pub flags: Vec<Change>,
-    /// Something of it is left when the next task takes over, or it looked at a flag, or it changed one by which the sync
-    /// thread is held back (FROZEN, WAIT), or it waits.
+    /// True if a change of the step is left when the next task takes over, or it looked at a flag, or it
+    /// changed a flag that holds the sync thread back (FROZEN, WAIT), or it waits.
     pub matters: bool,
 }
 
@@ -71,7 +72,7 @@ pub struct Waiting {
 pub struct Story {
     /// The scenario.
     pub scenario: String,
-    /// What was found.
+    /// The finding in words.
     pub finding: String,
     /// Every step.
     pub lines: Vec<Line>,
@@ -79,7 +80,7 @@ pub struct Story {
     pub repeats: usize,
     /// Who cannot go on.
     pub waiting: Vec<Waiting>,
-    /// What alone, if it were otherwise at the end, would let all users go on.
+    /// Single flags and wakes that would let all users go on, if they were otherwise at the end.
     pub remedies: Vec<String>,
     /// `recovery` and `sb_flags` of each raid_set at the end.
     pub flags: Vec<String>,
@@ -125,8 +126,9 @@ pub fn tell(scenario: &Scenario, era: Era, finding: &Finding) -> Story {
     }
 }
 
-/// Marks, in each run of steps of one task, those of which something is left at its end: the last one that
-/// changed a bit of the state that differs then. The task's own place in its functions is no such bit.
+/// Marks, in each run of steps of one task, the steps of which a change is left at the run's end: for each
+/// bit of the state that differs then, the last step that changed it. The task's own place in its functions
+/// does not count.
 fn mark_lasting(lines: &mut [Line], finding: &Finding, states: &[State]) {
     let mut begin = 0;
     while begin < lines.len() {
@@ -160,7 +162,7 @@ fn others(state: &State, task: usize) -> State {
     others
 }
 
-/// What a kind means, in a line.
+/// A kind of finding, in a line of words.
 pub fn describe(kind: Kind) -> String {
     match kind {
         Kind::Eio => "an IO fails with EIO".to_owned(),
@@ -214,7 +216,7 @@ impl Story {
         tasks
     }
 
-    /// As a Mermaid sequence diagram: a column per task; what a task does in one function is one note.
+    /// The story as a Mermaid sequence diagram: a column per task, a note for a task's steps in one function.
     pub fn to_mermaid(&self) -> String {
         let tasks = self.tasks();
         let id = |task: &str| task.replace('/', "_");

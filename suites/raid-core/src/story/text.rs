@@ -1,5 +1,6 @@
-//! A story as text for a terminal. A column per task, which begins where the task's name stands and may go on to the
-//! right edge: only one task acts in a line. What one task does in one function without a break is one paragraph.
+//! A story as text for a terminal, a column per task. A column begins where the task's name stands and may go
+//! on to the right edge, because only one task acts in a line. The steps of one task in one function are one
+//! paragraph.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -32,7 +33,7 @@ impl Default for Page {
     }
 }
 
-/// What one task does in one function without a break.
+/// The steps of one task in one function without a break.
 struct Paragraph<'a> {
     first: usize,
     last: usize,
@@ -40,7 +41,7 @@ struct Paragraph<'a> {
     stack: &'a [String],
     /// The user's command, where it begins.
     command: Option<&'a str>,
-    /// What it does; [`LEFT_OUT`] for steps that are left out.
+    /// The steps in words; [`LEFT_OUT`] for steps that are left out.
     texts: Vec<&'a str>,
     flags: Vec<String>,
 }
@@ -57,7 +58,7 @@ impl Paragraph<'_> {
 }
 
 impl Story {
-    /// As text for a terminal.
+    /// The story as text for a terminal.
     pub fn to_text(&self, page: Page) -> String {
         let tasks = self.tasks();
         let columns = Columns::new(&tasks, page.width);
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_regressions_of_the_mail_are_told() {
+    fn the_regressions_of_v6_7_are_told() {
         insta::assert_snapshot!("s1", story("S1", "6.7", Kind::Deadlock).to_text(Page::default()));
         insta::assert_snapshot!("s3", story("S3", "6.7", Kind::Deadlock).to_text(Page::default()));
         insta::assert_snapshot!("s4", story("S4", "6.7", Kind::Deadlock).to_text(Page::default()));
