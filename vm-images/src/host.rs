@@ -1,7 +1,7 @@
 //! Runs programs of the host: every one in its own process group, dying with us, ended by
 //! cancellation, its output kept.
 //!
-//! The only place outside `xtask/src/vm` that starts processes. It knows no program's meaning.
+//! The only place outside `xtask/harness/src/machine` that starts processes. It knows no program's meaning.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

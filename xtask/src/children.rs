@@ -30,7 +30,7 @@ pub(crate) fn descendants_of(pid: u32) -> Vec<u32> {
     family.remove(0);
     family.retain(|&pid| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        !String::from_utf8_lossy(&command).contains(crate::session::JANITOR_COMMAND)
+        !String::from_utf8_lossy(&command).contains(harness::session::JANITOR_COMMAND)
     });
     family
 }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use reports::RunResult;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -19,16 +21,6 @@ pub(crate) enum Exit {
     Interrupted,
 }
 
-/// An error of the command line or of a file that the user writes: [`Exit::Usage`].
-#[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
-pub(crate) struct UsageError(anyhow::Error);
-
-/// Marks an error as the user's.
-pub(crate) fn usage(error: anyhow::Error) -> anyhow::Error {
-    UsageError(error).into()
-}
-
 impl Exit {
     /// The number that the shell sees.
     pub(crate) fn code(self) -> u8 {
@@ -39,6 +31,18 @@ impl Exit {
             Exit::NothingRan => 3,
             Exit::Infra => 4,
             Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<RunResult> for Exit {
+    fn from(result: RunResult) -> Exit {
+        match result {
+            RunResult::Passed => Exit::Passed,
+            RunResult::TestsFailed => Exit::TestsFailed,
+            RunResult::NothingRan => Exit::NothingRan,
+            RunResult::InfraError => Exit::Infra,
+            RunResult::Interrupted => Exit::Interrupted,
         }
     }
 }

@@ -1,52 +1,26 @@
 //! `cargo xtask`: parse, call, exit code.
 
-mod beginning;
-mod bisect;
+mod bench;
 mod children;
 mod cli;
 mod commands;
-mod config;
-mod console;
 mod exit;
-#[cfg(test)]
-mod fuzz;
-mod history;
-mod model_suite;
-mod own_modules;
-mod plan;
-mod prepare;
-mod report;
-mod resume;
-mod run_order;
-mod runner;
-mod script;
-mod script_record;
-mod select;
-mod session;
-mod settings;
-mod shard;
-mod shell;
 mod signals;
 mod smoke;
-mod suite;
-mod symbols;
-mod terminal;
-mod test;
-mod vm;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::images::{Fault, ImageError};
 use vm_images::progress::Progress;
 
+use crate::cli::config::Config;
 use crate::cli::{BenchCommand, Cli, Command};
-use crate::config::Config;
-use crate::exit::{Exit, StepExit, UsageError};
-use crate::session::Session;
-use crate::terminal::Terminal;
+use crate::exit::{Exit, StepExit};
+use harness::error::is_users_fault;
+use harness::session::{self, Session};
+use harness::terminal::Terminal;
 
 /// Name of the command whose exit codes are git's.
 const STEP: &str = "bisect-step";
@@ -84,7 +58,7 @@ fn main() -> ExitCode {
         return commands::bisect_step::guarded(&terminal, &cancel, || {
             config?;
             signals::install(&cancel)?;
-            let session = Session::open(&cancel, Arc::clone(&terminal), cli.global)?;
+            let session = Session::open(&cancel, Arc::clone(&terminal), cli.global.into())?;
             let Command::BisectStep(options) = cli.command else { unreachable!("looked at above") };
             commands::bisect_step::run(&session, options)
         });
@@ -128,7 +102,7 @@ fn run(
     if let Command::Model(options) = &cli.command {
         return commands::model::run(terminal, options);
     }
-    let mut global = cli.global;
+    let mut global = session::Options::from(cli.global);
     // What our own checks build is ours, also where nothing encloses it.
     global.trust_source |= matches!(&cli.command, Command::Selftest(_));
     let session = Session::open(cancel, Arc::clone(terminal), global)?;
@@ -137,10 +111,10 @@ fn run(
         Command::Series(options) => commands::series::run(&session, options),
         Command::Test(options) => {
             cli::check_resume(matches, &options)?;
-            commands::test::run(&session, &options.into())
+            commands::test::run(&session, options)
         }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),
-        Command::Bench(command) => commands::bench::run(&session, &command),
+        Command::Bench(command) => bench::run(&session, &command),
         Command::Selftest(options) => commands::selftest::run(&session, &options),
         Command::Tidy => commands::tidy::run(),
         Command::List(options) => commands::list::run(&session, options),
@@ -162,16 +136,8 @@ fn run(
     }
 }
 
-/// An error of the user's is told from one of the host's by its type.
 fn exit_of(error: &anyhow::Error) -> Exit {
-    let is_usage = error.chain().any(|cause| {
-        cause.is::<UsageError>()
-            || cause.is::<vm_images::kernel_spec::BadKernelSpec>()
-            || cause
-                .downcast_ref::<ImageError>()
-                .is_some_and(|error| matches!(error.fault(), Fault::Source | Fault::Request))
-    });
-    if is_usage { Exit::Usage } else { Exit::Infra }
+    if is_users_fault(error) { Exit::Usage } else { Exit::Infra }
 }
 
 #[cfg(test)]
@@ -181,17 +147,5 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn an_error_of_the_users_is_told_from_one_of_the_hosts() {
-        assert_eq!(exit_of(&exit::usage(anyhow::anyhow!("no test matches `x`"))), Exit::Usage);
-        assert_eq!(exit_of(&anyhow::anyhow!("disk on fire")), Exit::Infra);
-        let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
-        assert_eq!(exit_of(&ImageError::from(checkout).into()), Exit::Usage);
-        let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
-        assert_eq!(exit_of(&ImageError::from(exposed).into()), Exit::Usage, "--trust-source mends it");
-        let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
-        assert_eq!(exit_of(&bad.into()), Exit::Usage);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn install(cancel: &Cancel) -> Result<()> {
         .spawn(move || {
             for signal in signals.forever() {
                 if cancel.is_cancelled() {
-                    crate::shell::host_terminal::restore();
+                    harness::shell::host_terminal::restore();
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
                 cancel.cancel();

@@ -7,27 +7,30 @@ use anyhow::{Context, Result};
 use vm_images::overlay;
 use vm_images::progress::Progress;
 
-use crate::beginning::create_folder;
-use crate::bisect::conduct::{Ended, Listener, search};
-use crate::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
-use crate::bisect::git::{Repository, Scratch, ScratchError};
-use crate::bisect::history::History;
-use crate::bisect::hold::Hold;
-use crate::bisect::options::BisectOptions;
-use crate::bisect::published::{Range, several_branches};
-use crate::bisect::report;
-use crate::bisect::search::steps_left;
-use crate::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
-use crate::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
-use crate::bisect::verdict::{Sighting, Trial};
-use crate::exit::{Exit, usage};
-use crate::report::{default_runs, shown_path};
-use crate::run_order;
-use crate::script_record;
-use crate::session::Session;
-use crate::settings;
-use crate::terminal::outln;
-use crate::test::Options;
+use crate::cli::bisect::BisectOptions;
+use crate::cli::settings;
+use crate::exit::Exit;
+use harness::bisect::conduct::{Ended, Listener, search};
+use harness::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
+use harness::bisect::git::{Repository, Scratch, ScratchError};
+use harness::bisect::graph::Graph;
+use harness::bisect::hold::Hold;
+use harness::bisect::published::{Range, several_branches};
+use harness::bisect::report;
+use harness::bisect::search::steps_left;
+use harness::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
+use harness::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
+use harness::bisect::verdict::{Sighting, Trial};
+use harness::error::usage;
+use harness::run::folder::create_folder;
+use harness::run::folder::default_runs;
+use harness::run::options::Options;
+use harness::run::order;
+use harness::run::script_record;
+use harness::run::settings::words_as_asked;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::shown_path;
 
 /// What the folder of a search is called, before the time.
 const FOLDER: &str = "bisect-";
@@ -94,7 +97,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     // One that found nothing out is not meant.
     let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
-    run_order::sort(&mut all);
+    order::sort(&mut all);
     let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
     newest.ok_or_else(|| {
         usage(anyhow::anyhow!("there is no bisection in `{}` that could go on", shown_path(out)))
@@ -113,14 +116,14 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
         chance_failures: options.chance_failures,
     };
     let words = options.signature.clone();
-    let (source, old, new, history) = match &options.range {
+    let (source, old, new, graph) = match &options.range {
         Some(range) => published(session, range)?,
         None => commits(session, &options)?,
     };
-    let n_steps = steps_left(history.len());
+    let n_steps = steps_left(graph.n_subjects());
     check_room(session.store.root(), room_needed_mib(&source, n_steps))?;
     let tests = Options::from(options.trial);
-    let settings = settings::words_as_asked(&tests);
+    let settings = words_as_asked(&tests);
     let dir = create_folder(out, FOLDER)?;
     let hold = Hold::take(&dir)?;
     let scripts = script_record::keep(&tests.scripts, &dir);
@@ -128,12 +131,12 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
         let _stays_if_it_must = fs::remove_dir_all(&dir);
     }
     let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
-    let state = State { format: FORMAT, question, history, trials: vec![], reverted: None };
+    let state = State { format: FORMAT, question, graph, trials: vec![], reverted: None };
     state.write(&dir)?;
     Ok((dir, state, hold))
 }
 
-type Ends = (Source, End, End, History);
+type Ends = (Source, End, End, Graph);
 
 fn published(session: &Session, range: &Range) -> Result<Ends> {
     let apt = session.apt()?;
@@ -153,9 +156,8 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
     };
     let (old, later) = builds.split_first().context("a range has two ends")?;
     let new = end(later.last().context("a range has two ends")?);
-    let history =
-        History::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
-    Ok((Source::Published, end(old), new, history))
+    let graph = Graph::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
+    Ok((Source::Published, end(old), new, graph))
 }
 
 fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
@@ -175,8 +177,8 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
         [] if overlay.is_some() => overlay::SOURCES.map(str::to_owned).to_vec(),
         paths => paths.to_vec(),
     };
-    let history = repository.history(&old, &new, &paths)?;
-    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, history))
+    let graph = repository.graph(&old, &new, &paths)?;
+    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
 }
 
 /// Shows each trial, and keeps the state.
@@ -199,7 +201,7 @@ impl Listener for Shell<'_> {
             state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count() == 1;
         if *observation == Observation::Failed
             && is_first
-            && let Some(loose) = state.lock().as_ref().and_then(report::loose)
+            && let Some(loose) = state.target().as_ref().and_then(report::loose)
         {
             self.session.terminal.note(&loose);
         }
@@ -230,7 +232,7 @@ fn finish(
     let mut show = String::new();
     if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
-        show = repository.show(&state.history.subject(culprit).id)?;
+        show = repository.show(&state.graph.subject(culprit).id)?;
         // The answer is not lost if this fails.
         session.terminal.say(&report::answer(state, finding));
         write_report(state, finding, &show, dir)?;
@@ -276,7 +278,7 @@ fn revert(
     trials: &Trials<'_>,
     dir: &Path,
 ) -> Result<()> {
-    let id = &state.history.subject(culprit).id;
+    let id = &state.graph.subject(culprit).id;
     let folder = session.store.temporary().join("reverted");
     let scratch = Scratch::create(repository, &folder)?;
     let commit = match scratch.revert(id, &state.question.new.id) {
@@ -290,7 +292,7 @@ fn revert(
     let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials =
         Trials { session, source, options: trials.options.clone(), scripts: trials.scripts, dir: trials.dir };
-    let n_wanted = passes_that_tell(&state.history, &state.sums(), state.question.rules, &[culprit]);
+    let n_wanted = passes_that_tell(&state.graph, &state.sums(), state.question.rules, &[culprit]);
     let observe = state.observer();
     loop {
         let tried = match &state.reverted {
@@ -322,7 +324,7 @@ fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
 /// Folders of the runs of the answer, and of what comes right before it.
 fn files(state: &State, finding: &Finding) -> Vec<String> {
     let Some(&first) = finding.first_new.first() else { return vec![] };
-    let parents = &state.history.subject(first).parents;
+    let parents = &state.graph.subject(first).parents;
     let mut places: Vec<_> = parents.iter().map(|&parent| Place::Subject(parent)).collect();
     if places.is_empty() {
         places.push(Place::OldEnd);

@@ -11,17 +11,19 @@ use reports::reproduce::shell_line;
 use vm_images::host::Cancel;
 use vm_images::kernel_spec::KernelSpec;
 
-use crate::bisect::decide::Observation;
-use crate::bisect::git::Repository;
-use crate::bisect::options::StepOptions;
-use crate::bisect::trial;
-use crate::bisect::verdict::Lock;
-use crate::exit::{StepExit, usage};
-use crate::runner::tries::Times;
-use crate::session::Session;
-use crate::settings::{self, absolute};
-use crate::terminal::{Terminal, outln};
-use crate::test::Options;
+use crate::cli::bisect::StepOptions;
+use crate::exit::StepExit;
+use harness::bisect::decide::Observation;
+use harness::bisect::git::Repository;
+use harness::bisect::trial;
+use harness::bisect::verdict::Target;
+use harness::error::usage;
+use harness::run::options::Options;
+use harness::run::settings::words_as_asked;
+use harness::run::tries::Times;
+use harness::session::Session;
+use harness::terminal::{Terminal, outln};
+use harness::workspace::absolute;
 
 /// Runs `step`; its errors and panics become codes that stop git.
 pub(crate) fn guarded(
@@ -61,7 +63,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         words.extend(overlay.map(|overlay| format!("--overlay={overlay}")));
         words.extend(signature.map(|text| format!("--signature={text}")));
         // A step keeps no history, whatever is said.
-        words.extend(settings::words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
+        words.extend(words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
         outln!("{}", shell_line(&words));
         return Ok(StepExit::Good);
     }
@@ -76,7 +78,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
         None => format!("tree:{}", tree.display()).parse()?,
     };
-    let lock = signature.map_or(Lock::Anything, Lock::words);
+    let lock = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;
     let (exit, text) = match lock.observe(&trial) {
         Observation::Passed => (StepExit::Good, "good".to_owned()),

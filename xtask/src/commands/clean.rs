@@ -8,11 +8,12 @@ use anyhow::{Context, Result};
 use vm_images::store_space::bytes_of;
 
 use crate::cli::CleanOptions;
-use crate::exit::{Exit, usage};
-use crate::report::default_runs;
-use crate::run_order;
-use crate::session::Session;
-use crate::terminal::outln;
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::run::folder::default_runs;
+use harness::run::order;
+use harness::session::Session;
+use harness::terminal::outln;
 
 /// What the store holds, by the option that removes it.
 const KINDS: [(&str, &[&str], &str); 4] = [
@@ -121,7 +122,7 @@ fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     let is_run =
         |path: &PathBuf| !path.is_symlink() && (path.join("events.jsonl").is_file() || is_shell(path));
     let mut runs: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_run).collect();
-    run_order::sort(&mut runs);
+    order::sort(&mut runs);
     runs.truncate(runs.len().saturating_sub(keep));
     Ok(runs)
 }

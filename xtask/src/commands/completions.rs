@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::exit::Exit;
-use crate::terminal::out;
+use harness::terminal::out;
 
 /// Completes `cargo xtask …` in bash, and leaves the rest of `cargo` to whoever did it before.
 const BASH: &str = r#"

@@ -11,13 +11,13 @@ use vm_images::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Poss
 use vm_images::store_space::Stock;
 
 use crate::cli::RunOptions;
-use crate::config::{self, Config};
+use crate::cli::config::{self, Config};
 use crate::exit::Exit;
-use crate::prepare;
-use crate::report::default_runs;
-use crate::session::Session;
-use crate::terminal::outln;
-use crate::vm::accel::{KvmAnswers, choose};
+use harness::machine::accel::{KvmAnswers, choose};
+use harness::run::folder::default_runs;
+use harness::run::{begin, budget, prepare};
+use harness::session::Session;
+use harness::terminal::outln;
 
 /// Programs of the host that making images takes, with the Debian package that has each.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -129,7 +129,7 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     let mut all = Vec::new();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown");
-    let facts = prepare::host_facts();
+    let facts = begin::host_facts();
     let fact = |name: &str| facts.get(name).cloned().unwrap_or_default();
     all.push((
         "system",
@@ -139,7 +139,7 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
             Finding::Bad(format!("{name} is not x86_64; see \"Other hosts\" in README.md"))
         },
     ));
-    let available = prepare::memory_available_mib().unwrap_or(0);
+    let available = budget::memory_available_mib().unwrap_or(0);
     let machine = format!("{} processors, {} MiB of memory available", fact("cpus"), available);
     all.push((
         "machine",

@@ -7,9 +7,9 @@ use vm_images::checkout::Sources;
 use vm_images::progress::Progress;
 
 use crate::exit::Exit;
-use crate::prepare;
-use crate::session::Session;
-use crate::terminal::outln;
+use harness::run::prepare;
+use harness::session::Session;
+use harness::terminal::outln;
 
 pub(crate) fn make(session: &Session, sources: &Sources) -> Result<Exit> {
     let started = Instant::now();

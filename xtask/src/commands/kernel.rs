@@ -7,9 +7,10 @@ use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
 use vm_images::progress::Progress;
 
 use crate::cli::KernelCommand;
-use crate::exit::{Exit, usage};
-use crate::session::Session;
-use crate::terminal::outln;
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::session::Session;
+use harness::terminal::outln;
 
 pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
     match command {

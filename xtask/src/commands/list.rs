@@ -10,13 +10,14 @@ use serde::Serialize;
 use vm_images::progress::Progress;
 
 use crate::cli::ListOptions;
-use crate::exit::{Exit, usage};
-use crate::model_suite;
-use crate::select::{in_flavours, select};
-use crate::session::Session;
-use crate::suite::Suite;
-use crate::terminal::outln;
-use crate::test::suite_named;
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::model;
+use harness::session::Session;
+use harness::suite::Suite;
+use harness::suite::select::{in_flavours, select};
+use harness::suite::suite_named;
+use harness::terminal::outln;
 
 /// A test, for programs. What is listed here stays; more may come.
 #[derive(Debug, Serialize)]
@@ -43,8 +44,8 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
         classes();
         return Ok(Exit::Passed);
     }
-    if options.suite == model_suite::NAME {
-        let n = model_suite::list(&options.selection.into_selection().patterns, options.json)?;
+    if options.suite == model::suite::NAME {
+        let n = model::suite::list(&options.selection.into_selection().patterns, options.json)?;
         return Ok(if n == 0 { Exit::NothingRan } else { Exit::Passed });
     }
     let suite = suite_named(&options.suite)?;
@@ -125,7 +126,7 @@ fn show(session: &Session, suite: &Suite, tests: &[TestId], verbose: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::workspace;
+    use harness::workspace::workspace;
 
     #[test]
     fn every_test_can_be_listed_as_json() {

@@ -1,6 +1,5 @@
 //! One file a command: each turns parsed options into calls, and says what came of them.
 
-pub(crate) mod bench;
 pub(crate) mod bisect;
 pub(crate) mod bisect_step;
 pub(crate) mod clean;

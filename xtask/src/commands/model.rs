@@ -2,10 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::anyhow;
@@ -20,8 +16,10 @@ use raid_core::walk;
 use serde_json::json;
 
 use crate::cli::{ModelCommand, ModelOptions, ShowOptions, WalkOptions};
-use crate::exit::{Exit, usage};
-use crate::terminal::{Terminal, out, width_of_output};
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
+use harness::terminal::{Terminal, out, width_of_output};
 
 pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     match &options.command {
@@ -35,35 +33,6 @@ pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result
         }
         None => table(terminal, options),
     }
-}
-
-/// A scenario on a kernel.
-pub(crate) struct Cell {
-    pub(crate) scenario: &'static Scenario,
-    pub(crate) era: (&'static str, Era),
-}
-
-/// The cells of the seed's regressions that are quick: each found, and gone with its fix.
-pub(crate) fn quick_cells() -> Vec<Cell> {
-    const QUICK: [(&str, &[&str]); 9] = [
-        ("S1", &["6.7", "6.9"]),
-        ("S2", &["6.6", "6.7", "P1"]),
-        ("S3", &["6.6", "6.7"]),
-        ("S4", &["6.6", "6.7", "P1-4"]),
-        ("S5a", &["6.8", "6.9"]),
-        ("S6r", &["6.1", "6.9"]),
-        ("S7b", &["6.6", "6.9"]),
-        ("S16", &["6.9", "6.12"]),
-        ("S17", &["6.12", "7.3"]),
-    ];
-    QUICK
-        .iter()
-        .filter_map(|(name, eras)| Some((scenario::named(name)?, eras)))
-        .flat_map(|(scenario, eras)| {
-            let known = |name: &&str| era::ERAS.into_iter().find(|(known, _)| known == name);
-            eras.iter().filter_map(known).map(move |era| Cell { scenario, era })
-        })
-        .collect()
 }
 
 fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
@@ -108,31 +77,6 @@ pub(crate) fn check_quick() -> anyhow::Result<()> {
         anyhow::ensure!(is_as_expected(cell, outcome), "{scenario} on {era} comes to {verdict}");
     }
     Ok(())
-}
-
-pub(crate) fn is_as_expected(cell: &Cell, outcome: &Outcome) -> bool {
-    table::expected(cell.scenario.name, cell.era.0)
-        .is_none_or(|expected| table::is_as_expected(&expected, &table::verdict(outcome)))
-}
-
-/// Explores all cells, one thread a processor, each cell on one.
-pub(crate) fn explore_all(cells: &[Cell], limits: Limits) -> Vec<Outcome> {
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(BTreeMap::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            scope.spawn(|| {
-                while let Some((idx, cell)) = {
-                    let idx = next.fetch_add(1, Ordering::Relaxed);
-                    cells.get(idx).map(|cell| (idx, cell))
-                } {
-                    let outcome = explore::look(cell.scenario, cell.era.1, limits);
-                    done.lock().expect("no explorer panics").insert(idx, outcome);
-                }
-            });
-        }
-    });
-    done.into_inner().expect("no explorer panics").into_values().collect()
 }
 
 fn to_text(scenarios: &[&Scenario], eras: &[(&str, Era)], outcomes: &[Outcome]) -> String {

@@ -15,18 +15,24 @@ use reports::{Policy, RunRecord};
 use vm_images::progress::Progress;
 
 use crate::cli::ReplayOptions;
-use crate::exit::{Exit, usage};
-use crate::report::{self, Known, Ran, shown_path};
-use crate::script;
-use crate::symbols::{self, DebugFiles, Located};
-use crate::terminal::{Terminal, outln};
-use crate::test::suite_names;
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::run::finished::{self, FinishedRun};
+use harness::run::{
+    folder,
+    known::{self, Known},
+};
+use harness::suite::script;
+use harness::suite::suite_names;
+use harness::symbols::{self, DebugFiles, Located};
+use harness::terminal::{Terminal, outln};
+use harness::workspace::shown_path;
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
-    let runs = options.runs.clone().unwrap_or_else(report::default_runs);
+    let runs = options.runs.clone().unwrap_or_else(folder::default_runs);
     let policy = |recorded: &Policy| options.policy(recorded);
     let Replayed { ran, notes } =
-        judge_again(&report::find_run(&options.run, &runs)?, &options.debug_info, policy)?;
+        judge_again(&folder::find_run(&options.run, &runs)?, &options.debug_info, policy)?;
     for note in notes {
         terminal.note(&note);
     }
@@ -46,21 +52,21 @@ pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> 
     fs::create_dir_all(reports_dir)
         .with_context(|| format!("failed to create output folder `{}`", reports_dir.display()))?;
     ran.write(reports_dir)?;
-    Ok(ran.show(terminal, reports_dir))
+    Ok(ran.show(terminal, reports_dir).into())
 }
 
 /// A run that was judged again, and what the user should know of how.
 #[derive(Debug)]
 struct Replayed {
-    ran: Ran,
+    ran: FinishedRun,
     notes: Vec<String>,
 }
 
 fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> Policy) -> Result<Replayed> {
-    let mut record = report::read_record(dir).map_err(blame)?;
+    let mut record = finished::read_record(dir).map_err(blame)?;
     record.run.policy = policy(&record.run.policy);
     let suites = suite_names()?;
-    let mut known = Known { known_issues: report::known_issues()?, ..Known::default() };
+    let mut known = Known { known_issues: known::known_issues()?, ..Known::default() };
     let mut notes = Vec::new();
     for kernel_idx in record.kernel_idxs() {
         let release = record.kernels.get(&kernel_idx).map(|kernel| kernel.release.clone());
@@ -76,14 +82,14 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
             continue;
         }
         if suites.contains(&suite) {
-            known.expectations.insert(suite.clone(), report::expectations_of(&suite)?);
+            known.expectations.insert(suite.clone(), known::expectations_of(&suite)?);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"
             ));
         }
     }
-    let ran = Ran::judge(dir.to_owned(), record, &known);
+    let ran = FinishedRun::judge(dir.to_owned(), record, &known);
     Ok(Replayed { ran, notes })
 }
 
@@ -107,7 +113,7 @@ fn blame(error: ReadError) -> anyhow::Error {
 }
 
 /// Holds the verdicts against those that the run's verdicts.json kept; a line for each that differs.
-fn differences(ran: &Ran) -> Result<Vec<String>> {
+fn differences(ran: &FinishedRun) -> Result<Vec<String>> {
     let path = ran.dir.join("verdicts.json");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

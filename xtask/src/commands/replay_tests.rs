@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::report::find_run;
+use harness::run::folder::find_run;
 
-const EVENTS: &str = include_str!("../../testdata/run/events.jsonl");
+const EVENTS: &str = include_str!("../../harness/testdata/run/events.jsonl");
 
 /// A folder of runs with one in it, `one`.
 struct Runs(tempfile::TempDir);
@@ -34,7 +34,7 @@ fn usage_error<T: std::fmt::Debug>(result: Result<T>) -> String {
     format!("{error:#}")
 }
 
-fn verdicts(ran: &Ran) -> Vec<&'static str> {
+fn verdicts(ran: &FinishedRun) -> Vec<&'static str> {
     ran.judged.iter().map(|judged| judged.verdict.name()).collect()
 }
 
@@ -47,7 +47,7 @@ fn a_run_that_is_judged_twice_gets_the_same_reports() {
     let runs = Runs::with(EVENTS);
     let Replayed { ran, notes } = runs.judged();
     assert_eq!(verdicts(&ran), ["known-failure", "known-failure", "passed", "passed"]);
-    assert_eq!((ran.exit(), notes), (Exit::Passed, vec![]));
+    assert_eq!((Exit::from(ran.result()), notes), (Exit::Passed, vec![]));
     ran.write(&ran.dir).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     runs.judged().ran.write(elsewhere.path()).unwrap();
@@ -78,7 +78,7 @@ fn a_run_that_was_cut_is_judged_as_far_as_it_goes() {
     let third = EVENTS.rfind(r#"{"at_ms":9419"#).unwrap();
     let Replayed { ran, .. } = Runs::with(&EVENTS[..third + 30]).judged();
     assert_eq!(verdicts(&ran), ["known-failure", "known-failure", "interrupted", "passed"]);
-    assert_eq!(ran.exit(), Exit::Interrupted);
+    assert_eq!(Exit::from(ran.result()), Exit::Interrupted);
     let shown = reports::terminal::Options::plain("reports/out/one");
     let text = reports::terminal::render(&ran.record, &ran.judged, &shown);
     assert!(text.contains("line 21 of the events breaks off after 30 bytes"), "{text}");
@@ -104,7 +104,7 @@ fn each_suite_is_judged_by_its_own_expectations() {
     let events = EVENTS.replace("canary:must-fail", "lvm2:must-fail");
     let Replayed { ran, notes } = Runs::with(&events).judged();
     assert_eq!(verdicts(&ran), ["known-failure", "failed", "passed", "passed"]);
-    assert_eq!((ran.exit(), notes), (Exit::TestsFailed, vec![]));
+    assert_eq!((Exit::from(ran.result()), notes), (Exit::TestsFailed, vec![]));
 }
 
 #[test]

@@ -7,9 +7,10 @@ use vm_images::progress::Progress;
 use crate::cli::SelftestOptions;
 use crate::commands::{model, tidy};
 use crate::exit::Exit;
-use crate::session::{Session, workspace};
 use crate::smoke;
-use crate::terminal::outln;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::workspace;
 
 /// Cargo's own checks: a name, and cargo's arguments.
 const CARGO_CHECKS: [(&str, &[&str]); 3] = [

@@ -5,18 +5,20 @@ use std::fs;
 use anyhow::{Context, Result};
 use vm_images::progress::Progress;
 
-use crate::beginning::create_folder;
-use crate::bisect::git::{Repository, Scratch, ScratchError};
-use crate::bisect::options::SeriesOptions;
-use crate::bisect::series::Table;
-use crate::bisect::state::Source;
-use crate::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
-use crate::exit::{Exit, usage};
-use crate::report::{default_runs, shown_path};
-use crate::runner::tries::Times;
-use crate::session::Session;
-use crate::terminal::{out, outln};
-use crate::test::Options;
+use crate::cli::bisect::SeriesOptions;
+use crate::exit::Exit;
+use harness::bisect::git::{Repository, Scratch, ScratchError};
+use harness::bisect::series::Table;
+use harness::bisect::state::Source;
+use harness::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
+use harness::error::usage;
+use harness::run::folder::create_folder;
+use harness::run::folder::default_runs;
+use harness::run::options::Options;
+use harness::run::tries::Times;
+use harness::session::Session;
+use harness::terminal::{out, outln};
+use harness::workspace::shown_path;
 
 pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     if !options.trial.selects() {
@@ -31,12 +33,9 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
         (Some(tip), _) => {
             let tip = repository.commit(tip)?;
             repository.check_ancestor(&base, &tip, ("base", "tip"))?;
-            let history = repository.history(&base, &tip, &[])?;
-            let commits = history
-                .subjects()
-                .iter()
-                .map(|subject| (subject.id.clone(), subject.title.clone()))
-                .collect();
+            let graph = repository.graph(&base, &tip, &[])?;
+            let commits =
+                graph.subjects().iter().map(|subject| (subject.id.clone(), subject.title.clone())).collect();
             (repository.top.clone(), commits)
         }
         (None, Some(mbox)) => {
@@ -65,7 +64,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     let (mut table, mut is_all_known) = (Table::default(), true);
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
-        session.terminal.timed(&format!("{what}: {} (\"{title}\")", crate::bisect::state::short(id)));
+        session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
         match trial::run(session, &tests, spec(&source, id)?) {
             Ok(trial) => table.add(number, id, title, &trial),
             // The rest is still worth knowing.

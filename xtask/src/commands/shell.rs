@@ -8,16 +8,16 @@ use rustix::io::Errno;
 use vm_images::progress::Progress;
 
 use crate::exit::Exit;
-use crate::report::shown_path;
-use crate::session::Session;
-use crate::shell::state::{End, Finished};
-use crate::shell::{self, Options, Ran};
+use harness::session::Session;
+use harness::shell::state::{End, Finished};
+use harness::shell::{self, FinishedShell, Options};
+use harness::workspace::shown_path;
 
 /// What a program dies of whose output nobody reads.
 const SIGPIPE: i32 = 13;
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
-    let Ran { dir, finished, interactive } = shell::run(session, options)?;
+    let FinishedShell { dir, finished, interactive } = shell::run(session, options)?;
     let dir = shown_path(&dir);
     for file in &finished.files {
         let cut = file.error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default();
@@ -85,7 +85,7 @@ fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Op
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::accel::AccelChoice;
+    use harness::machine::accel::AccelChoice;
 
     fn check(end: End, argv: &[&str], interactive: bool, expect: (Exit, Option<&str>)) {
         let options = Options {

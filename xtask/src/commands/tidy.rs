@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::exit::Exit;
-use crate::session::workspace;
-use crate::terminal::outln;
+use harness::terminal::outln;
+use harness::workspace::workspace;
 
 /// Who may depend on whom within the workspace: the folders show the pipeline.
-const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
-    ("xtask", &["protocol", "raid-core", "reports", "vm-images"]),
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+    ("xtask", &["harness", "protocol", "raid-core", "reports", "vm-images"]),
+    ("xtask/harness", &["protocol", "raid-core", "reports", "vm-images"]),
     ("reports", &["protocol"]),
     ("vm-images", &[]),
     ("suites/guest-agent", &["protocol"]),
@@ -41,7 +42,7 @@ fn check(top: &Path) -> Result<Vec<String>> {
 
 fn dependencies(package: &str, manifest: &str, allowed: &[&str]) -> Result<Vec<String>> {
     let manifest: toml::Table = toml::from_str(manifest)?;
-    let ours = ["protocol", "raid-core", "reports", "vm-images", "guest-agent", "xtask"];
+    let ours = ["harness", "protocol", "raid-core", "reports", "vm-images", "guest-agent", "xtask"];
     let mut complaints = Vec::new();
     for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
         let names =

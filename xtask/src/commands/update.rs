@@ -6,8 +6,9 @@ use vm_images::progress::Progress;
 
 use crate::cli::UpdateOptions;
 use crate::exit::Exit;
-use crate::session::{Session, lock_file};
-use crate::terminal::outln;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::lock_file;
 
 pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
     let path = lock_file();

@@ -12,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::checkouts;
 use super::other::Other;
 use super::{Scratch, wait_until};
-use crate::report::read_record;
-use crate::session::Session;
+use harness::run::finished::read_record;
+use harness::session::Session;
 
 /// Everything that is wrong before the first guest starts.
 pub(super) fn wrong_words(session: &Session) -> Result<()> {

@@ -8,9 +8,9 @@ use reports::Verdict;
 use reports::record::AttemptState;
 
 use super::{Scratch, run};
-use crate::session::Session;
-use crate::suite::Suite;
-use crate::vm::accel::AccelChoice;
+use harness::machine::accel::AccelChoice;
+use harness::session::Session;
+use harness::suite::Suite;
 
 pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
     let apt = session.apt()?;
@@ -18,7 +18,7 @@ pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
     let list = guest.path("lvm2-tests.txt");
     let text = fs::read_to_string(&list).with_context(|| format!("failed to read `{}`", list.display()))?;
     let installed: BTreeSet<_> = text.lines().collect();
-    let suite = Suite::read(&crate::session::workspace().join("suites/lvm2"))?;
+    let suite = Suite::read(&harness::workspace::workspace().join("suites/lvm2"))?;
     let known: BTreeSet<_> = suite.tests.keys().map(String::as_str).collect();
     let unknown: Vec<_> = installed.difference(&known).collect();
     let gone: Vec<_> = known.difference(&installed).collect();

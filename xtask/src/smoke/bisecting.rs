@@ -8,7 +8,7 @@ use vm_images::host::HostError;
 
 use super::Scratch;
 use super::other::Other;
-use crate::session::Session;
+use harness::session::Session;
 
 /// What a commit's raid1 calls itself, from the tag good on: what begins with `b` is bad.
 const VERSIONS: [&str; 6] = ["g0", "g1", "g2", "b3", "b4", "b5"];

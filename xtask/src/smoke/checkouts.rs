@@ -10,9 +10,8 @@ use vm_images::checkout::{CheckoutError, Project, Sources};
 use vm_images::images::ImageError;
 
 use super::{Scratch, options, run_with};
-use crate::session::Session;
-use crate::suite::Job;
-use crate::test::{self, Options};
+use harness::run::{self, Options};
+use harness::session::Session;
 
 pub(super) fn mdadm(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
@@ -27,10 +26,13 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     };
     edit("ReadMe.c", &|text| text.replace("#define VERSION \"", "#define VERSION \"mine-"))?;
     fs::write(tree.join("tests/99mine"), "true\n")?;
+    // Which mdadm the guest has, and that it has the checkout's tests.
+    let script = out.0.join("ask.sh");
+    fs::write(&script, "mdadm --version 2>&1 && test -f /usr/share/mdadm-testsuite/tests/99mine\n")?;
     let options = Options {
         sources: Sources { mdadm: Some(tree.clone()), ..Sources::default() },
-        change: Some(ask_mdadm),
-        ..options(&out, "canary", &["must-pass"])?
+        scripts: vec![script],
+        ..options(&out, "lvm2", &[])?
     };
     let ran = run_with(session, &options)?;
     let judged = ran.judged.first().context("nothing was judged")?;
@@ -46,7 +48,7 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     ensure!(command.contains(&expect), "the reproduce command lacks the checkout: {command}");
 
     edit("util.c", &|text| text + "int broken_on_purpose = ;\n")?;
-    let error = match test::run(session, &options) {
+    let error = match run::run(session, &options) {
         Ok(_) => anyhow::bail!("a checkout that cannot build was built"),
         Err(error) => error,
     };
@@ -68,10 +70,4 @@ pub(super) fn unpack_mdadm(session: &Session, to: &Path) -> Result<()> {
     let call = session.host.call("tar").arg("--extract").arg("--file").arg(archive);
     let call = call.args(["--strip-components=1", "--directory"]).arg(to);
     Ok(call.run(&session.store.temporary().join("unpack.log"))?)
-}
-
-/// Instead of the test: which mdadm the guest has, and that it has the checkout's tests.
-fn ask_mdadm(job: Job) -> Job {
-    let script = "mdadm --version 2>&1 && test -f /usr/share/mdadm-testsuite/tests/99mine";
-    Job { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), ..job }
 }

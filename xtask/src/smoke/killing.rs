@@ -12,8 +12,8 @@ use rustix::process::Signal;
 use super::other::{Other, Started};
 use super::{Scratch, wait_until};
 use crate::children::{descendants_of, is_gone};
-use crate::report::read_record;
-use crate::session::Session;
+use harness::run::finished::read_record;
+use harness::session::Session;
 
 pub(super) fn sigkill(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;

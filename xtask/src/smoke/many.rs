@@ -11,11 +11,11 @@ use rustix::process::Signal;
 
 use super::other::Other;
 use super::{Scratch, options, run_with, wait_until};
-use crate::history;
-use crate::report::read_record;
-use crate::runner::tries::Times;
-use crate::session::Session;
-use crate::test::Options;
+use harness::run::finished::read_record;
+use harness::run::history;
+use harness::run::options::Options;
+use harness::run::tries::Times;
+use harness::session::Session;
 
 /// What is killed in the middle and resumed comes to what it would have come to.
 pub(super) fn resume(session: &Session) -> Result<()> {

@@ -16,14 +16,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use vm_images::checkout::Sources;
 
-use crate::report::Ran;
-use crate::runner::tries::Times;
-use crate::select::Selection;
-use crate::session::Session;
-use crate::test::{self, Options};
-use crate::vm::accel::AccelChoice;
+use harness::machine::accel::AccelChoice;
+use harness::run::finished::FinishedRun;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::suite::select::Selection;
 
 /// A check, by name.
 type Check = (&'static str, fn(&Session) -> Result<()>);
@@ -64,40 +62,30 @@ pub(crate) const CHECKS: [Check; 28] = [
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Runs tests as a user would, but into a folder of ours.
-fn run(session: &Session, out: &Scratch, suite: &str, patterns: &[&str], accel: AccelChoice) -> Result<Ran> {
+fn run(
+    session: &Session,
+    out: &Scratch,
+    suite: &str,
+    patterns: &[&str],
+    accel: AccelChoice,
+) -> Result<FinishedRun> {
     run_with(session, &Options { accel, ..options(out, suite, patterns)? })
 }
 
 fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
     Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
-        suite: suite.to_owned(),
         selection: Selection {
             patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
             ..Selection::default()
         },
-        sources: Sources::default(),
-        accel: AccelChoice::Auto,
-        times: Times::default(),
-        policy: reports::Policy::default(),
-        n_vms: None,
         out: Some(out.0.clone()),
-        flavours: vec![],
-        scripts: vec![],
-        script_needs: None,
-        append: String::new(),
-        history: None,
-        debug_info: vec![],
-        shard: None,
-        resume: None,
-        snapshots: true,
-        dump: false,
-        change: None,
+        ..Options::new(suite)
     })
 }
 
-fn run_with(session: &Session, options: &Options) -> Result<Ran> {
-    test::run(session, options)?.context("no test was selected")
+fn run_with(session: &Session, options: &Options) -> Result<FinishedRun> {
+    run::run(session, options)?.context("no test was selected")
 }
 
 /// A folder in the store's temporary one: it goes with the process, whatever happens.

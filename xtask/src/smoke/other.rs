@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use vm_images::host::die_with_parent;
 
 use super::Scratch;
-use crate::session::Session;
+use harness::session::Session;
 
 /// Without the user's own defaults: a check is the same for everybody.
 pub(super) fn neutral(command: &mut Command) {

@@ -10,11 +10,11 @@ use reports::record::AttemptState;
 use vm_images::checkout::Sources;
 
 use super::{PATIENCE, Scratch, options, run_with};
-use crate::prepare::{self, Prepared};
-use crate::session::Session;
-use crate::test::Options;
-use crate::vm::accel::AccelChoice;
-use crate::vm::{Access, Hypervisor, Input, VmEnd, VmSpec};
+use harness::machine::accel::AccelChoice;
+use harness::machine::{Access, Hypervisor, Input, VmEnd, VmSpec};
+use harness::run::options::Options;
+use harness::run::prepare::{self, Prepared};
+use harness::session::Session;
 
 /// Any quick test.
 const TEST: &str = "show-clock-and-dice";

@@ -10,9 +10,9 @@ use protocol::event::AttemptFacts;
 use reports::record::{Attempt, AttemptState};
 
 use super::{Scratch, options, run_with};
-use crate::report::Ran;
-use crate::session::Session;
-use crate::test::Options;
+use harness::run::finished::FinishedRun;
+use harness::run::options::Options;
+use harness::session::Session;
 
 /// Prints the guest's clock, and random bytes.
 const TEST: &str = "show-clock-and-dice";
@@ -65,7 +65,7 @@ pub(super) fn damaged(session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn only_attempt(ran: &Ran) -> Result<(&Attempt, &AttemptFacts)> {
+fn only_attempt(ran: &FinishedRun) -> Result<(&Attempt, &AttemptFacts)> {
     let attempt = ran.record.attempts.first().context("nothing was tried")?;
     match &attempt.state {
         AttemptState::Finished { facts, .. } => Ok((attempt, facts)),

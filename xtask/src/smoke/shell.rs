@@ -15,8 +15,8 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use vm_images::host::die_with_parent;
 
 use super::{Scratch, wait_until};
-use crate::session::Session;
-use crate::test::suite_named;
+use harness::session::Session;
+use harness::suite::suite_named;
 use reports::reproduce::shell_line;
 
 const CTRL_C: &str = "\x03";

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use vm_images::kernel_spec::KernelSpec;
 
 use super::Scratch;
-use crate::session::Session;
+use harness::session::Session;
 
 /// At the head of `drivers/md/Makefile`: each line prints a word if it could. `SECRET` is a file of the host's, `PID` a
 /// process.

@@ -1,0 +1,468 @@
+//! What a search came to, for people: on the terminal, and as a mail. Pure.
+
+use std::collections::BTreeMap;
+
+use reports::text::{duration, printable};
+
+use super::decide::{Finding, Observation, Place, Trouble, Why};
+use super::state::{Reverted, Source, State, shown_paths};
+use super::verdict::{Class, Failure, Sighting, Target, Trial, TrialResult};
+
+/// A line for a trial that begins: what is tested, why, and how long it will still take.
+pub fn begins(state: &State, place: Place, why: Why) -> String {
+    let (old, new) = state.terms();
+    let end = |place| match place {
+        Place::OldEnd => old,
+        Place::Subject(_) => new,
+    };
+    let shown = state.shown(place);
+    match why {
+        Why::ConfirmFailing => format!("{} end, which should fail: {shown}", end(place)),
+        Why::ConfirmPassing => format!("{} end, which should pass: {shown}", end(place)),
+        Why::Verify => format!("again, to be sure: {shown}"),
+        Why::Search { n_left, n_trials_left } => {
+            let seconds = state.seconds_per_trial().unwrap_or_default() * n_trials_left;
+            let likely = match place {
+                Place::OldEnd => 0.0,
+                Place::Subject(idx) => {
+                    state.sums().posterior(&state.graph, state.question.rules).is_new(&state.graph, idx)
+                }
+            };
+            format!(
+                "{n_left} {}s left, about {n_trials_left:.0} more trials ({}): {shown}, {new} with {}",
+                state.noun(),
+                duration(millis(seconds)),
+                percent(likely)
+            )
+        }
+    }
+}
+
+/// A line for a trial that is over.
+pub fn over(state: &State, observation: &Observation) -> String {
+    let Some(last) = state.trials.last() else { return String::new() };
+    let (failed, passed) = state.terms_of_outcomes();
+    let met = state.target().and_then(|target| target.met_by(&last.trial).cloned());
+    let else_seen =
+        || last.trial.seen().iter().find(|sighting| !matches!(sighting.result, TrialResult::Passed)).cloned();
+    let what = met.or_else(else_seen);
+    let what =
+        what.map(|sighting| format!(": {} {}", sighting.test, sighting.in_short())).unwrap_or_default();
+    let text = match observation {
+        Observation::Failed => format!("{failed}{what}"),
+        Observation::Passed => format!("{passed}{what}"),
+        Observation::Other(why) => format!("does not count, it went wrong in another way: {why}"),
+        Observation::Untestable(why) => format!("skipped: {why}"),
+    };
+    printable(&format!("{text} ({:.0} s)", last.seconds))
+}
+
+/// What is to be said when the first failure was seen, if it has nothing that tells it from others.
+pub fn loose(target: &Target) -> Option<String> {
+    let Target::Seen { test, wrong } = target else { return None };
+    let counts = match wrong.class {
+        Class::Failure => "failure",
+        Class::Timeout => "timeout",
+        Class::Hang => "hang without a stack",
+        Class::Crash | Class::Complaint | Class::Corruption => return None,
+    };
+    wrong.signature.is_empty().then(|| {
+        format!(
+            "the kernel reported nothing: any {counts} of {test} counts as the same. If it can fail for other reasons, \
+             begin again with --signature TEXT, of what it prints last"
+        )
+    })
+}
+
+/// Why a search stopped, and what to do about it.
+pub fn explain(state: &State, trouble: &Trouble) -> String {
+    let (failing, passing) = state.terms_of_outcomes();
+    let named = |place| {
+        let end = if place == Place::OldEnd { &state.question.old } else { &state.question.new };
+        format!("`{}`, {}", end.name, state.shown(place))
+    };
+    let (of_failing, of_passing) = state.question.rules.ends(&state.graph);
+    let (of_failing, of_passing) = (named(of_failing), named(of_passing));
+    match trouble {
+        Trouble::FailingEndPasses { n } => {
+            let what_to_do = match (complaint(state), &state.question.source) {
+                (Some(complaint), _) => format!(
+                    "A complaint counts only if it is searched for ({complaint}): begin again with --signature TEXT, \
+                     of what it complains"
+                ),
+                (None, Source::Commits { paths, .. }) if !paths.is_empty() => format!(
+                    "Only commits that touch {} are tested: what breaks it may be another. If it fails more rarely than \
+                     that, --repeat says how often to try",
+                    shown_paths(paths)
+                ),
+                (None, Source::Commits { .. } | Source::Published) => {
+                    "Is it the right revision, and the right test? \
+                     If it fails more rarely than that, --repeat says how often to try"
+                        .to_owned()
+                }
+            };
+            format!("the {failing} end ({of_failing}) does not fail: it passed {}. {what_to_do}", times(*n))
+        }
+        Trouble::FailingEndOther { n_passed, n_other, why } => {
+            let passed =
+                if *n_passed == 0 { String::new() } else { format!(", and passed {}", times(*n_passed)) };
+            let what_to_do = match &state.question.words {
+                Some(words) => {
+                    format!("Is `{words}` what it says? --signature takes a part of it, as it stands there")
+                }
+                None => "Choose another revision, or a kernel that boots".to_owned(),
+            };
+            format!(
+                "the {failing} end ({of_failing}) never failed as it should: it went wrong in another way {}{passed}; \
+                 the last one: {}. {what_to_do}",
+                times(*n_other),
+                printable(why)
+            )
+        }
+        Trouble::FailingEndUntestable(why) => format!(
+            "the {failing} end ({of_failing}) tells nothing: {why}. What tells nothing there would be skipped everywhere: \
+             choose a test, a flavour or a kernel with which it runs there, or without --overlay build whole kernels"
+        ),
+        Trouble::PassingEndFails => format!(
+            "the {passing} end ({of_passing}) fails in just the same way ({}){}: the bug is older; name an older {passing} \
+             revision",
+            state.target().map(|target| target.in_short()).unwrap_or_default(),
+            how_often(state)
+        ),
+        Trouble::PassingEndOther(why) => format!(
+            "the {passing} end ({of_passing}) goes wrong in another way, which may hide what is searched for: {why}. Name \
+             a revision where the test passes"
+        ),
+        Trouble::PassingEndUntestable(why) => {
+            format!(
+                "the {passing} end ({of_passing}) tells nothing: {why}. Name a revision that can be tested"
+            )
+        }
+    }
+}
+
+fn times(n: impl Into<u64>) -> String {
+    let n = n.into();
+    if n == 1 { "once".to_owned() } else { format!("{n} times") }
+}
+
+/// How often each end failed, and what else that may mean, if the passing end passed as well.
+fn how_often(state: &State) -> String {
+    let (failing, passing) = state.question.rules.ends(&state.graph);
+    let sums = state.sums();
+    let (of_failing, of_passing) = (sums.counts_at(failing), sums.counts_at(passing));
+    if of_passing.failed == 0 || of_passing.passed == 0 {
+        return String::new();
+    }
+    format!(
+        ", in {} of {} trials and the other end in {} of {}, which does not tell them apart. If the test fails by chance, \
+         --signature TEXT names the failure that is meant, and --repeat tries both ends more often; if it does not",
+        of_passing.failed,
+        of_passing.n(),
+        of_failing.failed,
+        of_failing.n()
+    )
+}
+
+/// What a test that passed complained of last.
+fn complaint(state: &State) -> Option<String> {
+    let seen = state.trials.iter().rev().flat_map(|recorded| recorded.trial.seen());
+    seen.into_iter().find_map(|sighting| match &sighting.result {
+        TrialResult::Complained(wrong) => Some(printable(&wrong.in_short())),
+        TrialResult::Passed
+        | TrialResult::Wrong(_)
+        | TrialResult::Skipped { .. }
+        | TrialResult::NoBoot { .. } => None,
+    })
+}
+
+/// The answer in a sentence.
+pub fn answer(state: &State, finding: &Finding) -> String {
+    let (_, new) = state.terms();
+    let noun = state.noun();
+    let sure = percent(finding.confidence);
+    match &finding.first_new[..] {
+        &[idx] => {
+            let most_likely = if finding.is_sure { "" } else { "most likely " };
+            let shown = state.shown(Place::Subject(idx));
+            let (one_of, p) = &finding.one_of;
+            let one_of = match &one_of[..] {
+                [first, .., last] if !finding.is_sure => {
+                    let (first, last) =
+                        (state.shown(Place::Subject(*first)), state.shown(Place::Subject(*last)));
+                    let (n, p) = (one_of.len(), percent(*p));
+                    format!("; it is one of {n}, from {first} to {last}, with {p}")
+                }
+                _ => String::new(),
+            };
+            format!("the first {new} {noun} is {most_likely}{shown}, with a probability of {sure}{one_of}")
+        }
+        several => {
+            let first = several.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+            let last = several.last().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+            format!(
+                "the first {new} {noun} is one of {}, from {first} to {last}, with a probability of {sure}: those in \
+                 between could not be tested",
+                several.len()
+            )
+        }
+    }
+}
+
+/// How often the passing end failed all the same, and what that says of chance; nothing where failures bear a mark that
+/// tells them apart.
+fn chance_failures(state: &State, finding: &Finding) -> Option<String> {
+    if state.target()?.is_signed() {
+        return None;
+    }
+    let (_, passing) = state.question.rules.ends(&state.graph);
+    let counts = state.sums().counts_at(passing);
+    let (_, term) = state.terms_of_outcomes();
+    let (failed, n) = (counts.failed, counts.n());
+    let chance = percent(finding.chance_rate);
+    let failures = if failed == 1 { "failure" } else { "failures" };
+    Some(format!(
+        "{failed} {failures} in {n} trials of the {term} end; by all trials, what has no bug fails in about {chance} of them"
+    ))
+}
+
+/// What to do about failures that count as the same, although they differ from each other; nothing if they do not.
+pub fn differences(state: &State) -> Option<String> {
+    let target = state.target()?;
+    if target.is_signed() {
+        return None;
+    }
+    let mut ways: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for wrong in state.trials.iter().filter_map(|recorded| target.met_by(&recorded.trial)?.result.wrong()) {
+        let said = wrong.signature.first().or(wrong.last_lines.last()).unwrap_or(&wrong.detail);
+        // Numbers differ from try to try: times, processes, devices.
+        let words = |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_digit()).collect() };
+        let way = format!("{}\n{}", words(&wrong.detail), words(said));
+        ways.entry(way).or_insert_with(|| (0, said.clone())).0 += 1;
+    }
+    if ways.len() < 2 {
+        return None;
+    }
+    let mut ways: Vec<_> = ways.into_values().collect();
+    ways.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    let shown: Vec<_> = ways
+        .iter()
+        .take(3)
+        .map(|(n, said)| format!("{} `{}`", times(*n as u64), printable(said.trim())))
+        .collect();
+    let more = if ways.len() > 3 { ", and others" } else { "" };
+    Some(format!(
+        "the failures that count as the same differ: {}{more}. If they are not one bug, begin again with --signature TEXT, \
+         of the one that is meant",
+        shown.join(", ")
+    ))
+}
+
+/// What the culprit's absence came to.
+fn reverted(state: &State, reverted: &Reverted) -> String {
+    let (old, new) = state.terms();
+    let on = format!("on top of the {new} end");
+    match reverted {
+        Reverted::DoesNotApply { why } => format!("It does not revert cleanly {on}: {why}"),
+        Reverted::Tried(trials) => {
+            let observe = state.observer();
+            let n = trials.len();
+            let of_all = if n == 1 { String::new() } else { format!(", {n} times of {n}") };
+            let find_fix = state.question.rules.find_fix;
+            // Each but the last passed.
+            let came = match trials.last().map(observe).unwrap_or(Observation::Untestable("not tried".into()))
+            {
+                Observation::Passed if find_fix => {
+                    format!("the test still passes{of_all}: something else mends it, too")
+                }
+                Observation::Passed => format!("the test passes{of_all}"),
+                Observation::Failed if find_fix => format!("the bug is back, as at the {old} end"),
+                Observation::Failed => "the test fails in the same way: it is not alone".to_owned(),
+                Observation::Other(why) => format!("the test goes wrong in another way: {why}"),
+                Observation::Untestable(why) => format!("nothing is known: {why}"),
+            };
+            format!("Reverted {on}, {came}")
+        }
+    }
+}
+
+/// What the terminal shows after the answer.
+pub fn afterwards(state: &State, finding: &Finding, show: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        show.trim_end().lines().map(|line| printable(&format!("    {line}"))).collect();
+    lines.extend(state.reverted.as_ref().map(|came| printable(&reverted(state, came))));
+    lines.extend(chance_failures(state, finding));
+    lines.extend(differences(state));
+    let other = |(_, seen): &(Place, Observation)| match seen {
+        Observation::Other(_) | Observation::Untestable(_) => true,
+        Observation::Failed | Observation::Passed => false,
+    };
+    let n_other = state.observations().iter().filter(|observation| other(observation)).count();
+    if n_other > 0 {
+        lines.push(format!("{n_other} of {} trials did not count; the report says why", state.trials.len()));
+    }
+    lines
+}
+
+/// A table of all that was tested, oldest first.
+pub(crate) fn table(state: &State) -> Vec<String> {
+    let observations = state.observations();
+    let mut rows: BTreeMap<Option<usize>, BTreeMap<String, usize>> = BTreeMap::new();
+    for (place, observation) in &observations {
+        let idx = match place {
+            Place::OldEnd => None,
+            Place::Subject(idx) => Some(*idx),
+        };
+        let came = match observation {
+            Observation::Failed => "failed".to_owned(),
+            Observation::Passed => "passed".to_owned(),
+            Observation::Other(why) => format!("does not count: {why}"),
+            Observation::Untestable(why) => format!("skipped: {why}"),
+        };
+        *rows.entry(idx).or_default().entry(came).or_default() += 1;
+    }
+    let lines = rows.into_iter().map(|(idx, came)| {
+        let place = idx.map_or(Place::OldEnd, Place::Subject);
+        let came: Vec<_> = came
+            .into_iter()
+            .map(|(came, n)| if n == 1 { came } else { format!("{n} times {came}") })
+            .collect();
+        printable(&format!("{:<60} {}", state.shown(place), came.join(", ")))
+    });
+    lines.collect()
+}
+
+/// `report.txt`: the answer as a mail. `show` is what git says of the culprit, `evidence` the report of a run in which
+/// it struck, `files` where the rest lies.
+pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files: &[String]) -> String {
+    let target = state.target();
+    let what = target.as_ref().map(Target::in_short).unwrap_or_default();
+    let title = match &target {
+        Some(Target::Seen { test, wrong: Failure { class, .. } }) => format!("{test} {}", class.word()),
+        Some(Target::Words { .. } | Target::Anything) | None => what.clone(),
+    };
+    let since = if state.question.rules.find_fix { "mended by" } else { "since" };
+    let since = match finding.first_new.len() {
+        1 if !finding.is_sure => format!("{since}, most likely,"),
+        _ => since.to_owned(),
+    };
+    let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+    let first = match &finding.first_new[..] {
+        several @ [first, .., last] => {
+            let (n, first, last) = (several.len(), shown(Some(first)), shown(Some(last)));
+            format!("one of {n} {}s, {first} to {last}", state.noun())
+        }
+        one => shown(one.first()),
+    };
+    let mut text = format!("Subject: [bisected] {title} {since} {first}\n\n");
+    let mut say = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    say(&what);
+    say("");
+    say(&sentence(&answer(state, finding)));
+    let n_failed = state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count();
+    let rate = if finding.fail_rate < RELIABLE {
+        format!("; what has the bug fails in about {} of them", percent(finding.fail_rate))
+    } else {
+        String::new()
+    };
+    say(&sentence(&format!("{} trials, of which {n_failed} failed in this way{rate}", state.trials.len())));
+    if let Some(chance) = chance_failures(state, finding) {
+        say(&sentence(&chance));
+    }
+    if let Some(advice) = differences(state) {
+        say(&sentence(&advice));
+    }
+    if let Some(came) = &state.reverted {
+        say(&sentence(&reverted(state, came)));
+    }
+    if !show.is_empty() {
+        say("");
+        show.trim_end().lines().for_each(|line| say(&format!("    {line}")));
+    }
+    say("");
+    say("Tested, oldest first:");
+    table(state).iter().for_each(|line| say(&format!("    {line}")));
+    if let Some(command) = reproduce(state, finding) {
+        say("");
+        say("To see it again:");
+        say(&format!("    {command}"));
+    }
+    if !files.is_empty() {
+        say("");
+        say("Files:");
+        files.iter().for_each(|file| say(&format!("    {file}")));
+    }
+    if !evidence.is_empty() {
+        say("");
+        say("What was seen, in full:");
+        say("");
+        // Its subject is not this mail's.
+        let lines = evidence.trim_end().lines();
+        lines.filter(|line| !line.starts_with("Subject: ")).skip_while(|line| line.is_empty()).for_each(say);
+    }
+    // Mails to the lists are better off without.
+    text.replace('←', "<-").replace('…', "...")
+}
+
+/// What fails that often is said to fail always: a rate is learnt from few trials.
+const RELIABLE: f64 = 0.8;
+
+/// With a capital and one full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str().trim_end_matches('.'))
+}
+
+/// The command that shows the bug again: at the culprit, or with --find-fix right before it.
+pub fn reproduce(state: &State, finding: &Finding) -> Option<String> {
+    telling(state, finding)?.1.reproduce.clone()
+}
+
+/// What shows the bug best, with its trial: of the culprit, else the last one that failed.
+pub fn telling<'s>(state: &'s State, finding: &Finding) -> Option<(&'s Trial, &'s Sighting)> {
+    let target = state.target()?;
+    let failed = || {
+        let trials = state.trials.iter().rev();
+        trials.filter_map(|recorded| Some((recorded.place, &recorded.trial, target.met_by(&recorded.trial)?)))
+    };
+    let of_culprit = failed().find(|(place, ..)| match place {
+        Place::OldEnd => false,
+        Place::Subject(idx) => finding.first_new == [*idx],
+    });
+    of_culprit.or_else(|| failed().next()).map(|(_, trial, sighting)| (trial, sighting))
+}
+
+/// What is to be said before the first trial.
+pub fn opening(state: &State) -> String {
+    let (old, new) = state.terms();
+    let n = state.graph.n_subjects();
+    let limited = match &state.question.source {
+        Source::Commits { paths, .. } if !paths.is_empty() => format!(" that touch {}", shown_paths(paths)),
+        Source::Commits { .. } | Source::Published => String::new(),
+    };
+    let nouns = if n == 1 { state.noun().to_owned() } else { format!("{}s", state.noun()) };
+    format!(
+        "{n} {nouns}{limited} after {old} {}, up to {new} {}",
+        state.shown(Place::OldEnd),
+        state.shown(Place::Subject(state.graph.tip()))
+    )
+}
+
+/// `97.3 %`; never 100: what the ends are is believed, not known.
+pub(crate) fn percent(p: f64) -> String {
+    if p > 0.9995 { "more than 99.9 %".to_owned() } else { format!("{:.1} %", 100.0 * p) }
+}
+
+fn millis(seconds: f64) -> u64 {
+    // As exact as an estimate has to be, and never negative.
+    std::time::Duration::try_from_secs_f64(seconds)
+        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

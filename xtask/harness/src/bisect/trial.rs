@@ -1,0 +1,143 @@
+//! A trial: one kernel, built if it must be, through the same pipeline as `cargo xtask test`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use protocol::event::Script;
+use reports::Judged;
+use reports::record::RunEnd;
+use vm_images::images::{Fault, ImageError};
+use vm_images::kernel_spec::{DebianSpec, KernelSpec};
+use vm_images::progress::Progress;
+
+use super::state::Source;
+use super::verdict::{NothingKnown, Sighting, Trial};
+use crate::error::usage;
+use crate::run::finished::FinishedRun;
+use crate::run::script_record;
+use crate::run::{self, Options};
+use crate::session::Session;
+
+/// Tests subjects of a search. The one fake is a toy of a test's.
+pub trait Tester {
+    /// Tests the subject of this name. An error says nothing of it.
+    fn test(&mut self, id: &str) -> Result<Trial>;
+}
+
+/// Real trials.
+pub struct Trials<'s> {
+    /// The call that it belongs to.
+    pub session: &'s Session,
+    /// Where kernels come from.
+    pub source: Source,
+    /// How tests are run; the kernel is each subject's.
+    pub options: Options,
+    /// The user's own scripts, as they were when the search began, and the folder of their copies.
+    pub scripts: &'s [Script],
+    /// Folder of the search.
+    pub dir: &'s Path,
+}
+
+impl Tester for Trials<'_> {
+    fn test(&mut self, id: &str) -> Result<Trial> {
+        // A long search invites to edit its script, and trials of two scripts are of two tests.
+        script_record::check_unchanged(self.scripts, self.dir)?;
+        let trial = run(self.session, &self.options, spec(&self.source, id)?)?;
+        script_record::check_unchanged(self.scripts, self.dir)?;
+        Ok(trial)
+    }
+}
+
+/// How a subject is named as a kernel.
+pub fn spec(source: &Source, id: &str) -> Result<KernelSpec> {
+    let text = match source {
+        Source::Published => format!("deb:{id}"),
+        Source::Commits { tree, overlay: Some(base), .. } => format!("{base}+md:{}@{id}", tree.display()),
+        Source::Commits { tree, overlay: None, .. } => format!("git:{}@{id}", tree.display()),
+    };
+    Ok(text.parse()?)
+}
+
+/// The exact kernel that overlays of a search are built on, so that all of them are built on the same.
+pub fn pinned(session: &Session, overlay: &DebianSpec) -> Result<String> {
+    let apt = session.apt()?;
+    let base = KernelSpec::Debian { base: overlay.clone(), overlay: None };
+    let kernel = session.images(&apt)?.kernel(&base)?;
+    session.terminal.end_step();
+    Ok(kernel.exact_spec)
+}
+
+/// Tests one kernel once; where the harness or the host failed, a second time.
+pub fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
+    match run_once(session, options, kernel.clone()) {
+        Err(error) if is_infra(&error) => {
+            session.terminal.note(&format!("{error:#}; trying once more"));
+            run_once(session, options, kernel)
+        }
+        came => came,
+    }
+}
+
+/// True for what the host did to an attempt, which says nothing of the next one; what it did before any began would
+/// happen again.
+pub fn is_infra(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<NothingKnown>(), Some(NothingKnown::Infra(_)))
+}
+
+fn run_once(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
+    let options = Options { kernels: vec![kernel], ..options.clone() };
+    let ran = match run::run(session, &options) {
+        Ok(Some(ran)) => ran,
+        Ok(None) => {
+            return Err(usage(anyhow::anyhow!("no test is selected; -E, --script or names select some")));
+        }
+        Err(error) if is_of_source(&error) => return Ok(Trial::Unbuildable { error: format!("{error:#}") }),
+        Err(error) => return Err(error),
+    };
+    trial_of(&ran)
+}
+
+/// What a run's tests came to; an error if the host, the harness or the user ended it.
+fn trial_of(ran: &FinishedRun) -> Result<Trial> {
+    if ran.record.end != RunEnd::Finished {
+        return Err(NothingKnown::Interrupted.into());
+    }
+    // Each try by itself: the worst of several need not be the one that is searched for.
+    let tries = ran.judged.iter().flat_map(Judged::each_try);
+    let seen: Result<Vec<_>, _> = tries.map(|judged| Sighting::of(&ran.record, &judged)).collect();
+    let seen =
+        seen.with_context(|| format!("nothing is known of this kernel; logs: `{}`", ran.dir.display()))?;
+    Ok(Trial::Ran { run: ran.dir.display().to_string(), seen })
+}
+
+/// True for an error of the source that was to be built: another commit may do.
+fn is_of_source(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<ImageError>().is_some_and(|error| error.fault() == Fault::Source))
+}
+
+/// An error unless the disk of `path` has room for `needed_mib`.
+pub fn check_room(path: &Path, needed_mib: u64) -> Result<()> {
+    let disk = rustix::fs::statvfs(path)
+        .with_context(|| format!("failed to ask for the room of the disk of `{}`", path.display()))?;
+    let free_mib = (disk.f_bavail * disk.f_frsize) >> 20;
+    if free_mib >= needed_mib {
+        return Ok(());
+    }
+    Err(usage(anyhow::anyhow!(
+        "the disk of `{}` is too small for a search: that takes {needed_mib} MiB, and {free_mib} MiB are left; \
+         `cargo xtask clean` frees some, --store names another place",
+        path.display()
+    )))
+}
+
+/// What the store grows by during a search, MiB.
+pub fn room_needed_mib(source: &Source, n_steps: u32) -> u64 {
+    match source {
+        // Modules of each step, and what is kept of a build, within the store's own bounds.
+        Source::Commits { overlay: Some(_), .. } => 2048,
+        Source::Commits { overlay: None, .. } => 6144,
+        Source::Published => 300 * u64::from(n_steps + 2),
+    }
+}

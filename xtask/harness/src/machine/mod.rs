@@ -1,0 +1,229 @@
+//! The boundary to virtual machines: what the runner asks of one, and what one tells.
+//!
+//! Only [`qemu`] and what lies below it knows QEMU. Everything a VM tells arrives as [`Input`] on
+//! one channel, so that the runner's decisions need no VM to be tested.
+
+pub mod accel;
+mod memory;
+pub mod qemu;
+pub(crate) mod qmp;
+pub mod snapshot;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+
+use protocol::codec::Garbage;
+use protocol::wire::{Message, ReplacedModules, Request};
+
+pub use accel::Accel;
+
+/// What only benchmarks change in how a test is run, to compare with it; the default is what users get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// The machine has none of our settings that only make it faster: processor and kernel options are as virtme-ng starts
+    /// a VM.
+    pub stock_machine: bool,
+    /// The guest takes no samples of the test, so that a hang is seen by its silence alone.
+    pub unwatched: bool,
+}
+
+/// What a VM is made of.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// The kernel's image (bzImage).
+    pub kernel: PathBuf,
+    /// The initramfs, with the agent as its init.
+    pub initramfs: PathBuf,
+    /// The guest's root, a squashfs.
+    pub root_image: PathBuf,
+    /// The kernel's modules, a squashfs.
+    pub modules_image: PathBuf,
+    /// Memory, MiB.
+    pub ram_mib: u32,
+    /// Processors.
+    pub vcpus: u32,
+    /// How guest code is executed.
+    pub accel: Accel,
+    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is saved.
+    pub replaced: Option<Replaced>,
+    /// Modules that the guest's agent loads before the guest is saved, with commas between them.
+    pub preload: String,
+    /// What a benchmark changes.
+    pub tuning: Tuning,
+    /// Added to the kernel's command line.
+    pub append: String,
+    /// It is started to be saved ([`Vm::save`]).
+    pub saves: bool,
+    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead of booting.
+    pub restore: Option<PathBuf>,
+    /// Where QEMU's own complaints go.
+    pub log: PathBuf,
+}
+
+/// Modules that are plugged in to take the place of the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The image of them.
+    pub image: PathBuf,
+    /// What the guest's agent is told of it.
+    pub modules: ReplacedModules,
+}
+
+/// Something that a VM told.
+#[derive(Debug)]
+pub enum Input {
+    /// Bytes on the serial console.
+    Console(Vec<u8>),
+    /// A line on the agent's port.
+    Agent(Result<Message, Garbage>),
+    /// A line on the files' port.
+    Files(Result<Message, Garbage>),
+    /// The hypervisor's own word.
+    Hypervisor(HypervisorEvent),
+    /// What the hypervisor answers to an [`Ask`].
+    Answer(Answer),
+    /// The VM is gone; nothing follows.
+    Ended(VmEnd),
+}
+
+/// What the hypervisor says of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HypervisorEvent {
+    /// The guest kernel panicked (pvpanic).
+    Panicked,
+    /// The guest is going away: `guest-shutdown`, `guest-reset`, `host-signal`, …
+    Shutdown {
+        /// In QEMU's words.
+        reason: String,
+    },
+    /// The guest was stopped by the hypervisor, which we did not ask for.
+    Stopped,
+    /// The state that was to be saved or restored has been.
+    Migrated,
+    /// The hypervisor cannot do what it was asked for.
+    Refused {
+        /// What was wrong.
+        error: String,
+    },
+}
+
+/// What the hypervisor is asked, past the guest's agent: of use when that says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Does the guest run, or did the hypervisor stop it? [`Answer::RunState`].
+    RunState,
+    /// How much processor time has the host given to the guest? [`Answer::Times`].
+    Times,
+    /// What the processors' registers hold: [`Answer::Registers`].
+    Registers,
+    /// A break on the serial console, then this key: the kernel's own diagnosis (sysrq), which it
+    /// answers on the console. Needs interrupts.
+    SysRq(char),
+    /// An interrupt that cannot be masked. A kernel that knows no reason for one panics and says where
+    /// it was (`unknown_nmi_panic`): nothing can be asked of it afterwards.
+    Nmi,
+    /// Stop the guest and write its memory to this new file: [`Answer::Dumped`].
+    Dump(PathBuf),
+    /// Stop the guest where it panics, rather than end it.
+    StopOnPanic,
+}
+
+/// What the hypervisor answers. Not every [`Ask`] is answered, and a hypervisor that is stopped
+/// itself answers nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// `running`, `paused`, `io-error`, … (QEMU's `RunState`).
+    RunState(String),
+    /// What the host gave to the guest.
+    Times(HostTimes),
+    /// As text for people.
+    Registers(String),
+    /// The guest's memory is in the file, or why it is not.
+    Dumped(Result<(), String>),
+}
+
+/// What the host's scheduler says of the threads that are the guest, since they began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTimes {
+    /// The host's clock when it was read, milliseconds since the VM began.
+    pub(crate) at_ms: u64,
+    /// The thread that serves the guest's devices.
+    pub(crate) devices: ThreadTimes,
+    /// Each virtual processor's thread.
+    pub(crate) vcpus: Vec<ThreadTimes>,
+}
+
+/// A thread's times (`/proc/PID/schedstat`, sched-stats.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ThreadTimes {
+    /// Spent on a processor, milliseconds.
+    pub(crate) ran_ms: u64,
+    /// Spent waiting for one while it could have run, milliseconds.
+    pub(crate) waited_ms: u64,
+    /// It waits for the host's disk or memory at the moment (state D).
+    pub(crate) is_blocked: bool,
+    /// Pages that it had to wait for so far: the host had to read them from a disk.
+    pub(crate) major_faults: u64,
+}
+
+/// What a guest may do with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read it: any number of guests share the file.
+    Read,
+    /// Write it, too.
+    Write,
+}
+
+/// How a VM ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmEnd {
+    /// The hypervisor ended as it should.
+    Clean,
+    /// We killed it.
+    Killed,
+    /// The hypervisor itself failed: the host's fault or ours.
+    Failed {
+        /// What was wrong.
+        error: String,
+    },
+}
+
+/// Why a VM could not be started. Never the kernel's fault: that shows once it runs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct InfraError(pub anyhow::Error);
+
+/// Starts VMs. One of the three traits that have a fake.
+pub trait Hypervisor: Sync {
+    /// Everything that the state of a running `spec` depends on: a state that was saved goes on only
+    /// in a machine of the same identity. Never empty.
+    fn identity(&self, spec: &VmSpec) -> String;
+
+    /// Starts a VM that tells `inputs` what happens. The calling thread must outlive the VM:
+    /// the hypervisor dies with it.
+    fn start(&self, spec: &VmSpec, inputs: SyncSender<Input>) -> Result<Box<dyn Vm>, InfraError>;
+}
+
+/// A running VM. Dropping it kills it.
+pub trait Vm: Send {
+    /// Sends a request to the guest's agent. An error after seconds if the guest does not read.
+    fn send(&mut self, request: &Request) -> Result<(), InfraError>;
+
+    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its memory.
+    /// [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
+    fn save(&mut self, to: &Path) -> Result<(), InfraError>;
+
+    /// Writes the memory of a guest whose state has been saved in `state` to a new file beside that.
+    fn save_memory(&mut self, state: &Path) -> Result<(), InfraError>;
+
+    /// Plugs a disk in, whose content is the file `image` and whose serial number is `serial`.
+    /// [`HypervisorEvent::Refused`] follows if that fails.
+    fn plug_disk(&mut self, image: &Path, serial: &str, access: Access) -> Result<(), InfraError>;
+
+    /// Asks the hypervisor; what it answers comes as [`Input::Answer`].
+    fn ask(&mut self, ask: &Ask) -> Result<(), InfraError>;
+
+    /// Ends it at once. [`Input::Ended`] still follows.
+    fn kill(&mut self);
+}

@@ -1,0 +1,86 @@
+//! What every command stands on: cancellation by signals, the store with its janitor, the
+//! terminal. Made once in `main`, dropped last.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use vm_images::apt::Apt;
+use vm_images::checkout::{Checkout, Sources};
+use vm_images::host::{Cancel, Host};
+use vm_images::images::Images;
+use vm_images::janitor::Janitor;
+use vm_images::lock::Lock;
+use vm_images::mirror::Mirror;
+use vm_images::store::Store;
+
+use crate::terminal::Terminal;
+use crate::workspace::{lock_file, workspace};
+
+/// Name of the hidden command that [`Janitor`] runs.
+pub const JANITOR_COMMAND: &str = "janitor";
+
+/// What every command may be asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Base of the Debian archive; the host's own without.
+    pub mirror: Option<String>,
+    /// Folder of the store; [`Store::default_root`] without.
+    pub store: Option<PathBuf>,
+    /// `private` for the tools root's QEMU, or a program; without, the host's if it is new enough.
+    pub qemu: Option<String>,
+    /// Build a user's sources also where nothing can enclose what they run.
+    pub trust_source: bool,
+}
+
+/// One call of `cargo xtask`.
+pub struct Session {
+    /// Starts programs, and ends them.
+    pub host: Host,
+    /// Where images are kept.
+    pub store: Store,
+    /// Where progress is shown.
+    pub terminal: Arc<Terminal>,
+    /// What the user asked for.
+    pub(crate) options: Options,
+    /// Last, so that it cleans up after everything else is gone.
+    _janitor: Arc<Janitor>,
+}
+
+impl Session {
+    /// Opens the store and starts its janitor.
+    pub fn open(cancel: &Cancel, terminal: Arc<Terminal>, options: Options) -> Result<Self> {
+        let root = match &options.store {
+            Some(root) => root.clone(),
+            None => Store::default_root()?,
+        };
+        let store = Store::open(&root)?;
+        let program = std::env::current_exe().context("failed to find our own program")?;
+        let janitor = Janitor::start(&program, &[JANITOR_COMMAND], store.temporary())
+            .context("failed to start the janitor of temporary files")?;
+        let janitor = Arc::new(janitor);
+        let host =
+            Host::new(cancel.clone()).watched_by(Arc::clone(&janitor)).keep_logs(store.root().join("logs"));
+        Ok(Session { host, store, terminal, options, _janitor: janitor })
+    }
+
+    /// Debian's archives, by the host's mirror or the one that was given.
+    pub fn apt(&self) -> Result<Apt<'_>> {
+        let mirror = Mirror::detect(self.options.mirror.as_deref())?;
+        Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
+    }
+
+    /// The checkouts that a command line names, as they are now.
+    pub fn checkouts(&self, sources: &Sources) -> Result<Vec<Checkout>> {
+        Ok(sources.look_at(&self.host, &self.store.temporary().join("git.log"))?)
+    }
+
+    /// Images from `apt`, by the lock file of this work tree.
+    pub fn images<'a>(&'a self, apt: &'a Apt<'a>) -> Result<Images<'a>> {
+        let lock = Lock::read(&lock_file())?;
+        let plants = workspace().join("suites/planted/plants");
+        Ok(Images::new(&self.host, &self.store, apt, lock, &*self.terminal)
+            .with_plants(plants)
+            .trusting_sources(self.options.trust_source))
+    }
+}

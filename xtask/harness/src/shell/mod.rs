@@ -1,0 +1,407 @@
+//! A shell in a guest, from top to bottom: prepare → restore or boot → carry bytes → collect files.
+//!
+//! [`state`] decides, [`streams`] and [`host_terminal`] are the user's side of it. Deliberately not here:
+//! what the user is told of the end ([`crate::commands::shell`]).
+
+pub mod host_terminal;
+pub(crate) mod keys;
+pub mod state;
+mod streams;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use protocol::wire::Program;
+use reports::reproduce::shell_line;
+use vm_images::checkout::Sources;
+use vm_images::host::Cancel;
+use vm_images::kernel_spec::KernelSpec;
+use vm_images::progress::Progress;
+
+use crate::attempt::TimeLimits;
+use crate::attempt::drive::FILES_CAP;
+use crate::attempt::drive::{INPUTS_MAX, LOG_CAP, TICK, opening};
+use crate::error::usage;
+use crate::guest::capped_log::CappedLog;
+use crate::guest::files::Collected;
+use crate::machine::accel::AccelChoice;
+use crate::machine::snapshot::{NotRestored, SnapshotError, Snapshots};
+use crate::machine::{Access, Hypervisor, Vm, VmEnd, VmSpec};
+use crate::run::folder::create_folder;
+use crate::run::folder::default_runs;
+use crate::run::plan::limits;
+use crate::run::prepare;
+use crate::session::Session;
+use crate::suite::{Job, suite_named};
+use crate::words::count;
+use crate::workspace::shown_path;
+
+use host_terminal::RawMode;
+use state::{Effect, End, Event, Finished, ShellState};
+use streams::{TerminalSignals, Writer};
+
+/// Largest command line that is passed on, bytes: with the rest of the request it must fit a line.
+const ARGV_MAX: usize = 32 * 1024;
+
+/// What a shell is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Exactly one, or it makes no sense.
+    pub kernels: Vec<KernelSpec>,
+    /// Suite whose machine, modules and environment the shell gets.
+    pub suite: String,
+    /// What the guest's LVM2 and mdadm are built from.
+    pub sources: Sources,
+    /// Added to the kernel's command line.
+    pub append: String,
+    /// How guest code is to be executed.
+    pub accel: AccelChoice,
+    /// Restore the guest from a snapshot rather than boot it.
+    pub snapshots: bool,
+    /// Memory, MiB; the suite's by default.
+    pub ram_mib: Option<u32>,
+    /// Processors; the suite's by default.
+    pub vcpus: Option<u32>,
+    /// Folder of the runs; by default `reports/out`.
+    pub out: Option<PathBuf>,
+    /// What to run; bash, if nothing.
+    pub argv: Vec<String>,
+}
+
+/// A shell that is over.
+#[derive(Debug)]
+pub struct FinishedShell {
+    /// Folder of its logs.
+    pub dir: PathBuf,
+    /// How it ended.
+    pub finished: Finished,
+    /// It had a terminal.
+    pub interactive: bool,
+}
+
+/// Opens a shell, and returns when it is over.
+pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
+    let started = Instant::now();
+    let suite = suite_named(&options.suite)?;
+    let example = suite.example()?;
+    let interactive = host_terminal::is_interactive();
+    let program = program(options, &example, interactive)?;
+
+    if options.kernels.len() != 1 {
+        return Err(usage(anyhow::anyhow!("a shell runs on one kernel; name it with --kernel")));
+    }
+    let prepared = prepare::prepare(session, &options.kernels, &options.sources, options.accel)?;
+    let kernel = prepared.kernels.first().context("no kernel to boot")?;
+    let accel = prepared.chosen.accel;
+    let dir = create_folder(&options.out.clone().unwrap_or_else(default_runs), "shell-")?;
+    let (ram_mib, vcpus) = suite.machine_size();
+    let (ram_mib, vcpus) = (options.ram_mib.unwrap_or(ram_mib), options.vcpus.unwrap_or(vcpus));
+    let vm = VmSpec {
+        log: dir.join("qemu.log"),
+        append: options.append.clone(),
+        ..kernel.vm(&prepared.guest, accel, ram_mib, vcpus)
+    };
+
+    let note = |text: &str| session.terminal.note(text);
+    note(&format!("accelerator: {accel} ({})", prepared.chosen.reason));
+    let release = &kernel.kernel.release;
+    let seconds = started.elapsed().as_secs_f32();
+    let vcpus = count(usize::try_from(vcpus)?, "processor");
+    note(&format!("{release}, {ram_mib} MiB, {vcpus}; prepared in {seconds:.1} s"));
+    let shown = shown_path(&dir);
+    note(&format!("kernel messages go to {shown}/kernel.log and console.log"));
+    if interactive {
+        if options.argv.is_empty() {
+            note(&format!("to run a test by hand: {}", shell_line(&example.argv)));
+        }
+        note(&format!("{} ends the VM", keys::HOW));
+    }
+
+    let cancel = session.host.cancel();
+    let snapshots =
+        options.snapshots.then(|| Snapshots::new(&prepared.qemu, &session.store, &*session.terminal, cancel));
+    let opened = Shell {
+        session,
+        hypervisor: &prepared.qemu,
+        program: Program {
+            replaced: vm.replaced.as_ref().map(|replaced| replaced.modules.clone()),
+            ..program
+        },
+        interactive,
+        limits: limits(accel, &example),
+        dir: &dir,
+        cancel,
+    };
+    let finished = opened.run(&vm, snapshots.as_ref())?;
+    Ok(FinishedShell { dir, finished, interactive })
+}
+
+/// What runs in the guest, prepared as for a test.
+fn program(options: &Options, example: &Job, interactive: bool) -> Result<Program> {
+    let argv = if options.argv.is_empty() { vec!["bash".to_owned()] } else { options.argv.clone() };
+    if argv.iter().map(|word| word.len() + 8).sum::<usize>() > ARGV_MAX {
+        let error =
+            anyhow::anyhow!("the command line exceeds {ARGV_MAX} bytes; pipe a script into the shell");
+        return Err(usage(error));
+    }
+    let mut env = example.env.clone();
+    if interactive {
+        let term = std::env::var("TERM").ok();
+        env.insert("TERM".to_owned(), keys::guest_term(term.as_deref()).to_owned());
+    }
+    Ok(Program {
+        argv,
+        cwd: example.cwd.clone(),
+        env,
+        make_dirs: example.make_dirs.clone(),
+        load_modules: example.load_modules.clone(),
+        disks: vec![],
+        replaced: None,
+    })
+}
+
+/// What one VM came to.
+enum Tried {
+    Over(Finished),
+    /// A VM that was to be restored never answered, for this reason.
+    NotRestored(NotRestored),
+}
+
+/// Everything that a shell needs, but its VM.
+struct Shell<'a> {
+    session: &'a Session,
+    hypervisor: &'a dyn Hypervisor,
+    program: Program,
+    interactive: bool,
+    limits: TimeLimits,
+    dir: &'a Path,
+    cancel: &'a Cancel,
+}
+
+impl Shell<'_> {
+    /// In a VM that is restored, if it can be, else in one that boots.
+    fn run(&self, vm: &VmSpec, snapshots: Option<&Snapshots<'_>>) -> Result<Finished> {
+        let note = |text: String| self.session.terminal.note(&text);
+        let snapshot = snapshots.map(|all| (all, all.of(vm, self.limits.boot_timeout / 2)));
+        match snapshot {
+            Some((snapshots, Ok(state))) => {
+                let restored = VmSpec { restore: Some(state), ..vm.clone() };
+                match self.try_in(&restored, self.limits.restore_timeout)? {
+                    Tried::Over(finished) => {
+                        snapshots.restored(vm);
+                        return Ok(finished);
+                    }
+                    Tried::NotRestored(why) => note(snapshots.not_restored(vm, &why)),
+                }
+            }
+            Some((_, Err(SnapshotError::Infra(why)))) => {
+                note(format!("no snapshot could be made ({why}): booting instead"));
+            }
+            // What keeps a guest from booting shows when it is booted.
+            Some((
+                _,
+                Err(SnapshotError::Crashed(_) | SnapshotError::NoBoot(_) | SnapshotError::Cancelled),
+            ))
+            | None => {}
+        }
+        match self.try_in(vm, self.limits.boot_timeout)? {
+            Tried::Over(finished) => Ok(finished),
+            Tried::NotRestored(NotRestored::Broken(why) | NotRestored::Late(why)) => anyhow::bail!("{why}"),
+        }
+    }
+
+    fn try_in(&self, vm_spec: &VmSpec, boot_timeout: Duration) -> Result<Tried> {
+        let started = Instant::now();
+        let (events_in, events) = sync_channel(INPUTS_MAX);
+        let (inputs, told) = sync_channel(INPUTS_MAX);
+        let vm = self.hypervisor.start(vm_spec, inputs)?;
+        let forward = events_in.clone();
+        let pass_on = move || {
+            for input in told {
+                if forward.send(Event::Vm(input)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("vm".into()).spawn(pass_on).context("failed to start a thread")?;
+
+        let limits = TimeLimits { boot_timeout, ..self.limits };
+        let terminal = self.interactive.then(host_terminal::size);
+        let mut state = ShellState::new(opening()?, self.program.clone(), terminal, limits);
+        let mut hands = Hands {
+            shell: self,
+            vm,
+            modules: vm_spec.replaced.as_ref().map(|replaced| replaced.image.clone()),
+            console: self.log("console.log")?,
+            kernel: self.log("kernel.log")?,
+            files: Collected::new(self.dir.join("files"), FILES_CAP),
+            writer: Writer::start(events_in.clone())?,
+            permits: None,
+            raw: None,
+            events: events_in,
+        };
+        let mut effects = state.begin();
+        let mut interrupted = false;
+        while !state.is_over() {
+            hands.carry_out(effects, &mut state)?;
+            effects = match events.recv_timeout(TICK) {
+                Ok(event) => {
+                    if let Event::Vm(crate::machine::Input::Console(bytes)) = &event {
+                        hands.console.write(bytes).context("failed to write the console log")?;
+                    }
+                    state.apply(started.elapsed(), event)
+                }
+                Err(RecvTimeoutError::Timeout) => vec![],
+                Err(RecvTimeoutError::Disconnected) => {
+                    let error = "lost the VM's channels".to_owned();
+                    state.apply(
+                        started.elapsed(),
+                        Event::Vm(crate::machine::Input::Ended(VmEnd::Failed { error })),
+                    )
+                }
+            };
+            effects.extend(state.tick(started.elapsed()));
+            if self.cancel.is_cancelled() && !interrupted {
+                interrupted = true;
+                effects.extend(state.interrupt());
+            }
+        }
+        hands.carry_out(effects, &mut state)?;
+        let finished = state.finish();
+        hands.close(&events, self.cancel, &finished)?;
+        // QEMU has nothing to say when all is well.
+        if std::fs::metadata(&vm_spec.log).is_ok_and(|data| data.len() == 0) {
+            let _ = std::fs::remove_file(&vm_spec.log);
+        }
+        Ok(match &finished.end {
+            End::Crashed { title: why } | End::Infra { error: why }
+                if vm_spec.restore.is_some() && !finished.ready && !interrupted =>
+            {
+                let not_restored = if finished.late { NotRestored::Late } else { NotRestored::Broken };
+                Tried::NotRestored(not_restored(why.clone()))
+            }
+            End::Crashed { .. }
+            | End::Infra { .. }
+            | End::Exited(_)
+            | End::Escaped
+            | End::Interrupted
+            | End::Hung { .. } => Tried::Over(finished),
+        })
+    }
+
+    fn log(&self, name: &str) -> Result<CappedLog> {
+        let path = self.dir.join(name);
+        CappedLog::create(&path, LOG_CAP).with_context(|| format!("failed to create `{}`", path.display()))
+    }
+}
+
+/// What carries effects out.
+struct Hands<'a> {
+    shell: &'a Shell<'a>,
+    vm: Box<dyn Vm>,
+    /// Image of the modules that take the place of the kernel's.
+    modules: Option<PathBuf>,
+    console: CappedLog,
+    kernel: CappedLog,
+    files: Collected,
+    writer: Writer,
+    /// Permits a piece of input to be read.
+    permits: Option<Sender<()>>,
+    /// While the terminal is the guest's. The signals go first: one that comes late must not make the terminal
+    /// raw again.
+    raw: Option<(TerminalSignals, RawMode)>,
+    events: SyncSender<Event>,
+}
+
+impl Hands<'_> {
+    fn carry_out(&mut self, effects: Vec<Effect>, state: &mut ShellState) -> Result<()> {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                Effect::Send(request) => {
+                    if let Err(error) = self.vm.send(&request) {
+                        effects.extend(state.fail(error.to_string()));
+                    }
+                }
+                Effect::PlugModules { serial } => {
+                    if let Some(image) = &self.modules
+                        && let Err(error) = self.vm.plug_disk(image, &serial, Access::Read)
+                    {
+                        effects = state.fail(error.to_string()).into();
+                    }
+                }
+                Effect::Kill => self.vm.kill(),
+                Effect::Opened => {
+                    if self.shell.interactive {
+                        self.shell.session.terminal.end_step();
+                        let raw = RawMode::enter().context("failed to prepare the terminal")?;
+                        self.raw = Some((TerminalSignals::listen(self.events.clone())?, raw));
+                        // It may have changed while nobody listened.
+                        effects.extend(state.apply(Duration::ZERO, Event::Resized(host_terminal::size())));
+                    }
+                    self.permits = Some(streams::read_input(self.events.clone())?);
+                }
+                Effect::ReadOn => {
+                    // The reader is gone once input has ended.
+                    let _ = self.permits.as_ref().map(|permits| permits.send(()));
+                }
+                Effect::Write(stream, data) => self.writer.write(stream, data),
+                Effect::KernelLog(text) => {
+                    self.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
+                }
+                Effect::File(message) => {
+                    self.files.take(&message).context("failed to keep a file of the guest")?;
+                }
+                Effect::Say(text) => {
+                    let text = reports::text::printable(&text);
+                    match &self.raw {
+                        Some(_) => host_terminal::say(&text),
+                        None => self.shell.session.terminal.say(&text),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the last of the output written, and gives the terminal back.
+    fn close(self, events: &Receiver<Event>, cancel: &Cancel, finished: &Finished) -> Result<()> {
+        drop(self.vm);
+        self.writer.finish();
+        // Whoever reads our output may take their time; only a signal ends that.
+        while !cancel.is_cancelled() {
+            match events.recv_timeout(TICK) {
+                Ok(Event::WrittenAll) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        if self.raw.is_some() && !matches!(finished.end, End::Exited(_)) {
+            host_terminal::reset();
+        }
+        drop(self.raw);
+        for log in [self.console, self.kernel] {
+            log.close().context("failed to finish a log")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_typed() {
+        let check = |argv: &[&str], expect: &str| {
+            let argv: Vec<_> = argv.iter().map(|&word| word.to_owned()).collect();
+            assert_eq!(shell_line(&argv), expect);
+        };
+        check(&["bash", "-norc", "/usr/x.sh"], "bash -norc /usr/x.sh");
+        check(&["sh", "-c", "echo it's; x"], r"sh -c 'echo it'\''s; x'");
+        check(&["x", ""], "x ''");
+    }
+}

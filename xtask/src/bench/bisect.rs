@@ -1,0 +1,174 @@
+//! `bench bisect`: what searches cost and how often they are right, with trials drawn by lot. `bench graph`: something
+//! real to search.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use vm_images::progress::Progress;
+
+use crate::bench::edits::{Plants, make, read_plant};
+use crate::exit::Exit;
+use harness::bisect::decide::Rules;
+use harness::bisect::graph::Graph;
+use harness::bisect::simulate::{End, World, least_trials, ours, until_sure};
+use harness::error::usage;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::workspace;
+
+/// What is promised of searches at a failure rate of 30 % over 64 commits.
+const PROMISED_RIGHT: f64 = 0.95;
+const PROMISED_RATIO: f64 = 0.5;
+
+/// At most so many searches are wrong and sure, where failures bear no mark.
+const PROMISED_WRONG: f64 = 0.03;
+/// It is promised up to so many by chance; what is above is measured only.
+const NOISE_OF_PROMISE: f64 = 0.05;
+/// How often a bug shows, in the table of chance failures.
+const RATES: [f64; 3] = [0.3, 0.5, 1.0];
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub(crate) struct Simulation {
+    /// Searches of the comparison, whose failures bear the kernel's own mark.
+    pub(crate) n_searches: u64,
+    /// Searches of each cell of the table, whose failures bear none.
+    pub(crate) n_of_cell: u64,
+    pub(crate) n_commits: usize,
+    /// How often a trial of a bad commit fails, in the comparison.
+    pub(crate) rate: f64,
+    /// How often any trial fails by chance: rows of the table.
+    pub(crate) noise: Vec<f64>,
+    /// The number that the first search's random numbers start from.
+    pub(crate) seed: u64,
+}
+
+/// What each search by lot comes to, on all processors; search `n` draws from seed `seed + n`.
+fn by_lot<T: Send>(seed: u64, n: u64, search: impl Fn(fastrand::Rng) -> T + Sync) -> Vec<T> {
+    let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    std::thread::scope(|scope| {
+        let search = &search;
+        let part = |first: u64| {
+            move || {
+                let own = (first..n).step_by(usize::try_from(n_threads).unwrap_or(1));
+                own.map(|idx| search(fastrand::Rng::with_seed(seed + idx))).collect::<Vec<T>>()
+            }
+        };
+        let threads: Vec<_> = (0..n_threads).map(|first| scope.spawn(part(first))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a search does not panic")).collect()
+    })
+}
+
+/// Searches over a row of commits: ours and one that stays at each step until it is sure; then how often ours are wrong
+/// where a test fails by chance as well.
+pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
+    let ids = (0..asked.n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}")));
+    let graph = Graph::linear(ids)?;
+    let is_as_promised = compare(&graph, asked)?;
+    let is_rarely_wrong = chance_failures(&graph, asked);
+    Ok(if is_as_promised && is_rarely_wrong { Exit::Passed } else { Exit::TestsFailed })
+}
+
+const RULES: Rules =
+    Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
+
+fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
+    let &Simulation { n_searches, n_commits, rate, .. } = asked;
+    let (mut n_right, mut n_of_ends, mut n_between) = ([0_u32; 2], [0_u32; 2], [0_u32; 2]);
+    let searches = by_lot(asked.seed, n_searches, |mut lot| {
+        let world = World { graph, culprit: lot.usize(..n_commits), rate, noise: 0.0, find_fix: false };
+        [ours(world, RULES, true, &mut lot), until_sure(world, RULES, &mut lot)]
+    });
+    for sides in searches {
+        for (side, outcome) in sides.into_iter().enumerate() {
+            n_right[side] += u32::from(outcome.end == End::Right);
+            n_of_ends[side] += outcome.n_of_ends;
+            n_between[side] += outcome.n;
+        }
+    }
+    ensure!(n_searches > 0, "no search was asked for");
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    let n = n_searches as f64;
+    let of = |side: usize| (f64::from(n_of_ends[side]) / n, f64::from(n_between[side]) / n);
+    let all = |side| of(side).0 + of(side).1;
+    let ratio = all(0) / all(1).max(1.0);
+    outln!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
+    outln!("{:<44} {:>8} {:>8} {:>8} {:>8}", "trials a search", "right", "all", "ends", "between");
+    for (name, side) in [("bisect", 0), ("repeat each step until sure", 1)] {
+        let right = 100.0 * f64::from(n_right[side]) / n;
+        let (ends, between) = of(side);
+        outln!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
+    }
+    let least = least_trials(n_commits, rate, RULES.confidence);
+    outln!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
+    outln!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
+    Ok(f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO)
+}
+
+/// The table; true if searches are as rarely wrong and sure as is promised.
+fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
+    let n_of_cell = asked.n_of_cell;
+    if n_of_cell == 0 {
+        return true;
+    }
+    outln!("");
+    outln!("{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance");
+    let names = ["chance", "bug", "right", "wrong, sure", "unsure", "trials"];
+    let [chance, bug, right, wrong, unsure, trials] = names;
+    outln!("{chance:>8} {bug:>8} {right:>9} {wrong:>12} {unsure:>9} {trials:>8}");
+    let mut is_kept = true;
+    for &noise in &asked.noise {
+        for rate in RATES {
+            let (mut n_of, mut n_trials) = ([0_u32; 3], 0_u32);
+            let searches = by_lot(asked.seed, n_of_cell, |mut lot| {
+                let culprit = lot.usize(..asked.n_commits);
+                let world = World { graph, culprit, rate, noise, find_fix: false };
+                ours(world, RULES, false, &mut lot)
+            });
+            for outcome in searches {
+                n_trials += outcome.n_of_ends + outcome.n;
+                n_of[match outcome.end {
+                    End::Right => 0,
+                    End::WrongButSure => 1,
+                    End::Unsure => 2,
+                }] += 1;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+            let n = n_of_cell as f64;
+            let [right, wrong, unsure] = n_of.map(|n_of| 100.0 * f64::from(n_of) / n);
+            let (noise_percent, rate_percent) = (100.0 * noise, 100.0 * rate);
+            let trials = f64::from(n_trials) / n;
+            outln!(
+                "{noise_percent:>6.0} % {rate_percent:>6.0} % {right:>7.1} % {wrong:>10.1} % {unsure:>7.1} % {trials:>8.1}"
+            );
+            is_kept &= noise > NOISE_OF_PROMISE || wrong <= 100.0 * PROMISED_WRONG;
+        }
+    }
+    is_kept
+}
+
+/// A graph with a bug planted, from the source of Debian's 6.12.
+pub(crate) fn edits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
+    if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));
+    }
+    let planted = workspace().join("suites/planted");
+    let of = |name: &str| read_plant(&planted.join(name));
+    let plants = Plants {
+        bug: of(&format!("plants/{bug}.toml")).map_err(usage)?,
+        broken: of("history/broken.toml")?,
+        crash: of("history/crash.toml")?,
+        half: of("history/e3-half.toml")?,
+    };
+    let apt = session.apt()?;
+    let images = session.images(&apt)?;
+    let source = images.kernel_source(&images.kernel(&"deb:6.12".parse()?)?)?;
+    session.terminal.end_step();
+    make(&session.host, &source.path("tree"), dir, &plants)
+        .with_context(|| format!("failed to make a history in `{}`", dir.display()))?;
+    outln!(
+        "{}: from the tag good to the tag bad, first bad at the tag culprit; series-base, series",
+        dir.display()
+    );
+    Ok(Exit::Passed)
+}

@@ -1,0 +1,98 @@
+//! What a step of a bisection of md costs before its VM starts: an edit is built where the last build was left, and for
+//! comparison from nothing. Both must come to the same modules, to the byte.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use vm_images::images::{Images, Kernel};
+use vm_images::kernel_spec::KernelSpec;
+use vm_images::progress::Progress;
+
+use super::median;
+use crate::exit::Exit;
+use harness::session::Session;
+use harness::terminal::outln;
+
+/// What is edited: files that most commits to md change, and the header that all of them share.
+const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];
+/// The kernel whose md is edited.
+const KERNEL: &str = "deb:6.12";
+
+pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
+    ensure!(rounds > 0, "nothing is measured in no rounds");
+    let apt = session.apt()?;
+    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
+    let (tree, spec) = edited_tree(session, &images, &scratch)?;
+    let first = timed(&images, &spec)?;
+    outln!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
+    outln!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
+    // Never the edits of an earlier call: what those came to is in the store.
+    let mut edit = u64::from(std::process::id()) * 1000;
+    for file in FILES {
+        let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
+        for round in 1..=rounds {
+            session.terminal.timed(&format!("{file}: round {round} of {rounds}"));
+            edit += 1;
+            edit_file(&tree.join("drivers/md").join(file), edit)?;
+            let (on, seconds) = timed(&images, &spec)?;
+            incremental.push(seconds);
+            let (nothing, seconds) = timed(&clean, &spec)?;
+            from_nothing.push(seconds);
+            ensure!(same(&on, &nothing)?, "{file}: what is built on differs from what is built from nothing");
+        }
+        let (on, nothing) = (median(&mut incremental), median(&mut from_nothing));
+        outln!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
+    }
+    session.terminal.end_step();
+    vm_images::store::remove_tree(&scratch)?;
+    Ok(Exit::Passed)
+}
+
+/// A copy of the kernel's source below `scratch`, to be edited, and the kernel with its md.
+pub(super) fn edited_tree(
+    session: &Session,
+    images: &Images<'_>,
+    scratch: &Path,
+) -> Result<(PathBuf, KernelSpec)> {
+    let source = images.kernel_source(&images.kernel(&KERNEL.parse()?)?)?;
+    let (tree, log) = (scratch.join("linux"), scratch.join("log"));
+    session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
+    let spec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    Ok((tree, spec))
+}
+
+/// A change that the compiler sees.
+pub(super) fn edit_file(file: &Path, number: u64) -> Result<()> {
+    let text = match file.extension() {
+        Some(extension) if extension == "h" => format!("\n#define MD_REGRESS_EDIT_{number} {number}\n"),
+        Some(_) | None => {
+            format!(
+                "\nint md_regress_edit_{number}(void);\nint md_regress_edit_{number}(void) {{ return {number}; }}\n"
+            )
+        }
+    };
+    let opened = OpenOptions::new().append(true).open(file);
+    opened
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("failed to edit `{}`", file.display()))
+}
+
+fn timed(images: &Images<'_>, spec: &KernelSpec) -> Result<(Kernel, f64)> {
+    let started = Instant::now();
+    let kernel = images.kernel(spec)?;
+    Ok((kernel, started.elapsed().as_secs_f64()))
+}
+
+/// True if both guests get the same modules.
+fn same(one: &Kernel, other: &Kernel) -> Result<bool> {
+    let image = |kernel: &Kernel| {
+        let replacement = kernel.replacement.as_ref().context("nothing was replaced")?;
+        let image = replacement.image();
+        fs::read(&image).with_context(|| format!("failed to read `{}`", image.display()))
+    };
+    Ok(image(one)? == image(other)?)
+}

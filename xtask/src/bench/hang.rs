@@ -1,0 +1,241 @@
+//! `cargo xtask bench hang`: how long after a test's last move the verdict comes, and the evidence; what
+//! watching costs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use protocol::event::Record;
+use protocol::{Event, Outcome};
+use reports::record::{Attempt, AttemptState};
+
+use super::{TEST, median, one, options};
+use crate::exit::Exit;
+use harness::machine::Tuning;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::terminal::outln;
+
+/// Stops in the way that its variable `how` names.
+const STOPS: &str = include_str!("stops.sh");
+/// Ways to stop, as `stops.sh` knows them.
+const WAYS: [&str; 11] = [
+    "a-read-of-a-suspended-device",
+    "a-write-to-raid1",
+    "a-write-while-the-test-polls",
+    "a-write-while-the-test-prints",
+    "a-write-under-timeout",
+    "a-write-beside-a-busy-poll",
+    "a-write-beside-io-elsewhere",
+    "a-write-in-a-cgroup",
+    "a-resync-while-the-test-polls",
+    "mdadm-stop",
+    "dm-raid-suspended-with-io-in-flight",
+];
+
+/// What is promised: from the last move to the verdict, median and 95th percentile, then to the evidence, seconds;
+/// processor time of sampling, percent of a test's time. Of the emulator, which is the slowest that we run on.
+const VERDICT_MEDIAN_S: f64 = 10.0;
+const VERDICT_P95_S: f64 = 20.0;
+const EVIDENCE_MOST_S: f64 = 5.0;
+const SAMPLING_PERCENT: f64 = 2.0;
+
+/// What was measured.
+#[derive(Clone, Copy, Debug)]
+struct Measured {
+    verdict_median_s: f64,
+    verdict_p95_s: f64,
+    evidence_most_s: f64,
+    /// `None` if it was not measured.
+    sampling_percent: Option<f64>,
+}
+
+impl Measured {
+    /// A line for each promise that was not kept. What is no number was not measured, and keeps nothing.
+    fn broken_promises(&self) -> Vec<String> {
+        let promises = [
+            ("the median to a verdict", Some(self.verdict_median_s), VERDICT_MEDIAN_S, "s"),
+            ("the 95th percentile to a verdict", Some(self.verdict_p95_s), VERDICT_P95_S, "s"),
+            ("the longest wait for the evidence", Some(self.evidence_most_s), EVIDENCE_MOST_S, "s"),
+            ("the cost of sampling", self.sampling_percent, SAMPLING_PERCENT, "%"),
+        ];
+        let broken = promises.into_iter().filter_map(|(what, value, limit, unit)| {
+            let value = value?;
+            let is_kept = value <= limit;
+            (!is_kept).then(|| format!("exceeded: {what} is {value:.1} {unit}, promised are {limit} {unit}"))
+        });
+        broken.collect()
+    }
+}
+
+/// One hang, seconds.
+struct Found {
+    /// From the last move to the verdict.
+    verdict_s: f64,
+    /// From the verdict to the evidence being complete.
+    evidence_s: f64,
+    kind: String,
+}
+
+/// Each way `n_rounds` times; then one test with and without samples, `n_pairs` times.
+pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result<Exit> {
+    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
+    let (mut verdicts, mut evidence) = (Vec::new(), Vec::new());
+    outln!("{:<40} {:>12} {:>14}  kind", "the test stops in", "verdict, s", "evidence, s");
+    for how in WAYS {
+        let script = scratch.path().join(format!("{how}.sh"));
+        fs::write(&script, with_way(how))
+            .with_context(|| format!("failed to write `{}`", script.display()))?;
+        let (mut of_way, mut of_evidence, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 1..=n_rounds {
+            session.terminal.timed(&format!("round {round} of {n_rounds}: {how}"));
+            let found = stop(session, &script, &scratch.path().join("out"))?;
+            of_way.push(found.verdict_s);
+            of_evidence.push(found.evidence_s);
+            kinds.push(found.kind);
+        }
+        kinds.sort();
+        kinds.dedup();
+        verdicts.extend(&of_way);
+        evidence.extend(&of_evidence);
+        let (verdict, evidence) = (median(&mut of_way), median(&mut of_evidence));
+        outln!("{how:<40} {verdict:>12.1} {evidence:>14.1}  {}", kinds.join(", "));
+    }
+    let n_hangs = verdicts.len();
+    let spread = |what: &str, values: &mut Vec<f64>| {
+        let median = median(values);
+        let (p95, max) = (percentile(values, 95), percentile(values, 100));
+        outln!("{what}, of {n_hangs}: median {median:.1} s, p95 {p95:.1} s, most {max:.1} s");
+        (median, p95, max)
+    };
+    let (verdict_median_s, verdict_p95_s, _) = spread("verdict", &mut verdicts);
+    let (_, _, evidence_most_s) = spread("evidence", &mut evidence);
+    let sampling_percent = cost(session, n_pairs)?;
+    let measured = Measured { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
+    let broken = measured.broken_promises();
+    broken.iter().for_each(|line| outln!("{line}"));
+    Ok(if broken.is_empty() { Exit::Passed } else { Exit::TestsFailed })
+}
+
+/// The first line of a script may name its interpreter: the variable comes in front of all.
+fn with_way(how: &str) -> String {
+    format!("#!/bin/bash\nhow={how}\n{STOPS}")
+}
+
+fn stop(session: &Session, script: &Path, out: &Path) -> Result<Found> {
+    let options = Options { scripts: vec![script.to_owned()], ..options("lvm2", None, out)? };
+    let ran = run::run(session, &options)?.context("no test was selected")?;
+    let attempt = ran.record.attempts.first().context("nothing was tried")?;
+    let AttemptState::Finished { outcome, facts } = &attempt.state else {
+        anyhow::bail!("the test did not finish")
+    };
+    let Outcome::Hang { kind, .. } = outcome else {
+        anyhow::bail!("{} came out as {}; logs: `{}`", attempt.test, outcome.detail(), ran.dir.display())
+    };
+    let moved_s = moved_s(&ran.dir, attempt)?;
+    let seconds = |ms: u64| ms as f64 / 1000.0;
+    // From the agent's answer to the verdict; the test starts a little later.
+    let test_ms = facts.test_ms.context("the test was not timed")?;
+    let begun_ms = begun_ms(&ran.dir)?;
+    let evidence_ms = facts.evidence_ms.context("the evidence did not become complete")?;
+    Ok(Found {
+        verdict_s: seconds(test_ms.saturating_sub(begun_ms)) - moved_s,
+        evidence_s: seconds(evidence_ms),
+        kind: format!("{kind:?}"),
+    })
+}
+
+/// How long it moved, by its own word.
+fn moved_s(run: &Path, attempt: &Attempt) -> Result<f64> {
+    let log = run.join(&attempt.dir).join("output.log");
+    let output = fs::read_to_string(&log).with_context(|| format!("failed to read `{}`", log.display()))?;
+    let said = output.lines().find_map(|line| line.strip_prefix("stops after ")?.strip_suffix(" s"));
+    let said = said.with_context(|| format!("the test did not say when it stops: `{}`", log.display()))?;
+    said.parse().with_context(|| format!("`{said}` is no time"))
+}
+
+/// From the agent's answer to the test's start, milliseconds.
+fn begun_ms(run: &Path) -> Result<u64> {
+    let text = fs::read_to_string(run.join("events.jsonl")).context("failed to read events.jsonl")?;
+    let (mut ready, mut started) = (None, None);
+    for record in text.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok()) {
+        match record.event {
+            Event::VmReady { .. } => ready = Some(record.at_ms),
+            Event::TestStarted { .. } => started = Some(record.at_ms),
+            _ => {}
+        }
+    }
+    let times = ready.zip(started).context("the test did not start")?;
+    Ok(times.1.saturating_sub(times.0))
+}
+
+/// What watching costs a test that works all the time: by the guest's own count, and against the same test
+/// unwatched. Percent of the test's time.
+fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
+    let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 1..=n_pairs {
+        session.terminal.timed(&format!("pair {pair} of {n_pairs}: {TEST}"));
+        let with = one(session, "lvm2", TEST, Tuning::default())?;
+        let sampling_s = with.sampling_s.context("the guest did not say what sampling cost")?;
+        shares.push(100.0 * sampling_s / with.test_s);
+        watched.push(with.test_s);
+        unwatched.push(one(session, "lvm2", TEST, Tuning { unwatched: true, ..Tuning::default() })?.test_s);
+    }
+    if n_pairs == 0 {
+        return Ok(None);
+    }
+    let (with, without, share) = (median(&mut watched), median(&mut unwatched), median(&mut shares));
+    outln!("{TEST}, medians of {n_pairs}");
+    outln!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
+    outln!("  processor time of the sampler {share:.2} % of the test's time");
+    Ok(Some(share))
+}
+
+/// The value that `percent` of all do not exceed (nearest rank).
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let mut values: Vec<f64> = (1..=20).rev().map(f64::from).collect();
+        assert!((percentile(&mut values, 95) - 19.0).abs() < f64::EPSILON);
+        assert!((percentile(&mut values, 100) - 20.0).abs() < f64::EPSILON);
+        assert!((percentile(&mut [3.0], 95) - 3.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_promise_that_is_not_kept_is_named() {
+        let good = Measured {
+            verdict_median_s: 9.5,
+            verdict_p95_s: 20.0,
+            evidence_most_s: 2.0,
+            sampling_percent: Some(1.9),
+        };
+        assert_eq!(good.broken_promises(), Vec::<String>::new());
+        let slow = Measured { verdict_p95_s: 21.26, sampling_percent: Some(2.5), ..good };
+        assert_eq!(
+            slow.broken_promises(),
+            [
+                "exceeded: the 95th percentile to a verdict is 21.3 s, promised are 20 s",
+                "exceeded: the cost of sampling is 2.5 %, promised are 2 %"
+            ]
+        );
+        assert!(Measured { sampling_percent: None, ..good }.broken_promises().is_empty());
+        let nothing = Measured { verdict_median_s: f64::NAN, ..good };
+        assert_eq!(nothing.broken_promises().len(), 1, "nothing measured");
+    }
+
+    #[test]
+    fn every_way_is_one_that_the_script_knows() {
+        for how in WAYS {
+            assert!(STOPS.contains(&format!("    {how})\n")), "{how}");
+        }
+    }
+}

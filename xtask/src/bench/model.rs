@@ -1,0 +1,65 @@
+//! What the model costs: time and memory of the whole table, and states per second on one core.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use raid_core::era;
+use raid_core::explore::{self, Limits};
+use raid_core::scenario::{self, SCENARIOS};
+
+use crate::exit::Exit;
+use harness::model::explore::{self as model, Cell};
+use harness::terminal::outln;
+
+/// Plain scenarios, for states per second: no data, no walks.
+const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];
+/// What the project asks for.
+const STATES_PER_SECOND: f64 = 500_000.0;
+
+pub(super) fn model(quick: bool) -> Result<Exit> {
+    outln!("{:<40} {:>12} {:>8} {:>12}", "one core", "states", "s", "states/s");
+    let mut total = (0, 0.0);
+    for (scenario, era) in PLAIN {
+        let (scenario, kernel) = (scenario::named(scenario), era::named(era));
+        let (scenario, kernel) = scenario.zip(kernel).context("no such cell")?;
+        let outcome = explore::explore(scenario, kernel, Limits::default());
+        let seconds = outcome.elapsed.as_secs_f64();
+        total = (total.0 + outcome.n_states, total.1 + seconds);
+        let rate = outcome.n_states as f64 / seconds;
+        outln!(
+            "{:<40} {:>12} {seconds:>8.1} {rate:>12.0}",
+            format!("{} {era}", scenario.name),
+            outcome.n_states
+        );
+    }
+    let rate = total.0 as f64 / total.1;
+    outln!("{:<40} {:>12} {:>8.1} {rate:>12.0}", "all three", total.0, total.1);
+    let cells: Vec<Cell> = if quick {
+        model::quick_cells()
+    } else {
+        let rows = SCENARIOS.iter();
+        rows.flat_map(|scenario| era::ERAS.iter().map(move |era| Cell { scenario, era: *era })).collect()
+    };
+    let begun = Instant::now();
+    let outcomes = model::explore_all(&cells, Limits::default());
+    let n_states: usize = outcomes.iter().map(|outcome| outcome.n_states).sum();
+    let seconds = begun.elapsed().as_secs_f64();
+    let memory_mb = peak_memory_mb()?;
+    outln!(
+        "{:<40} {n_states:>12} {seconds:>8.1} {:>12.0}",
+        format!("{} cells", cells.len()),
+        n_states as f64 / seconds
+    );
+    outln!("peak memory, MB {memory_mb:>24}");
+    ensure!(!quick || seconds < 60.0, "the quick part takes {seconds:.0} s, and is to take a minute at most");
+    ensure!(rate >= STATES_PER_SECOND || quick, "{rate:.0} states/s, and {STATES_PER_SECOND} are wanted");
+    Ok(Exit::Passed)
+}
+
+/// `VmHWM` of this process.
+fn peak_memory_mb() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
+    Ok(kib / 1024)
+}

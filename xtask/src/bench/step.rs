@@ -1,0 +1,177 @@
+//! What a step of a search over commits of md takes, from an edit to the verdict of a test of five seconds: as `bisect`
+//! makes it with an overlay, and by the plain ways. These are the same build but a guest that boots; the overlay's modules
+//! from nothing, and a boot; and what a developer does without overlays: make in a whole kernel tree, and a boot; a whole
+//! kernel from nothing, and a boot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use reports::Verdict;
+use vm_images::images::Images;
+use vm_images::kernel_spec::KernelSpec;
+use vm_images::progress::Progress;
+
+use super::build::{edit_file, edited_tree};
+use super::{median, options};
+use crate::exit::Exit;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::terminal::outln;
+
+/// What is promised: seconds of a step, and how much longer the plain ways take.
+const PROMISED_S: f64 = 20.0;
+const PROMISED_OF_MAKE: f64 = 1.3;
+const PROMISED_OF_NOTHING: f64 = 10.0;
+
+/// What most commits to md change; the header that all share is told apart.
+const FILES: [&str; 3] = ["raid5.c", "md.c", "dm-raid.c"];
+const HEADER: &str = "md.h";
+
+/// A test of five seconds, most of which it waits, as tests of resyncs do.
+const SCRIPT: &str = "#!/bin/bash
+# md-regress: ram=768M,disks=2x64M,timeout=2m,modules=raid1
+set -ex
+mdadm --create /dev/md0 --run --level=1 --raid-devices=2 $MD_REGRESS_DISKS
+mdadm --wait /dev/md0 || true
+sleep $((5 - SECONDS))
+mdadm --stop /dev/md0
+";
+
+/// Seconds of a step in each way, a round each.
+#[derive(Default)]
+struct Ways {
+    ours: Vec<f64>,
+    boots: Vec<f64>,
+    modules_from_nothing: Vec<f64>,
+    make: Vec<f64>,
+}
+
+/// A copy of drivers/md, or of a whole kernel tree, that is edited.
+struct Edited {
+    tree: PathBuf,
+    spec: KernelSpec,
+}
+
+impl Edited {
+    /// A change that the compiler sees, and that no earlier call has made: what that came to is in the store.
+    fn edit(&self, file: &str) -> Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = u64::from(std::process::id()) * 1000 + NUMBER.fetch_add(1, Ordering::Relaxed);
+        edit_file(&self.tree.join("drivers/md").join(file), number)
+    }
+}
+
+pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
+    ensure!(rounds > 0, "nothing is measured in no rounds");
+    let apt = session.apt()?;
+    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
+    let (tree, spec) = edited_tree(session, &images, &scratch)?;
+    let overlay = Edited { tree, spec };
+    let whole = kernel_tree.map(|tree| copied(session, tree, &scratch)).transpose()?;
+    let script = scratch.join("five-seconds.sh");
+    fs::write(&script, SCRIPT).with_context(|| format!("failed to write `{}`", script.display()))?;
+    let runs = scratch.join("runs");
+    let step = |of: &Edited, snapshots: bool| -> Result<f64> {
+        let plain = options("lvm2", None, &runs)?;
+        let (kernels, scripts) = (vec![of.spec.clone()], vec![script.clone()]);
+        run(session, &Options { kernels, scripts, snapshots, ..plain })
+    };
+    // The first of each kind is not a step: all is built once, the guest is saved.
+    step(&overlay, true)?;
+    let mut from_nothing = None;
+    if let Some(whole) = &whole {
+        session.terminal.timed("a whole kernel from nothing, which takes minutes");
+        let seconds = built(&clean, &whole.spec)?;
+        // Its boot is timed without the build, which goes on in a folder of its own.
+        images.kernel(&whole.spec)?;
+        from_nothing = Some(seconds + step(whole, false)?);
+    }
+    let mut of_sources = Ways::default();
+    let mut of_header = Ways::default();
+    for round in 1..=rounds {
+        for file in FILES.into_iter().chain([HEADER]) {
+            session.terminal.timed(&format!("round {round} of {rounds}: {file}"));
+            let ways = if file == HEADER { &mut of_header } else { &mut of_sources };
+            overlay.edit(file)?;
+            ways.ours.push(step(&overlay, true)?);
+            overlay.edit(file)?;
+            ways.boots.push(step(&overlay, false)?);
+            if let Some(whole) = &whole {
+                whole.edit(file)?;
+                ways.make.push(step(whole, false)?);
+            }
+            overlay.edit(file)?;
+            let seconds = built(&clean, &overlay.spec)?;
+            // Not timed: what a run takes is there then.
+            images.kernel(&overlay.spec)?;
+            ways.modules_from_nothing.push(seconds + step(&overlay, false)?);
+        }
+    }
+    session.terminal.end_step();
+    vm_images::store::remove_tree(&scratch)?;
+    outln!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
+    outln!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
+    let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));
+    outln!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
+    let row = |name: &str, seconds: f64, of_header: f64| {
+        let shown = |seconds: f64, ours: f64| format!("{seconds:.1} ({:.2})", seconds / ours);
+        outln!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
+        seconds / ours
+    };
+    row("the same, booted", median(&mut of_sources.boots), median(&mut of_header.boots));
+    row(
+        "its modules from nothing, booted",
+        median(&mut of_sources.modules_from_nothing),
+        median(&mut of_header.modules_from_nothing),
+    );
+    let mut kept = ours < PROMISED_S;
+    if let Some(from_nothing) = from_nothing {
+        let of_make =
+            row("make in a kernel tree, booted", median(&mut of_sources.make), median(&mut of_header.make));
+        let of_nothing = row("a kernel from nothing, booted", from_nothing, from_nothing);
+        kept &= of_make >= PROMISED_OF_MAKE && of_nothing >= PROMISED_OF_NOTHING;
+    }
+    outln!(
+        "in brackets: times as long as ours; promised for sources: under 20 s, 1.3 times for make in a kernel tree, 10 \
+         times for a kernel from nothing"
+    );
+    Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
+}
+
+/// A copy of a whole tree, without its history.
+fn copied(session: &Session, tree: &Path, scratch: &Path) -> Result<Edited> {
+    let copy = scratch.join("whole");
+    session.terminal.timed(&format!("copying `{}`", tree.display()));
+    fs::create_dir(&copy).with_context(|| format!("failed to make `{}`", copy.display()))?;
+    let words =
+        ["-c", r#"tar --create --directory "$1" --exclude=./.git . | tar --extract --directory "$2""#, "sh"];
+    session.host.call("sh").args(words).arg(tree).arg(&copy).run(&scratch.join("log"))?;
+    let spec = format!("tree:{}", copy.display()).parse()?;
+    Ok(Edited { tree: copy, spec })
+}
+
+/// Seconds of a build.
+fn built(images: &Images<'_>, spec: &KernelSpec) -> Result<f64> {
+    let started = Instant::now();
+    images.kernel(spec)?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// Seconds of a run, which must pass.
+fn run(session: &Session, options: &Options) -> Result<f64> {
+    let started = Instant::now();
+    let ran = run::run(session, options)?.context("no test was selected")?;
+    let seconds = started.elapsed().as_secs_f64();
+    let judged = ran.judged.first().context("nothing was tried")?;
+    ensure!(
+        matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),
+        "the test of five seconds did not pass: {}; logs: `{}`",
+        judged.explanation(),
+        ran.dir.display()
+    );
+    Ok(seconds)
+}

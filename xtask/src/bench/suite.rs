@@ -1,0 +1,260 @@
+//! `cargo xtask bench suite`: a sample of LVM2's RAID tests by our scheduler, and by LVM2's own runner in one VM, on the
+//! same host; with other numbers of VMs, and with each VM booted.
+//!
+//! What was measured is kept in a folder, so that a bench that was cut off goes on with the parts that are missing.
+//! Deliberately not here: which tests ([`sample`]), how the other runner is asked ([`runner`]).
+
+mod compare;
+mod runner;
+mod sample;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reports::{Judged, Verdict};
+use serde::{Deserialize, Serialize};
+
+use self::sample::SAMPLE;
+use super::options;
+use crate::children::{descendants_of, pss_kib};
+use crate::exit::Exit;
+use harness::error::usage;
+use harness::machine::Accel;
+use harness::machine::Tuning;
+use harness::machine::accel::AccelChoice;
+use harness::run::finished::FinishedRun;
+use harness::run::prepare;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::suite::select::Selection;
+use harness::terminal::outln;
+use harness::workspace::shown_path;
+
+/// What is asked of the bench.
+#[derive(Clone, Debug)]
+pub(crate) struct SuiteBench {
+    /// Only tests of the sample whose names hold one of these; all without.
+    pub(crate) tests: Vec<String>,
+    /// Numbers of VMs at a time, one run each; the default number if there are none.
+    pub(crate) n_vms: Vec<u16>,
+    /// Also with each VM booted.
+    pub(crate) cold: bool,
+    /// Without LVM2's own runner.
+    pub(crate) no_runner: bool,
+    /// Folder that parts are kept in.
+    pub(crate) out: Option<PathBuf>,
+    /// What tells how long tests take.
+    pub(crate) history: PathBuf,
+}
+
+/// One run over the sample, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Part {
+    name: String,
+    /// What it was measured with: parts that differ in it are not compared.
+    conditions: String,
+    /// From asking for the run to its end.
+    wall_s: f64,
+    n_vms: u32,
+    /// Most memory of all VMs at a time (Pss), MiB.
+    peak_mib: u64,
+    /// VMs that were restored from a snapshot.
+    n_restored: usize,
+    tests: BTreeMap<String, TestPart>,
+}
+
+/// What one test came to in a part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct TestPart {
+    /// One word.
+    verdict: String,
+    /// Why, if there is something to say.
+    why: String,
+    test_s: f64,
+}
+
+/// Runs what is missing, and compares.
+pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
+    let tests: Vec<&str> = SAMPLE
+        .iter()
+        .map(|&(name, _)| name)
+        .filter(|name| asked.tests.is_empty() || asked.tests.iter().any(|part| name.contains(part.as_str())))
+        .collect();
+    if tests.is_empty() {
+        let all: Vec<_> = SAMPLE.iter().map(|(name, _)| *name).collect();
+        return Err(usage(anyhow::anyhow!("no test of the sample matches; it has {}", all.join(", "))));
+    }
+    let folder = match &asked.out {
+        Some(folder) => folder.clone(),
+        None => tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep(),
+    };
+    fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+    let (conditions, accel) = conditions(session, &tests)?;
+    let bench = Bench { session, conditions, accel, tests, folder, asked };
+
+    let mut parts = Vec::new();
+    let n_vms: Vec<Option<u16>> = match asked.n_vms.as_slice() {
+        [] => vec![None],
+        all => all.iter().copied().map(Some).collect(),
+    };
+    if !asked.no_runner {
+        parts.push(bench.part("lvm2-testsuite, stock VM", |folder| bench.theirs(folder, true))?);
+        parts.push(bench.part("lvm2-testsuite, our VM", |folder| bench.theirs(folder, false))?);
+    }
+    for n in &n_vms {
+        let name = n.map_or("md-regress".to_owned(), |n| format!("md-regress -j {n}"));
+        parts.push(bench.part(&name, |folder| bench.ours(folder, *n, true))?);
+    }
+    if asked.cold {
+        let n = n_vms.first().copied().flatten();
+        parts.push(bench.part("md-regress, booted", |folder| bench.ours(folder, n, false))?);
+    }
+    compare::print(&parts, !asked.no_runner);
+    outln!("parts and logs: {}", shown_path(&bench.folder));
+    Ok(Exit::Passed)
+}
+
+/// What the figures depend on, in one line, and the accelerator, which is not to be looked for again.
+fn conditions(session: &Session, tests: &[&str]) -> Result<(String, AccelChoice)> {
+    // Everything is made before a clock runs.
+    let specs = options("lvm2", None, Path::new(""))?.kernels;
+    let prepared = prepare::prepare(session, &specs, &Default::default(), AccelChoice::Auto)?;
+    let kernel = prepared.kernels.first().context("no kernel to boot")?;
+    let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let lvm2 = prepared.versions.get("lvm2").map(String::as_str).unwrap_or_default();
+    let (accel, release) = (prepared.chosen.accel, &kernel.kernel.release);
+    let choice = match accel {
+        Accel::Kvm => AccelChoice::Kvm,
+        Accel::Tcg => AccelChoice::Tcg,
+    };
+    let words = format!("{} tests of lvm2 {lvm2} on {release}, {accel}, {n_cpus} cores", tests.len());
+    Ok((words, choice))
+}
+
+struct Bench<'a> {
+    session: &'a Session,
+    conditions: String,
+    accel: AccelChoice,
+    tests: Vec<&'a str>,
+    folder: PathBuf,
+    asked: &'a SuiteBench,
+}
+
+impl Bench<'_> {
+    /// The part of this name: as it was kept, or measured now.
+    fn part(&self, name: &str, measure: impl FnOnce(&Path) -> Result<Part>) -> Result<Part> {
+        let slug = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let file = self.folder.join(format!("{slug}.json"));
+        if let Ok(text) = fs::read_to_string(&file) {
+            let part: Part = serde_json::from_str(&text)
+                .with_context(|| format!("`{}` is damaged; remove it", file.display()))?;
+            let wanted: Vec<&str> = part.tests.keys().map(String::as_str).collect();
+            let mut tests = self.tests.clone();
+            tests.sort_unstable();
+            ensure!(
+                part.conditions == self.conditions && wanted == tests,
+                "`{}` was measured otherwise ({}, now {}); name another folder by --out",
+                file.display(),
+                part.conditions,
+                self.conditions
+            );
+            self.session.terminal.timed(&format!("{name}: kept from before"));
+            return Ok(part);
+        }
+        self.session.terminal.timed(&format!("{name}: {}", self.conditions));
+        let part = Part { name: name.to_owned(), ..measure(&self.folder.join(&slug))? };
+        let text = serde_json::to_string_pretty(&part)?;
+        fs::write(&file, text).with_context(|| format!("failed to write `{}`", file.display()))?;
+        Ok(part)
+    }
+
+    /// By our scheduler, each test in a VM of its own.
+    fn ours(&self, out: &Path, n_vms: Option<u16>, snapshots: bool) -> Result<Part> {
+        let options = Options {
+            selection: Selection {
+                patterns: self.tests.iter().map(|&name| name.to_owned()).collect(),
+                ..Selection::default()
+            },
+            n_vms: n_vms.map(usize::from),
+            history: Some(self.asked.history.clone()),
+            snapshots,
+            accel: self.accel,
+            ..options("lvm2", None, out)?
+        };
+        let (ran, wall, peak_mib) = self.watched(&options)?;
+        let tests = ran.judged.iter().map(|judged| (judged.test.name().to_owned(), test_part(&ran, judged)));
+        Ok(Part { tests: tests.collect(), ..self.whole(&ran, wall, peak_mib) })
+    }
+
+    /// By LVM2's own runner, all in one VM of two processors, which is booted: a `stock` one, or one with our settings.
+    fn theirs(&self, out: &Path, stock: bool) -> Result<Part> {
+        fs::create_dir_all(out).with_context(|| format!("failed to create `{}`", out.display()))?;
+        let script = out.join("lvm2-testsuite.sh");
+        fs::write(&script, runner::script(&self.tests))
+            .with_context(|| format!("failed to write `{}`", script.display()))?;
+        let options = Options {
+            scripts: vec![script],
+            // Nothing of ours takes the processor's time.
+            tuning: Tuning { stock_machine: stock, unwatched: true },
+            snapshots: false,
+            accel: self.accel,
+            ..options("lvm2", None, out)?
+        };
+        let (ran, wall, peak_mib) = self.watched(&options)?;
+        let tests = runner::results(&ran)?;
+        Ok(Part { tests, ..self.whole(&ran, wall, peak_mib) })
+    }
+
+    fn whole(&self, ran: &FinishedRun, wall: Duration, peak_mib: u64) -> Part {
+        let finished = || ran.record.attempts.iter().filter_map(|attempt| attempt.finished());
+        Part {
+            name: String::new(),
+            conditions: self.conditions.clone(),
+            wall_s: wall.as_secs_f64(),
+            n_vms: ran.record.run.host.get("vms").and_then(|text| text.parse().ok()).unwrap_or_default(),
+            peak_mib,
+            n_restored: finished().filter(|(_, facts)| facts.restored).count(),
+            tests: BTreeMap::new(),
+        }
+    }
+
+    /// Runs tests, timed, with an eye on the memory.
+    fn watched(&self, options: &Options) -> Result<(FinishedRun, Duration, u64)> {
+        let (over, peak_kib) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let watch = || {
+                while !over.load(Ordering::SeqCst) {
+                    let family = descendants_of(std::process::id());
+                    peak_kib.fetch_max(
+                        family.into_iter().filter_map(|pid| pss_kib(pid).ok()).sum(),
+                        Ordering::SeqCst,
+                    );
+                    std::thread::park_timeout(Duration::from_secs(3));
+                }
+            };
+            let watcher = std::thread::Builder::new().name("memory".into()).spawn_scoped(scope, watch)?;
+            let started = Instant::now();
+            let ran = run::run(self.session, options);
+            let wall = started.elapsed();
+            over.store(true, Ordering::SeqCst);
+            watcher.thread().unpark();
+            let ran = ran?.context("no test was selected")?;
+            self.session.host.cancel().check()?;
+            Ok((ran, wall, peak_kib.load(Ordering::SeqCst) / 1024))
+        })
+    }
+}
+
+fn test_part(ran: &FinishedRun, judged: &Judged) -> TestPart {
+    let attempt = ran.record.attempts.iter().find(|attempt| Some(attempt.number) == judged.attempt);
+    let test_ms = attempt.and_then(|attempt| attempt.finished()).and_then(|(_, facts)| facts.test_ms);
+    let why = match judged.verdict {
+        Verdict::Passed => String::new(),
+        _ => judged.explanation(),
+    };
+    TestPart { verdict: judged.verdict.to_string(), why, test_s: test_ms.unwrap_or_default() as f64 / 1000.0 }
+}

@@ -1,0 +1,109 @@
+//! What the parts of a bench say together: walls, ratios, verdicts side by side and why they differ.
+
+use super::{Part, TestPart};
+use harness::terminal::outln;
+
+/// True if two words, of ours and of LVM2's runner, say the same.
+fn agree(one: &str, other: &str) -> bool {
+    let same = |word: &str| match word {
+        "warnings" | "complained" => "complained".to_owned(),
+        "timeout" | "hung" => "hung".to_owned(),
+        other => other.to_owned(),
+    };
+    same(one) == same(other)
+}
+
+/// Prints all of it; the first part is the one that the others are compared with.
+pub(super) fn print(parts: &[Part], runner_first: bool) {
+    let Some(first) = parts.first() else { return };
+    outln!("{}", first.conditions);
+    outln!(
+        "{:<24} {:>6} {:>10} {:>10} {:>12} {:>10} {:>8}",
+        "",
+        "VMs",
+        "wall, s",
+        "tests, s",
+        "peak, MiB",
+        "restored",
+        "ratio"
+    );
+    for part in parts {
+        let tests_s: f64 = part.tests.values().map(|test| test.test_s).sum();
+        let vms = if part.name.starts_with("lvm2") { "1 (2)".to_owned() } else { part.n_vms.to_string() };
+        outln!(
+            "{:<24} {vms:>6} {:>10.0} {tests_s:>10.0} {:>12} {:>10} {:>8.2}",
+            part.name,
+            part.wall_s,
+            part.peak_mib,
+            part.n_restored,
+            first.wall_s / part.wall_s
+        );
+    }
+    if runner_first {
+        outln!("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
+        outln!(
+            "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options"
+        );
+    }
+    outln!("");
+    for (test, told) in &first.tests {
+        let cells: Vec<_> = parts.iter().map(|part| cell(part.tests.get(test))).collect();
+        outln!("{test:<56} {}", cells.join("  "));
+        for part in &parts[1..] {
+            let Some(other) = part.tests.get(test) else { continue };
+            if !agree(&told.verdict, &other.verdict) {
+                let why =
+                    [&told.why, &other.why].map(String::as_str).into_iter().filter(|why| !why.is_empty());
+                let why = why.collect::<Vec<_>>().join("; ");
+                outln!("    {} in {}, {} in {}: {why}", told.verdict, first.name, other.verdict, part.name);
+            }
+        }
+    }
+    let n = n_differences(parts);
+    outln!("{n} of {} tests differ in their verdicts", first.tests.len());
+}
+
+fn cell(test: Option<&TestPart>) -> String {
+    test.map_or_else(|| format!("{:<19}", "-"), |test| format!("{:<12} {:>6.1}", test.verdict, test.test_s))
+}
+
+/// Tests whose parts do not all say the same.
+fn n_differences(parts: &[Part]) -> usize {
+    let Some(first) = parts.first() else { return 0 };
+    let differs = |(test, told): (&String, &TestPart)| {
+        parts[1..]
+            .iter()
+            .any(|part| part.tests.get(test).is_none_or(|other| !agree(&told.verdict, &other.verdict)))
+    };
+    first.tests.iter().filter(|&entry| differs(entry)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn part(verdicts: &[(&str, &str)]) -> Part {
+        let tests = verdicts.iter().map(|&(name, verdict)| {
+            (name.to_owned(), TestPart { verdict: verdict.to_owned(), why: String::new(), test_s: 1.0 })
+        });
+        Part {
+            name: String::new(),
+            conditions: String::new(),
+            wall_s: 1.0,
+            n_vms: 1,
+            peak_mib: 0,
+            n_restored: 0,
+            tests: tests.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[test]
+    fn verdicts_differ_by_what_they_mean() {
+        let theirs = part(&[("a", "passed"), ("b", "warnings"), ("c", "timeout"), ("d", "passed")]);
+        let ours = part(&[("a", "passed"), ("b", "complained"), ("c", "hung"), ("d", "complained")]);
+        assert_eq!(n_differences(&[theirs.clone(), ours]), 1);
+        assert_eq!(n_differences(&[theirs, part(&[("a", "passed")])]), 3);
+    }
+}
