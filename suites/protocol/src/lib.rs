@@ -27,6 +27,4 @@ pub mod wire;
 
 pub use event::{Event, Record};
 pub use outcome::{HangKind, Outcome};
-// Until all who use it name the file by its new name.
-pub use storage_state as state;
 pub use test_id::TestId;

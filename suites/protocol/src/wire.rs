@@ -7,11 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
+use crate::program::{Exit, LoadedModule, Program};
 use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
-
-// Until all who use them name the file that they are in.
-pub use crate::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, Program, ReplacedModules};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
 pub const VERSION: u32 = 9;

@@ -55,7 +55,3 @@ pub mod machine;
 pub mod scenario;
 pub mod story;
 pub mod table;
-
-// Until all who use them name the rooms that they are in.
-pub use explore::{stateright as peer, walk};
-pub use story::text as story_text;

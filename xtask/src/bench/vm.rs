@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, Request, StartTest, VERSION};
+use protocol::program::{Exit, Program};
+use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
 use vm_images::checkout::Sources;
 use vm_images::kernel_spec::KernelSpec;
 

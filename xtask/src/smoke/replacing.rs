@@ -5,7 +5,8 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, ReplacedModules, Request, StartTest, VERSION};
+use protocol::program::{Exit, Program, ReplacedModules};
+use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
 use reports::record::AttemptState;
 use vm_images::checkout::Sources;
 

@@ -4,7 +4,7 @@
 
 mod ending;
 mod html;
-pub mod text;
+mod text;
 
 use std::fmt::{self, Write as _};
 

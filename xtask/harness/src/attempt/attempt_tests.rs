@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use protocol::event::{Blame, Event};
 use protocol::evidence::{Evidence, TaskStack};
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
 use protocol::sample::{Sample, TaskSample};
-use protocol::state::StorageState;
-use protocol::wire::{
-    Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
-    Survivor,
-};
+use protocol::storage_state::StorageState;
+use protocol::wire::{Finished, GuestFacts, Message, Request, Survivor};
 use protocol::{HangKind, Outcome, TestId};
 
 use super::progress::tests::{sample, task};

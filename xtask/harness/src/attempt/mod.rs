@@ -27,10 +27,10 @@ use std::time::Duration;
 use lost::{Dump, Suspicion};
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, Program, ReplacedModules};
 use protocol::sample::Sample;
 use protocol::wire::{
-    Exit, Finished, GuestFacts, HEARTBEAT_MS, LoadedModule, MODULE_REFUSED, Message, OutputBudget, Program,
-    ReplacedModules, Request, StartTest, VERSION,
+    Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Request, StartTest, VERSION,
 };
 use protocol::{HangKind, Outcome};
 

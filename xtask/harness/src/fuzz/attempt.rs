@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use protocol::codec::{Garbage, LineDecoder};
 use protocol::event::{AttemptFacts, Event};
 use protocol::evidence::STACKS_MAX;
-use protocol::wire::{Exit, Finished, GuestFacts, Message, Request, VERSION};
+use protocol::program::Exit;
+use protocol::wire::{Finished, GuestFacts, Message, Request, VERSION};
 use protocol::{Outcome, TestId};
 
 use super::hostile::{agent_message, files_message};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use protocol::wire::{Message, ModuleFile, ReplacedModules, Request, VERSION};
+use protocol::program::{ModuleFile, ReplacedModules};
+use protocol::wire::{Message, Request, VERSION};
 use vm_images::checkout::{Checkout, Sources};
 use vm_images::images::{Images, Kernel};
 use vm_images::kernel_spec::KernelSpec;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use protocol::wire::Program;
+use protocol::program::Program;
 use reports::reproduce::shell_line;
 use vm_images::checkout::Sources;
 use vm_images::host::Cancel;
