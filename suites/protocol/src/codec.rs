@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn requests_round_trip() {
-        let request = Request::Hello { version: 1, session: u64::MAX, seed: vec![0, 255] };
+        let request = Request::Hello { version: 1, session: u64::MAX, entropy: vec![0, 255] };
         let mut decoder = LineDecoder::new();
         let mut seen = Vec::new();
         decoder.push(&encode(&request), |r| seen.push(r));

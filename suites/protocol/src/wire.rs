@@ -12,7 +12,7 @@ use crate::sample::Sample;
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names
 /// the modules that it loads before that, with commas between them.
@@ -43,10 +43,10 @@ pub enum Request {
         version: u32,
         /// A number the guest has not seen before; answers that carry another one are stale.
         session: u64,
-        /// Random bytes for the guest's pool: guests restored from one snapshot would otherwise all
+        /// Random bytes for the guest's entropy pool: guests restored from one snapshot would otherwise all
         /// draw the same numbers.
         #[serde(with = "crate::codec::base64_bytes")]
-        seed: Vec<u8>,
+        entropy: Vec<u8>,
     },
     /// Appends to a file of the test's in the guest's [`INBOX`], before it starts.
     PutFile {

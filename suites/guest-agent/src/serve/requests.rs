@@ -45,7 +45,7 @@ impl Agent {
 
     fn handle(&mut self, request: Request, now: Instant) {
         match request {
-            Request::Hello { version, session, seed } => self.hello(version, session, &seed, now),
+            Request::Hello { version, session, entropy } => self.hello(version, session, &entropy, now),
             Request::PutFile { name, mode, offset, data } => {
                 if let Err(reason) = inbox::put(&name, mode, offset, &data) {
                     self.refuse(format!("cannot take a file: {reason}"));
@@ -65,7 +65,7 @@ impl Agent {
         }
     }
 
-    fn hello(&mut self, version: u32, session: u64, seed: &[u8], now: Instant) {
+    fn hello(&mut self, version: u32, session: u64, entropy: &[u8], now: Instant) {
         console::greeted(session);
         if version != VERSION {
             self.note(format!("the harness speaks version {version} of the protocol, the agent {VERSION}"));
@@ -88,7 +88,7 @@ impl Agent {
         // pool holds what it held then. Not during a test, which may be measuring time.
         if self.test.is_none() && self.shell.is_none() {
             guest::set_clock();
-            guest::stir_random(seed);
+            guest::stir_random(entropy);
         }
         // The new host has heard nothing yet of what the kernel said while booting.
         if let Some(kmsg) = &mut self.kmsg {

@@ -208,8 +208,8 @@ impl AttemptState {
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        let Opening { session, seed } = &self.opening;
-        let hello = Request::Hello { version: VERSION, session: *session, seed: seed.clone() };
+        let Opening { session, entropy } = &self.opening;
+        let hello = Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() };
         let stop = self.dump.is_wanted().then_some(Effect::Ask(Ask::StopOnPanic));
         stop.into_iter().chain([Effect::Send(hello)]).collect()
     }

@@ -204,7 +204,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new() -> Self {
-        let opening = Opening { session: SESSION, seed: vec![] };
+        let opening = Opening { session: SESSION, entropy: vec![] };
         let state = AttemptState::new(ATTEMPT, opening, job(), LIMITS);
         let mut watched = Watched {
             state,

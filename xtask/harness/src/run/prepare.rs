@@ -247,7 +247,7 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
         Ok(vm) => vm,
         Err(error) => return unclear(error.to_string()),
     };
-    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] }) {
+    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] }) {
         return unclear(error.to_string());
     }
     let end = std::time::Instant::now() + PROBE_TIMEOUT;

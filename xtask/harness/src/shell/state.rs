@@ -218,8 +218,8 @@ impl ShellState {
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        let Opening { session, seed } = &self.opening;
-        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, seed: seed.clone() })]
+        let Opening { session, entropy } = &self.opening;
+        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() })]
     }
 
     /// True once the VM is gone.
