@@ -12,10 +12,10 @@
 //! 4. The daemon sees DONE, reaps the thread in `md_reap_sync_thread`, clears RUNNING, sets NEEDED once
 //!    more "to double check", and wakes `resync_wait`.
 //!
-//! Who wants to stop a sync thread sets INTR, wakes it, and waits until RUNNING is clear. Each hang of the
-//! series "[PATCH v2 00/11] dm-raid: fix v6.7 regressions" (the v2 series, docs/md/series-v2.md) is one of
-//! these steps that never comes: the thread returns without DONE, the daemon does not look because the array
-//! is suspended or read-only, or the thread was never woken in a way that it heeds. [`kernel`] has the
+//! To stop a sync thread, a task sets INTR, wakes the thread, and waits until RUNNING is clear. Each hang of
+//! the series "[PATCH v2 00/11] dm-raid: fix v6.7 regressions" (the v2 series, docs/md/series-v2.md) is one
+//! of these steps that never comes: the thread returns without DONE, the daemon does not look because the
+//! array is suspended or read-only, or the thread was never woken in a way that it heeds. [`kernel`] has the
 //! functions, [`era`] the patches that changed them, [`scenario`] who does what; [`explore`] tries
 //! everything, [`story`] tells what it found.
 //!

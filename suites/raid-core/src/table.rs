@@ -9,8 +9,9 @@ pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
 
 /// The verdicts that were expected before the model ran, in the order of [`COLUMNS`]. S1r, S6r and S15 to S19
 /// came later: S1r and S19 are expected to be like S1, S18u like S5b, S18 and S18r to be ok; S6r to be what
-/// repro/s6.sh found on 6.1 wherever P7 is not; the others to be what the messages of 868bba54a3bc, of the
-/// change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0) say.
+/// suites/raid-core/repro/s6.sh found on 6.1 wherever P7 is not; the others to be what the messages of
+/// 868bba54a3bc, of the change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0)
+/// say.
 const EXPECTED: [(&str, [&str; 6]); 27] = [
     ("S1", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
     ("S1r", ["ok", "DL", "V I5", "ok", "ok", "ok"]),

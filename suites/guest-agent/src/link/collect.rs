@@ -21,7 +21,7 @@ use rustix::io::Errno;
 /// Paths that a collection looks at, at most.
 const MAX_PATHS: usize = 10_000;
 
-/// How long it waits for a host that does not read.
+/// How long a collection waits for a host that does not read.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// True if a name matches one component of a pattern: `*`, `?`, `[abc]`, `[a-z]`, `[!a]`.

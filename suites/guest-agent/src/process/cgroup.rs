@@ -30,7 +30,7 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes an empty cgroup. One that an earlier attempt of the same number left is used again.
+    /// Makes an empty cgroup. A cgroup that an earlier attempt of the same number left is used again.
     pub(crate) fn create(attempt: u32) -> io::Result<Self> {
         let path = Path::new(CGROUPS).join(format!("test-{attempt}"));
         match fs::create_dir(&path) {
@@ -39,7 +39,7 @@ impl Cgroup {
         }
     }
 
-    /// Where it is.
+    /// Its folder in the mount of cgroup2.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -1,4 +1,4 @@
-//! The launcher: what is prepared in the guest before a program runs, and how the agent asks for it.
+//! The launcher: the preparations in the guest before a program runs, and how the agent asks for them.
 //!
 //! [`launch`] runs in the agent, [`launch_main`] in the stage that becomes the program: it joins a cgroup,
 //! takes the place in a session and the limits of a login, loads modules, waits for disks. Deliberately not
@@ -138,7 +138,7 @@ fn become_test(
 
     // First of all, so that nothing which follows can escape a StopTest.
     fs::write(Path::new(&cgroup).join("cgroup.procs"), "0").map_err(|e| (e, format!("join {cgroup}")))?;
-    // A test is what the kernel should kill when memory ends; the agent is not.
+    // When memory ends, the kernel should kill the test, not the agent.
     fs::write("/proc/self/oom_score_adj", "0").map_err(|e| (e, "set oom_score_adj".to_owned()))?;
     let _ = rustix::process::setpriority_process(None, 0);
     let unlimited = Rlimit { current: None, maximum: None };

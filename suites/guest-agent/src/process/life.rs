@@ -209,7 +209,7 @@ impl Life {
         if !self.reaped && !survivors.iter().any(|known| known.pid == self.pid) {
             survivors.push(Survivor { pid: self.pid, comm: String::new(), state: 'Z', unkillable: true });
         }
-        // If there are too many, those that nothing kills are the news.
+        // If there are too many, those that nothing kills matter most.
         survivors.sort_by_key(|known| !known.unkillable);
         survivors.truncate(MAX_SURVIVORS);
         let (user_ms, sys_ms) = cpu_ms.unwrap_or_default();

@@ -51,7 +51,7 @@ struct Agent {
     test: Option<RunningTest>,
     /// The cgroup of a test that is over and left processes that cannot be killed: they are still sampled.
     left: Option<PathBuf>,
-    /// A guest has one in its life, and it stays: closing a terminal may take long.
+    /// A guest has one shell in its life, and keeps it: closing a terminal may take long.
     shell: Option<Shell>,
     sampler: Option<Witness>,
     /// Samplers of this test that ended before it.
@@ -196,7 +196,7 @@ impl Agent {
         }
     }
 
-    /// Waits for the dead, without waiting.
+    /// Reaps processes that have ended, without waiting for others.
     fn reap(&mut self, now: Instant) {
         for _ in 0..1000 {
             match rustix::process::wait(WaitOptions::NOHANG) {

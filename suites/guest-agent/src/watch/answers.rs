@@ -16,7 +16,7 @@ const PLAIN_TARGETS: [&str; 3] = ["linear", "striped", "zero"];
 /// Lines of a list of held locks at most.
 pub(crate) const LOCK_LINES_MAX: usize = 200;
 
-/// Whether the stack goes into the report: blocked tasks, the test's tasks inside md or dm, and md's threads
+/// True if the stack goes into the report: blocked tasks, the test's tasks inside md or dm, and md's threads
 /// in any state (an idle raid5d shows why nobody reaps the sync thread).
 pub(crate) fn is_telling(stack: &TaskStack) -> bool {
     let is_md = || {
@@ -66,7 +66,7 @@ pub(crate) fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// A task for the file.
+/// A task as text, for the file.
 pub(crate) fn stack_text(stack: &TaskStack) -> String {
     let TaskStack { pid, comm, of_test, state, frames, .. } = stack;
     let of_test = if *of_test { ", of the test" } else { "" };
@@ -74,7 +74,7 @@ pub(crate) fn stack_text(stack: &TaskStack) -> String {
     format!("{comm} (pid {pid}{of_test}), state {state}:\n{frames}")
 }
 
-/// A question without an answer, for the file.
+/// A question without an answer as text, for the file.
 pub(crate) fn unanswered_text(unanswered: &Unanswered) -> String {
     let Unanswered { what, waited_ms, state, frames } = unanswered;
     let frames: String = frames.iter().map(|frame| format!("  {frame}\n")).collect();
@@ -139,7 +139,7 @@ fn key(line: &str) -> Vec<&str> {
     line.split(' ').take(3).collect()
 }
 
-/// Lines `READS WRITES DEVICE`.
+/// The devices with IO in flight: lines `READS WRITES DEVICE`.
 pub(crate) fn in_flight(answer: &str) -> Vec<InFlight> {
     let device = |line: &str| {
         let mut words = line.splitn(3, ' ');

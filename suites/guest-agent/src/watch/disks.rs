@@ -29,8 +29,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// By a line of `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 are reads, writes, discards and
-    /// flushes; field 12 what is in flight.
+    /// Reads a line of `/proc/diskstats` (iostats.rst): fields 4, 8, 15 and 19 are reads, writes, discards
+    /// and flushes; field 12 what is in flight.
     fn of(line: &str) -> Self {
         let mut disk = Disk::default();
         for (idx, word) in line.split_whitespace().enumerate() {
@@ -60,7 +60,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// By `/proc/diskstats`.
+    /// Sums the lines of `/proc/diskstats`.
     pub(crate) fn of(diskstats: &str) -> Self {
         diskstats.lines().fold(Totals::default(), |sum, line| {
             let disk = Disk::of(line);
@@ -86,7 +86,7 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// By `/proc/diskstats`.
+    /// Reads `/proc/diskstats`.
     pub(crate) fn parse(diskstats: &str) -> Self {
         let mut all = Disks::default();
         for line in diskstats.lines() {
@@ -119,7 +119,7 @@ impl Disks {
         self.disks.contains_key(name).then_some(name)
     }
 
-    /// md's and dm's.
+    /// The devices of md and dm.
     pub(crate) fn of_storage(&self) -> impl Iterator<Item = &str> {
         self.disks.keys().map(String::as_str).filter(|name| is_of_storage(name))
     }

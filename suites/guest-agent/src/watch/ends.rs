@@ -74,7 +74,7 @@ fn ask() -> EndsMs {
             *longest = ms.max(*longest);
         }
     };
-    // No question for who has no such device; neither is known to be there where it is built in.
+    // dmsetup is asked only if a module is loaded that makes such devices.
     if fs::exists("/sys/module/dm_delay").unwrap_or(false) {
         let table = output_of(&["dmsetup", "table", "--target", "delay"]);
         table.unwrap_or_default().lines().filter_map(delay_of).for_each(&mut note);

@@ -268,7 +268,7 @@ fn is_rescuer(comm: &str) -> bool {
 struct Look {
     task: TaskSample,
     may_stand: bool,
-    /// It waits, in a state that a signal could end.
+    /// True if it waits in a state that a signal could end.
     is_asleep: bool,
 }
 

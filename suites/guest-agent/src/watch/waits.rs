@@ -117,7 +117,7 @@ fn device_of(task: &TaskSample, disks: &Disks) -> Option<String> {
         return of_file(pid, fd, &call, disks);
     }
     let path = text_at(pid, call.path()?, PATH_MAX)?;
-    // Whoever looks at a path elsewhere may come to stand there, too.
+    // Looking at a path elsewhere could wait for the very file system that hangs.
     let device = path.starts_with("/dev/").then(|| fs::metadata(&path).ok()).flatten()?;
     named(device.rdev(), disks)
 }
@@ -158,7 +158,8 @@ fn of_file(pid: u32, fd: u64, call: &Call, disks: &Disks) -> Option<String> {
     mounted(&fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?, mount, disks)
 }
 
-/// By `/proc/PID/mountinfo` (proc(5)): the first word names the mount, the third the device's numbers.
+/// The device of a mount, by `/proc/PID/mountinfo` (proc(5)): the first word names the mount, the third the
+/// device's numbers.
 fn mounted(mountinfo: &str, mount: &str, disks: &Disks) -> Option<String> {
     let numbers = mountinfo.lines().find_map(|line| {
         let mut words = line.split(' ');

@@ -22,7 +22,7 @@ impl Witness {
         Witness { pid, pipe: Some(pipe), decoder: LineDecoder::new() }
     }
 
-    /// Its process.
+    /// The helper's process.
     pub(crate) fn pid(&self) -> Pid {
         self.pid
     }

@@ -28,7 +28,7 @@ pub enum Kind {
 pub enum Invariant {
     /// One reap per registered thread, under `reconfig_mutex`; never two sync threads on one mddev.
     I3 = 3,
-    /// RUNNING, when nothing happens any more, with neither a queued work item nor a live thread, is wrong.
+    /// At rest, RUNNING implies a queued work item or a live thread.
     I4 = 4,
     /// No sync IO while dm has the device suspended.
     I5 = 5,
@@ -122,9 +122,9 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// How many states there are.
     pub n_states: usize,
-    /// All of them were seen.
+    /// True if all states were seen.
     pub complete: bool,
-    /// So many random walks were taken instead.
+    /// Number of random walks that were taken instead; 0 if all states were explored.
     pub n_walks: u32,
     /// How long it took.
     pub elapsed: Duration,

@@ -19,7 +19,7 @@ use crate::scenario::Scenario;
 /// A scenario in an era, as stateright sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// Who does what.
+    /// The scenario.
     pub scenario: &'static Scenario,
     /// The kernel.
     pub era: Era,

@@ -89,8 +89,8 @@ pub fn larger(scenario: &Scenario) -> Scenario {
     larger
 }
 
-/// One walk. A task that has begun often goes on for a while, and sometimes one is left behind for long,
-/// because most bugs need that one is overtaken.
+/// One walk. A task that has begun often goes on for a while, and sometimes a task is held back for long,
+/// because most bugs need a task that is overtaken.
 pub fn walk(scenario: &Scenario, era: Era, seed: u64) -> Walk {
     let mut dice = Dice::new(seed);
     let mut walker =

@@ -22,7 +22,7 @@ pub use text::Page;
 /// One step of a story.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Line {
-    /// Who.
+    /// The task's name.
     pub task: String,
     /// The functions, innermost first.
     pub stack: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Line {
 /// A flag word that changed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Change {
-    /// Which raid_set's.
+    /// Number of the raid_set.
     pub raid_set: usize,
     /// `recovery` or `sb_flags`.
     pub word: &'static str,
@@ -54,14 +54,14 @@ impl fmt::Display for Change {
     }
 }
 
-/// Who cannot go on at the end, and why.
+/// A task that cannot go on at the end, and why.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Waiting {
-    /// Who.
+    /// The task's name.
     pub task: String,
     /// The functions, innermost first.
     pub stack: Vec<String>,
-    /// For what.
+    /// The wait in words.
     pub wait: String,
     /// Why nobody ends the wait; empty if the story goes on.
     pub why: String,
@@ -74,11 +74,11 @@ pub struct Story {
     pub scenario: String,
     /// The finding in words.
     pub finding: String,
-    /// Every step.
+    /// All steps.
     pub lines: Vec<Line>,
     /// How many of the last steps repeat.
     pub repeats: usize,
-    /// Who cannot go on.
+    /// The tasks that cannot go on.
     pub waiting: Vec<Waiting>,
     /// Single flags and wakes that would let all users go on, if they were otherwise at the end.
     pub remedies: Vec<String>,
