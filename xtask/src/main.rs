@@ -4,7 +4,9 @@ mod bench;
 mod children;
 mod cli;
 mod commands;
+mod config;
 mod exit;
+mod options;
 mod signals;
 mod smoke;
 
@@ -15,8 +17,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
 use vm_images::progress::Progress;
 
-use crate::cli::config::Config;
-use crate::cli::{BenchCommand, Cli, Command};
+use crate::bench::{BenchCommand, BenchOptions};
+use crate::cli::{Cli, Command};
+use crate::config::Config;
 use crate::exit::{Exit, StepExit};
 use harness::error::is_users_fault;
 use harness::session::{self, Session};
@@ -64,7 +67,10 @@ fn main() -> ExitCode {
         });
     }
     // An exploration has nothing to clean up: a signal ends it at once.
-    let explores = matches!(&cli.command, Command::Model(_) | Command::Bench(BenchCommand::Model { .. }));
+    let explores = matches!(
+        &cli.command,
+        Command::Model(_) | Command::Bench(BenchOptions { command: BenchCommand::Model { .. }, .. })
+    );
     let result = config.and_then(|config| {
         if !explores {
             signals::install(&cancel)?;
@@ -93,7 +99,7 @@ fn run(
     terminal: &Arc<Terminal>,
 ) -> anyhow::Result<Exit> {
     if let Command::Completions { shell } = cli.command {
-        return Ok(commands::completions::run(shell));
+        return Ok(commands::completions::run(Cli::command(), shell));
     }
     // Files are all it needs: it works where no store can be.
     if let Command::Replay(options) = &cli.command {
@@ -110,7 +116,7 @@ fn run(
         Command::Bisect(options) => commands::bisect::run(&session, options),
         Command::Series(options) => commands::series::run(&session, options),
         Command::Test(options) => {
-            cli::check_resume(matches, &options)?;
+            commands::test::check_resume(matches, &options)?;
             commands::test::run(&session, options)
         }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),

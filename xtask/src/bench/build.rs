@@ -12,9 +12,9 @@ use vm_images::kernel_spec::KernelSpec;
 use vm_images::progress::Progress;
 
 use super::median;
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::session::Session;
-use harness::terminal::outln;
 
 /// What is edited: files that most commits to md change, and the header that all of them share.
 const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];
@@ -28,8 +28,8 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
-    outln!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
-    outln!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
+    figure!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
+    figure!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
     // Never the edits of an earlier call: what those came to is in the store.
     let mut edit = u64::from(std::process::id()) * 1000;
     for file in FILES {
@@ -45,7 +45,7 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
             ensure!(same(&on, &nothing)?, "{file}: what is built on differs from what is built from nothing");
         }
         let (on, nothing) = (median(&mut incremental), median(&mut from_nothing));
-        outln!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
+        figure!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
     }
     session.terminal.end_step();
     vm_images::store::remove_tree(&scratch)?;

@@ -16,10 +16,10 @@ use vm_images::progress::Progress;
 
 use super::build::{edit_file, edited_tree};
 use super::{median, options};
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::terminal::outln;
 
 /// What is promised: seconds of a step, and how much longer the plain ways take.
 const PROMISED_S: f64 = 20.0;
@@ -113,13 +113,13 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
     }
     session.terminal.end_step();
     vm_images::store::remove_tree(&scratch)?;
-    outln!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
-    outln!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
+    figure!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
+    figure!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
     let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));
-    outln!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
+    figure!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
     let row = |name: &str, seconds: f64, of_header: f64| {
         let shown = |seconds: f64, ours: f64| format!("{seconds:.1} ({:.2})", seconds / ours);
-        outln!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
+        figure!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
         seconds / ours
     };
     row("the same, booted", median(&mut of_sources.boots), median(&mut of_header.boots));
@@ -135,7 +135,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         let of_nothing = row("a kernel from nothing, booted", from_nothing, from_nothing);
         kept &= of_make >= PROMISED_OF_MAKE && of_nothing >= PROMISED_OF_NOTHING;
     }
-    outln!(
+    figure!(
         "in brackets: times as long as ours; promised for sources: under 20 s, 1.3 times for make in a kernel tree, 10 \
          times for a kernel from nothing"
     );

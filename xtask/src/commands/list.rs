@@ -9,15 +9,38 @@ use reports::faults::Class;
 use serde::Serialize;
 use vm_images::progress::Progress;
 
-use crate::cli::ListOptions;
 use crate::exit::Exit;
+use crate::options::SelectionOptions;
+use clap::Args;
 use harness::error::usage;
 use harness::model;
 use harness::session::Session;
+use harness::suite::DEFAULT_SUITE;
 use harness::suite::Suite;
 use harness::suite::select::{in_flavours, select};
 use harness::suite::suite_named;
 use harness::terminal::outln;
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+    /// Suite to show
+    #[arg(long, default_value = DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
+    pub(crate) suite: String,
+    /// In this flavour; may be given several times
+    #[arg(long = "flavour", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) flavours: Vec<String>,
+    /// Also what each test needs, and what the tags mean
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// For programs: everything that is known of each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No tests, but the classes of `test --fail-on`: what each is, and what it makes of a test
+    #[arg(long)]
+    pub(crate) classes: bool,
+}
 
 /// A test, for programs. What is listed here stays; more may come.
 #[derive(Debug, Serialize)]
@@ -136,7 +159,7 @@ mod tests {
         assert_eq!(json["id"], "lvm2:shell/integrity-caching.sh@ndev-lvmpolld");
         assert_eq!(json["name"], "shell/integrity-caching.sh");
         assert_eq!(json["flavour"], "ndev-lvmpolld");
-        assert!(json["tags"].as_array().unwrap().contains(&"seed".into()));
+        assert!(json["tags"].as_array().unwrap().contains(&"v6.7-regressions".into()));
         for name in suite.tests.keys() {
             listed(&suite, &TestId::new("lvm2", name).unwrap()).unwrap();
         }

@@ -142,7 +142,7 @@ pub(crate) fn create_log(dir: &Path) -> Result<EventLog> {
 
 /// The command line as it was given, for the record. What is no UTF-8 (a file's name need not be) is shown as near as
 /// text can come to it: `std::env::args` would panic.
-pub(crate) fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
+pub fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
     let words = args.skip(1).map(|word| word.to_string_lossy().into_owned());
     ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect()
 }
@@ -161,7 +161,7 @@ pub fn host_facts() -> BTreeMap<String, String> {
 }
 
 /// Version and commit of md-regress.
-pub(crate) fn harness_version() -> String {
+pub fn harness_version() -> String {
     let commit = git_commit(workspace()).map(|commit| format!(" ({commit})")).unwrap_or_default();
     format!("{}{commit}", env!("CARGO_PKG_VERSION"))
 }

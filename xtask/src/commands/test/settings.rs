@@ -1,25 +1,27 @@
 //! Reads the words that a run's options were recorded as ([`harness::run::settings`]).
 
-use anyhow::{Context, Result, bail};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use anyhow::{Context, Result};
+use clap::{Arg, Args, Command, FromArgMatches};
 use harness::run::options::Options;
 
-use crate::cli::{self, Cli};
+use super::TestOptions;
 
 /// The options that such words mean.
 pub(crate) fn options(words: &[String]) -> Result<Options> {
-    let command = without_environment(Cli::command());
-    let line = ["xtask", "test"].into_iter().chain(words.iter().map(String::as_str));
+    let none = |argument: Arg| argument.env(None::<&'static str>);
+    let command = TestOptions::augment_args(Command::new("test")).mut_args(none);
+    let line = ["test"].into_iter().chain(words.iter().map(|word| now(word)));
     let matches = command.try_get_matches_from(line).context("the run's settings make no sense")?;
-    match Cli::from_arg_matches(&matches).context("the run's settings make no sense")?.command {
-        cli::Command::Test(options) => Ok(options.into()),
-        _ => bail!("the run's settings are no test's"),
-    }
+    let options = TestOptions::from_arg_matches(&matches).context("the run's settings make no sense")?;
+    Ok(options.into())
 }
 
-fn without_environment(command: Command) -> Command {
-    let none = |argument: Arg| argument.env(None::<&'static str>);
-    command.mut_args(none).mut_subcommands(without_environment)
+/// A word of an older record as it is said now.
+fn now(word: &str) -> &str {
+    match word {
+        "--tag=seed" => "--tag=v6.7-regressions",
+        word => word,
+    }
 }
 
 #[cfg(test)]
@@ -56,5 +58,11 @@ mod tests {
         check(&["--history=/h", "--retries=1", "--flaky=fail", "--fail-on=complaints,no-hung-task"]);
         check(&["--history=/h", "--until-fail", "--for=2h"]);
         check(&["--history=/h", "--until-fail", "--repeat=1"]);
+    }
+
+    #[test]
+    fn a_tag_of_an_older_record_is_known() {
+        let options = options(&["--tag=seed".to_owned()]).unwrap();
+        assert_eq!(options.selection.tags, ["v6.7-regressions"]);
     }
 }

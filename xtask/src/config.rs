@@ -14,7 +14,7 @@ use reports::Policy;
 use toml::de::{DeTable, DeValue};
 use vm_images::kernel_spec::KernelSpec;
 
-use crate::cli::FlakyChoice;
+use crate::options::FlakyChoice;
 use harness::error::usage;
 use harness::machine::accel::AccelChoice;
 use harness::workspace::workspace;
