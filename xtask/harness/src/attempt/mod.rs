@@ -29,7 +29,9 @@ use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, Program, ReplacedModules};
 use protocol::sample::Sample;
-use protocol::wire::{Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::wire::{
+    Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Request, StartTest, VERSION,
+};
 use protocol::{HangKind, Outcome};
 
 pub(crate) use crate::attempt::effect::{Effect, Opening, TimeLimits, kernel_log_line};
