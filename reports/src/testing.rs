@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, LocatedFrame, Place, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
-use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
-use protocol::wire::{GuestFacts, LoadedModule};
+use protocol::program::LoadedModule;
+use protocol::storage_state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
+use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
 use crate::judge::expectations::Expectations;

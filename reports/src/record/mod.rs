@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use protocol::event::{AttemptFacts, Blame, Checkout, LocatedFrame, Place, Script};
 use protocol::evidence::{KernelReport, TaskStack};
-use protocol::state::StorageState;
+use protocol::storage_state::StorageState;
 use protocol::wire::GuestFacts;
 use protocol::{Outcome, TestId};
 

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use junit_report::{Duration, OffsetDateTime, Report, TestCase, TestResult, TestSuite};
-use protocol::state::StorageState;
+use protocol::storage_state::StorageState;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::{Reader, Writer};
 use time::format_description::well_known::Rfc3339;

@@ -1,7 +1,7 @@
 //! `verdicts.json`: the verdicts for scripts. Versioned; fields are only ever added to a version.
 
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
-use protocol::state::StorageState;
+use protocol::storage_state::StorageState;
 use serde::Serialize;
 
 use crate::judge::known_issues::{IssueInfo, IssueMatch};

@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, Request, StartTest, VERSION};
+use protocol::program::{Exit, Program};
+use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
 use vm_images::build::checkout::Sources;
 use vm_images::spec::KernelSpec;
 
@@ -133,7 +134,7 @@ fn live(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str, asked: Instan
     let (inputs, told) = sync_channel(64);
     let mut vm = hypervisor.start(spec, inputs)?;
     let opening = opening()?;
-    vm.send(&Request::Hello { version: VERSION, session: opening.session, seed: opening.seed })?;
+    vm.send(&Request::Hello { version: VERSION, session: opening.session, entropy: opening.entropy })?;
     wait(&told, asked, |input| matches!(input, Input::Agent(Ok(Message::Hello { .. }))).then_some(()))?;
     let answer = asked.elapsed();
     let program = Program {

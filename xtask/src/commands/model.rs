@@ -6,13 +6,12 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use raid_core::era::{self, Era, Switch};
+use raid_core::explore::stateright::Peer;
+use raid_core::explore::walk;
 use raid_core::explore::{self, Kind, Limits, Outcome};
-use raid_core::peer::Peer;
 use raid_core::scenario::{self, SCENARIOS, Scenario};
-use raid_core::story;
-use raid_core::story_text::Page;
+use raid_core::story::{self, Page};
 use raid_core::table;
-use raid_core::walk;
 use serde_json::json;
 
 use crate::exit::Exit;

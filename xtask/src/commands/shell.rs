@@ -4,7 +4,7 @@ use crate::options::{GuestOptions, all};
 use anyhow::Result;
 use clap::Args;
 use harness::suite::DEFAULT_SUITE;
-use protocol::wire;
+use protocol::program;
 use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
@@ -119,18 +119,18 @@ fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Op
         argv => format!("`{}`", shell_line(argv)),
     };
     match &finished.end {
-        End::Exited(wire::Exit::Code(0)) => (Exit::Passed, None),
+        End::Exited(program::Exit::Code(0)) => (Exit::Passed, None),
         // Whoever leaves a shell after a command that failed has seen that.
-        End::Exited(wire::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
-        End::Exited(wire::Exit::Code(code)) => {
+        End::Exited(program::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
+        End::Exited(program::Exit::Code(code)) => {
             (Exit::TestsFailed, Some(format!("{what} ended with status {code}")))
         }
         // A reader that has seen enough (`| head`) is no error.
-        End::Exited(wire::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
-        End::Exited(wire::Exit::Signal(signal)) => {
+        End::Exited(program::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
+        End::Exited(program::Exit::Signal(signal)) => {
             (Exit::TestsFailed, Some(format!("{what} was killed by signal {signal}")))
         }
-        End::Exited(wire::Exit::NotStarted(errno)) => {
+        End::Exited(program::Exit::NotStarted(errno)) => {
             let error = Errno::from_raw_os_error(*errno);
             (Exit::Usage, Some(format!("error: {what} could not be started in the guest: {error}")))
         }
@@ -181,19 +181,19 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let code = |code| End::Exited(wire::Exit::Code(code));
+        let code = |code| End::Exited(program::Exit::Code(code));
         check(code(0), &[], true, (Exit::Passed, None));
         check(code(7), &[], true, (Exit::Passed, None));
         check(code(7), &[], false, (Exit::TestsFailed, Some("the shell ended with status 7")));
         check(code(7), &["a", "b c"], true, (Exit::TestsFailed, Some("`a 'b c'` ended with status 7")));
         check(
-            End::Exited(wire::Exit::Signal(9)),
+            End::Exited(program::Exit::Signal(9)),
             &["x"],
             false,
             (Exit::TestsFailed, Some("`x` was killed by signal 9")),
         );
         check(
-            End::Exited(wire::Exit::NotStarted(2)),
+            End::Exited(program::Exit::NotStarted(2)),
             &["x"],
             false,
             (

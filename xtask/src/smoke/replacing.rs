@@ -5,7 +5,8 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, ReplacedModules, Request, StartTest, VERSION};
+use protocol::program::{Exit, Program, ReplacedModules};
+use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
 use reports::record::AttemptState;
 use vm_images::build::checkout::Sources;
 
@@ -86,7 +87,7 @@ fn start(attempt: u32, load: &[&str], replaced: Option<ReplacedModules>) -> Star
 fn refusal(prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
     let (inputs, told) = sync_channel(64);
     let mut vm = prepared.qemu.start(spec, inputs)?;
-    vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] })?;
+    vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] })?;
     let image = &spec.replaced.as_ref().context("nothing is replaced")?.image;
     let serial = &spec.replaced.as_ref().context("nothing is replaced")?.modules.serial;
     let mut waiting = tests.iter();

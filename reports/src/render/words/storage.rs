@@ -1,6 +1,6 @@
 //! How md and dm stood, in words for every report: plain lines that may hold a guest's words as they came.
 
-use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
+use protocol::storage_state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
 
 use crate::text;
 

@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use protocol::event::{Blame, Event};
 use protocol::evidence::{Evidence, TaskStack};
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
 use protocol::sample::{Sample, TaskSample};
-use protocol::state::StorageState;
-use protocol::wire::{
-    Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
-    Survivor,
-};
+use protocol::storage_state::StorageState;
+use protocol::wire::{Finished, GuestFacts, Message, Request, Survivor};
 use protocol::{HangKind, Outcome, TestId};
 
 use super::progress::tests::{sample, task};
@@ -72,7 +70,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
-        let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
+        let state = AttemptState::new(1, Opening { session: SESSION, entropy: vec![] }, job, LIMITS);
         Self::of(state)
     }
 
@@ -878,7 +876,7 @@ fn a_guest_that_qemu_does_not_run_is_the_hosts() {
 #[test]
 fn memory_is_written_before_a_guest_goes() {
     let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
-    let opening = Opening { session: SESSION, seed: vec![] };
+    let opening = Opening { session: SESSION, entropy: vec![] };
     let state = || AttemptState::new(1, opening.clone(), job.clone(), LIMITS).with_dump(true);
     let testing = || {
         let play = Play::of(state()).tell(2, Play::hello(SESSION));
@@ -1122,7 +1120,7 @@ fn with_modules() -> Play {
     let modules = vec![file("md_mod", "11"), file("raid1", "22")];
     let replaced = ReplacedModules { serial: "s".into(), modules, probe: "md_mod".into() };
     let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
-    let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
+    let state = AttemptState::new(1, Opening { session: SESSION, entropy: vec![] }, job, LIMITS);
     Play::of(state.with_modules(Some(replaced))).tell(2, Play::hello(SESSION))
 }
 

@@ -331,7 +331,7 @@ pub fn opening() -> Result<Opening> {
     let mut random = [0; 40];
     // Up to 256 bytes are never cut short (getrandom(2)).
     rustix::rand::getrandom(&mut random, GetRandomFlags::empty()).context("failed to draw random numbers")?;
-    let (session, seed) = random.split_at(8);
+    let (session, entropy) = random.split_at(8);
     let session = session.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
-    Ok(Opening { session, seed: seed.to_vec() })
+    Ok(Opening { session, entropy: entropy.to_vec() })
 }

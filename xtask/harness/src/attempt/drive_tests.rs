@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use protocol::codec::Garbage;
 use protocol::event::{AttemptFacts, Blame, Event};
-use protocol::wire::{Exit, Finished, GuestFacts, Message, Request};
+use protocol::program::Exit;
+use protocol::wire::{Finished, GuestFacts, Message, Request};
 use protocol::{Outcome, TestId};
 use vm_images::host::Cancel;
 use vm_images::host::progress::Silent;

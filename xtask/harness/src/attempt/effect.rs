@@ -36,7 +36,7 @@ pub struct Opening {
     /// A number that no guest has seen.
     pub session: u64,
     /// For the guest's random pool.
-    pub seed: Vec<u8>,
+    pub entropy: Vec<u8>,
 }
 
 /// What the driver is to do.

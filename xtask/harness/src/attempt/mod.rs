@@ -27,10 +27,10 @@ use std::time::Duration;
 use lost::{Dump, Suspicion};
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, Program, ReplacedModules};
 use protocol::sample::Sample;
 use protocol::wire::{
-    Exit, Finished, GuestFacts, HEARTBEAT_MS, LoadedModule, MODULE_REFUSED, Message, OutputBudget, Program,
-    ReplacedModules, Request, StartTest, VERSION,
+    Finished, GuestFacts, HEARTBEAT_MS, Message, OutputBudget, Request, StartTest, VERSION,
 };
 use protocol::{HangKind, Outcome};
 
@@ -208,8 +208,8 @@ impl AttemptState {
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        let Opening { session, seed } = &self.opening;
-        let hello = Request::Hello { version: VERSION, session: *session, seed: seed.clone() };
+        let Opening { session, entropy } = &self.opening;
+        let hello = Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() };
         let stop = self.dump.is_wanted().then_some(Effect::Ask(Ask::StopOnPanic));
         stop.into_iter().chain([Effect::Send(hello)]).collect()
     }

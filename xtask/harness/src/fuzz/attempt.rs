@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use protocol::codec::{Garbage, LineDecoder};
 use protocol::event::{AttemptFacts, Event};
 use protocol::evidence::STACKS_MAX;
-use protocol::wire::{Exit, Finished, GuestFacts, Message, Request, VERSION};
+use protocol::program::Exit;
+use protocol::wire::{Finished, GuestFacts, Message, Request, VERSION};
 use protocol::{Outcome, TestId};
 
 use super::hostile::{agent_message, files_message};
@@ -203,7 +204,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new() -> Self {
-        let opening = Opening { session: SESSION, seed: vec![] };
+        let opening = Opening { session: SESSION, entropy: vec![] };
         let state = AttemptState::new(ATTEMPT, opening, job(), LIMITS);
         let mut watched = Watched {
             state,

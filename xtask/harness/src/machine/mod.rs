@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 
 use protocol::codec::Garbage;
-use protocol::wire::{Message, ReplacedModules, Request};
+use protocol::program::ReplacedModules;
+use protocol::wire::{Message, Request};
 
 pub use accel::Accel;
 

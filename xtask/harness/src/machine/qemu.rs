@@ -451,7 +451,7 @@ mod tests {
     use super::*;
     use crate::machine::Replaced;
     use crate::machine::Tuning;
-    use protocol::wire::ReplacedModules;
+    use protocol::program::ReplacedModules;
 
     #[test]
     fn waits_of_a_thread_are_read_behind_whatever_its_name_is() {

@@ -181,7 +181,7 @@ impl<'a> Snapshots<'a> {
         let spec = VmSpec { saves: true, restore: None, log: log.clone(), ..spec.clone() };
         let (inputs, told) = sync_channel(64);
         let mut vm = self.hypervisor.start(&spec, inputs)?;
-        vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] })?;
+        vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] })?;
         let words = |error: String| match fs::read_to_string(&log).unwrap_or_default().lines().last() {
             Some(line) => format!("{error}: {line}"),
             None => error,

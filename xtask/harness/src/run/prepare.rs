@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use protocol::wire::{Message, ModuleFile, ReplacedModules, Request, VERSION};
+use protocol::program::{ModuleFile, ReplacedModules};
+use protocol::wire::{Message, Request, VERSION};
 use vm_images::build::checkout::{Checkout, Sources};
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
@@ -247,7 +248,7 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
         Ok(vm) => vm,
         Err(error) => return unclear(error.to_string()),
     };
-    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] }) {
+    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] }) {
         return unclear(error.to_string());
     }
     let end = std::time::Instant::now() + PROBE_TIMEOUT;

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use protocol::wire::Program;
+use protocol::program::Program;
 use reports::render::words::reproduce::shell_line;
 use vm_images::build::checkout::Sources;
 use vm_images::host::Cancel;

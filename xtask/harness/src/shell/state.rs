@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use protocol::event::CollectedFile;
+use protocol::program::{Exit, Program};
 use protocol::shell::{INPUT_WINDOW, OUTPUT_WINDOW, ShellMessage, ShellRequest, Stream, TerminalSize};
 use protocol::window::{ReceiveWindow, SendWindow};
-use protocol::wire::{Exit, Message, Program, Request, VERSION};
+use protocol::wire::{Message, Request, VERSION};
 
 use super::keys::{self, EscapeKeys};
 use crate::attempt::{Opening, TimeLimits, kernel_log_line};
@@ -217,8 +218,8 @@ impl ShellState {
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        let Opening { session, seed } = &self.opening;
-        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, seed: seed.clone() })]
+        let Opening { session, entropy } = &self.opening;
+        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() })]
     }
 
     /// True once the VM is gone.

@@ -25,7 +25,7 @@ impl Play {
             replaced: None,
             disks: vec![],
         };
-        let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, LIMITS);
+        let state = ShellState::new(Opening { session: 7, entropy: vec![] }, program, terminal, LIMITS);
         let guest = GuestFacts {
             kernel_release: "6.12".into(),
             kernel_version: String::new(),
