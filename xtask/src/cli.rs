@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::BenchOptions;
 use crate::commands::{
-    bisect, bisect_step, clean, kernel, list, model, replay, selftest, series, shell, test, update,
+    bisect, bisect_step, clean, kernel, list, model, replay, selftest, series, shell, test, tidy, update,
 };
 use crate::options::{GlobalOptions, RunOptions, SourceOptions};
 
@@ -93,8 +93,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  cargo xtask bench vm\n  cargo xtask bench hang --rounds 1 --pairs 1\n  cargo xtask bench vm --markdown     also into docs/figures.md"
     )]
     Bench(BenchOptions),
-    /// Check module docs and the direction of dependencies
-    Tidy,
+    /// Check what neither compiler nor clippy does: floors, circles, cited files, pages and their commands
+    #[command(after_help = tidy::HELP)]
+    Tidy(tidy::TidyOptions),
     /// Remove a temporary folder when standard input ends
     #[command(hide = true)]
     Janitor { folder: PathBuf },

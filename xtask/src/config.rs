@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::{Command, ValueEnum};
 use reports::Policy;
 use toml::de::{DeTable, DeValue};
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::KernelSpec;
 
 use crate::options::FlakyChoice;
 use harness::error::usage;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::bench::{BenchCommand, BenchOptions};
 use crate::cli::{Cli, Command};
@@ -30,7 +30,7 @@ const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
     // Before anything else: it takes a process with one thread.
-    if let Some(code) = vm_images::enclosure::served() {
+    if let Some(code) = vm_images::build::enclosure::served() {
         return code;
     }
     let terminal = Arc::new(Terminal::detect());
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Janitor { folder } = &cli.command {
-        let served = vm_images::janitor::serve(folder);
+        let served = vm_images::host::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();
@@ -108,6 +108,9 @@ fn run(
     if let Command::Model(options) = &cli.command {
         return commands::model::run(terminal, options);
     }
+    if let Command::Tidy(options) = &cli.command {
+        return commands::tidy::run(options, &Cli::command());
+    }
     let mut global = session::Options::from(cli.global);
     // What our own checks build is ours, also where nothing encloses it.
     global.trust_source |= matches!(&cli.command, Command::Selftest(_));
@@ -121,8 +124,7 @@ fn run(
         }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),
         Command::Bench(command) => bench::run(&session, &command),
-        Command::Selftest(options) => commands::selftest::run(&session, &options),
-        Command::Tidy => commands::tidy::run(),
+        Command::Selftest(options) => commands::selftest::run(&session, &options, &Cli::command()),
         Command::List(options) => commands::list::run(&session, options),
         Command::Doctor { run } => {
             let matches = matches.subcommand().map_or(matches, |(_, below)| below);
@@ -136,6 +138,7 @@ fn run(
         | Command::Completions { .. }
         | Command::Replay(_)
         | Command::Model(_)
+        | Command::Tidy(_)
         | Command::BisectStep(_) => {
             unreachable!("served already")
         }

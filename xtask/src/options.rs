@@ -13,8 +13,8 @@ use harness::suite::script;
 use harness::suite::select::Selection;
 use regex::Regex;
 use reports::Policy;
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::{KernelSpec, KernelSpecs};
+use vm_images::build::checkout::Sources;
+use vm_images::spec::{KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
 /// What all commands understand.

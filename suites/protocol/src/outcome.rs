@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The outcome of one attempt. Whether it is good or bad, expected or news, is a verdict,
-/// and is derived later (`reports::verdict`), from the same events as often as one likes.
+/// and is derived later (`reports::judge`), from the same events as often as one likes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {

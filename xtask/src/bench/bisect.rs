@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::bench::edits::{Plants, make, read_plant};
 use crate::bench::page::figure;

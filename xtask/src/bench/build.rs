@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::images::{Images, Kernel};
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use super::median;
 use crate::bench::page::figure;
@@ -24,7 +26,8 @@ const KERNEL: &str = "deb:6.12";
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
@@ -48,7 +51,7 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
         figure!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 
@@ -61,7 +64,7 @@ pub(super) fn edited_tree(
     let source = images.kernel_source(&images.kernel(&KERNEL.parse()?)?)?;
     let (tree, log) = (scratch.join("linux"), scratch.join("log"));
     session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
-    let spec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    let spec = KernelSpec::overlaid(KERNEL.parse()?, Overlay::Tree(tree.clone()));
     Ok((tree, spec))
 }
 

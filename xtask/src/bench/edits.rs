@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use vm_images::host::Host;
-use vm_images::plant::Plant;
+use vm_images::kernel::plant::Plant;
 
 /// Files that are edited in turn.
 const FILES: [&str; 7] = ["raid1.c", "md.c", "raid10.c", "dm-raid.c", "raid5.c", "md-bitmap.c", "md.h"];

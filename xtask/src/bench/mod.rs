@@ -22,7 +22,7 @@ use reports::Verdict;
 use reports::record::AttemptState;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
-use vm_images::store_space::bytes_of;
+use vm_images::store::space::bytes_of;
 
 use crate::bench::page::figure;
 use crate::bench::suite::BenchSuiteOptions;
@@ -35,8 +35,8 @@ use harness::session::Session;
 use harness::suite::select::Selection;
 use harness::suite::suite_named;
 use harness::workspace::workspace;
-use reports::reproduce::shell_line;
-use vm_images::kernel_spec::KernelSpec;
+use reports::render::words::reproduce::shell_line;
+use vm_images::spec::KernelSpec;
 
 pub(crate) const BENCH_VM_HELP: &str = "\
 Examples:
@@ -228,7 +228,7 @@ fn setup(session: &Session) -> Result<Exit> {
         figure!("{what:<58} {:>8.1}", median(&mut seconds));
     }
     figure!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 

@@ -10,9 +10,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
 use vm_images::images::Images;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::spec::KernelSpec;
+use vm_images::spec::user::UserSource;
 
 use super::build::{edit_file, edited_tree};
 use super::{median, options};
@@ -67,7 +69,8 @@ impl Edited {
 pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let overlay = Edited { tree, spec };
@@ -112,7 +115,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         }
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     figure!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
     figure!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
     let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));
@@ -150,7 +153,7 @@ fn copied(session: &Session, tree: &Path, scratch: &Path) -> Result<Edited> {
     let words =
         ["-c", r#"tar --create --directory "$1" --exclude=./.git . | tar --extract --directory "$2""#, "sh"];
     session.host.call("sh").args(words).arg(tree).arg(&copy).run(&scratch.join("log"))?;
-    let spec = format!("tree:{}", copy.display()).parse()?;
+    let spec = KernelSpec::built_from(UserSource::Tree(copy.clone()));
     Ok(Edited { tree: copy, spec })
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use protocol::program::{Exit, Program};
 use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::build::checkout::Sources;
+use vm_images::spec::KernelSpec;
 
 use super::virtme::{self, Virtme};
 use super::{BENCH_RAM_MIB, median};

@@ -4,11 +4,11 @@ use crate::commands::trial_options::{TrialOptions, probability, rate};
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
-use vm_images::kernel_spec::DebianSpec;
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::overlay;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::kernel::overlay;
 
 use crate::commands::test::settings;
 use crate::exit::Exit;
@@ -223,7 +223,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
              one of several changes. A branch at a time tells more"
         ));
     }
-    let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
+    let end = |kernel: &vm_images::debian::kernels::DebianKernel| End {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
         title: kernel.version.clone(),
@@ -348,7 +348,7 @@ fn revert(
     state: &mut State,
     repository: &Repository<'_>,
     culprit: usize,
-    overlay: Option<String>,
+    overlay: Option<DebianSpec>,
     trials: &Trials<'_>,
     dir: &Path,
 ) -> Result<()> {

@@ -8,12 +8,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use vm_images::kernel_spec::DebianSpec;
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::host::Cancel;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::user::UserSource;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use crate::exit::StepExit;
 use harness::bisect::decide::Observation;
@@ -113,9 +114,9 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Err(_) if kernel_tree.is_some() => absolute(here),
         Err(error) => return Err(error),
     };
-    let kernel: KernelSpec = match overlay {
-        Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
-        None => format!("tree:{}", tree.display()).parse()?,
+    let kernel = match overlay {
+        Some(base) => KernelSpec::overlaid(base, Overlay::Tree(tree)),
+        None => KernelSpec::built_from(UserSource::Tree(tree)),
     };
     let lock = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::store_space::bytes_of;
+use vm_images::store::space::bytes_of;
 
 use crate::exit::Exit;
 use clap::Args;

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use vm_images::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
-use vm_images::store_space::Stock;
+use vm_images::build::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
+use vm_images::store::space::Stock;
 
 use crate::config::{self, Config};
 use crate::exit::Exit;

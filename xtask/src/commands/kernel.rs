@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpec;
+use vm_images::spec::debian::DEFAULT_FLAVOUR;
 
 use crate::exit::Exit;
 use clap::Subcommand;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use protocol::TestId;
 use reports::Policy;
-use reports::faults::Class;
+use reports::faults::FaultClass;
 use serde::Serialize;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use crate::options::SelectionOptions;
@@ -90,8 +90,9 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
 fn classes() {
     let policy = Policy::default();
     outln!("{:<16} {:<11} {:<12} what it is", "class", "by itself", "in md or dm");
-    for class in Class::all() {
-        let [alone, with_storage] = [false, true].map(|of_storage| policy.weigh_class(class, of_storage));
+    for class in FaultClass::all() {
+        let [alone, with_storage] =
+            [false, true].map(|of_storage| policy.severity_of_class(class, of_storage));
         outln!("{class:<16} {alone:<11} {with_storage:<12} {}", class.about());
     }
 }

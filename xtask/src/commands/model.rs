@@ -223,7 +223,7 @@ fn to_text(scenarios: &[&Scenario], eras: &[(&str, Era)], outcomes: &[Outcome]) 
         "\nDL deadlock, DC data corruption, V an invariant broken, churn: the sync thread comes and goes\n",
     );
     if !notes.is_empty() {
-        text.push_str("[n] not what was expected at first: suites/raid-core/ANSWERS.md says why\n");
+        text.push_str("[n] not what was expected at first: docs/md/answers.md says why\n");
     }
     for wrong in wrong {
         let _infallible = writeln!(text, "! {wrong}");
@@ -293,7 +293,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     } else {
         out(&story.to_text(Page { width: width_of_output(), full: options.full }));
         if !table::counts(finding.kind) {
-            out("this is not counted in the table: suites/raid-core/ANSWERS.md says why\n");
+            out("this is not counted in the table: docs/md/answers.md says why\n");
         }
         for other in outcome.findings.iter().filter(|other| other.kind != finding.kind) {
             out(&format!("also found, after {} steps: {}\n", other.trace.len(), named(other.kind)));

@@ -8,11 +8,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use reports::events::ReadError;
-use reports::recheck::KeptVerdicts;
-use reports::result::counts_line;
+use reports::judge::result::counts_line;
+use reports::record::events::ReadError;
+use reports::render::recheck::KeptVerdicts;
 use reports::{Policy, RunRecord};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use crate::options::{FlakyChoice, class};

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use anyhow::Result;
 use reports::text::duration;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
-use crate::commands::{model, tidy};
+use crate::commands::model;
+use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
 use crate::smoke;
 use clap::Args;
@@ -35,7 +36,8 @@ const CARGO_CHECKS: [(&str, &[&str]); 3] = [
     ("unit tests", &["test", "--quiet", "--workspace"]),
 ];
 
-pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> {
+/// `parser` is that of our own command line: the pages' commands are put to it.
+pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::Command) -> Result<Exit> {
     let started = Instant::now();
     let mut tally = Tally::default();
     if !options.only_vm {
@@ -46,7 +48,10 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
         session.terminal.timed("checking the quick part of the model's table");
         tally.count(session, "model", model::check_quick);
         tally.count(session, "tidy", || {
-            anyhow::ensure!(tidy::run()? == Exit::Passed, "see the lines above");
+            anyhow::ensure!(
+                tidy::run(&TidyOptions::default(), parser)? == Exit::Passed,
+                "see the lines above"
+            );
             Ok(())
         });
     }

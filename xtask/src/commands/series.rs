@@ -4,10 +4,10 @@ use crate::commands::trial_options::TrialOptions;
 use clap::Args;
 use std::fs;
 use std::path::PathBuf;
-use vm_images::kernel_spec::DebianSpec;
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
@@ -100,7 +100,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
         session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
-        match trial::run(session, &tests, spec(&source, id)?) {
+        match trial::run(session, &tests, spec(&source, id)) {
             Ok(trial) => table.add(number, id, title, &trial),
             // The rest is still worth knowing.
             Err(error) if is_infra(&error) => {

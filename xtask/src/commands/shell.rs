@@ -5,12 +5,12 @@ use anyhow::Result;
 use clap::Args;
 use harness::suite::DEFAULT_SUITE;
 use protocol::program;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
 use std::path::PathBuf;
-use vm_images::kernel_spec::KernelSpecs;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpecs;
 
 use crate::exit::Exit;
 use harness::session::Session;

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::checkout::{CheckoutError, Project, Sources};
-use vm_images::images::ImageError;
+use vm_images::build::checkout::Sources;
+use vm_images::build::error::{BuildError, CheckoutError};
+use vm_images::build::project::Project;
+use vm_images::error::ImageError;
 
 use super::{Scratch, options, run_with};
 use harness::run::{self, Options};
@@ -43,8 +45,9 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     let image = ran.record.image.as_ref().context("the record knows of no guest image")?;
     let version = image.versions.get("mdadm").map(String::as_str).unwrap_or_default();
     ensure!(version.starts_with("mine-") && version.contains("+checkout "), "recorded as {version}");
-    let command = reports::reproduce::command(&ran.record, attempt).unwrap_or_default();
-    let expect = format!("--mdadm-src {}", reports::reproduce::shell_line(&[tree.to_string_lossy()]));
+    let command = reports::render::words::reproduce::command(&ran.record, attempt).unwrap_or_default();
+    let expect =
+        format!("--mdadm-src {}", reports::render::words::reproduce::shell_line(&[tree.to_string_lossy()]));
     ensure!(command.contains(&expect), "the reproduce command lacks the checkout: {command}");
 
     edit("util.c", &|text| text + "int broken_on_purpose = ;\n")?;
@@ -53,7 +56,10 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
         Err(error) => error,
     };
     ensure!(
-        matches!(error.downcast_ref(), Some(ImageError::Checkout(CheckoutError::Build { .. }))),
+        matches!(
+            error.downcast_ref(),
+            Some(ImageError::Build(BuildError::Checkout(CheckoutError::Build { .. })))
+        ),
         "a checkout that does not build is not blamed: {error:#}"
     );
     ensure!(error.to_string().contains("broken_on_purpose"), "the error does not say why: {error}");

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use protocol::program::{Exit, Program, ReplacedModules};
 use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
 use reports::record::AttemptState;
-use vm_images::checkout::Sources;
+use vm_images::build::checkout::Sources;
 
 use super::{PATIENCE, Scratch, options, run_with};
 use harness::machine::accel::AccelChoice;

@@ -11,7 +11,7 @@ use protocol::program::Exit;
 use protocol::wire::{Finished, GuestFacts, Message, Request};
 use protocol::{Outcome, TestId};
 use vm_images::host::Cancel;
-use vm_images::progress::Silent;
+use vm_images::host::progress::Silent;
 use vm_images::store::Store;
 
 use super::TimeLimits;

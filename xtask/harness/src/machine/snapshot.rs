@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use protocol::wire::{Message, Request, VERSION};
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 use vm_images::store::{Store, StoreError};
 
 use crate::console::{Crash, Lines};

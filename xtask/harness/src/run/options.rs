@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use reports::Policy;
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::build::checkout::Sources;
+use vm_images::spec::KernelSpec;
 
 use crate::machine::Tuning;
 use crate::machine::accel::AccelChoice;

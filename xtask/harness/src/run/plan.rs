@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use protocol::TestId;
 use protocol::event::PlannedAttempt;
 use reports::history::Durations;
-use vm_images::digest::Digest;
+use vm_images::store::digest::Digest;
 
 use crate::attempt::TimeLimits;
 use crate::machine::{Accel, VmSpec};

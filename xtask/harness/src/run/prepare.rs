@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use protocol::program::{ModuleFile, ReplacedModules};
 use protocol::wire::{Message, Request, VERSION};
-use vm_images::checkout::{Checkout, Sources};
-use vm_images::images::{Images, Kernel};
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
-use vm_images::replacement::{ReplacedModule, Replacement};
+use vm_images::build::checkout::{Checkout, Sources};
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
+use vm_images::kernel::replacement::{ReplacedModule, Replacement};
+use vm_images::spec::KernelSpec;
 use vm_images::store::Artifact;
 
 use crate::machine::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};

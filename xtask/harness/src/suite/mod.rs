@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use protocol::TestId;
 use serde::Deserialize;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::KernelSpec;
 
 use crate::error::usage;
 use crate::machine::Tuning;
@@ -476,7 +476,7 @@ pub fn suite_names() -> Result<Vec<String>> {
 mod tests {
     use super::*;
     use crate::workspace::workspace;
-    use vm_images::kernel_spec::Overlay;
+    use vm_images::spec::Overlay;
 
     #[test]
     fn lvm2s_data_makes_sense_and_is_whole() {
@@ -509,7 +509,7 @@ mod tests {
                 let Some(overlay) = overlay else { continue };
                 let Overlay::Plant(plant) = overlay else { panic!("{overlay} is nobody else's") };
                 let text = fs::read_to_string(folder.join(format!("plants/{plant}.toml"))).unwrap();
-                vm_images::plant::Plant::parse(&text).unwrap();
+                vm_images::kernel::plant::Plant::parse(&text).unwrap();
             }
         }
     }
@@ -518,7 +518,7 @@ mod tests {
     #[test]
     fn the_guest_has_what_lvm2s_tests_call() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
-        let guest = vm_images::images::root_packages("guest");
+        let guest = vm_images::debian::roots::root_packages("guest");
         for package in suite.guest.unwrap().packages {
             // mdadm is built from its source package.
             assert!(guest.contains(&package) || package == "mdadm", "roots.toml lacks {package}");
