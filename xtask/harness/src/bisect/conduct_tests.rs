@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::super::decide::Rules;
 use super::super::git::tests::Toy;
 use super::super::state::{FORMAT, Question, Source};
-use super::super::verdict::{Class, Failure, NothingKnown, Sighting, Trial, TrialResult};
+use super::super::target::{Class, Failure, NothingKnown, Sighting, Trial, TrialResult};
 use super::*;
 
 const MD: &str = "drivers/md/md.c";

@@ -3,10 +3,10 @@
 //! Read in this order:
 //! - [`graph`] is what lies between the two ends, as a graph;
 //! - [`search`] finds the first bad one where answers can be trusted, [`bayes`] where they are only likely;
-//! - [`verdict`] says what a trial means: only the failure of the failing end counts;
+//! - [`target`] says what a trial means: only the failure of the failing end counts;
 //! - [`decide`] says what to do next, from all trials so far, and [`state`] is the file that holds them;
 //! - [`conduct`] does it, by [`trial`] and [`git`];
-//! - [`hold`] keeps a second process away from it;
+//! - [`exclusive`] keeps a second process away from it;
 //! - [`report`] says what came of it.
 //!
 //! All but the last but one, and reading and writing the state, are pure; [`simulate`] measures them with trials drawn
@@ -16,9 +16,9 @@
 pub(crate) mod bayes;
 pub mod conduct;
 pub mod decide;
+pub mod exclusive;
 pub mod git;
 pub mod graph;
-pub mod hold;
 pub(crate) mod mailbox;
 pub mod published;
 pub mod report;
@@ -26,5 +26,5 @@ pub mod search;
 pub mod series;
 pub mod simulate;
 pub mod state;
+pub mod target;
 pub mod trial;
-pub mod verdict;

@@ -6,7 +6,7 @@ use reports::text::{duration, printable};
 
 use super::decide::{Finding, Observation, Place, Trouble, Why};
 use super::state::{Reverted, Source, State, shown_paths};
-use super::verdict::{Class, Failure, Sighting, Target, Trial, TrialResult};
+use super::target::{Class, Failure, Sighting, Target, Trial, TrialResult};
 
 /// A line for a trial that begins: what is tested, why, and how long it will still take.
 pub fn begins(state: &State, place: Place, why: Why) -> String {

@@ -3,7 +3,7 @@
 use super::super::decide::Rules;
 use super::super::graph::Graph;
 use super::super::state::{End, FORMAT, Question, Recorded};
-use super::super::verdict::{Class, Sighting};
+use super::super::target::{Class, Sighting};
 use super::*;
 
 fn id(n: usize) -> String {

@@ -3,7 +3,7 @@
 use reports::text::printable;
 
 use super::state::short;
-use super::verdict::{Class, Sighting, Trial, TrialResult, first_error};
+use super::target::{Class, Sighting, Trial, TrialResult, first_error};
 
 /// Commits and what their tests came to.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +155,7 @@ fn cell(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Failure;
+    use super::super::target::Failure;
     use super::*;
 
     fn ran(result: TrialResult) -> Trial {

@@ -12,7 +12,7 @@ use vm_images::overlay;
 
 use super::decide::{Finding, Observation, Place, Rules, Sums};
 use super::graph::Graph;
-use super::verdict::{Target, Trial};
+use super::target::{Target, Trial};
 use crate::error::usage;
 
 /// Of the file. One of another is refused.

@@ -11,7 +11,7 @@ use vm_images::kernel_spec::{DebianSpec, KernelSpec};
 use vm_images::progress::Progress;
 
 use super::state::Source;
-use super::verdict::{NothingKnown, Sighting, Trial};
+use super::target::{NothingKnown, Sighting, Trial};
 use crate::error::usage;
 use crate::run::finished::FinishedRun;
 use crate::run::script_record;

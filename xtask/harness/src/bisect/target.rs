@@ -454,5 +454,5 @@ pub(crate) fn first_error(text: &str) -> &str {
 }
 
 #[cfg(test)]
-#[path = "verdict_tests.rs"]
+#[path = "target_tests.rs"]
 mod tests;
