@@ -11,7 +11,7 @@ use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::bisect::decide::Rules;
 use harness::bisect::graph::Graph;
-use harness::bisect::simulate::{End, World, least_trials, ours, until_sure};
+use harness::bisect::simulate::{AnswerQuality, World, least_trials, ours, until_sure};
 use harness::error::usage;
 use harness::session::Session;
 use harness::workspace::workspace;
@@ -81,7 +81,7 @@ fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     });
     for sides in searches {
         for (side, outcome) in sides.into_iter().enumerate() {
-            n_right[side] += u32::from(outcome.end == End::Right);
+            n_right[side] += u32::from(outcome.end == AnswerQuality::Right);
             n_of_ends[side] += outcome.n_of_ends;
             n_between[side] += outcome.n;
         }
@@ -128,9 +128,9 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
             for outcome in searches {
                 n_trials += outcome.n_of_ends + outcome.n;
                 n_of[match outcome.end {
-                    End::Right => 0,
-                    End::WrongButSure => 1,
-                    End::Unsure => 2,
+                    AnswerQuality::Right => 0,
+                    AnswerQuality::WrongButSure => 1,
+                    AnswerQuality::Unsure => 2,
                 }] += 1;
             }
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]

@@ -13,15 +13,15 @@ use vm_images::progress::Progress;
 use crate::commands::test::settings;
 use crate::exit::Exit;
 use harness::bisect::conduct::{Ended, Listener, search};
-use harness::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
-use harness::bisect::exclusive::Hold;
+use harness::bisect::decide::{Conclusion, Observation, Position, Rules, Why, passes_that_tell};
+use harness::bisect::exclusive::SearchLock;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::graph::Graph;
-use harness::bisect::published::{Range, several_branches};
+use harness::bisect::observe::{Sighting, Trial};
+use harness::bisect::published::{VersionRange, several_branches};
 use harness::bisect::report;
 use harness::bisect::search::steps_left;
-use harness::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
-use harness::bisect::target::{Sighting, Trial};
+use harness::bisect::state::{End, FORMAT, KernelSource, Question, Reverted, State};
 use harness::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
 use harness::error::usage;
 use harness::run::folder::create_folder;
@@ -73,7 +73,7 @@ pub(crate) struct BisectOptions {
     pub(crate) overlay: Option<DebianSpec>,
     /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
     #[arg(id = "range", long = "kernels", value_name = "RANGE")]
-    pub(crate) range: Option<Range>,
+    pub(crate) range: Option<VersionRange>,
     /// The bug is in the older one: find what mended it
     #[arg(long)]
     pub(crate) find_fix: bool,
@@ -112,7 +112,7 @@ const FOLDER: &str = "bisect-";
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
     let options_are_new = options.resume.is_none();
-    let (dir, mut state, _hold) = match &options.resume {
+    let (dir, mut state, _lock) = match &options.resume {
         Some(named) => {
             if options.trial.selects() {
                 return Err(usage(anyhow::anyhow!(
@@ -122,7 +122,7 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
             let dir = find(named, &out)?;
             // Is it a search's folder at all? Then what another process has written by now is what counts.
             State::read(&dir)?;
-            let hold = Hold::take(&dir)?;
+            let lock = SearchLock::take(&dir)?;
             let state = State::read(&dir)?;
             script_record::check_unchanged(&state.question.scripts, &dir)?;
             session.terminal.say(&format!(
@@ -130,7 +130,7 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
                 dir.display(),
                 state.trials.len()
             ));
-            (dir, state, hold)
+            (dir, state, lock)
         }
         None => begin(session, options, &out)?,
     };
@@ -139,10 +139,10 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let scripts = state.question.scripts.clone();
     let source = state.question.source.clone();
     let mut trials = Trials { session, source, options: tests, scripts: &scripts, dir: &dir };
-    let mut shell = Shell { session, dir: &dir };
+    let mut listener = ProgressListener { session, dir: &dir };
     let mut is_stopped = false;
-    let done = search(&mut state, &mut trials, &mut shell).and_then(|ended| match ended {
-        Ended::Found(finding) => finish(session, &mut state, &trials, &finding, &dir),
+    let done = search(&mut state, &mut trials, &mut listener).and_then(|ended| match ended {
+        Ended::Found(conclusion) => finish(session, &mut state, &trials, &conclusion, &dir),
         Ended::Stopped(trouble) => {
             is_stopped = true;
             Err(usage(anyhow::anyhow!(report::explain(&state, &trouble))))
@@ -179,7 +179,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
 }
 
 /// What the options ask, in a folder of its own.
-fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, Hold)> {
+fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, SearchLock)> {
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
     }
@@ -199,7 +199,7 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
     let tests = Options::from(options.trial);
     let settings = words_as_asked(&tests);
     let dir = create_folder(out, FOLDER)?;
-    let hold = Hold::take(&dir)?;
+    let lock = SearchLock::take(&dir)?;
     let scripts = script_record::keep(&tests.scripts, &dir);
     if scripts.is_err() {
         let _stays_if_it_must = fs::remove_dir_all(&dir);
@@ -207,12 +207,12 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
     let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
     let state = State { format: FORMAT, question, graph, trials: vec![], reverted: None };
     state.write(&dir)?;
-    Ok((dir, state, hold))
+    Ok((dir, state, lock))
 }
 
-type Ends = (Source, End, End, Graph);
+type Ends = (KernelSource, End, End, Graph);
 
-fn published(session: &Session, range: &Range) -> Result<Ends> {
+fn published(session: &Session, range: &VersionRange) -> Result<Ends> {
     let apt = session.apt()?;
     let offered = session.images(&apt)?.kernels_offered()?;
     session.terminal.end_step();
@@ -231,7 +231,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
     let (old, later) = builds.split_first().context("a range has two ends")?;
     let new = end(later.last().context("a range has two ends")?);
     let graph = Graph::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
-    Ok((Source::Published, end(old), new, graph))
+    Ok((KernelSource::Published, end(old), new, graph))
 }
 
 fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
@@ -252,19 +252,19 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
         paths => paths.to_vec(),
     };
     let graph = repository.graph(&old, &new, &paths)?;
-    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
+    Ok((KernelSource::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
 }
 
 /// Shows each trial, and keeps the state.
-struct Shell<'s> {
+struct ProgressListener<'s> {
     session: &'s Session,
     dir: &'s Path,
 }
 
-impl Listener for Shell<'_> {
-    fn begins(&mut self, state: &State, place: Place, why: Why) {
+impl Listener for ProgressListener<'_> {
+    fn begins(&mut self, state: &State, position: Position, why: Why) {
         let number = state.trials.len() + 1;
-        self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, place, why)));
+        self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, position, why)));
     }
 
     fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
@@ -275,9 +275,9 @@ impl Listener for Shell<'_> {
             state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count() == 1;
         if *observation == Observation::Failed
             && is_first
-            && let Some(loose) = state.target().as_ref().and_then(report::loose)
+            && let Some(warning) = state.target().as_ref().and_then(report::warning_if_unsigned)
         {
-            self.session.terminal.note(&loose);
+            self.session.terminal.note(&warning);
         }
         let mut before = state.clone();
         before.trials.pop();
@@ -296,20 +296,22 @@ fn finish(
     session: &Session,
     state: &mut State,
     trials: &Trials<'_>,
-    finding: &Finding,
+    conclusion: &Conclusion,
     dir: &Path,
 ) -> Result<Exit> {
-    let culprit = match (&state.question.source, &finding.first_new[..]) {
-        (Source::Commits { tree, overlay, .. }, &[culprit]) => Some((tree.clone(), overlay.clone(), culprit)),
-        (Source::Commits { .. } | Source::Published, _) => None,
+    let culprit = match (&state.question.source, &conclusion.first_new[..]) {
+        (KernelSource::Commits { tree, overlay, .. }, &[culprit]) => {
+            Some((tree.clone(), overlay.clone(), culprit))
+        }
+        (KernelSource::Commits { .. } | KernelSource::Published, _) => None,
     };
     let mut show = String::new();
     if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
         show = repository.show(&state.graph.subject(culprit).id)?;
         // The answer is not lost if this fails.
-        session.terminal.say(&report::answer(state, finding));
-        write_report(state, finding, &show, dir)?;
+        session.terminal.say(&report::answer(state, conclusion));
+        write_report(state, conclusion, &show, dir)?;
         match revert(session, state, &repository, culprit, overlay, trials, dir) {
             Ok(()) => {}
             Err(error) if session.host.cancel().is_cancelled() => return Err(error),
@@ -318,23 +320,24 @@ fn finish(
             )),
         }
     }
-    write_report(state, finding, &show, dir)?;
-    outln!("{}", report::answer(state, finding));
-    for line in report::afterwards(state, finding, &show) {
+    write_report(state, conclusion, &show, dir)?;
+    outln!("{}", report::answer(state, conclusion));
+    for line in report::afterwards(state, conclusion, &show) {
         outln!("{line}");
     }
-    if let Some(command) = report::reproduce(state, finding) {
+    if let Some(command) = report::reproduce(state, conclusion) {
         outln!("reproduce: {command}");
     }
     outln!("report: {}", shown_path(&dir.join("report.txt")));
-    Ok(if finding.is_sure { Exit::Passed } else { Exit::TestsFailed })
+    Ok(if conclusion.is_sure { Exit::Passed } else { Exit::TestsFailed })
 }
 
 /// What is known so far, for people and for git.
-fn write_report(state: &State, finding: &Finding, show: &str, dir: &Path) -> Result<()> {
-    let evidence = report::telling(state, finding).and_then(|(trial, shown)| evidence_of(trial, shown));
-    let mail = report::mail(state, finding, show, &evidence.unwrap_or_default(), &files(state, finding));
-    for (name, text) in [("report.txt", mail), ("bisect.log", state.git_log(Some(finding)))] {
+fn write_report(state: &State, conclusion: &Conclusion, show: &str, dir: &Path) -> Result<()> {
+    let evidence = report::telling(state, conclusion).and_then(|(trial, shown)| evidence_of(trial, shown));
+    let mail =
+        report::mail(state, conclusion, show, &evidence.unwrap_or_default(), &files(state, conclusion));
+    for (name, text) in [("report.txt", mail), ("bisect.log", state.git_log(Some(conclusion)))] {
         let path = dir.join(name);
         fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     }
@@ -363,7 +366,7 @@ fn revert(
         }
         Err(ScratchError::Failed(error)) => return Err(error),
     };
-    let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
+    let source = KernelSource::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials =
         Trials { session, source, options: trials.options.clone(), scripts: trials.scripts, dir: trials.dir };
     let n_wanted = passes_that_tell(&state.graph, &state.sums(), state.question.rules, &[culprit]);
@@ -396,17 +399,17 @@ fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
 }
 
 /// Folders of the runs of the answer, and of what comes right before it.
-fn files(state: &State, finding: &Finding) -> Vec<String> {
-    let Some(&first) = finding.first_new.first() else { return vec![] };
+fn files(state: &State, conclusion: &Conclusion) -> Vec<String> {
+    let Some(&first) = conclusion.first_new.first() else { return vec![] };
     let parents = &state.graph.subject(first).parents;
-    let mut places: Vec<_> = parents.iter().map(|&parent| Place::Subject(parent)).collect();
-    if places.is_empty() {
-        places.push(Place::OldEnd);
+    let mut positions: Vec<_> = parents.iter().map(|&parent| Position::Subject(parent)).collect();
+    if positions.is_empty() {
+        positions.push(Position::OldEnd);
     }
-    places.extend(finding.first_new.iter().map(|&idx| Place::Subject(idx)));
-    let runs = state.trials.iter().filter(|recorded| places.contains(&recorded.place));
+    positions.extend(conclusion.first_new.iter().map(|&idx| Position::Subject(idx)));
+    let runs = state.trials.iter().filter(|recorded| positions.contains(&recorded.position));
     let runs = runs.filter_map(|recorded| match &recorded.trial {
-        Trial::Ran { run, .. } => Some(format!("{}  {run}", state.shown(recorded.place))),
+        Trial::Ran { run, .. } => Some(format!("{}  {run}", state.shown(recorded.position))),
         Trial::Unbuildable { .. } => None,
     });
     runs.collect()

@@ -117,13 +117,13 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
         None => format!("tree:{}", tree.display()).parse()?,
     };
-    let lock = signature.map_or(Target::Anything, Target::words);
+    let target = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;
-    let (exit, text) = match lock.observe(&trial) {
+    let (exit, text) = match target.observe(&trial) {
         Observation::Passed => (StepExit::Good, "good".to_owned()),
         Observation::Failed => {
             let what =
-                lock.met_by(&trial).map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
+                target.met_by(&trial).map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
             (StepExit::Bad, format!("bad{}", what.unwrap_or_default()))
         }
         Observation::Other(why) => (StepExit::Skip, format!("skip, it goes wrong in another way: {why}")),

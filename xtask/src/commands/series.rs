@@ -12,7 +12,7 @@ use vm_images::progress::Progress;
 use crate::exit::Exit;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::series::Table;
-use harness::bisect::state::Source;
+use harness::bisect::state::KernelSource;
 use harness::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
 use harness::error::usage;
 use harness::run::folder::create_folder;
@@ -90,7 +90,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     if commits.is_empty() {
         return Err(usage(anyhow::anyhow!("the series has no commit on top of `{}`", base.name)));
     }
-    let source = Source::Commits { tree, overlay, paths: vec![] };
+    let source = KernelSource::Commits { tree, overlay, paths: vec![] };
     check_room(session.store.root(), room_needed_mib(&source, 0))?;
     let dir = create_folder(&options.trial.out().unwrap_or_else(default_runs), "series-")?;
     let times = Times { repeat: Some(options.repeat), ..Times::default() };
