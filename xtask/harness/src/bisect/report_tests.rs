@@ -209,3 +209,15 @@ fn no_probability_is_rounded_to_certainty() {
     assert_eq!(percent(0.99999), "more than 99.9 %");
     assert_eq!(percent(0.5), "50.0 %");
 }
+
+#[test]
+fn the_state_file_keeps_its_keys() {
+    let file = serde_json::to_value(sample()).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&file), ["format", "history", "question", "reverted", "trials"]);
+    let first = &file["trials"][0];
+    assert_eq!(keys(first), ["place", "seconds", "trial"]);
+    assert_eq!(first["place"], serde_json::json!({ "subject": 3 }));
+    assert_eq!(first["trial"]["came"], "ran");
+    assert_eq!(first["trial"]["seen"][0]["came"]["as"], "wrong");
+}
