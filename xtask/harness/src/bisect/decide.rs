@@ -161,8 +161,8 @@ const SAME_AT_BOTH_ENDS: f64 = 0.8;
 /// failing end passes now and then.
 const TRIES_THAT_MEASURE: u32 = 6;
 /// Share of the user's allowed doubt that an answer may have if no trial contradicts another. Such answers
-/// are wrong if a bug that shows in half of the trials showed in each of them by luck. Measured by `bench
-/// bisect --simulate`.
+/// are wrong if a bug that shows in half of the trials showed in each of them by luck. Measured by
+/// `bench bisect --simulate`.
 const DOUBT_IF_RELIABLE: f64 = 0.2;
 /// Share of the allowed doubt if some trials contradict others, and chance failures are much rarer than the
 /// bug. Measured by `bench bisect --simulate`.

@@ -7,7 +7,7 @@ use fixedbitset::FixedBitSet;
 
 use super::graph::Graph;
 
-/// What the trials of one subject have shown.
+/// Mark of a subject: what its trials have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// It behaves like the old end.

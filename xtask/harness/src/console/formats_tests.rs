@@ -3,8 +3,8 @@
 //!
 //! So no rule can be one that never matches: each has a format here that exists in the kernel, and the rule
 //! recognises a line made from it. The sources are not in the repository. With `KERNEL_SOURCES=DIR`, where
-//! each release is unpacked in a folder of its name, the `FROM` lines are checked, and `UPDATE=1 cargo test
-//! -p harness kernel_formats` rewrites them.
+//! each release is unpacked in a folder of its name, the `FROM` lines are checked, and
+//! `UPDATE=1 cargo test -p harness kernel_formats` rewrites them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

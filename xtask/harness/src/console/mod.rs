@@ -142,8 +142,8 @@ impl Crash {
 }
 
 /// Number of messages that were lost before this line, if the line says so. A slow console or reader loses
-/// messages (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; `Missed 4 kernel
-/// messages` of journald). The line stands at the place of the gap.
+/// messages (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x;
+/// `Missed 4 kernel messages` of journald). The line stands at the place of the gap.
 pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
     // A cheap check first: most lines have neither.
     if !line.contains("** ") && !line.contains("Missed ") {

@@ -112,8 +112,8 @@ impl OpenReport {
         caller == self.caller.as_deref() || caller.is_some() && caller == self.deputy.as_deref()
     }
 
-    /// Notes that another processor prints its stack from here on, on the kernel's request (`NMI backtrace
-    /// for cpu 1`), under its own caller id.
+    /// Notes that another processor prints its stack from here on, on the kernel's request
+    /// (`NMI backtrace for cpu 1`), under its own caller id.
     pub(super) fn delegates_to(&mut self, line: &LogLine<'_>) -> bool {
         let asks = self.opening.kind.is_of_hang() || self.opening.kind == ReportKind::Lockdep;
         if asks && self.stage == Stage::Words && line.text.starts_with("NMI backtrace for cpu") {
@@ -401,10 +401,10 @@ impl OpenReport {
 
     /// Looks for a link of the chain that a new lock would close. Each link's stack comes before the stack of
     /// the task that is about to take the lock (`print_circular_bug_entry`,
-    /// `print_shortest_lock_dependencies` and `print_usage_bug`, kernel/locking/lockdep.c): `-> #1
-    /// (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `... acquired at:`, `... which became HARDIRQ-irq-unsafe at:`,
-    /// `{IN-SOFTIRQ-W} state was registered at:`. The place where a lock was first used, which these reports
-    /// print, too, is no link.
+    /// `print_shortest_lock_dependencies` and `print_usage_bug`, kernel/locking/lockdep.c):
+    /// `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `... acquired at:`,
+    /// `... which became HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`. The place where
+    /// a lock was first used, which these reports print, too, is no link.
     fn look_for_link(&mut self, text: &str) {
         const HEADINGS: [&str; 4] = [" acquired at:", "-safe at:", "-unsafe at:", "state was registered at:"];
         if self.stage != Stage::Words {

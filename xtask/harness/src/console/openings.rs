@@ -132,8 +132,8 @@ impl Rule {
     }
 }
 
-/// Completes a line whose first letters were lost on a console with several writers: `RNING: CPU: 0 PID: 7 at
-/// …` → `WARNING: CPU: 0 PID: 7 at …`.
+/// Completes a line whose first letters were lost on a console with several writers:
+/// `RNING: CPU: 0 PID: 7 at …` → `WARNING: CPU: 0 PID: 7 at …`.
 fn restored(line: &str) -> Option<String> {
     const WORDS: [&str; 3] = ["WARNING: ", "BUG: K", "INFO: task "];
     // A cheap check of the first letter before all comparisons.
@@ -168,8 +168,8 @@ impl Opening {
         }
     }
 
-    /// Takes file and function from what is left of a WARNING's line: `…ID: 4049 at drivers/md/dm-raid.c:4105
-    /// raid_resume+0xee/0x100`.
+    /// Takes file and function from what is left of a WARNING's line:
+    /// `…ID: 4049 at drivers/md/dm-raid.c:4105 raid_resume+0xee/0x100`.
     pub(super) fn take_place(&mut self, text: &str) {
         static PLACE: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r"(?<file>[\w./+-]+\.(?:[chS]|rs)):\d+ ?(?:at )?(?:(?<function>[A-Za-z_][\w.]*)\+0x)?")

@@ -31,8 +31,8 @@ static FRAME: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a regular expression of our own")
 });
 
-/// A function that the compiler inlined, in a log that was decoded (decode_stacktrace.sh, syzbot): `kref_put
-/// include/linux/kref.h:64 [inline]`.
+/// A function that the compiler inlined, in a log that was decoded (decode_stacktrace.sh, syzbot):
+/// `kref_put include/linux/kref.h:64 [inline]`.
 static INLINE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(?<function>[A-Za-z_]\w*) [\w./+-]+\.(?:[chS]|rs):\d+ \[inline\]$")
         .expect("a regular expression of our own")

@@ -37,8 +37,8 @@ static OLD_TASK: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a regular expression of our own")
 });
 
-/// Parses `task:dd state:D stack:0 pid:126 tgid:126 ppid:120 flags:0x00004002`, and the older `md0_raid1 D 0
-/// 435 2 0x80000080`.
+/// Parses `task:dd state:D stack:0 pid:126 tgid:126 ppid:120 flags:0x00004002`, and the older
+/// `md0_raid1 D 0 435 2 0x80000080`.
 pub(super) fn task_line(text: &str) -> Option<TaskLine> {
     let found = if text.starts_with("task:") {
         TASK.captures(text)
