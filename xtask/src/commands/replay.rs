@@ -20,8 +20,8 @@ use clap::Args;
 use harness::error::usage;
 use harness::run::finished::{self, FinishedRun};
 use harness::run::{
+    criteria::{self, Criteria},
     folder,
-    known::{self, Known},
 };
 use harness::suite::script;
 use harness::suite::suite_names;
@@ -111,7 +111,7 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
     let mut record = finished::read_record(dir).map_err(blame)?;
     record.run.policy = policy(&record.run.policy);
     let suites = suite_names()?;
-    let mut known = Known { known_issues: known::known_issues()?, ..Known::default() };
+    let mut criteria = Criteria { known_issues: criteria::known_issues()?, ..Criteria::default() };
     let mut notes = Vec::new();
     for kernel_idx in record.kernel_idxs() {
         let release = record.kernels.get(&kernel_idx).map(|kernel| kernel.release.clone());
@@ -127,14 +127,14 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
             continue;
         }
         if suites.contains(&suite) {
-            known.expectations.insert(suite.clone(), known::expectations_of(&suite)?);
+            criteria.expectations.insert(suite.clone(), criteria::expectations_of(&suite)?);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"
             ));
         }
     }
-    let ran = FinishedRun::judge(dir.to_owned(), record, &known);
+    let ran = FinishedRun::judge(dir.to_owned(), record, &criteria);
     Ok(Replayed { ran, notes })
 }
 

@@ -1,7 +1,8 @@
-//! The history file: reads it, appends to it. What its lines mean is [`reports::history`]'s.
+//! Reads and appends to the history file, which has a line for each attempt. The meaning of the lines is in
+//! [`reports::history`].
 //!
-//! One `write(2)` for all lines that come together, under a lock, so that runs at the same time do not mix.
-//! What cannot be written in full is taken back: what was there stays whole.
+//! Lines that belong together are appended by one `write(2)` under a lock, so that concurrent runs do not
+//! mix. After a partial write the file is cut back to its old length.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,19 +21,19 @@ use vm_images::progress::Progress;
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
 use crate::machine::Accel;
-use crate::run::known::Known;
+use crate::run::criteria::Criteria;
 use crate::session::Session;
 use crate::terminal::Terminal;
 use crate::words::count;
 use crate::workspace::workspace;
 
-/// Where the history is, unless the user names another place. In the work tree, not among the runs, which are
-/// removed when they are old; not in the store, which can be made again.
+/// Default path of the history. It is in the work tree: not among the runs, which are removed when they are
+/// old, nor in the store, which can be made again.
 pub fn default_file() -> PathBuf {
     workspace().join("reports/history.jsonl")
 }
 
-/// All that is known; nothing if there is no such file yet.
+/// Reads the whole history; it is empty if there is no file yet.
 pub fn read(file: &Path) -> Result<History> {
     let mut bytes = Vec::new();
     match File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)) {
@@ -56,7 +57,7 @@ pub(crate) fn append(path: &Path, lines: &[HistoryLine]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| OpenOptions::new().read(true).append(true).create(true).open(path))
         .and_then(|mut file| {
-            // Let go when the file is closed.
+            // The lock is released when the file is closed.
             flock(&file, FlockOperation::LockExclusive)?;
             append_locked(&mut file, bytes)
         })
@@ -65,18 +66,19 @@ pub(crate) fn append(path: &Path, lines: &[HistoryLine]) -> Result<()> {
         })
 }
 
-/// Appends what the history lacks of a run: it was killed before it did, or ran elsewhere.
-pub(crate) fn catch_up(file: &Path, record: &RunRecord, known: &Known) -> Result<()> {
-    let Known { expectations, known_issues } = known;
+/// Appends the attempts of a run that the history lacks: the run was killed before it wrote them, or ran
+/// elsewhere.
+pub(crate) fn catch_up(file: &Path, record: &RunRecord, criteria: &Criteria) -> Result<()> {
+    let Criteria { expectations, known_issues } = criteria;
     let lines = record.attempts.iter().filter_map(|attempt| {
         let judged = judge_one(record, attempt, expectations, known_issues);
-        // Nobody knows better when it was over.
+        // The best known time of such an attempt.
         HistoryLine::of(record, &judged, &record.run.started_at)
     });
     append(file, &read(file)?.lacks(lines.collect()))
 }
 
-/// How long tests take, as far as it is known.
+/// The durations of tests, as far as the history has them.
 pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) -> Result<Durations> {
     let Some(file) = file else { return Ok(Durations::default()) };
     let history = read(file)?;
@@ -90,28 +92,28 @@ pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) ->
 /// Judges each attempt when it is over, and appends it to the history.
 pub(crate) struct Keeper<'a> {
     file: Option<&'a Path>,
-    known: &'a Known,
+    criteria: &'a Criteria,
     events: &'a EventLog,
     terminal: &'a Terminal,
-    /// An attempt could not be appended, which is said once.
+    /// True after an attempt could not be appended, which is reported once.
     failed: AtomicBool,
 }
 
 impl<'a> Keeper<'a> {
-    /// For one run; without a file it only judges.
+    /// A keeper for one run; without a file it only judges.
     pub(crate) fn new(
         file: Option<&'a Path>,
-        known: &'a Known,
+        criteria: &'a Criteria,
         events: &'a EventLog,
         terminal: &'a Terminal,
     ) -> Self {
-        Keeper { file, known, events, terminal, failed: AtomicBool::new(false) }
+        Keeper { file, criteria, events, terminal, failed: AtomicBool::new(false) }
     }
 
-    /// An attempt is over: what it means, by itself. A history that cannot be kept is remarked and ends no run,
-    /// whose own record has everything.
+    /// Judges a finished attempt by itself, and appends it. If the history cannot be written, a remark says
+    /// so, and the run goes on: its own record has everything.
     pub(crate) fn take(&self, attempt: u32) -> Result<Judged> {
-        let Known { expectations, known_issues } = self.known;
+        let Criteria { expectations, known_issues } = self.criteria;
         let (judged, line) = self
             .events
             .look(|record| {
@@ -140,7 +142,7 @@ fn append_locked(file: &mut File, mut bytes: Vec<u8>) -> io::Result<()> {
     if len > 0 {
         file.read_exact_at(&mut last, len - 1)?;
     }
-    // A line that was torn stays one line: the next would be lost with it.
+    // A partial last line is ended first, or the next line would be lost with it.
     if last != *b"\n" {
         bytes.insert(0, b'\n');
     }
@@ -200,7 +202,8 @@ mod tests {
         assert_eq!((history.lines.len(), history.n_passed_over), (400, 0));
     }
 
-    /// Nothing can be written to `/dev/full` (full(4)); a file system that is full for real: see the smoke checks.
+    /// Writing to `/dev/full` always fails (full(4)); the smoke checks have a file system that is really
+    /// full.
     #[test]
     fn a_full_disk_is_an_error_that_names_the_file() {
         let error = append(Path::new("/dev/full"), &[line(1)]).unwrap_err();
