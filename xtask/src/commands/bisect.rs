@@ -1,4 +1,4 @@
-//! `cargo xtask bisect`: begins or goes on with a search, shows its progress, and writes what came of it.
+//! `cargo xtask bisect`: begins or continues a search, shows its progress, and writes its reports.
 
 use crate::commands::trial_options::{TrialOptions, probability, rate};
 use clap::Args;
@@ -68,7 +68,8 @@ pub(crate) struct BisectOptions {
     /// Revision with the bug
     #[arg(long, value_name = "REV", requires = "kernel_tree")]
     pub(crate) bad: Option<String>,
-    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole
+    /// kernels
     #[arg(long, value_name = "SPEC", requires = "kernel_tree")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
@@ -83,8 +84,8 @@ pub(crate) struct BisectOptions {
     /// Go on until the answer is that likely
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
     pub(crate) confidence: f64,
-    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report what
-    /// failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
+    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report
+    /// what failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) chance_failures: Option<f64>,
     /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
@@ -106,7 +107,7 @@ pub(crate) struct BisectOptions {
     pub(crate) paths: Vec<String>,
 }
 
-/// What the folder of a search is called, before the time.
+/// Beginning of the names of searches' folders, before the time.
 const FOLDER: &str = "bisect-";
 
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
@@ -120,7 +121,8 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
                 )));
             }
             let dir = find(named, &out)?;
-            // Is it a search's folder at all? Then what another process has written by now is what counts.
+            // First checks that this is a search's folder at all; the state counts that is read under the
+            // lock.
             State::read(&dir)?;
             let lock = SearchLock::take(&dir)?;
             let state = State::read(&dir)?;
@@ -149,18 +151,18 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
         }
     });
     if done.is_err() && options_are_new && state.trials.is_empty() && !dir.join("runs").exists() {
-        // Not even a run began: there is nothing to go on with, and no log.
+        // Not even a run began, so there is nothing to continue, and no log.
         let _stays_if_it_must = fs::remove_dir_all(&dir);
         return done;
     }
-    // What makes no sense makes none the next time.
+    // A search that was stopped as pointless would stop again.
     if done.is_err() && !is_stopped && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
         session.terminal.say(&format!("to go on: cargo xtask bisect --resume {}", dir.display()));
     }
     done
 }
 
-/// The folder of a search that is to go on.
+/// The folder of a search to continue.
 fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     if named != Path::new("latest") {
         let here = [named.to_owned(), out.join(named)].into_iter().find(|dir| dir.is_dir());
@@ -168,7 +170,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     }
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let searches = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER));
-    // One that found nothing out is not meant.
+    // A search without any trial is passed over.
     let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
     order::sort(&mut all);
@@ -178,7 +180,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     })
 }
 
-/// What the options ask, in a folder of its own.
+/// Begins the search that the options ask for, in a folder of its own.
 fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, SearchLock)> {
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
@@ -255,7 +257,7 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
     Ok((KernelSource::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
 }
 
-/// Shows each trial, and keeps the state.
+/// Shows each trial, and saves the state.
 struct ProgressListener<'s> {
     session: &'s Session,
     dir: &'s Path,
@@ -291,7 +293,7 @@ impl Listener for ProgressListener<'_> {
     }
 }
 
-/// Writes the report, takes the culprit back, and writes it again.
+/// Writes the report, tests the new end with the culprit reverted, and writes the report again.
 fn finish(
     session: &Session,
     state: &mut State,
@@ -309,7 +311,7 @@ fn finish(
     if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
         show = repository.show(&state.graph.subject(culprit).id)?;
-        // The answer is not lost if this fails.
+        // Shown before the next step, which may fail.
         session.terminal.say(&report::answer(state, conclusion));
         write_report(state, conclusion, &show, dir)?;
         match revert(session, state, &repository, culprit, overlay, trials, dir) {
@@ -332,7 +334,7 @@ fn finish(
     Ok(if conclusion.is_sure { Exit::Passed } else { Exit::TestsFailed })
 }
 
-/// What is known so far, for people and for git.
+/// Writes the present result, for people and for git.
 fn write_report(state: &State, conclusion: &Conclusion, show: &str, dir: &Path) -> Result<()> {
     let evidence = report::telling(state, conclusion).and_then(|(trial, shown)| evidence_of(trial, shown));
     let mail =
@@ -344,8 +346,8 @@ fn write_report(state: &State, conclusion: &Conclusion, show: &str, dir: &Path) 
     Ok(())
 }
 
-/// Tests the new end without the culprit, as often as it takes to know that a pass is not luck; goes on with what was
-/// tried before.
+/// Tests the new end with the culprit reverted, as often as it takes to know that a pass is not luck.
+/// Continues after earlier such trials.
 fn revert(
     session: &Session,
     state: &mut State,
@@ -392,13 +394,13 @@ fn revert(
     }
 }
 
-/// The run's own report of what struck.
+/// The report of the run that showed the failure.
 fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
     let Trial::Ran { run, .. } = trial else { return None };
     fs::read_to_string(Path::new(run).join(&shown.dir).join("report.txt")).ok()
 }
 
-/// Folders of the runs of the answer, and of what comes right before it.
+/// Folders of the runs of the answer, and of its parents.
 fn files(state: &State, conclusion: &Conclusion) -> Vec<String> {
     let Some(&first) = conclusion.first_new.first() else { return vec![] };
     let parents = &state.graph.subject(first).parents;

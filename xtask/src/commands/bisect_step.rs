@@ -1,6 +1,6 @@
-//! `xtask bisect-step`: a kernel tree as it is, for `git bisect run`.
+//! `xtask bisect-step`: tests a kernel tree as it is, for `git bisect run`.
 //!
-//! Whatever goes wrong with us ends in a code by which git stops, never in one by which it blames a commit.
+//! Any error of ours ends with an exit code at which git stops, never with one that blames a commit.
 
 use crate::commands::trial_options::TrialOptions;
 use clap::Args;
@@ -64,7 +64,7 @@ pub(crate) struct StepOptions {
     pub(crate) trial: TrialOptions,
 }
 
-/// Runs `step`; its errors and panics become codes that stop git.
+/// Runs `step`; its errors and panics become exit codes that stop git.
 pub(crate) fn guarded(
     terminal: &Terminal,
     cancel: &Cancel,
@@ -80,7 +80,7 @@ pub(crate) fn guarded(
             terminal.say(&format!("bisect-step: nothing is known of this commit: {error:#}"));
             StepExit::Stop
         }
-        // The panic has said itself what it is.
+        // The panic has printed its message.
         Err(_) => StepExit::Stop,
     };
     exit.into()
@@ -101,7 +101,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         words.extend(kernel_tree.map(|tree| format!("--kernel-tree={}", absolute(&tree).display())));
         words.extend(overlay.map(|overlay| format!("--overlay={overlay}")));
         words.extend(signature.map(|text| format!("--signature={text}")));
-        // A step keeps no history, whatever is said.
+        // A step has no history, whatever the options say.
         words.extend(words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
         outln!("{}", shell_line(&words));
         return Ok(StepExit::Good);
@@ -109,7 +109,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
     let here = kernel_tree.as_deref().unwrap_or(Path::new("."));
     let tree = match Repository::open(&session.host, here, session.store.temporary()) {
         Ok(repository) => repository.top,
-        // A tree that was named need not be a repository.
+        // A tree that was named need not be a git repository.
         Err(_) if kernel_tree.is_some() => absolute(here),
         Err(error) => return Err(error),
     };

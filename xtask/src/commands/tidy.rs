@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: what neither compiler nor clippy checks.
+//! `cargo xtask tidy`: checks that neither the compiler nor clippy makes.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::exit::Exit;
 use harness::terminal::outln;
 use harness::workspace::workspace;
 
-/// Who may depend on whom within the workspace: the folders show the pipeline.
+/// Allowed dependencies between the packages of the workspace: they follow the pipeline.
 const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("xtask", &["harness", "protocol", "raid-core", "reports", "vm-images"]),
     ("xtask/harness", &["protocol", "raid-core", "reports", "vm-images"]),
