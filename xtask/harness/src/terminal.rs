@@ -1,5 +1,5 @@
-//! Shows progress on standard error: live lines on a terminal, plain lines elsewhere. Data never go through
-//! here, except [`out`] and its like.
+//! Shows progress on standard error: live lines on a terminal, plain lines elsewhere. Data for standard
+//! output go only through [`out`] and [`outln`].
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;

@@ -3,7 +3,7 @@
 //!
 //! Both ends are confirmed first. As long as no trial contradicts another, each is trusted
 //! ([`super::search`]). After the first contradiction, or if the failing end passes now and then, answers are
-//! only likely ([`super::bayes`]). The answer and its parents are tested again before the search ends.
+//! only likely (`super::bayes`). The answer and its parents are tested again before the search ends.
 
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@
 //!
 //! Read in this order:
 //! - [`graph`]: the subjects as a graph;
-//! - [`search`]: finds the first new subject where each answer can be trusted, [`bayes`] where answers are
+//! - [`search`]: finds the first new subject where each answer can be trusted, `bayes` where answers are
 //!   only likely;
 //! - [`observe`]: what the tests of one kernel showed; [`target`]: the failure that is searched for, and what
 //!   a trial means for it;
@@ -17,7 +17,7 @@
 //!
 //! `conduct`, `trial`, `git`, `exclusive` and the state file do I/O; everything else is pure. [`simulate`]
 //! measures searches with random trials. [`published`] makes Debian's builds into a graph. [`series`] is a
-//! table of patches instead of a search, with [`mailbox`] for patches that came by mail.
+//! table of patches instead of a search, with `mailbox` for patches that came by mail.
 
 pub(crate) mod bayes;
 pub mod conduct;

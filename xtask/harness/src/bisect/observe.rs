@@ -2,7 +2,7 @@
 //! skip. Pure.
 //!
 //! Deliberately not here: which failure is searched for ([`super::target`]); errors of the host and the
-//! harness, which end a search that can be continued, and say nothing of a commit ([`NothingKnown`]).
+//! harness, which end a search that can be continued, and say nothing of a commit (`NothingKnown`).
 
 use protocol::Outcome;
 use reports::signature::Signature;

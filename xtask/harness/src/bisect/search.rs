@@ -1,7 +1,7 @@
 //! The search for the first new subject where each trial can be trusted: git-bisect's, over a graph with
 //! merges, with subjects that cannot be tested. Pure.
 //!
-//! Deliberately not here: answers that are only likely ([`super::bayes`]).
+//! Deliberately not here: answers that are only likely (`super::bayes`).
 
 use fixedbitset::FixedBitSet;
 

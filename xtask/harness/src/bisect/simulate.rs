@@ -1,6 +1,6 @@
 //! Simulated searches with random trials: how many trials a search takes, and how often its answer is right.
 //!
-//! The decisions are the real ones, [`super::decide()`]. They are compared with a classic search that repeats
+//! The decisions are the real ones, `super::decide::decide`. They are compared with a classic search that repeats
 //! each step until it is sure, with the same prior of rates and the same confidence.
 
 use super::bayes::Counts;

@@ -9,7 +9,7 @@ use super::{Part, Tail};
 /// A rule for lines that open a report.
 pub(super) struct Rule {
     pub(super) kind: ReportKind,
-    /// Regular expression; see [`Opening`] for its groups `function`, `hint`, `file`, `comm`, `pid` and
+    /// Regular expression; see [`super::Opening`] for its groups `function`, `hint`, `file`, `comm`, `pid` and
     /// `pool`.
     pub(super) pattern: &'static str,
     /// Words of the title; `$name` is replaced by that group of the pattern.
