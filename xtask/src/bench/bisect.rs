@@ -9,7 +9,7 @@ use vm_images::progress::Progress;
 use crate::bench::edits::{Plants, make, read_plant};
 use crate::bench::page::figure;
 use crate::exit::Exit;
-use harness::bisect::decide::Rules;
+use harness::bisect::decide::SearchRules;
 use harness::bisect::graph::Graph;
 use harness::bisect::simulate::{AnswerQuality, World, least_trials, ours, until_sure};
 use harness::error::usage;
@@ -70,8 +70,8 @@ pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
     Ok(if is_as_promised && is_rarely_wrong { Exit::Passed } else { Exit::TestsFailed })
 }
 
-const RULES: Rules =
-    Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
+const RULES: SearchRules =
+    SearchRules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
 
 fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     let &Simulation { n_searches, n_commits, rate, .. } = asked;

@@ -13,7 +13,7 @@ use vm_images::progress::Progress;
 use crate::commands::test::settings;
 use crate::exit::Exit;
 use harness::bisect::conduct::{Ended, Listener, search};
-use harness::bisect::decide::{Conclusion, Observation, Position, Rules, Why, passes_that_tell};
+use harness::bisect::decide::{Conclusion, Observation, Position, Purpose, SearchRules, passes_that_tell};
 use harness::bisect::exclusive::SearchLock;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::graph::Graph;
@@ -21,7 +21,7 @@ use harness::bisect::observe::{Sighting, Trial};
 use harness::bisect::published::{VersionRange, several_branches};
 use harness::bisect::report;
 use harness::bisect::search::steps_left;
-use harness::bisect::state::{End, FORMAT, KernelSource, Question, Reverted, State};
+use harness::bisect::state::{FORMAT, KernelSource, Question, Reverted, SearchEnd, SearchState};
 use harness::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
 use harness::error::usage;
 use harness::run::folder::create_folder;
@@ -123,9 +123,9 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
             let dir = find(named, &out)?;
             // First checks that this is a search's folder at all; the state counts that is read under the
             // lock.
-            State::read(&dir)?;
+            SearchState::read(&dir)?;
             let lock = SearchLock::take(&dir)?;
-            let state = State::read(&dir)?;
+            let state = SearchState::read(&dir)?;
             script_record::check_unchanged(&state.question.scripts, &dir)?;
             session.terminal.say(&format!(
                 "going on with {} after {} trials",
@@ -171,7 +171,7 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let searches = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER));
     // A search without any trial is passed over.
-    let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
+    let goes_on = |dir: &PathBuf| SearchState::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
     order::sort(&mut all);
     let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
@@ -181,11 +181,15 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
 }
 
 /// Begins the search that the options ask for, in a folder of its own.
-fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, SearchLock)> {
+fn begin(
+    session: &Session,
+    options: BisectOptions,
+    out: &Path,
+) -> Result<(PathBuf, SearchState, SearchLock)> {
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
     }
-    let rules = Rules {
+    let rules = SearchRules {
         repeat: options.repeat,
         confidence: options.confidence,
         find_fix: options.find_fix,
@@ -207,12 +211,12 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
         let _stays_if_it_must = fs::remove_dir_all(&dir);
     }
     let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
-    let state = State { format: FORMAT, question, graph, trials: vec![], reverted: None };
+    let state = SearchState { format: FORMAT, question, graph, trials: vec![], reverted: None };
     state.write(&dir)?;
     Ok((dir, state, lock))
 }
 
-type Ends = (KernelSource, End, End, Graph);
+type Ends = (KernelSource, SearchEnd, SearchEnd, Graph);
 
 fn published(session: &Session, range: &VersionRange) -> Result<Ends> {
     let apt = session.apt()?;
@@ -225,7 +229,7 @@ fn published(session: &Session, range: &VersionRange) -> Result<Ends> {
              one of several changes. A branch at a time tells more"
         ));
     }
-    let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
+    let end = |kernel: &vm_images::kernel_spec::DebianKernel| SearchEnd {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
         title: kernel.version.clone(),
@@ -264,12 +268,12 @@ struct ProgressListener<'s> {
 }
 
 impl Listener for ProgressListener<'_> {
-    fn begins(&mut self, state: &State, position: Position, why: Why) {
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose) {
         let number = state.trials.len() + 1;
         self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, position, why)));
     }
 
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()> {
         state.write(self.dir)?;
         let number = state.trials.len();
         self.session.terminal.timed(&format!("trial {number}: {}", report::over(state, observation)));
@@ -296,7 +300,7 @@ impl Listener for ProgressListener<'_> {
 /// Writes the report, tests the new end with the culprit reverted, and writes the report again.
 fn finish(
     session: &Session,
-    state: &mut State,
+    state: &mut SearchState,
     trials: &Trials<'_>,
     conclusion: &Conclusion,
     dir: &Path,
@@ -335,7 +339,7 @@ fn finish(
 }
 
 /// Writes the present result, for people and for git.
-fn write_report(state: &State, conclusion: &Conclusion, show: &str, dir: &Path) -> Result<()> {
+fn write_report(state: &SearchState, conclusion: &Conclusion, show: &str, dir: &Path) -> Result<()> {
     let evidence = report::telling(state, conclusion).and_then(|(trial, shown)| evidence_of(trial, shown));
     let mail =
         report::mail(state, conclusion, show, &evidence.unwrap_or_default(), &files(state, conclusion));
@@ -350,7 +354,7 @@ fn write_report(state: &State, conclusion: &Conclusion, show: &str, dir: &Path) 
 /// Continues after earlier such trials.
 fn revert(
     session: &Session,
-    state: &mut State,
+    state: &mut SearchState,
     repository: &Repository<'_>,
     culprit: usize,
     overlay: Option<String>,
@@ -401,7 +405,7 @@ fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
 }
 
 /// Folders of the runs of the answer, and of its parents.
-fn files(state: &State, conclusion: &Conclusion) -> Vec<String> {
+fn files(state: &SearchState, conclusion: &Conclusion) -> Vec<String> {
     let Some(&first) = conclusion.first_new.first() else { return vec![] };
     let parents = &state.graph.subject(first).parents;
     let mut positions: Vec<_> = parents.iter().map(|&parent| Position::Subject(parent)).collect();

@@ -277,7 +277,7 @@ struct Live {
 }
 
 /// A pair of rates, and its prior.
-struct Cell {
+struct RatePair {
     rates: Rates,
     /// Logarithm of the prior.
     weight: f64,
@@ -287,7 +287,7 @@ struct Cell {
 }
 
 /// All pairs of rates that are summed over.
-struct Grid(Vec<Cell>);
+struct Grid(Vec<RatePair>);
 
 impl Grid {
     fn new(Chance { a, b }: Chance) -> Grid {
@@ -306,7 +306,7 @@ impl Grid {
                 let fails = 1.0 - (1.0 - shows) * (1.0 - by_chance);
                 let rates = Rates { with: fails, without: by_chance };
                 let with = (fails.ln(), (1.0 - fails).ln());
-                cells.push(Cell { rates, weight: of_chance + weight, with, without });
+                cells.push(RatePair { rates, weight: of_chance + weight, with, without });
             };
             add(1.0, RELIABLE.ln());
             for rate in (0..N_RATES).map(|at| (f64::from(at) + 0.5) / n) {
@@ -325,7 +325,7 @@ impl Grid {
         let of = |counts: Counts, (ln, ln_not): (f64, f64)| {
             times(counts.failed, ln) + times(counts.passed, ln_not)
         };
-        let log_of = |cell: &Cell| cell.weight + of(with, cell.with) + of(without, cell.without);
+        let log_of = |cell: &RatePair| cell.weight + of(with, cell.with) + of(without, cell.without);
         let logs: Vec<f64> = self.0.iter().map(log_of).collect();
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (mut sum, mut fails, mut by_chance) = (0.0, 0.0, 0.0);

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::decide::{Action, Conclusion, Observation, Position, Trouble, Why, decide};
-use super::state::{Recorded, State};
+use super::decide::{Conclusion, NextStep, Observation, Position, Purpose, Trouble, decide};
+use super::state::{RecordedTrial, SearchState};
 use super::trial::Tester;
 
 /// How a search ended.
@@ -20,23 +20,31 @@ pub enum Ended {
 /// Is told of a search's progress, and saves its state.
 pub trait Listener {
     /// Called before a trial of `position` begins.
-    fn begins(&mut self, state: &State, position: Position, why: Why);
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose);
     /// Called after the last trial in `state`, with its meaning.
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()>;
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()>;
 }
 
 /// Continues a search until it ends. An error in a trial ends the call; the search can be continued
 /// afterwards.
-pub fn search(state: &mut State, tester: &mut dyn Tester, listener: &mut dyn Listener) -> Result<Ended> {
+pub fn search(
+    state: &mut SearchState,
+    tester: &mut dyn Tester,
+    listener: &mut dyn Listener,
+) -> Result<Ended> {
     loop {
         match decide(&state.graph, &state.sums(), state.question.rules) {
-            Action::Found(conclusion) => return Ok(Ended::Found(conclusion)),
-            Action::Stop(trouble) => return Ok(Ended::Stopped(trouble)),
-            Action::Test(position, why) => {
+            NextStep::Found(conclusion) => return Ok(Ended::Found(conclusion)),
+            NextStep::Stop(trouble) => return Ok(Ended::Stopped(trouble)),
+            NextStep::Test(position, why) => {
                 listener.begins(state, position, why);
                 let started = Instant::now();
                 let trial = tester.test(state.named(position).0)?;
-                state.trials.push(Recorded { position, trial, seconds: started.elapsed().as_secs_f64() });
+                state.trials.push(RecordedTrial {
+                    position,
+                    trial,
+                    seconds: started.elapsed().as_secs_f64(),
+                });
                 if let Some((_, observation)) = state.observations().last() {
                     listener.over(state, observation)?;
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 
-use super::super::decide::Rules;
+use super::super::decide::SearchRules;
 use super::super::git::tests::Toy;
 use super::super::observe::{Class, Failure, NothingKnown, Sighting, Trial, TrialResult};
 use super::super::state::{FORMAT, KernelSource, Question};
@@ -88,28 +88,28 @@ impl Keeper {
 }
 
 impl Listener for Keeper {
-    fn begins(&mut self, state: &State, position: Position, why: Why) {
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose) {
         self.said.push(super::super::report::begins(state, position, why));
     }
 
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()> {
         state.write(self.dir.path())?;
-        assert_eq!(State::read(self.dir.path())?, *state);
+        assert_eq!(SearchState::read(self.dir.path())?, *state);
         self.said.push(super::super::report::over(state, observation));
         Ok(())
     }
 }
 
-fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> State {
+fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> SearchState {
     let repository = toy.open();
     let (old, new) = (repository.commit(old).unwrap(), repository.commit(new).unwrap());
     let graph = repository.graph(&old, &new, &["drivers/md".to_owned()]).unwrap();
     let paths = vec!["drivers/md".to_owned()];
     let source =
         KernelSource::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".into()), paths };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
+    let rules = SearchRules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
     let question = Question { source, old, new, rules, words: None, settings: vec![], scripts: vec![] };
-    State { format: FORMAT, question, graph, trials: vec![], reverted: None }
+    SearchState { format: FORMAT, question, graph, trials: vec![], reverted: None }
 }
 
 fn oracle(toy: &Toy) -> Oracle<'_> {
@@ -142,7 +142,7 @@ fn kinds(n: usize, from: &[(usize, &'static str)]) -> Vec<&'static str> {
         .collect()
 }
 
-fn found(state: &State, ended: Ended) -> Vec<String> {
+fn found(state: &SearchState, ended: Ended) -> Vec<String> {
     match ended {
         Ended::Found(conclusion) => {
             conclusion.first_new.iter().map(|&idx| state.graph.subject(idx).title.clone()).collect()
@@ -187,12 +187,12 @@ fn the_host_s_error_stops_the_search_and_it_goes_on_where_it_was() {
         let mut oracle = Oracle { fails_at: Some(fails_at), ..oracle(&toy) };
         let error = search(&mut state, &mut oracle, &mut keeper).unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
-        let mut state = if fails_at == 1 { state } else { State::read(keeper.dir.path()).unwrap() };
+        let mut state = if fails_at == 1 { state } else { SearchState::read(keeper.dir.path()).unwrap() };
         assert_eq!(state.trials.len(), fails_at - 1);
         let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
         assert_eq!(found(&state, ended), ["md: commit 12"]);
         let positions =
-            |state: &State| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
+            |state: &SearchState| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
         assert_eq!(positions(&state), positions(&whole));
     }
 }
@@ -213,11 +213,11 @@ fn a_search_with_chance_failures_goes_on_where_it_was() {
         let mut keeper = Keeper::new();
         let mut oracle = Oracle { fails_at: Some(fails_at), ..oracle(&toy) };
         search(&mut ask(&toy, ROOT, "main", false), &mut oracle, &mut keeper).unwrap_err();
-        let mut state = State::read(keeper.dir.path()).unwrap();
+        let mut state = SearchState::read(keeper.dir.path()).unwrap();
         let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
         assert_eq!(found(&state, ended), ["md: commit 14"]);
         let positions =
-            |state: &State| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
+            |state: &SearchState| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
         assert_eq!(positions(&state), positions(&whole));
     }
 }

@@ -36,7 +36,7 @@ pub enum Observation {
 
 /// The user's choices for a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rules {
+pub struct SearchRules {
     /// Minimum number of trials of each end.
     pub repeat: Option<u32>,
     /// Probability that the answer must reach, 0 to 1.
@@ -49,7 +49,7 @@ pub struct Rules {
     pub chance_failures: Option<f64>,
 }
 
-impl Rules {
+impl SearchRules {
     /// Prior of the chance-failure rate.
     fn chance(self, is_signed: bool) -> Chance {
         match self.chance_failures {
@@ -69,9 +69,9 @@ impl Rules {
 
 /// The next step of a search.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum NextStep {
     /// Make a trial.
-    Test(Position, Why),
+    Test(Position, Purpose),
     /// Stop: the search makes no sense.
     Stop(Trouble),
     /// Stop: this is the answer.
@@ -80,7 +80,7 @@ pub(crate) enum Action {
 
 /// The purpose of a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Why {
+pub enum Purpose {
     /// Confirms that the failing end fails.
     ConfirmFailing,
     /// Confirms that the passing end passes.
@@ -258,11 +258,11 @@ impl Sums {
     }
 
     /// Probabilities after all these trials.
-    pub(crate) fn posterior(&self, graph: &Graph, rules: Rules) -> Posterior {
+    pub(crate) fn posterior(&self, graph: &Graph, rules: SearchRules) -> Posterior {
         Posterior::of(self.data(graph, &self.untestable(), rules))
     }
 
-    fn data<'a>(&'a self, graph: &'a Graph, untestable: &'a [bool], rules: Rules) -> TrialData<'a> {
+    fn data<'a>(&'a self, graph: &'a Graph, untestable: &'a [bool], rules: SearchRules) -> TrialData<'a> {
         TrialData {
             graph,
             old_end: self.old_end.counts,
@@ -293,26 +293,26 @@ impl Sums {
 }
 
 /// The next step of the search.
-pub(crate) fn decide(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
+pub(crate) fn decide(graph: &Graph, sums: &Sums, rules: SearchRules) -> NextStep {
     let (failing, passing) = rules.ends(graph);
     confirm_failing(sums, failing, rules)
         .or_else(|| confirm_passing(graph, sums, failing, passing, rules))
         .unwrap_or_else(|| search(graph, sums, rules))
 }
 
-fn confirm_failing(sums: &Sums, position: Position, rules: Rules) -> Option<Action> {
+fn confirm_failing(sums: &Sums, position: Position, rules: SearchRules) -> Option<NextStep> {
     let tally = sums.at(position);
     let (failed, n) = (tally.counts.failed, tally.counts.n());
-    let test = Some(Action::Test(position, Why::ConfirmFailing));
+    let test = Some(NextStep::Test(position, Purpose::ConfirmFailing));
     if failed == 0 {
         let is_enough = n + tally.n_nothing >= rules.repeat.unwrap_or(FAILING_END_TRIES);
         return match (&tally.untestable, &tally.other) {
-            (Some(why), _) if n == 0 => Some(Action::Stop(Trouble::FailingEndUntestable(why.clone()))),
+            (Some(why), _) if n == 0 => Some(NextStep::Stop(Trouble::FailingEndUntestable(why.clone()))),
             (_, Some(why)) if is_enough || tally.is_given_up().is_some() => {
                 let (n_passed, n_other) = (n, tally.n_nothing);
-                Some(Action::Stop(Trouble::FailingEndOther { n_passed, n_other, why: why.clone() }))
+                Some(NextStep::Stop(Trouble::FailingEndOther { n_passed, n_other, why: why.clone() }))
             }
-            (_, _) if is_enough => Some(Action::Stop(Trouble::FailingEndPasses { n })),
+            (_, _) if is_enough => Some(NextStep::Stop(Trouble::FailingEndPasses { n })),
             (_, _) => test,
         };
     }
@@ -330,14 +330,14 @@ fn confirm_passing(
     sums: &Sums,
     failing: Position,
     passing: Position,
-    rules: Rules,
-) -> Option<Action> {
+    rules: SearchRules,
+) -> Option<NextStep> {
     let tally = sums.at(passing);
-    let test = Some(Action::Test(passing, Why::ConfirmPassing));
+    let test = Some(NextStep::Test(passing, Purpose::ConfirmPassing));
     if tally.counts.failed > 0 {
         let none_changed = sums.posterior(graph, rules).is_none();
         if sums.is_signed || none_changed >= SAME_AT_BOTH_ENDS {
-            return Some(Action::Stop(Trouble::PassingEndFails));
+            return Some(NextStep::Stop(Trouble::PassingEndFails));
         }
         // This may be a chance failure. The search allows for those once the bug is told apart from them.
         let is_told = tally.counts.passed > 0 && none_changed <= LUCK_MAX_BEFORE;
@@ -351,7 +351,7 @@ fn confirm_passing(
             Some(_) => Trouble::PassingEndUntestable(why),
             None => Trouble::PassingEndOther(why),
         };
-        return Some(Action::Stop(trouble));
+        return Some(NextStep::Stop(trouble));
     }
     let of_failing = sums.at(failing).counts;
     let mut wanted = passes_that_tell_of(of_failing, LUCK_MAX_BEFORE).max(rules.repeat.unwrap_or(0));
@@ -364,7 +364,7 @@ fn confirm_passing(
 
 /// Number of passes of a kernel thought to be without the bug that are hardly luck. Estimated from all trials
 /// of kernels that have the bug if one of `first_new` is the first new subject.
-pub fn passes_that_tell(graph: &Graph, sums: &Sums, rules: Rules, first_new: &[usize]) -> u32 {
+pub fn passes_that_tell(graph: &Graph, sums: &Sums, rules: SearchRules, first_new: &[usize]) -> u32 {
     let mut of_bug = if rules.find_fix { sums.old_end.counts } else { Counts::default() };
     for (idx, counts) in sums.counts.iter().enumerate() {
         let ancestors = graph.ancestors(idx);
@@ -395,7 +395,7 @@ pub(crate) fn passes_wanted(counts: Counts, luck_max: f64) -> u32 {
     n
 }
 
-fn search(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
+fn search(graph: &Graph, sums: &Sums, rules: SearchRules) -> NextStep {
     let untestable = sums.untestable();
     let data = sums.data(graph, &untestable, rules);
     let posterior = Posterior::of(data);
@@ -407,11 +407,11 @@ fn search(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
                 let n_left = search::candidates(graph, &marks).count_ones(..);
                 // Two more, because the answer is tested again.
                 let n_trials_left = f64::from(search::steps_left(n_left)) + 2.0;
-                return Action::Test(Position::Subject(idx), Why::Search { n_left, n_trials_left });
+                return NextStep::Test(Position::Subject(idx), Purpose::Search { n_left, n_trials_left });
             }
             Next::Found(first_new) => {
                 if let Some(again) = to_verify(graph, sums, rules, &first_new) {
-                    return Action::Test(again, Why::Verify);
+                    return NextStep::Test(again, Purpose::Verify);
                 }
             }
             Next::Contradiction => {}
@@ -427,32 +427,32 @@ fn search(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
         chance_rate: posterior.chance_rate(),
     };
     if posterior.is_none() >= rules.confidence {
-        return Action::Stop(Trouble::PassingEndFails);
+        return NextStep::Stop(Trouble::PassingEndFails);
     }
     let wanted = wanted(sums, rules, &posterior, is_reliable);
     if p >= wanted {
         return match to_verify(graph, sums, rules, &first_new) {
-            Some(again) => Action::Test(again, Why::Verify),
-            None => Action::Found(conclusion(first_new, true)),
+            Some(again) => NextStep::Test(again, Purpose::Verify),
+            None => NextStep::Found(conclusion(first_new, true)),
         };
     }
     if sums.n_trials() >= TRIALS_MAX {
-        return Action::Found(conclusion(first_new, false));
+        return NextStep::Found(conclusion(first_new, false));
     }
     let position = |idx: Option<usize>| idx.map_or(Position::OldEnd, Position::Subject);
     match posterior.next(data, |idx| !sums.at(position(idx)).is_spent()) {
-        None => Action::Found(conclusion(first_new, false)),
+        None => NextStep::Found(conclusion(first_new, false)),
         Some((idx, gain)) => {
             let n_left = (0..graph.n_subjects()).filter(|&idx| posterior.is_first_new(idx) > 0.01).count();
-            let why = Why::Search { n_left, n_trials_left: (posterior.doubt() / gain).max(1.0) };
-            Action::Test(position(idx), why)
+            let why = Purpose::Search { n_left, n_trials_left: (posterior.doubt() / gain).max(1.0) };
+            NextStep::Test(position(idx), why)
         }
     }
 }
 
 /// Confidence at which the search ends. Without a kernel signature the prior rates are a guess, and a wrong
 /// guess makes a wrong answer look certain, so only a part of the doubt that the user allows is used.
-fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -> f64 {
+fn wanted(sums: &Sums, rules: SearchRules, posterior: &Posterior, is_reliable: bool) -> f64 {
     let of_doubt = if sums.is_signed {
         1.0
     } else if is_reliable {
@@ -465,7 +465,7 @@ fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -
 }
 
 /// Each subject's mark if all trials can be trusted; `None` if two contradict each other.
-fn marks(graph: &Graph, sums: &Sums, rules: Rules) -> Option<Vec<Option<Mark>>> {
+fn marks(graph: &Graph, sums: &Sums, rules: SearchRules) -> Option<Vec<Option<Mark>>> {
     let (failed, passed) = if rules.find_fix { (Mark::Old, Mark::New) } else { (Mark::New, Mark::Old) };
     let mark = |tally: &Tally| match (tally.counts.failed, tally.counts.passed) {
         (0, 0) => Ok(tally.is_given_up().map(|_| Mark::Untestable)),
@@ -484,7 +484,7 @@ fn marks(graph: &Graph, sums: &Sums, rules: Rules) -> Option<Vec<Option<Mark>>> 
 /// The next position to test again before a single answer is reported: the answer, then its parents. If the
 /// passing end is a parent, only its own passes tell that the bug is not older still (or was mended at all),
 /// so it needs more of them.
-fn to_verify(graph: &Graph, sums: &Sums, rules: Rules, first_new: &[usize]) -> Option<Position> {
+fn to_verify(graph: &Graph, sums: &Sums, rules: SearchRules, first_new: &[usize]) -> Option<Position> {
     let &[culprit] = first_new else { return None };
     let parents = &graph.subject(culprit).parents;
     let before = parents.iter().map(|&parent| Position::Subject(parent));

@@ -5,24 +5,25 @@ use super::super::simulate::{AnswerQuality, World, ours};
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
+const RULES: SearchRules =
+    SearchRules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
 
 /// Runs a search to its end; `answer` gives the meaning of each trial.
 fn conduct(
     graph: &Graph,
-    rules: Rules,
+    rules: SearchRules,
     mut answer: impl FnMut(Position, usize) -> Observation,
-) -> (Action, Vec<(Position, Observation)>) {
+) -> (NextStep, Vec<(Position, Observation)>) {
     let mut trials: Vec<(Position, Observation)> = Vec::new();
     loop {
         let sums = Sums::of(graph, false, trials.iter().map(|(position, seen)| (*position, seen)));
         match decide(graph, &sums, rules) {
-            Action::Test(position, _) => {
+            NextStep::Test(position, _) => {
                 let n_before = trials.iter().filter(|(other, _)| *other == position).count();
                 trials.push((position, answer(position, n_before)));
                 assert!(trials.len() < 2000, "a search without an end");
             }
-            end @ (Action::Stop(_) | Action::Found(_)) => return (end, trials),
+            end @ (NextStep::Stop(_) | NextStep::Found(_)) => return (end, trials),
         }
     }
 }
@@ -35,9 +36,9 @@ fn truth(graph: &Graph, culprit: usize, position: Position, find_fix: bool) -> O
     if is_new == find_fix { Observation::Passed } else { Observation::Failed }
 }
 
-fn found(action: Action) -> Vec<usize> {
+fn found(action: NextStep) -> Vec<usize> {
     match action {
-        Action::Found(conclusion) => conclusion.first_new,
+        NextStep::Found(conclusion) => conclusion.first_new,
         other => panic!("{other:?}"),
     }
 }
@@ -63,7 +64,7 @@ fn ends_that_are_not_as_said_stop_the_search() {
     })
     .0
     {
-        Action::Stop(trouble) => trouble,
+        NextStep::Stop(trouble) => trouble,
         other => panic!("{other:?}"),
     };
     assert_eq!(stop(|_| Observation::Passed), Trouble::FailingEndPasses { n: 20 });
@@ -74,7 +75,7 @@ fn ends_that_are_not_as_said_stop_the_search() {
         _ => Observation::Other("hung elsewhere".into()),
     });
     let why = "hung elsewhere".to_owned();
-    assert_eq!(end, Action::Stop(Trouble::FailingEndOther { n_passed: 1, n_other: 19, why }));
+    assert_eq!(end, NextStep::Stop(Trouble::FailingEndOther { n_passed: 1, n_other: 19, why }));
     assert_eq!(trials.len(), 20);
     let skips = stop(|_| Observation::Untestable("skipped: no raid".into()));
     assert_eq!(skips, Trouble::FailingEndUntestable("skipped: no raid".into()));
@@ -130,7 +131,7 @@ fn an_answer_beside_the_passing_end_is_doubted() {
         let graph = row(16);
         let mut lot = fastrand::Rng::with_seed(1);
         let world = World { graph: &graph, culprit, rate: 0.3, noise: 0.0, find_fix };
-        let rules = Rules { find_fix, ..RULES };
+        let rules = SearchRules { find_fix, ..RULES };
         let (end, trials) = conduct(&graph, rules, |position, _| world.trial(position, &mut lot));
         assert_eq!(found(end), [culprit]);
         let (_, passing) = rules.ends(&graph);
@@ -148,7 +149,7 @@ fn an_end_that_should_pass_may_still_fail_late() {
         _ if n_before % 3 == 2 || position == Position::OldEnd => Observation::Failed,
         Position::OldEnd | Position::Subject(_) => Observation::Passed,
     });
-    assert_eq!(end, Action::Stop(Trouble::PassingEndFails));
+    assert_eq!(end, NextStep::Stop(Trouble::PassingEndFails));
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn a_chance_failure_of_the_passing_end_does_not_end_a_search() {
         Position::OldEnd => Observation::Failed,
         Position::Subject(_) => truth(&graph, 20, position, false),
     });
-    assert_eq!((end, trials.len()), (Action::Stop(Trouble::PassingEndFails), 4));
+    assert_eq!((end, trials.len()), (NextStep::Stop(Trouble::PassingEndFails), 4));
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn what_goes_wrong_in_another_way_once_is_tried_again() {
 fn flaky_searches_are_as_right_as_they_say() {
     for (rate, find_fix) in [(0.3, false), (0.6, false), (0.6, true), (0.9, false)] {
         let graph = row(32);
-        let rules = Rules { find_fix, ..RULES };
+        let rules = SearchRules { find_fix, ..RULES };
         let n_right = (0..60)
             .filter(|&seed| {
                 let mut lot = fastrand::Rng::with_seed(seed);
@@ -233,7 +234,7 @@ fn chance_failures_that_come_near_the_bugs_are_no_answer() {
             true => Observation::Failed,
             false => Observation::Passed,
         });
-        assert!(matches!(end, Action::Stop(Trouble::PassingEndFails)), "{end:?}");
+        assert!(matches!(end, NextStep::Stop(Trouble::PassingEndFails)), "{end:?}");
     }
 }
 
@@ -241,20 +242,21 @@ fn chance_failures_that_come_near_the_bugs_are_no_answer() {
 fn what_is_said_of_chance_beforehand_counts() {
     let graph = row(16);
     let chance_rate = |chance_failures| {
-        let rules = Rules { chance_failures, ..RULES };
+        let rules = SearchRules { chance_failures, ..RULES };
         let (end, _) = conduct(&graph, rules, |position, n_before| match position {
             // One chance failure.
             Position::Subject(7) if n_before == 0 => Observation::Failed,
             Position::Subject(15) if n_before == 1 => Observation::Passed,
             _ => truth(&graph, 11, position, false),
         });
-        let Action::Found(conclusion) = end else { panic!("{end:?}") };
+        let NextStep::Found(conclusion) = end else { panic!("{end:?}") };
         assert_eq!(conclusion.first_new, [11]);
         conclusion.chance_rate
     };
     assert!(chance_rate(Some(0.2)) > chance_rate(Some(0.002)));
     // States written by older versions lack the field.
-    let old: Rules = serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
+    let old: SearchRules =
+        serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
     assert_eq!(old, RULES);
 }
 
@@ -267,7 +269,7 @@ proptest! {
         }),
         find_fix in any::<bool>(),
     ) {
-        let rules = Rules { find_fix, ..RULES };
+        let rules = SearchRules { find_fix, ..RULES };
         let (end, _) = conduct(&graph, rules, |position, _| match position {
             Position::Subject(idx) if broken[idx] && idx != graph.tip() => Observation::Untestable("broken".into()),
             _ => truth(&graph, culprit, position, find_fix),
@@ -291,7 +293,7 @@ proptest! {
         let (end, _) = conduct(&graph, RULES, |position, _| {
             if lot.f64() < noise { Observation::Other("noise".into()) } else { truth(&graph, culprit, position, false) }
         });
-        if let Action::Found(conclusion) = end {
+        if let NextStep::Found(conclusion) = end {
             prop_assert!(conclusion.first_new.contains(&culprit) || conclusion.confidence < 0.95);
         }
     }
@@ -306,9 +308,9 @@ proptest! {
         let (end, _) = conduct(&graph, RULES, |position, _| world.trial(position, &mut lot));
         // By bad luck the failing end may never have failed.
         let ended = match end {
-            Action::Found(conclusion) => conclusion.confidence >= 0.95,
-            Action::Stop(trouble) => matches!(trouble, Trouble::FailingEndPasses { n: 20 }),
-            Action::Test(..) => false,
+            NextStep::Found(conclusion) => conclusion.confidence >= 0.95,
+            NextStep::Stop(trouble) => matches!(trouble, Trouble::FailingEndPasses { n: 20 }),
+            NextStep::Test(..) => false,
         };
         prop_assert!(ended);
     }

@@ -12,7 +12,7 @@ use vm_images::host::{Call, Host, HostError};
 
 use super::graph::{BadGraph, Graph};
 use super::mailbox;
-use super::state::{End, short, shown_paths};
+use super::state::{SearchEnd, short, shown_paths};
 use crate::error::usage;
 
 /// File that a kernel tree must have to be tested here.
@@ -60,13 +60,13 @@ impl<'h> Repository<'h> {
     }
 
     /// Resolves `rev` to a commit.
-    pub fn commit(&self, rev: &str) -> Result<End> {
+    pub fn commit(&self, rev: &str) -> Result<SearchEnd> {
         let wanted = format!("{rev}^{{commit}}");
         match self.read(&["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
             Ok(id) => {
                 let id = id.trim().to_owned();
                 let title = self.read(&["log", "-1", "--format=%s", &id, "--"])?;
-                Ok(End { name: rev.to_owned(), id, title: title.trim_end_matches('\n').to_owned() })
+                Ok(SearchEnd { name: rev.to_owned(), id, title: title.trim_end_matches('\n').to_owned() })
             }
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
                 "`{}` has no commit `{rev}`; fetch it first, if it is somebody else's",
@@ -77,7 +77,7 @@ impl<'h> Repository<'h> {
     }
 
     /// Returns an error unless `commit` has md.
-    pub fn check_md(&self, commit: &End) -> Result<()> {
+    pub fn check_md(&self, commit: &SearchEnd) -> Result<()> {
         match self.read(&["cat-file", "-e", &format!("{}:{MD}", commit.id)]) {
             Ok(_) => Ok(()),
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
@@ -91,7 +91,7 @@ impl<'h> Repository<'h> {
     }
 
     /// Returns an error unless `old` is an ancestor of `new`.
-    pub fn check_ancestor(&self, old: &End, new: &End, terms: (&str, &str)) -> Result<()> {
+    pub fn check_ancestor(&self, old: &SearchEnd, new: &SearchEnd, terms: (&str, &str)) -> Result<()> {
         match self.read(&["merge-base", "--is-ancestor", &old.id, &new.id]) {
             Ok(_) => return Ok(()),
             Err(HostError::Failed { .. }) => {}
@@ -119,7 +119,7 @@ impl<'h> Repository<'h> {
     }
 
     /// The commits after `old` up to `new` that touch `paths`, or all if that is empty.
-    pub fn graph(&self, old: &End, new: &End, paths: &[String]) -> Result<Graph> {
+    pub fn graph(&self, old: &SearchEnd, new: &SearchEnd, paths: &[String]) -> Result<Graph> {
         let not_old = format!("^{}", old.id);
         let mut words = vec!["rev-list", "--topo-order", "--reverse", "--parents", "--format=%s"];
         words.extend([new.id.as_str(), not_old.as_str(), "--"]);

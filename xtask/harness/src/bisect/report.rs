@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use reports::text::{duration, printable};
 
-use super::decide::{Conclusion, Observation, Position, Trouble, Why};
+use super::decide::{Conclusion, Observation, Position, Purpose, Trouble};
 use super::observe::{Class, Failure, Sighting, Trial, TrialResult};
-use super::state::{KernelSource, Reverted, State, shown_paths};
+use super::state::{KernelSource, Reverted, SearchState, shown_paths};
 use super::target::Target;
 
 /// A line for a trial that begins: the subject, the purpose, and the estimated time to the end of the search.
-pub fn begins(state: &State, position: Position, why: Why) -> String {
+pub fn begins(state: &SearchState, position: Position, why: Purpose) -> String {
     let (old, new) = state.terms();
     let end = |position| match position {
         Position::OldEnd => old,
@@ -18,10 +18,10 @@ pub fn begins(state: &State, position: Position, why: Why) -> String {
     };
     let shown = state.shown(position);
     match why {
-        Why::ConfirmFailing => format!("{} end, which should fail: {shown}", end(position)),
-        Why::ConfirmPassing => format!("{} end, which should pass: {shown}", end(position)),
-        Why::Verify => format!("again, to be sure: {shown}"),
-        Why::Search { n_left, n_trials_left } => {
+        Purpose::ConfirmFailing => format!("{} end, which should fail: {shown}", end(position)),
+        Purpose::ConfirmPassing => format!("{} end, which should pass: {shown}", end(position)),
+        Purpose::Verify => format!("again, to be sure: {shown}"),
+        Purpose::Search { n_left, n_trials_left } => {
             let seconds = state.seconds_per_trial().unwrap_or_default() * n_trials_left;
             let likely = match position {
                 Position::OldEnd => 0.0,
@@ -40,7 +40,7 @@ pub fn begins(state: &State, position: Position, why: Why) -> String {
 }
 
 /// A line for the trial that ended last.
-pub fn over(state: &State, observation: &Observation) -> String {
+pub fn over(state: &SearchState, observation: &Observation) -> String {
     let Some(last) = state.trials.last() else { return String::new() };
     let (failed, passed) = state.terms_of_outcomes();
     let met = state.target().and_then(|target| target.met_by(&last.trial).cloned());
@@ -76,7 +76,7 @@ pub fn warning_if_unsigned(target: &Target) -> Option<String> {
 }
 
 /// Why a search stopped, and what to do about it.
-pub fn explain(state: &State, trouble: &Trouble) -> String {
+pub fn explain(state: &SearchState, trouble: &Trouble) -> String {
     let (failing, passing) = state.terms_of_outcomes();
     let named = |position| {
         let end = if position == Position::OldEnd { &state.question.old } else { &state.question.new };
@@ -149,7 +149,7 @@ fn times(n: impl Into<u64>) -> String {
 
 /// How often each end failed, and what else that may mean; empty unless the passing end both failed and
 /// passed.
-fn how_often(state: &State) -> String {
+fn how_often(state: &SearchState) -> String {
     let (failing, passing) = state.question.rules.ends(&state.graph);
     let sums = state.sums();
     let (of_failing, of_passing) = (sums.counts_at(failing), sums.counts_at(passing));
@@ -167,7 +167,7 @@ fn how_often(state: &State) -> String {
 }
 
 /// The last complaint of a test that passed.
-fn complaint(state: &State) -> Option<String> {
+fn complaint(state: &SearchState) -> Option<String> {
     let seen = state.trials.iter().rev().flat_map(|recorded| recorded.trial.seen());
     seen.into_iter().find_map(|sighting| match &sighting.result {
         TrialResult::Complained(wrong) => Some(printable(&wrong.in_short())),
@@ -179,7 +179,7 @@ fn complaint(state: &State) -> Option<String> {
 }
 
 /// The answer in a sentence.
-pub fn answer(state: &State, conclusion: &Conclusion) -> String {
+pub fn answer(state: &SearchState, conclusion: &Conclusion) -> String {
     let (_, new) = state.terms();
     let noun = state.noun();
     let sure = percent(conclusion.confidence);
@@ -213,7 +213,7 @@ pub fn answer(state: &State, conclusion: &Conclusion) -> String {
 
 /// How often the passing end failed, and what that says of chance failures; `None` where a kernel signature
 /// tells failures apart.
-fn chance_failures(state: &State, conclusion: &Conclusion) -> Option<String> {
+fn chance_failures(state: &SearchState, conclusion: &Conclusion) -> Option<String> {
     if state.target()?.is_signed() {
         return None;
     }
@@ -229,7 +229,7 @@ fn chance_failures(state: &State, conclusion: &Conclusion) -> Option<String> {
 }
 
 /// Advice if failures that count as the same differ from each other.
-pub fn differences(state: &State) -> Option<String> {
+pub fn differences(state: &SearchState) -> Option<String> {
     let target = state.target()?;
     if target.is_signed() {
         return None;
@@ -261,7 +261,7 @@ pub fn differences(state: &State) -> Option<String> {
 }
 
 /// The result of testing the new end with the culprit reverted.
-fn reverted(state: &State, reverted: &Reverted) -> String {
+fn reverted(state: &SearchState, reverted: &Reverted) -> String {
     let (old, new) = state.terms();
     let on = format!("on top of the {new} end");
     match reverted {
@@ -289,7 +289,7 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
 }
 
 /// The lines that the terminal shows after the answer.
-pub fn afterwards(state: &State, conclusion: &Conclusion, show: &str) -> Vec<String> {
+pub fn afterwards(state: &SearchState, conclusion: &Conclusion, show: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         show.trim_end().lines().map(|line| printable(&format!("    {line}"))).collect();
     lines.extend(state.reverted.as_ref().map(|came| printable(&reverted(state, came))));
@@ -307,7 +307,7 @@ pub fn afterwards(state: &State, conclusion: &Conclusion, show: &str) -> Vec<Str
 }
 
 /// A table of all positions that were tested, oldest first.
-pub(crate) fn table(state: &State) -> Vec<String> {
+pub(crate) fn table(state: &SearchState) -> Vec<String> {
     let observations = state.observations();
     let mut rows: BTreeMap<Option<usize>, BTreeMap<String, usize>> = BTreeMap::new();
     for (position, observation) in &observations {
@@ -336,7 +336,13 @@ pub(crate) fn table(state: &State) -> Vec<String> {
 
 /// `report.txt`: the answer as a mail. `show` is git's description of the culprit, `evidence` the report of a
 /// run in which the failure occurred, `files` the paths of everything else.
-pub fn mail(state: &State, conclusion: &Conclusion, show: &str, evidence: &str, files: &[String]) -> String {
+pub fn mail(
+    state: &SearchState,
+    conclusion: &Conclusion,
+    show: &str,
+    evidence: &str,
+    files: &[String],
+) -> String {
     let target = state.target();
     let what = target.as_ref().map(Target::in_short).unwrap_or_default();
     let title = match &target {
@@ -420,12 +426,12 @@ fn sentence(text: &str) -> String {
 }
 
 /// The command that reproduces the bug: at the culprit, or with `--find-fix` right before it.
-pub fn reproduce(state: &State, conclusion: &Conclusion) -> Option<String> {
+pub fn reproduce(state: &SearchState, conclusion: &Conclusion) -> Option<String> {
     telling(state, conclusion)?.1.reproduce.clone()
 }
 
 /// The trial and the test in it that show the bug best: the culprit's, else the last ones that failed.
-pub fn telling<'s>(state: &'s State, conclusion: &Conclusion) -> Option<(&'s Trial, &'s Sighting)> {
+pub fn telling<'s>(state: &'s SearchState, conclusion: &Conclusion) -> Option<(&'s Trial, &'s Sighting)> {
     let target = state.target()?;
     let failed = || {
         let trials = state.trials.iter().rev();
@@ -441,7 +447,7 @@ pub fn telling<'s>(state: &'s State, conclusion: &Conclusion) -> Option<(&'s Tri
 }
 
 /// The line shown before the first trial.
-pub fn opening(state: &State) -> String {
+pub fn opening(state: &SearchState) -> String {
     let (old, new) = state.terms();
     let n = state.graph.n_subjects();
     let limited = match &state.question.source {

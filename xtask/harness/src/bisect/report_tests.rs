@@ -1,9 +1,9 @@
 //! Snapshot tests of a search's reports.
 
-use super::super::decide::Rules;
+use super::super::decide::SearchRules;
 use super::super::graph::Graph;
 use super::super::observe::{Class, Sighting};
-use super::super::state::{End, FORMAT, Question, Recorded};
+use super::super::state::{FORMAT, Question, RecordedTrial, SearchEnd};
 use super::*;
 
 fn id(n: usize) -> String {
@@ -26,21 +26,22 @@ fn hang() -> TrialResult {
     })
 }
 
-fn sample() -> State {
+fn sample() -> SearchState {
     let subjects = (1..=4).map(|n| (id(n), format!("md: change {n}")));
-    let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
+    let end =
+        |n: usize, name: &str| SearchEnd { name: name.into(), id: id(n), title: format!("md: change {n}") };
+    let rules = SearchRules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
     let paths = vec!["drivers/md".to_owned()];
     let source = KernelSource::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".into()), paths };
     let mut trials = vec![];
-    let mut add = |position, trial| trials.push(Recorded { position, trial, seconds: 20.0 });
+    let mut add = |position, trial| trials.push(RecordedTrial { position, trial, seconds: 20.0 });
     add(Position::Subject(3), trial(hang()));
     add(Position::Subject(3), trial(hang()));
     add(Position::OldEnd, trial(TrialResult::Passed));
     add(Position::Subject(1), Trial::Unbuildable { error: "md.c:7:1: error: expected ';'".into() });
     add(Position::Subject(2), trial(hang()));
     add(Position::Subject(0), trial(TrialResult::Passed));
-    State {
+    SearchState {
         format: FORMAT,
         question: Question {
             source,
@@ -107,7 +108,7 @@ fn only_a_failure_that_nothing_names_is_said_to_be_loose() {
 }
 
 /// The sample with a failure that has no kernel signature, at both ends and in between.
-fn unmarked(said: &[&str], at_passing: &[bool]) -> State {
+fn unmarked(said: &[&str], at_passing: &[bool]) -> SearchState {
     let mut state = sample();
     let failed = |said: &str| {
         TrialResult::Wrong(Failure {
@@ -118,7 +119,7 @@ fn unmarked(said: &[&str], at_passing: &[bool]) -> State {
             last_lines: vec![said.into()],
         })
     };
-    let recorded = |position, came| Recorded { position, trial: trial(came), seconds: 20.0 };
+    let recorded = |position, came| RecordedTrial { position, trial: trial(came), seconds: 20.0 };
     state.trials = said.iter().map(|said| recorded(Position::Subject(3), failed(said))).collect();
     let at_passing = at_passing
         .iter()
@@ -192,13 +193,13 @@ fn each_trouble_says_what_to_do() {
 #[test]
 fn progress_says_how_much_is_left() {
     let state = sample();
-    let why = Why::Search { n_left: 2, n_trials_left: 3.0 };
+    let why = Purpose::Search { n_left: 2, n_trials_left: 3.0 };
     let lines = [
         opening(&state),
-        begins(&state, Position::Subject(3), Why::ConfirmFailing),
-        begins(&state, Position::OldEnd, Why::ConfirmPassing),
+        begins(&state, Position::Subject(3), Purpose::ConfirmFailing),
+        begins(&state, Position::OldEnd, Purpose::ConfirmPassing),
         begins(&state, Position::Subject(1), why),
-        begins(&state, Position::Subject(2), Why::Verify),
+        begins(&state, Position::Subject(2), Purpose::Verify),
         over(&state, &Observation::Passed),
     ];
     insta::assert_snapshot!(lines.join("\n"));

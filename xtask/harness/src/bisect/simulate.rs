@@ -4,7 +4,7 @@
 //! each step until it is sure, with the same prior of rates and the same confidence.
 
 use super::bayes::Counts;
-use super::decide::{Action, Observation, Position, Rules, Sums, Why, decide, passes_wanted};
+use super::decide::{NextStep, Observation, Position, Purpose, SearchRules, Sums, decide, passes_wanted};
 use super::graph::Graph;
 use super::search::{self, Mark, Next};
 
@@ -75,21 +75,26 @@ pub fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
 
 /// Simulates a search as `bisect` makes it. `is_signed` is true if failures have a kernel signature, which
 /// chance failures have not.
-pub fn ours(world: World<'_>, rules: Rules, is_signed: bool, lot: &mut fastrand::Rng) -> SimulatedSearch {
+pub fn ours(
+    world: World<'_>,
+    rules: SearchRules,
+    is_signed: bool,
+    lot: &mut fastrand::Rng,
+) -> SimulatedSearch {
     let mut trials: Vec<(Position, Observation)> = Vec::new();
     let (mut n_of_ends, mut n) = (0, 0);
     loop {
         let sums = Sums::of(world.graph, is_signed, trials.iter().map(|(position, seen)| (*position, seen)));
         match decide(world.graph, &sums, rules) {
-            Action::Test(position, why) => {
+            NextStep::Test(position, why) => {
                 match why {
-                    Why::ConfirmFailing | Why::ConfirmPassing => n_of_ends += 1,
-                    Why::Search { .. } | Why::Verify => n += 1,
+                    Purpose::ConfirmFailing | Purpose::ConfirmPassing => n_of_ends += 1,
+                    Purpose::Search { .. } | Purpose::Verify => n += 1,
                 }
                 trials.push((position, world.trial(position, lot)));
             }
-            Action::Stop(_) => return SimulatedSearch { end: AnswerQuality::Unsure, n_of_ends, n },
-            Action::Found(found) => {
+            NextStep::Stop(_) => return SimulatedSearch { end: AnswerQuality::Unsure, n_of_ends, n },
+            NextStep::Found(found) => {
                 let end = match (found.is_sure, found.first_new == [world.culprit]) {
                     (true, true) => AnswerQuality::Right,
                     (true, false) => AnswerQuality::WrongButSure,
@@ -107,7 +112,7 @@ const FAILURES_OF_END: u32 = 3;
 /// Simulates the classic search, which repeats each step until it fails, or has passed so often that the
 /// whole search is right with the same confidence. It tries the failing end until that has failed three
 /// times, and the passing end like any step.
-pub fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> SimulatedSearch {
+pub fn until_sure(world: World<'_>, rules: SearchRules, lot: &mut fastrand::Rng) -> SimulatedSearch {
     let (failing, passing) = rules.ends(world.graph);
     let mut of_failing = Counts::default();
     while of_failing.failed < FAILURES_OF_END {

@@ -10,7 +10,7 @@ use protocol::event::Script;
 use serde::{Deserialize, Serialize};
 use vm_images::overlay;
 
-use super::decide::{Conclusion, Observation, Position, Rules, Sums};
+use super::decide::{Conclusion, Observation, Position, SearchRules, Sums};
 use super::graph::Graph;
 use super::observe::Trial;
 use super::target::Target;
@@ -23,7 +23,7 @@ pub(crate) const FILE: &str = "state.json";
 
 /// A search: its question, its graph and its trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct SearchState {
     /// Version of the file's format.
     pub format: u32,
     /// The question of the search.
@@ -32,7 +32,7 @@ pub struct State {
     #[serde(rename = "history")]
     pub graph: Graph,
     /// All trials, in the order in which they were made.
-    pub trials: Vec<Recorded>,
+    pub trials: Vec<RecordedTrial>,
     /// Result of testing the new end with the culprit reverted, if that was tried.
     pub reverted: Option<Reverted>,
 }
@@ -43,11 +43,11 @@ pub struct Question {
     /// Where the kernels come from.
     pub source: KernelSource,
     /// The old end.
-    pub old: End,
+    pub old: SearchEnd,
     /// The new end.
-    pub new: End,
+    pub new: SearchEnd,
     /// Required confidence, number of repeats, direction.
-    pub rules: Rules,
+    pub rules: SearchRules,
     /// If given, only failures count that mention these words.
     pub words: Option<String>,
     /// Arguments of `cargo xtask test` with which each trial is run.
@@ -77,7 +77,7 @@ pub enum KernelSource {
 
 /// One of the two ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct SearchEnd {
     /// Revision or version as the user wrote it.
     pub name: String,
     /// Full id of the commit, or release of the kernel.
@@ -88,7 +88,7 @@ pub struct End {
 
 /// A trial that was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recorded {
+pub struct RecordedTrial {
     /// Position that was tested. Called `place` in state.json.
     #[serde(rename = "place")]
     pub position: Position,
@@ -111,9 +111,9 @@ pub enum Reverted {
     Tried(Vec<Trial>),
 }
 
-impl State {
+impl SearchState {
     /// Reads the state file in `dir`.
-    pub fn read(dir: &Path) -> Result<State> {
+    pub fn read(dir: &Path) -> Result<SearchState> {
         let path = dir.join(FILE);
         let text = match fs::read(&path) {
             Ok(text) => text,

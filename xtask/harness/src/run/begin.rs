@@ -14,7 +14,7 @@ use crate::event_log::{EventLog, FAILED};
 use crate::run::choose::{ChosenTests, MissingModule};
 use crate::run::folder::create_run;
 use crate::run::options::Options;
-use crate::run::plan::Part;
+use crate::run::plan::ShardPart;
 use crate::run::prepare::Prepared;
 use crate::run::script_record;
 use crate::run::settings;
@@ -37,7 +37,7 @@ pub(crate) struct Beginning<'a> {
     /// Number of VMs at a time.
     pub(crate) n_vms: usize,
     /// The shard that this run is, if the tests were divided.
-    pub(crate) part: Option<Part>,
+    pub(crate) part: Option<ShardPart>,
     pub(crate) chosen: ChosenTests,
     /// Modules that tests want and their kernels lack.
     pub(crate) lacking: Vec<MissingModule>,
@@ -118,7 +118,7 @@ impl Beginning<'_> {
             let text = format!("not as pinned in artifacts.lock: {change}");
             events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
         }
-        if let Some(Part { shard, digest }) = part {
+        if let Some(ShardPart { shard, digest }) = part {
             let Shard { shard, n_shards } = *shard;
             events.append(Event::Sharded { shard, n_shards, digest: digest.to_string() })?;
         }

@@ -90,7 +90,7 @@ pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) ->
 }
 
 /// Judges each attempt when it is over, and appends it to the history.
-pub(crate) struct Keeper<'a> {
+pub(crate) struct HistoryKeeper<'a> {
     file: Option<&'a Path>,
     criteria: &'a Criteria,
     events: &'a EventLog,
@@ -99,7 +99,7 @@ pub(crate) struct Keeper<'a> {
     failed: AtomicBool,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> HistoryKeeper<'a> {
     /// A keeper for one run; without a file it only judges.
     pub(crate) fn new(
         file: Option<&'a Path>,
@@ -107,7 +107,7 @@ impl<'a> Keeper<'a> {
         events: &'a EventLog,
         terminal: &'a Terminal,
     ) -> Self {
-        Keeper { file, criteria, events, terminal, failed: AtomicBool::new(false) }
+        HistoryKeeper { file, criteria, events, terminal, failed: AtomicBool::new(false) }
     }
 
     /// Judges a finished attempt by itself, and appends it. If the history cannot be written, a remark says

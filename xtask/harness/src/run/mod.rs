@@ -37,7 +37,7 @@ use crate::run::begin::{Beginning, Begun};
 use crate::run::choose::Choice;
 use crate::run::criteria::Criteria;
 use crate::run::finished::FinishedRun;
-use crate::run::history::Keeper;
+use crate::run::history::HistoryKeeper;
 pub use crate::run::options::Options;
 use crate::run::prepare::{BootKernel, Prepared};
 use crate::run::resume::Resumed;
@@ -107,7 +107,7 @@ fn carry_through(
     let cancel = session.host.cancel();
     let snapshots =
         options.snapshots.then(|| Snapshots::new(&prepared.qemu, &session.store, &*session.terminal, cancel));
-    let keeper = Keeper::new(options.history.as_deref(), &criteria, &events, &session.terminal);
+    let keeper = HistoryKeeper::new(options.history.as_deref(), &criteria, &events, &session.terminal);
     let context = RunContext {
         attempt: AttemptContext {
             hypervisor: &prepared.qemu,

@@ -91,7 +91,7 @@ pub(crate) fn plan(
 }
 
 /// The shard of a plan.
-pub(crate) struct Part {
+pub(crate) struct ShardPart {
     pub(crate) shard: Shard,
     /// Digest of the assignment of tests to shards; equal in all shards of one run.
     pub(crate) digest: Digest,
@@ -99,7 +99,7 @@ pub(crate) struct Part {
 
 /// The attempts of `whole` that `shard` runs; all if it is `None`. Shards take equally long, as far as
 /// durations are known.
-pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, Option<Part>) {
+pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, Option<ShardPart>) {
     let Some(shard) = shard else { return (whole, None) };
     let timed = || {
         whole.iter().filter_map(|planned| match planned.length {
@@ -132,7 +132,7 @@ pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, 
             ..planned
         })
         .collect();
-    (plan, Some(Part { shard, digest }))
+    (plan, Some(ShardPart { shard, digest }))
 }
 
 /// Expected duration of a test: from the history, else at most its limit.
