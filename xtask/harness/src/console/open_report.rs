@@ -107,13 +107,13 @@ impl OpenReport {
         }
     }
 
-    /// True if a line of this caller, or of an unknown one, may belong to this report.
+    /// True if lines of this caller belong to this report; `None` for lines that name none.
     pub(super) fn is_by(&self, caller: Option<&str>) -> bool {
         caller == self.caller.as_deref() || caller.is_some() && caller == self.deputy.as_deref()
     }
 
     /// Notes that another processor prints its stack from here on, on the kernel's request
-    /// (`NMI backtrace for cpu 1`), under its own caller id.
+    /// (`NMI backtrace for cpu 1`), under its own caller id. Returns true if `line` is of that processor.
     pub(super) fn delegates_to(&mut self, line: &LogLine<'_>) -> bool {
         let asks = self.opening.kind.is_of_hang() || self.opening.kind == ReportKind::Lockdep;
         if asks && self.stage == Stage::Words && line.text.starts_with("NMI backtrace for cpu") {
@@ -224,7 +224,8 @@ impl OpenReport {
         (std::mem::take(&mut self.causes), None)
     }
 
-    /// Counts a line of another caller.
+    /// Counts a line that was read since the title, of whatever caller; ends the report if there are too
+    /// many.
     pub(super) fn ages(&mut self) -> Step {
         self.n_lines += 1;
         if self.n_lines <= LINES_MAX {

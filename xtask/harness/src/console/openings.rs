@@ -191,7 +191,7 @@ impl Opening {
     pub(super) fn deepen(&mut self, next: Opening) {
         let is_more = match (self.part, next.part) {
             (Part::CutHere, _) => true,
-            // For a panic in Rust the words stay: the BUG after it is only how the panic ends.
+            // A panic in Rust ends in a BUG, which names it better: the stack is the panic's.
             (Part::Reason, Part::Headline) => self.words == "Rust panic",
             (Part::Reason | Part::Headline, _) => false,
             (Part::Whole, Part::Reason) => self.kind == ReportKind::Warning,

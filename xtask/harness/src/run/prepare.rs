@@ -90,7 +90,7 @@ fn replaced(replacement: &Replacement) -> Replaced {
         build_id: module.build_id.clone(),
     };
     let modules: Vec<_> = replacement.modules.iter().map(file).collect();
-    // All other md modules depend on this one. If the overlay has another name for it, any of them will do.
+    // All other md modules depend on this one. If the overlay does not replace it, any of them will do.
     let names = || modules.iter().map(|module| &module.name);
     let probe = names().find(|name| *name == "md_mod").or(names().next()).cloned().unwrap_or_default();
     let modules = ReplacedModules { serial: "mdr-replaced".to_owned(), modules, probe };
@@ -143,7 +143,7 @@ pub fn prepare(
     Ok(Prepared { qemu, chosen, guest, versions, checkouts, kernels, replaced: images.replaced() })
 }
 
-/// Versions of the programs in `guest`; those of `checkouts` as their own version files state.
+/// Versions of the programs in `guest`; those of `checkouts` as the trees state them now.
 pub fn versions(guest: &Artifact, checkouts: &[Checkout]) -> Result<BTreeMap<String, String>> {
     let file = guest.path("versions.json");
     let bytes = std::fs::read(&file).with_context(|| format!("failed to read `{}`", file.display()))?;

@@ -108,7 +108,7 @@ impl Resumed {
         script_record::check_same(&self.record.run.scripts, &now, &self.dir)
     }
 
-    /// Returns an error if kernels or guest differ from those of the record.
+    /// Returns an error if kernels, guest image, accelerator or QEMU differ from those of the record.
     pub(crate) fn check_same(&self, prepared: &Prepared) -> Result<()> {
         let mut differences = Vec::new();
         let mut compare = |what: &str, was: &str, is: &str| {
@@ -137,8 +137,8 @@ impl Resumed {
         )))
     }
 
-    /// Records that the run is resumed. Folders of unfinished attempts are emptied; attempts that the history
-    /// lacks are appended.
+    /// Records that the run is resumed. Removes the folders of unfinished attempts, and appends attempts that
+    /// the history lacks.
     pub(crate) fn go_on(
         self,
         session: &Session,

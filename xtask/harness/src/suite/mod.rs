@@ -84,7 +84,7 @@ pub struct Contract {
     pub(crate) skip_exit: Option<i32>,
     /// Beginning of the line that gives the reason of a skip.
     pub(crate) skip_line: Option<String>,
-    /// Beginnings of a last line that means a skip without a reason.
+    /// Beginnings of lines that a skip without a reason prints.
     #[serde(default)]
     pub(crate) bare_skip_lines: Vec<String>,
     /// Beginning of a line that turns a pass into a warning.
