@@ -78,7 +78,7 @@ impl RunningTest {
         descendants_of(self.child.child.id())
     }
 
-    /// Its own temporary folders in the store.
+    /// Temporary folders in the store that belong to this run.
     fn temporary_folders(&self, session: &Session) -> Vec<PathBuf> {
         let mut folders = temporary_folders(session);
         folders.retain(|folder| !self.folders_before.contains(folder));

@@ -61,7 +61,7 @@ impl Chance {
     }
 }
 
-/// How often trials of one subject failed and passed.
+/// Numbers of trials of one subject that failed and that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Trials that failed in the way that is searched for.

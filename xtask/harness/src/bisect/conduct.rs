@@ -8,7 +8,7 @@ use super::decide::{Conclusion, NextStep, Observation, Position, Purpose, Troubl
 use super::state::{RecordedTrial, SearchState};
 use super::trial::Tester;
 
-/// How a search ended.
+/// End of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
     /// The search has an answer.

@@ -10,11 +10,11 @@ use super::graph::Graph;
 /// Mark of a subject: what its trials have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// It behaves like the old end.
+    /// The subject behaves like the old end.
     Old,
-    /// It behaves like the new end.
+    /// The subject behaves like the new end.
     New,
-    /// It cannot be tested.
+    /// The subject cannot be tested.
     Untestable,
 }
 

@@ -23,21 +23,21 @@ pub struct World<'a> {
     pub find_fix: bool,
 }
 
-/// How good an answer is.
+/// Quality of a search's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerQuality {
-    /// It names the culprit with certainty.
+    /// The answer names the culprit with certainty.
     Right,
-    /// It names another commit with certainty.
+    /// The answer names another commit with certainty.
     WrongButSure,
-    /// It is uncertain, or the search stopped without one.
+    /// The answer is uncertain, or the search stopped without one.
     Unsure,
 }
 
 /// The result and the cost of one simulated search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimulatedSearch {
-    /// How good the answer was.
+    /// Quality of the answer.
     pub end: AnswerQuality,
     /// Trials of the two ends before the search.
     pub n_of_ends: u32,

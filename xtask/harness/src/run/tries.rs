@@ -54,7 +54,7 @@ impl Times {
 /// Result of a try, as far as further tries depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TryResult {
-    /// Nothing unexpected happened.
+    /// A try without anything unexpected.
     Fine,
     /// A failure of the test itself or of the host: a later pass makes up for it.
     Redeemable,
