@@ -1,7 +1,7 @@
 //! Simulated searches with random trials: how many trials a search takes, and how often its answer is right.
 //!
-//! The decisions are the real ones, `super::decide::decide`. They are compared with a classic search that repeats
-//! each step until it is sure, with the same prior of rates and the same confidence.
+//! The decisions are the real ones, `super::decide::decide`. They are compared with a classic search that
+//! repeats each step until it is sure, with the same prior of rates and the same confidence.
 
 use super::bayes::Counts;
 use super::decide::{NextStep, Observation, Position, Purpose, SearchRules, Sums, decide, passes_wanted};

@@ -9,8 +9,8 @@ use super::{Part, Tail};
 /// A rule for lines that open a report.
 pub(super) struct Rule {
     pub(super) kind: ReportKind,
-    /// Regular expression; see [`super::Opening`] for its groups `function`, `hint`, `file`, `comm`, `pid` and
-    /// `pool`.
+    /// Regular expression; see [`super::Opening`] for its groups `function`, `hint`, `file`, `comm`, `pid`
+    /// and `pool`.
     pub(super) pattern: &'static str,
     /// Words of the title; `$name` is replaced by that group of the pattern.
     pub(super) words: &'static str,
