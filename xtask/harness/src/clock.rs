@@ -1,6 +1,6 @@
-//! The wall clock, as records have it.
+//! The wall clock in the format of records.
 
-/// Now, to the second, as RFC 3339 has it: `2026-11-30T22:05:03Z`.
+/// The current time in RFC 3339 format, to the second: `2026-11-30T22:05:03Z`.
 pub fn rfc3339_now() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let now = time::OffsetDateTime::now_utc();

@@ -1,4 +1,5 @@
-//! Modules in place of the kernel's: a test runs on those that were built, restored and booted, or not at all.
+//! Modules in place of the kernel's: a test runs on those that were built, restored and booted, or not at
+//! all.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::sync_channel;
@@ -83,7 +84,7 @@ fn start(attempt: u32, load: &[&str], replaced: Option<ReplacedModules>) -> Star
     }
 }
 
-/// What the guest's agent says of the last of `tests`, which it must not start.
+/// The guest agent's reason for not starting the last of `tests`, which it must refuse.
 fn refusal(prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
     let (inputs, told) = sync_channel(64);
     let mut vm = prepared.qemu.start(spec, inputs)?;

@@ -1,4 +1,4 @@
-//! Carries a plan out, several VMs at a time. Which attempt is next is decided in [`crate::run::schedule`] and
+//! Carries out a plan with several VMs at a time. The order is decided in [`crate::run::schedule`] and
 //! [`crate::run::tries`]; an attempt is driven in [`crate::attempt::drive`].
 
 use std::collections::BTreeMap;
@@ -22,38 +22,39 @@ use crate::suite::Job;
 use crate::terminal::Terminal;
 use crate::words::count;
 
-/// One attempt that is to be made.
+/// A planned attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) attempt: PlannedAttempt,
     pub(crate) job: Job,
-    /// The VM, but for its log.
+    /// The VM, without the path of its console log.
     pub(crate) vm: VmSpec,
     pub(crate) limits: TimeLimits,
-    /// What the progress display calls it.
+    /// Name in the progress display.
     pub(crate) name: String,
-    /// How long it will take.
+    /// Expected duration.
     pub(crate) length: Length,
 }
 
-/// What QEMU takes beside the guest's memory, MiB: translated code, and itself.
+/// Memory that QEMU takes in addition to the guest's, MiB: translated code, and itself.
 const QEMU_OVERHEAD_MIB: u64 = 128;
 
-/// Memory that counts for a VM, MiB. A guest touches little of what it has: of 2 GiB, RAID tests of lvm2 280 MB in the
-/// median and 374 at most, with QEMU (Pss). Three quarters are counted: one that fills its memory finds it.
+/// Memory that counts for a VM in the schedule, MiB. A guest touches little of its memory: of 2 GiB, RAID
+/// tests of lvm2 used 280 MB (median) to 374 MB, with QEMU (Pss). Three quarters are counted; a test that
+/// fills its memory finds that.
 pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
     u64::from(vm.ram_mib) * 3 / 4 + QEMU_OVERHEAD_MIB
 }
 
 impl Planned {
-    /// The same once more.
+    /// Another try of this attempt, with the given numbers.
     pub(crate) fn again(&self, number: u32, try_idx: u32, retry_of: Option<u32>) -> Planned {
         let first_dir = self.attempt.dir.split('~').next().unwrap_or_default();
         let first_name = self.name.split(" (try ").next().unwrap_or_default();
         Planned {
             attempt: PlannedAttempt {
                 attempt: number,
-                // No test's own folder has a `~` in its name.
+                // No first try has a `~` in its folder's name.
                 dir: format!("{first_dir}~{try_idx}"),
                 retry_of,
                 ..self.attempt.clone()
@@ -63,7 +64,7 @@ impl Planned {
         }
     }
 
-    /// As the schedule sees it.
+    /// The attempt as an item of the schedule.
     pub(crate) fn item(&self) -> Item {
         Item {
             attempt: self.attempt.attempt,
@@ -74,29 +75,28 @@ impl Planned {
     }
 }
 
-/// What the progress display calls a try of the test that it calls `name`.
+/// Name in the progress display of a try of the test called `name`.
 pub(crate) fn name_of_try(name: &str, try_idx: u32) -> String {
     if try_idx > 1 { format!("{name} (try {try_idx})") } else { name.to_owned() }
 }
 
-/// What all attempts of a run share.
+/// Everything that the attempts of a run share.
 #[derive(Clone, Copy)]
 pub(crate) struct RunContext<'a> {
-    /// What each attempt gets.
+    /// The context passed to each attempt.
     pub(crate) attempt: AttemptContext<'a>,
     /// Folder of the run.
     pub(crate) dir: &'a Path,
-    /// Folder for what goes with the process.
+    /// Folder for files that go when this process ends.
     pub(crate) scratch: &'a Path,
     pub(crate) terminal: &'a Terminal,
-    /// Told the number of each attempt that is over, after the record: judges it.
+    /// Called with the number of each finished attempt, after it was recorded: judges it.
     pub(crate) after: &'a (dyn Fn(u32) -> Result<Judged> + Sync),
 }
 
-/// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. What happened is in the
-/// run's events.
-/// What is planned is in them already; what is tried again besides is added to them.
-/// What is `done` of it, because the run was resumed, is not done again.
+/// Carries out `plan` within `budget`, until done or cancelled. The results are in the run's events. The
+/// events must already contain the plan; further tries are added to them. Attempts in `done` were finished
+/// before a resumed run was interrupted, and are not made again.
 pub(crate) fn carry_out(
     context: RunContext<'_>,
     plan: Vec<Planned>,
@@ -105,10 +105,10 @@ pub(crate) fn carry_out(
     budget: Budget,
 ) -> Result<()> {
     let n_workers = n_workers(budget, times, plan.len() - done.len());
-    let work = Work::new(context, plan, done, times, Budget { n_vms: n_workers, ..budget });
+    let work = SharedWork::new(context, plan, done, times, Budget { n_vms: n_workers, ..budget });
     std::thread::scope(|scope| {
         let thread = |name: String| std::thread::Builder::new().name(name);
-        // Each worker starts its VMs itself: a VM dies with the thread that started it.
+        // Each worker starts its VMs in its own thread, because a VM dies with the thread that started it.
         let workers: Vec<_> = (0..n_workers)
             .map(|idx| thread(format!("vm-{idx}")).spawn_scoped(scope, || work.carry_out()))
             .collect::<Result<_, _>>()
@@ -124,17 +124,17 @@ pub(crate) fn carry_out(
     })
 }
 
-/// VMs that a run has at a time: no more than it can use.
+/// Number of VMs that a run uses at a time: no more than there are attempts.
 pub(crate) fn n_workers(budget: Budget, times: Times, n_planned: usize) -> usize {
     if times.is_open() { budget.n_vms.max(1) } else { budget.n_vms.clamp(1, n_planned.max(1)) }
 }
 
-/// What the workers share.
-struct Work<'a> {
+/// State that the workers share.
+struct SharedWork<'a> {
     context: RunContext<'a>,
     times: Times,
     state: Mutex<WorkState>,
-    /// Something ended, or everything does.
+    /// Signalled when an attempt or the whole run ends.
     changed: Condvar,
 }
 
@@ -143,14 +143,14 @@ struct WorkState {
     tries: Tries,
     /// All attempts, by number.
     plan: BTreeMap<u32, Planned>,
-    /// When those that run were started.
+    /// Start times of the running attempts.
     since: BTreeMap<u32, Instant>,
     n_done: usize,
     over: bool,
 }
 
 impl WorkState {
-    /// `12 of 67, about 6 min left`.
+    /// Progress as text: `12 of 67, about 6 min left`.
     fn progress(&self, times: Times) -> String {
         let (n_waiting, n_running) = self.schedule.counts();
         let n_all = self.n_done + n_waiting + n_running;
@@ -170,7 +170,7 @@ impl WorkState {
     }
 }
 
-impl<'a> Work<'a> {
+impl<'a> SharedWork<'a> {
     fn new(
         context: RunContext<'a>,
         plan: Vec<Planned>,
@@ -190,24 +190,24 @@ impl<'a> Work<'a> {
         let plan = plan.into_iter().map(|planned| (planned.attempt.attempt, planned)).collect();
         let state =
             WorkState { schedule, tries, plan, since: BTreeMap::new(), n_done: done.len(), over: false };
-        Work { context, times, state: Mutex::new(state), changed: Condvar::new() }
+        SharedWork { context, times, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, WorkState> {
         self.state.lock().expect("no panic with the lock")
     }
 
-    /// Waits for a change, but looks at the world now and then all the same.
+    /// Waits for a change; returns after a moment anyway, to check for cancellation.
     fn wait<'s>(&self, state: MutexGuard<'s, WorkState>) -> MutexGuard<'s, WorkState> {
         let waited = self.changed.wait_timeout(state, Duration::from_millis(300));
         waited.expect("no panic with the lock").0
     }
 
-    /// Runs one attempt after the other until nothing is left to start.
+    /// Makes one attempt after another until nothing is left to start.
     fn carry_out(&self) -> Result<()> {
         let result = self.until_over();
         if result.is_err() {
-            // The record cannot be kept: the other workers stop, too.
+            // The record could not be written: the other workers stop, too.
             self.end();
         }
         result
@@ -229,7 +229,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What is to start now; waits until something fits. Nothing if all is started, or the run ends.
+    /// The next attempt to start; waits until one fits. `None` if all were started, or the run ends.
     fn next(&self) -> Result<Option<Planned>> {
         let mut state = self.lock();
         loop {
@@ -247,7 +247,7 @@ impl<'a> Work<'a> {
                 state.since.insert(attempt, Instant::now());
                 return Ok(state.plan.get(&attempt).cloned());
             }
-            // What runs may want to be tried again.
+            // Running attempts may have to be tried again.
             if state.schedule.counts() == (0, 0) {
                 return Ok(None);
             }
@@ -255,11 +255,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Plans one more try, if one is wanted and there is room for it.
+    /// Plans another try, if one is wanted and there is room.
     fn plan_more(&self, state: &mut WorkState) -> Result<()> {
         let number = state.plan.keys().next_back().map_or(1, |last| last + 1);
         let elapsed = self.context.attempt.events.elapsed();
-        let more = if state.schedule.has_room() { state.tries.more(number, elapsed) } else { None };
+        let more = if state.schedule.has_room() { state.tries.next(number, elapsed) } else { None };
         if let Some(more) = more
             && let Some(like) = state.plan.get(&more.like)
         {
@@ -272,7 +272,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Nothing is started from now on.
+    /// Makes the workers stop after their present attempts.
     fn end(&self) {
         let mut state = self.lock();
         state.over = true;
@@ -281,7 +281,7 @@ impl<'a> Work<'a> {
         self.changed.notify_all();
     }
 
-    /// Shows how far it is, where lines move.
+    /// Shows the progress on live lines.
     fn show(&self) {
         if !self.context.terminal.is_live() {
             return;
@@ -295,7 +295,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Runs one attempt and records it; `over` is told when its VM is gone, and says how far the run is.
+/// Makes one attempt and records it. `over` is called when its VM is gone, and returns the progress as text.
 fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<Judged> {
     let RunContext { attempt: AttemptContext { events, .. }, terminal, .. } = context;
     let number = planned.attempt.attempt;
@@ -322,7 +322,7 @@ fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String)
     (context.after)(number)
 }
 
-/// `pass   lvm2:shell/x.sh  88.1 s`.
+/// The line for a finished attempt: `pass   lvm2:shell/x.sh  88.1 s`.
 fn done_line(name: &str, outcome: &Outcome, test_ms: Option<u64>) -> String {
     let word = match outcome {
         Outcome::Pass => "pass",
