@@ -9,54 +9,18 @@ use protocol::evidence::{Evidence, TaskStack};
 use protocol::sample::{Sample, TaskSample};
 use protocol::state::StorageState;
 use protocol::wire::{
-    Exit, Finished, GuestFacts, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request,
-    Survivor,
+    Exit, Finished, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request, Survivor,
 };
-use protocol::{HangKind, Outcome, TestId};
+use protocol::{HangKind, Outcome};
 
 use super::progress::tests::{sample, task};
-use super::{AttemptState, Effect, Opening, TimeLimits};
-use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, VmEnd};
-use crate::suite::{Contract, Job};
+use super::{AttemptState, Effect, Opening};
+use crate::machine::{
+    Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
+};
+use crate::testing::{LIMITS, guest_facts, job, shutdown};
 
 const SESSION: u64 = 77;
-
-/// The limits of those that play without a VM.
-pub(crate) const LIMITS: TimeLimits = TimeLimits {
-    boot_timeout: Duration::from_secs(60),
-    restore_timeout: Duration::from_secs(10),
-    silence_timeout: Duration::from_secs(30),
-    test_timeout: Duration::from_secs(100),
-    heartbeat_timeout: Duration::from_secs(20),
-    grace_period: Duration::from_secs(5),
-    leaving_timeout: Duration::from_secs(1800),
-};
-
-/// A test of which nothing is said.
-pub(crate) fn job(id: TestId) -> Job {
-    Job {
-        id,
-        argv: vec!["bash".into()],
-        cwd: "/".into(),
-        env: Default::default(),
-        make_dirs: vec![],
-        load_modules: vec![],
-        preload_modules: vec![],
-        allow: vec![],
-        required_modules: vec![],
-        wanted_modules: vec![],
-        own_modules: None,
-        files: vec![],
-        disks: vec![],
-        sampled: true,
-        stock: false,
-        contract: Contract::default(),
-        ram_mib: 1024,
-        vcpus: 1,
-        silence_timeout: Duration::ZERO,
-        test_timeout: Duration::ZERO,
-    }
-}
 
 /// Plays inputs at whole seconds, with ticks in between, and keeps what came of them.
 struct Play {
@@ -72,7 +36,7 @@ struct Play {
 
 impl Play {
     fn new() -> Self {
-        let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
+        let job = job("shell/x.sh");
         let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
         Self::of(state)
     }
@@ -101,13 +65,7 @@ impl Play {
     }
 
     fn hello(session: u64) -> Input {
-        let guest = GuestFacts {
-            kernel_release: "6.12".into(),
-            kernel_version: String::new(),
-            boot_ms: 2000,
-            mem_total_kib: 1,
-            n_cpus: 1,
-        };
+        let guest = guest_facts();
         Input::Agent(Ok(Message::Hello { version: protocol::wire::VERSION, session, guest }))
     }
 
@@ -429,7 +387,7 @@ fn a_panic_while_booting_is_the_kernels() {
 
 #[test]
 fn an_agent_that_gives_up_is_ours() {
-    let gone = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let gone = shutdown(ShutdownCause::PoweredOff);
     let fatal = "md-regress-agent: FATAL: no disk mdr-root";
     let play = Play::new().tell(1, Input::Hypervisor(gone)).console(1, fatal);
     assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("mdr-root")));
@@ -437,7 +395,7 @@ fn an_agent_that_gives_up_is_ours() {
 
 /// The guest powers off without having been asked, after these lines on the console.
 fn powered_off(play: Play, lines: &[&str]) -> Play {
-    let gone = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let gone = shutdown(ShutdownCause::PoweredOff);
     lines
         .iter()
         .fold(play.heartbeats(10), |play, line| play.console(10, line))
@@ -503,7 +461,7 @@ fn a_dead_qemu_is_the_hosts() {
 
 #[test]
 fn a_qemu_that_is_ended_from_outside_is_the_hosts() {
-    let event = HypervisorEvent::Shutdown { reason: "host-signal".into() };
+    let event = shutdown(ShutdownCause::Outside);
     let play = Play::testing().tell(5, Input::Hypervisor(event));
     assert!(matches!(play.outcome(VmEnd::Clean), Outcome::Infra { error } if error.contains("host-signal")));
     assert!(matches!(Play::testing().outcome(VmEnd::Clean), Outcome::Infra { .. }));
@@ -518,7 +476,7 @@ fn a_guest_that_qemu_stops_is_the_hosts() {
 
 #[test]
 fn the_consoles_last_words_count_even_if_they_come_late() {
-    let event = HypervisorEvent::Shutdown { reason: "guest-reset".into() };
+    let event = shutdown(ShutdownCause::Guest);
     let play = Play::testing()
         .tell(5, Input::Hypervisor(event))
         .console(5, "[   10.0] BUG: unable to handle page fault for address: 1");
@@ -866,7 +824,9 @@ fn a_guest_that_starves_is_not_silent() {
 
 #[test]
 fn a_guest_that_qemu_does_not_run_is_the_hosts() {
-    let play = Play::testing().wait(6).tell(6, Input::Answer(Answer::RunState("io-error".into())));
+    let play = Play::testing()
+        .wait(6)
+        .tell(6, Input::Answer(Answer::RunState(RunState { executes: false, name: "io-error".into() })));
     assert!(play.killed);
     assert!(matches!(play.outcome(VmEnd::Killed), Outcome::Infra { error } if error.contains("`io-error`")));
     // Nor is one whose QEMU is stopped itself.
@@ -878,7 +838,7 @@ fn a_guest_that_qemu_does_not_run_is_the_hosts() {
 
 #[test]
 fn memory_is_written_before_a_guest_goes() {
-    let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
+    let job = job("shell/x.sh");
     let opening = Opening { session: SESSION, seed: vec![] };
     let state = || AttemptState::new(1, opening.clone(), job.clone(), LIMITS).with_dump(true);
     let testing = || {
@@ -962,7 +922,7 @@ fn a_panic_after_the_test_has_passed_is_a_crash_all_the_same() {
 
 #[test]
 fn a_machine_that_goes_away_in_the_middle_is_a_crash() {
-    let event = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let event = shutdown(ShutdownCause::PoweredOff);
     let play = Play::testing().tell(5, Input::Hypervisor(event));
     assert!(
         matches!(play.outcome(VmEnd::Clean), Outcome::KernelCrash { title } if title.contains("guest-shutdown"))
@@ -1023,7 +983,7 @@ fn a_test_that_cries_panic_is_no_panic() {
     assert!(play.killed, "nothing is heard after a real one");
     // It passes at once: the guest lives to power off.
     let collected = Input::Files(Ok(Message::Collected { attempt: 1, n_files: 0, n_left_out: 0 }));
-    let off = Input::Hypervisor(HypervisorEvent::Shutdown { reason: "guest-shutdown".into() });
+    let off = Input::Hypervisor(shutdown(ShutdownCause::PoweredOff));
     let play = Play::testing().tell(5, cry()).finished(5, Exit::Code(0)).tell(5, collected).tell(6, off);
     assert_eq!(play.outcome(VmEnd::Clean), Outcome::Pass);
 }
@@ -1122,7 +1082,7 @@ fn with_modules() -> Play {
     };
     let modules = vec![file("md_mod", "11"), file("raid1", "22")];
     let replaced = ReplacedModules { serial: "s".into(), modules, probe: "md_mod".into() };
-    let job = job(TestId::new("lvm2", "shell/x.sh").unwrap());
+    let job = job("shell/x.sh");
     let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
     Play::of(state.with_modules(Some(replaced))).tell(2, Play::hello(SESSION))
 }

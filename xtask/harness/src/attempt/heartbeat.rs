@@ -92,9 +92,9 @@ impl Silence {
         }
         self.answered = Some(at);
         match answer {
-            Answer::RunState(state) if !may_run(state) => {
+            Answer::RunState(state) if !state.executes => {
                 return Finding::HostsFault {
-                    error: format!("QEMU does not run the guest: it is `{state}`"),
+                    error: format!("QEMU does not run the guest: it is `{}`", state.name),
                 };
             }
             Answer::Times(times) => self.look(times),
@@ -180,16 +180,16 @@ impl OwnTime {
     }
 }
 
-/// States in which QEMU executes the guest, or is told otherwise by an event (`RunState`, QEMU 10).
-fn may_run(state: &str) -> bool {
-    matches!(state, "running" | "inmigrate" | "shutdown" | "guest-panicked")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::RunState;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn state(name: &str, executes: bool) -> RunState {
+        RunState { executes, name: name.into() }
+    }
 
     /// Plays a silence of so many seconds, whose threads at each second are as `times` says; gives what it comes
     /// to and after how many seconds.
@@ -201,7 +201,7 @@ mod tests {
                 Finding::Wait => None,
                 Finding::Ask(asks) => {
                     assert_eq!(asks, [Ask::RunState, Ask::Times]);
-                    assert_eq!(silence.take(at, &Answer::RunState("running".into())), Finding::Wait);
+                    assert_eq!(silence.take(at, &Answer::RunState(state("running", true))), Finding::Wait);
                     let found = silence.take(at, &Answer::Times(times(half / 2)));
                     assert_eq!(found, Finding::Wait);
                     None
@@ -282,7 +282,7 @@ mod tests {
         let mut silence = Silence::default();
         let at = Duration::from_secs(3);
         silence.tick(at, at, PATIENCE);
-        let found = silence.take(at, &Answer::RunState("io-error".into()));
+        let found = silence.take(at, &Answer::RunState(state("io-error", false)));
         assert!(matches!(found, Finding::HostsFault { error } if error.contains("io-error")));
     }
 
@@ -309,7 +309,7 @@ mod tests {
             silence.take(at, &Answer::Times(times(second, &[(1000, 0)])));
         }
         silence.broken();
-        let late = Answer::RunState("io-error".into());
+        let late = Answer::RunState(state("io-error", false));
         assert_eq!(silence.take(Duration::from_secs(9), &late), Finding::Wait, "asked before it spoke");
         assert_eq!(silence.own_ms, 0);
     }

@@ -161,7 +161,7 @@ impl Interrogation {
     /// The hypervisor answered.
     pub(crate) fn take(&mut self, answer: &Answer) {
         match answer {
-            Answer::RunState(state) => self.notes.push(format!("QEMU says: {state}")),
+            Answer::RunState(state) => self.notes.push(format!("QEMU says: {}", state.name)),
             Answer::Times(times) => self.notes.push(in_words(times)),
             Answer::Registers(text) => self.notes.push(text.trim().to_owned()),
             Answer::Dumped(_) => {}

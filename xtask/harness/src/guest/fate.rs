@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use crate::console::PanicWatch;
-use crate::machine::{HypervisorEvent, VmEnd};
+use crate::machine::{HypervisorEvent, ShutdownCause, VmEnd};
 
 /// What is known of a guest's end, while it lives.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
     panic: PanicWatch,
-    /// Why the machine went away, in the hypervisor's words.
-    shutdown: Option<String>,
+    /// Whose doing it was that the machine went away, and the hypervisor's word for it.
+    shutdown: Option<(ShutdownCause, String)>,
     /// The guest was asked to power off.
     asked_to_end: bool,
 }
@@ -63,8 +63,8 @@ impl Fate {
         match event {
             HypervisorEvent::Panicked => self.panic.hypervisor_says(at),
             // Judged when the VM has ended: the console's last words may still be on their way.
-            HypervisorEvent::Shutdown { reason } => {
-                self.shutdown.get_or_insert(reason);
+            HypervisorEvent::Shutdown { cause, reason } => {
+                self.shutdown.get_or_insert((cause, reason));
             }
             HypervisorEvent::Stopped if self.panic.since().is_none() => {
                 return Err("QEMU stopped the guest by itself: see qemu.log".into());
@@ -77,7 +77,7 @@ impl Fate {
 
     /// The VM has ended; nothing where that only follows from what is already known.
     pub(crate) fn ended(&mut self, end: VmEnd, seen: Seen<'_>) -> Option<Blamed> {
-        if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
+        if self.asked_to_end && matches!(self.shutdown, Some((ShutdownCause::PoweredOff, _))) {
             self.panic.ended_as_asked();
         }
         if self.panic.since().is_some() {
@@ -94,12 +94,14 @@ impl Fate {
         if let (Some(words), None) = (seen.agent_gave_up, seen.fault) {
             return Some(Blamed::Infra { error: format!("the guest agent gave up: {words}") });
         }
-        Some(match self.shutdown.as_deref() {
-            Some(reason) if reason.starts_with("guest") => {
+        Some(match &self.shutdown {
+            Some((ShutdownCause::PoweredOff | ShutdownCause::Guest, reason)) => {
                 let gone = || format!("the machine went away by itself ({reason})");
                 Blamed::Kernel { title: seen.fault.map_or_else(gone, str::to_owned) }
             }
-            Some(reason) => Blamed::Infra { error: format!("QEMU was ended from outside ({reason})") },
+            Some((ShutdownCause::Outside, reason)) => {
+                Blamed::Infra { error: format!("QEMU was ended from outside ({reason})") }
+            }
             None => Blamed::Infra { error: "QEMU ended without saying why".into() },
         })
     }

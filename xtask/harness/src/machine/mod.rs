@@ -82,9 +82,11 @@ pub enum Input {
 pub enum HypervisorEvent {
     /// The guest kernel panicked (pvpanic).
     Panicked,
-    /// The guest is going away: `guest-shutdown`, `guest-reset`, `host-signal`, …
+    /// The guest is going away.
     Shutdown {
-        /// In QEMU's words.
+        /// Whose doing that is.
+        cause: ShutdownCause,
+        /// The hypervisor's own word for it, for people: `guest-shutdown`, `guest-reset`, `host-signal`, …
         reason: String,
     },
     /// The guest was stopped by the hypervisor, which we did not ask for.
@@ -96,6 +98,26 @@ pub enum HypervisorEvent {
         /// What was wrong.
         error: String,
     },
+}
+
+/// Whose doing it is that a guest goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownCause {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// The guest ended otherwise by its own doing: it reset the machine, or panicked.
+    Guest,
+    /// The hypervisor was ended from outside: by a signal, or by its monitor.
+    Outside,
+}
+
+/// Whether the hypervisor executes the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunState {
+    /// True if it does, or if an event says otherwise: the guest has powered off, or panicked.
+    pub executes: bool,
+    /// The hypervisor's own word for it, for people: `running`, `paused`, `io-error`, …
+    pub name: String,
 }
 
 /// What the hypervisor is asked, past the guest's agent: of use when that says nothing.
@@ -123,8 +145,8 @@ pub enum Ask {
 /// itself answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// `running`, `paused`, `io-error`, … (QEMU's `RunState`).
-    RunState(String),
+    /// Does the guest run?
+    RunState(RunState),
     /// What the host gave to the guest.
     Times(HostTimes),
     /// As text for people.

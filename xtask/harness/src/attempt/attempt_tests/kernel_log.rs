@@ -74,7 +74,7 @@ fn what_a_test_says_to_the_kernels_log_is_no_report() {
     let play = Play::testing()
         .console(5, "[    9.000000] BUG: says a test")
         .agent(5, by_user(9, 9_000_000, "BUG: says a test"))
-        .tell(7, Input::Hypervisor(HypervisorEvent::Shutdown { reason: "guest-shutdown".into() }));
+        .tell(7, Input::Hypervisor(shutdown(ShutdownCause::PoweredOff)));
     let outcome = play.outcome(VmEnd::Clean);
     assert!(
         matches!(&outcome, Outcome::KernelCrash { title } if !title.contains("says a test")),
