@@ -58,7 +58,9 @@ fn plan() -> Vec<Planned> {
                 job: job(test.name()),
                 vm: VmSpec { append: test.to_string(), ..vm() },
                 limits: limits_of(Duration::from_secs(1)),
-                name: test.to_string(),
+                test_name: test.to_string(),
+                first_dir: format!("6.12/t{number}"),
+                try_idx: 1,
                 length: Length::Timed(1),
             }
         })
