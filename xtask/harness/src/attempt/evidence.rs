@@ -9,17 +9,17 @@ const STATES_MAX: u32 = 2;
 
 /// What has been seen of an attempt.
 #[derive(Debug)]
-pub(crate) struct Witnessed {
+pub(crate) struct GuestEvidence {
     attempt: u32,
     stacks: Vec<TaskStack>,
     n_pieces: u32,
     n_states: u32,
 }
 
-impl Witnessed {
+impl GuestEvidence {
     /// Nothing so far.
     pub(crate) fn new(attempt: u32) -> Self {
-        Witnessed { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
+        GuestEvidence { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
     }
 
     /// Adds tasks to those that were seen. Who was seen first keeps its stack: that is where it stood when the
@@ -71,11 +71,11 @@ mod tests {
             still_ms: 0,
             frames: vec!["md_write_start+0x1/0x2".to_owned()],
         };
-        let mut witnessed = Witnessed::new(1);
-        let n_told = (0..20).filter_map(|pid| witnessed.take(Evidence::Stacks(vec![stack(pid)]))).count();
+        let mut evidence = GuestEvidence::new(1);
+        let n_told = (0..20).filter_map(|pid| evidence.take(Evidence::Stacks(vec![stack(pid)]))).count();
         assert_eq!(n_told, 8);
         let state = || Evidence::State(Box::default());
-        assert!(matches!(witnessed.take(state()), Some(Event::StateSeen { .. })));
-        assert_eq!((0..20).filter_map(|_| witnessed.take(state())).count(), 1);
+        assert!(matches!(evidence.take(state()), Some(Event::StateSeen { .. })));
+        assert_eq!((0..20).filter_map(|_| evidence.take(state())).count(), 1);
     }
 }

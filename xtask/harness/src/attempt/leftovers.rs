@@ -14,7 +14,7 @@ use protocol::sample::Sample;
 use protocol::{HangKind, Outcome};
 
 use super::{AttemptState, Effect, Phase, SAMPLE_COUNTS_FOR, millis};
-use crate::attempt::progress::{Progress, Stuck};
+use crate::attempt::progress::{Hang, Progress};
 use crate::machine::Ask;
 
 /// For how many samples what cannot be killed is watched, as long as it moves; each is a second of the
@@ -37,7 +37,7 @@ impl AttemptState {
         if at > self.last_sample + SAMPLE_COUNTS_FOR {
             return None;
         }
-        let (name, Stuck { kind, still_ms, stacks, unseen: _ }) = self.progress.thread_stood()?;
+        let (name, Hang { kind, still_ms, stacks, unseen: _ }) = self.progress.thread_stood()?;
         let seen = format!("{} {name} stands in md or dm", self.said());
         self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });
         Some(self.ask_for_evidence(at, stacks))
@@ -64,7 +64,7 @@ impl AttemptState {
             return self.collect(at);
         }
         match self.progress.take(sample) {
-            Some(Stuck { kind, still_ms, stacks, unseen: _ }) => {
+            Some(Hang { kind, still_ms, stacks, unseen: _ }) => {
                 let seen =
                     format!("{} left behind {}, which cannot be killed", self.said(), self.left_names());
                 self.overrule(Outcome::Hang { kind, silent_ms: still_ms, seen: Some(seen) });

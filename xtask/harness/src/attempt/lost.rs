@@ -13,7 +13,7 @@ use protocol::{HangKind, Outcome};
 
 use super::{AttemptState, Effect, Phase, millis};
 use crate::attempt::heartbeat::{Finding, Silence};
-use crate::attempt::interrogation::{Confession, Interrogation};
+use crate::attempt::interrogation::{Interrogation, OutsideEvidence};
 use crate::console::Backtraces;
 use crate::machine::{Answer, Ask, HypervisorEvent};
 use protocol::frames::is_storage_frame;
@@ -144,14 +144,16 @@ impl AttemptState {
 
     /// True if the guest was made to panic by us.
     pub(super) fn is_struck(&self) -> bool {
-        self.struck || self.interrogation.as_ref().is_some_and(Interrogation::has_struck)
+        self.struck || self.interrogation.as_ref().is_some_and(Interrogation::was_nmi_sent)
     }
 
     /// Takes down what the guest said when it was asked from outside, if it was.
     pub(super) fn confess(&mut self) -> Vec<Effect> {
         self.struck = self.is_struck();
-        let Some(interrogation) = self.interrogation.take() else { return vec![] };
-        let Confession { mut stacks, parents, text } = interrogation.end();
+        let Some(mut interrogation) = self.interrogation.take() else { return vec![] };
+        let Some(OutsideEvidence { mut stacks, parents, text }) = interrogation.hand_over() else {
+            return vec![];
+        };
         for stack in &mut stacks {
             stack.of_test = self.is_of_test(stack, &parents);
         }
@@ -228,7 +230,7 @@ impl AttemptState {
         let mut found = traces.stacks();
         found.retain(|stack| stack.pid == pid && stack.frames.iter().any(|frame| is_storage_frame(frame)));
         if found.is_empty() || !matches!(self.phase, Phase::Testing { .. }) {
-            self.progress.acquit(pid);
+            self.progress.spins_elsewhere(pid);
             return vec![];
         }
         for stack in &mut found {

@@ -36,16 +36,16 @@ use protocol::{HangKind, Outcome};
 
 pub(crate) use crate::attempt::effect::{Effect, Opening, TimeLimits, kernel_log_line};
 use crate::attempt::effect::{disk_serial, put_file};
-use crate::attempt::evidence::Witnessed;
+use crate::attempt::evidence::GuestEvidence;
 use crate::attempt::heartbeat::{OwnTime, Silence};
 use crate::attempt::interrogation::{DUMP_MAX, Interrogation};
 use crate::attempt::kernel_log::{KernelLog, LogRecord};
 use crate::attempt::output::OutputScan;
-use crate::attempt::progress::{Progress, Stuck};
+use crate::attempt::progress::{Hang, Progress};
 use crate::attempt::share::OwnShare;
 use crate::console::{AgentWords, Crash, Lines};
-use crate::guest::fate::{Blamed, Fate, Seen};
-use crate::guest::files::{FileList, Took};
+use crate::guest::end::{EndBlame, EndContext, EndWatch};
+use crate::guest::files::{FileList, FileMessage};
 use crate::machine::{Ask, HypervisorEvent, Input, VmEnd};
 use crate::suite::Job;
 
@@ -110,10 +110,10 @@ pub(crate) struct AttemptState {
     agent_words: AgentWords,
     /// What the kernel reports, on the console and in the agent's copy of its log.
     kernel_log: KernelLog,
-    fate: Fate,
+    fate: EndWatch,
     output: OutputScan,
     progress: Progress,
-    witnessed: Witnessed,
+    witnessed: GuestEvidence,
     /// End of the output that has arrived, and bytes missing before it.
     output_end: u64,
     output_missing: u64,
@@ -173,8 +173,8 @@ impl AttemptState {
             console: Lines::default(),
             crash: Crash::default(),
             kernel_log: KernelLog::default(),
-            fate: Fate::default(),
-            witnessed: Witnessed::new(number),
+            fate: EndWatch::default(),
+            witnessed: GuestEvidence::new(number),
             output_end: 0,
             output_missing: 0,
             output_counted: 0,
@@ -393,7 +393,7 @@ impl AttemptState {
     fn at_its_limit(&self, is_mute: bool) -> Outcome {
         let timeout = Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) };
         match self.progress.stood_in_storage().filter(|_| !is_mute) {
-            Some(Stuck { kind, still_ms, .. }) => {
+            Some(Hang { kind, still_ms, .. }) => {
                 Outcome::Hang { kind, silent_ms: still_ms, seen: Some(timeout.detail()) }
             }
             // It waited for its data to be right, and it never was.
@@ -448,8 +448,8 @@ impl AttemptState {
         self.last_sample = at;
         let cut = self.remark_cut(sample.n_left_out);
         let mut effects = match self.progress.take(sample) {
-            Some(Stuck { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
-            Some(Stuck { kind, still_ms, stacks, unseen: None }) => {
+            Some(Hang { still_ms, unseen: Some(pid), .. }) => self.suspect(at, pid, still_ms),
+            Some(Hang { kind, still_ms, stacks, unseen: None }) => {
                 self.diagnose(at, since, Outcome::Hang { kind, silent_ms: still_ms, seen: None }, stacks)
             }
             None => vec![],
@@ -584,7 +584,7 @@ impl AttemptState {
         effects.extend(self.log_remarks());
         effects.extend(self.confess());
         let fault = self.crash_title().map(str::to_owned);
-        let seen = Seen {
+        let seen = EndContext {
             fault: fault.as_deref(),
             agent_gave_up: self.agent_words.gave_up(self.ready),
             is_explained: self.outcome.is_some(),
@@ -596,8 +596,8 @@ impl AttemptState {
             effects.push(self.remark(Blame::Harness, format!("the guest agent gave up: {}", clip(why))));
         }
         match self.fate.ended(end, seen) {
-            Some(Blamed::Kernel { title }) => self.conclude(Outcome::KernelCrash { title }),
-            Some(Blamed::Infra { error }) => self.conclude(Outcome::Infra { error }),
+            Some(EndBlame::Kernel { title }) => self.conclude(Outcome::KernelCrash { title }),
+            Some(EndBlame::Infra { error }) => self.conclude(Outcome::Infra { error }),
             None => {}
         }
         self.phase = Phase::Ended;
@@ -855,12 +855,12 @@ impl AttemptState {
             return vec![];
         };
         match self.files.take(&message) {
-            Took::Part => {
+            FileMessage::Part => {
                 // As long as something comes, it is no time to give up.
                 self.last_file = at;
                 vec![Effect::File(message)]
             }
-            Took::All { n_left_out } => {
+            FileMessage::All { n_left_out } => {
                 let mut effects = Vec::new();
                 if n_left_out > 0 {
                     effects.push(
@@ -870,7 +870,7 @@ impl AttemptState {
                 effects.extend(self.power_off(at));
                 effects
             }
-            Took::Garbage => {
+            FileMessage::Garbage => {
                 self.facts.garbage_messages += 1;
                 vec![]
             }

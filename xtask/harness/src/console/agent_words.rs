@@ -1,7 +1,7 @@
 //! Hears the guest agent give up on the console: the harness's fault, not the kernel's. Pure.
 //!
 //! Deliberately not here: how it says so ([`protocol::last_words`]), and what else may have ended the machine
-//! ([`crate::guest::fate`]).
+//! ([`crate::guest::end`]).
 
 use std::time::Duration;
 

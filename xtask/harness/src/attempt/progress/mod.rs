@@ -1,15 +1,15 @@
 //! Tells stuck from slow, by the guest's samples. Pure: gets samples, reads no clock.
 //!
 //! Slow moves: a task is given a processor now and then, a request completes, a resync advances, or a
-//! sleep has an end that somebody named. Stuck does not. Evidence is kept by task and by device: what goes on beside a
+//! sleep has an end that somebody named. Hang does not. Evidence is kept by task and by device: what goes on beside a
 //! task that stands says nothing of it, but for who might end its wait. Windows are counted in samples, not in seconds of
 //! ours, and a sample counts for as much as the host let the guest run since the one before: a guest that starves
 //! is never called stuck for it.
 //!
 //! The rules are a table ([`rules`]); here is what they are held against. Deliberately not here: what the guest looks at.
 
+mod motion;
 mod rules;
-mod seen;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,11 @@ use protocol::HangKind;
 use protocol::evidence::{STACKS_MAX, TaskStack};
 use protocol::sample::{EVERY_MS, Sample, TaskSample};
 
+use motion::{Between, Done, SPIN_PERCENT, TaskMotion};
 use rules::{
     Beside, Excuse, IDLES, LONG_SLEEP, Longer, RULES, Rule, STOOD_AT_LIMIT, STOOD_FOR_EVER, STOOD_SUSPENDED,
     TROUBLE, What, Where,
 };
-use seen::{Between, Done, SPIN_PERCENT, Seen};
 use tasks::{is_blocked, is_inside, is_md_thread, is_sync_thread};
 
 /// Of the time between two samples, the part that must have been the guest's own for the second to count, percent.
@@ -50,7 +50,7 @@ pub(crate) struct Progress {
     /// The guest's own time that no sample has been counted for yet, milliseconds; nothing as long as the host has
     /// not said.
     own_ms: Option<u64>,
-    tasks: BTreeMap<u32, Seen>,
+    tasks: BTreeMap<u32, TaskMotion>,
     /// By array: samples in a row in which its resync, recovery or reshape did not advance.
     arrays: BTreeMap<String, u32>,
     /// Names of all programs that the test has run so far.
@@ -92,7 +92,7 @@ struct Rows {
 
 /// A hang, and the tasks that say most about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stuck {
+pub(crate) struct Hang {
     pub(crate) kind: HangKind,
     /// For how long nothing has moved, milliseconds.
     pub(crate) still_ms: u64,
@@ -166,7 +166,7 @@ impl Progress {
     }
 
     /// It spins elsewhere than in md or dm.
-    pub(crate) fn acquit(&mut self, pid: u32) {
+    pub(crate) fn spins_elsewhere(&mut self, pid: u32) {
         if let Some(seen) = self.tasks.get_mut(&pid) {
             seen.spinning = 0;
         }
@@ -188,7 +188,7 @@ impl Progress {
     /// At the end of a test's time: a task of the test, or a thread of md or dm, that has stood in D state inside of md
     /// or dm with nothing done on its device; for longer, also one that waits for the device elsewhere. What a limit ended
     /// then was no slow test.
-    pub(crate) fn stood_in_storage(&self) -> Option<Stuck> {
+    pub(crate) fn stood_in_storage(&self) -> Option<Hang> {
         let window = |task: &TaskSample| {
             let is_suspended = task.storage.as_ref().is_some_and(|storage| storage.is_suspended);
             let samples = if is_suspended { STOOD_SUSPENDED } else { STOOD_AT_LIMIT };
@@ -213,7 +213,7 @@ impl Progress {
     /// At the end of a test that did not notice: a thread of md or dm that has stood in D state inside of md
     /// or dm with nothing done on its device, and its name. Not if something below it is suspended, or nobody
     /// knows: a test may end with that. A resync's only if it should move: one may be frozen on purpose.
-    pub(crate) fn thread_stood(&self) -> Option<(&str, Stuck)> {
+    pub(crate) fn thread_stood(&self) -> Option<(&str, Hang)> {
         let stood = |task: &TaskSample| {
             let is_suspended = task.storage.as_ref().is_none_or(|storage| storage.is_suspended);
             let seen = self.tasks.get(&task.pid)?;
@@ -238,10 +238,10 @@ impl Progress {
     // ---- what is seen ------------------------------------------------------------------------
 
     /// Takes a sample; says so if the test is stuck.
-    pub(crate) fn take(&mut self, sample: Sample) -> Option<Stuck> {
+    pub(crate) fn take(&mut self, sample: Sample) -> Option<Hang> {
         let sample = sample.bounded();
         let Some(last) = self.last.take() else {
-            self.tasks = sample.tasks.iter().map(|task| (task.pid, Seen::new(task))).collect();
+            self.tasks = sample.tasks.iter().map(|task| (task.pid, TaskMotion::new(task))).collect();
             self.remember(sample);
             return None;
         };
@@ -278,7 +278,7 @@ impl Progress {
         for task in &now.tasks {
             let before = self.tasks.remove(&task.pid);
             let is_new = before.is_none();
-            let mut seen = before.unwrap_or_else(|| Seen::new(task));
+            let mut seen = before.unwrap_or_else(|| TaskMotion::new(task));
             let step = if is_new { None } else { Some(seen.take(task, between)) };
             if task.of_test {
                 moved |= step.as_ref().is_none_or(|step| step.has_moved);
@@ -341,7 +341,7 @@ impl Progress {
 
     // ---- what it comes to --------------------------------------------------------------------
 
-    fn judge(&self) -> Option<Stuck> {
+    fn judge(&self) -> Option<Hang> {
         RULES.iter().find_map(|rule| {
             let task = self.newest().find(|task| {
                 let window = self.lengthened(rule.samples, rule.longer, task);
@@ -353,15 +353,15 @@ impl Progress {
         })
     }
 
-    fn stuck_by(&self, rule: &Rule, task: &TaskSample) -> Stuck {
+    fn stuck_by(&self, rule: &Rule, task: &TaskSample) -> Hang {
         let stuck = self.stuck(rule.kind, self.samples_of(rule.what, task));
         let in_storage = self.tasks.get(&task.pid).is_some_and(|seen| seen.in_storage);
         let unseen = (rule.what == What::Spin && !in_storage && !is_md_thread(task)).then_some(task.pid);
-        Stuck { unseen, ..stuck }
+        Hang { unseen, ..stuck }
     }
 
-    fn stuck(&self, kind: HangKind, samples: u32) -> Stuck {
-        Stuck { kind, still_ms: u64::from(samples) * EVERY_MS, stacks: self.stacks(), unseen: None }
+    fn stuck(&self, kind: HangKind, samples: u32) -> Hang {
+        Hang { kind, still_ms: u64::from(samples) * EVERY_MS, stacks: self.stacks(), unseen: None }
     }
 
     fn row_of(&self, beside: Beside) -> u32 {
@@ -402,7 +402,7 @@ impl Progress {
     }
 
     /// For how many samples a sync thread has stood, and an array that may be its own should have moved.
-    fn sync_stood(&self, task: &TaskSample, seen: &Seen, asleep: bool) -> u32 {
+    fn sync_stood(&self, task: &TaskSample, seen: &TaskMotion, asleep: bool) -> u32 {
         let syncs = self.last.as_ref().map_or(&[][..], |sample| &sample.syncs);
         if !is_sync_thread(task) || asleep && syncs.is_empty() {
             return 0;

@@ -316,7 +316,7 @@ fn a_spin_out_of_sight_is_to_be_looked_at() {
     };
     let stuck = (0..100).find_map(|n| progress.take(spin(n))).unwrap();
     assert_eq!((stuck.kind, stuck.unseen), (HangKind::Livelock, Some(2)));
-    progress.acquit(2);
+    progress.spins_elsewhere(2);
     assert_eq!((13..24).find_map(|n| progress.take(spin(n))), None, "looked at, and elsewhere");
 }
 

@@ -1,7 +1,7 @@
 //! When a test is called stuck, as a table: what must stand, beside whom, for how many samples; what makes that longer,
 //! and what excuses it.
 //!
-//! Deliberately not here: what has been seen so far ([`super::seen`]), and how a row is held against that
+//! Deliberately not here: what has been seen so far ([`super::motion`]), and how a row is held against that
 //! ([`super::Progress`]).
 
 use protocol::HangKind;

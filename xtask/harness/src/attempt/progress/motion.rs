@@ -55,7 +55,7 @@ fn moved(old: &Storage, new: &Storage) -> bool {
 
 /// What is known of a task over time.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct TaskMotion {
     slices: u64,
     sys_ms: u64,
     user_ms: u64,
@@ -99,11 +99,11 @@ impl Between {
     }
 }
 
-impl Seen {
+impl TaskMotion {
     /// Of a task that was not there before.
     pub(super) fn new(task: &TaskSample) -> Self {
         let TaskSample { slices, sys_ms, user_ms, frames, storage, .. } = task.clone();
-        Seen { slices, sys_ms, user_ms, frames, storage, ..Seen::default() }
+        TaskMotion { slices, sys_ms, user_ms, frames, storage, ..TaskMotion::default() }
     }
 
     /// Takes the next look at it.
