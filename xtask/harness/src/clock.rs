@@ -1,4 +1,11 @@
-//! The wall clock, as records have it.
+//! The wall clock, as records have it, and durations as they have them.
+
+use std::time::Duration;
+
+/// A duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Now, to the second, as RFC 3339 has it: `2026-11-30T22:05:03Z`.
 pub fn rfc3339_now() -> String {

@@ -1,13 +1,14 @@
-//! What a guest says of how it hangs, piece by piece (pure): bounded, and each piece adds to those before.
+//! Evidence of how a guest hangs, which comes piece by piece: bounded, and each piece adds to those before. Pure.
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
 
-/// Pieces of stacks, and of states, that are taken of a guest.
+/// Pieces with stacks that are taken of a guest.
 const PIECES_MAX: u32 = 8;
+/// States of its arrays and devices that are taken of a guest.
 const STATES_MAX: u32 = 2;
 
-/// What has been seen of an attempt.
+/// The stacks and states that have been seen in an attempt.
 #[derive(Debug)]
 pub(crate) struct GuestEvidence {
     attempt: u32,
@@ -22,8 +23,8 @@ impl GuestEvidence {
         GuestEvidence { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
     }
 
-    /// Adds tasks to those that were seen. Who was seen first keeps its stack: that is where it stood when the
-    /// hang was called.
+    /// Adds tasks to those that were seen. A task that was seen before keeps its first stack: that is where it stood
+    /// when the hang was called.
     pub(crate) fn stacks(&mut self, stacks: Vec<TaskStack>) -> Option<Event> {
         let n_before = self.stacks.len();
         for stack in stacks {
@@ -35,8 +36,8 @@ impl GuestEvidence {
         is_news.then(|| Event::StacksSeen { attempt: self.attempt, stacks: self.stacks.clone() })
     }
 
-    /// Tasks that were seen so far.
-    pub(crate) fn seen(&self) -> &[TaskStack] {
+    /// The stacks that were seen so far.
+    pub(crate) fn all_stacks(&self) -> &[TaskStack] {
         &self.stacks
     }
 
