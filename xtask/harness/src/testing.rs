@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use protocol::TestId;
+use protocol::sample::{EVERY_MS, Sample, Storage, TaskSample};
 use protocol::wire::GuestFacts;
 
 use crate::attempt::TimeLimits;
@@ -99,4 +100,46 @@ pub(crate) fn shutdown(cause: ShutdownCause) -> HypervisorEvent {
         ShutdownCause::Outside => "host-signal",
     };
     HypervisorEvent::Shutdown { cause, reason: reason.into() }
+}
+
+/// A task, given a processor `slices` times so far; one that is blocked or runs stands in md and waits for md0, one of
+/// dm-raid's threads for nobody knows which array.
+pub(crate) fn task(pid: u32, comm: &str, state: char, slices: u64) -> TaskSample {
+    let frames =
+        if matches!(state, 'D' | 'R') { vec!["md_stop+0x1/0x2 [md_mod]".to_owned()] } else { vec![] };
+    TaskSample {
+        pid,
+        comm: comm.into(),
+        of_test: !comm.starts_with("md"),
+        state,
+        sys_ms: 0,
+        user_ms: 0,
+        slices,
+        sleeps_ms: None,
+        frames,
+        storage: matches!(state, 'D' | 'R')
+            .then(|| storage(if comm.starts_with("mdX") { "" } else { "md0" })),
+    }
+}
+
+/// A device on which nothing is done.
+pub(crate) fn storage(device: &str) -> Storage {
+    Storage { device: device.into(), ..Storage::default() }
+}
+
+/// The sample of second `n`, of a guest whose devices do nothing.
+pub(crate) fn sample(n: u64, tasks: Vec<TaskSample>) -> Sample {
+    Sample {
+        uptime_ms: n * EVERY_MS,
+        tasks,
+        io_done: 0,
+        reads_done: 0,
+        storage_writes: 0,
+        host_io: 0,
+        mdstat: 0,
+        syncs: vec![],
+        cost_us: 0,
+        n_left_out: 0,
+        paging: 0,
+    }
 }

@@ -13,12 +13,11 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use super::progress::tests::{sample, task};
 use super::{AttemptState, Effect, Opening};
 use crate::machine::{
     Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
 };
-use crate::testing::{LIMITS, guest_facts, job, shutdown};
+use crate::testing::{LIMITS, guest_facts, job, sample, shutdown, task};
 
 const SESSION: u64 = 77;
 

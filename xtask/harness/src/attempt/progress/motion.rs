@@ -1,4 +1,4 @@
-//! What is known over time: of one task, of one array, and of how the whole test spends its time.
+//! The motion of one task from sample to sample, and of all devices together.
 
 use protocol::sample::{Sample, Storage, Sync, TaskSample};
 
@@ -19,7 +19,7 @@ fn is_much(n_done: u64, n_reads: u64) -> bool {
     n_done != 0 && (n_done != n_reads || n_reads > POLL_READS)
 }
 
-/// What got done on all devices between two samples. Where it is not known what a task waits for, it counts.
+/// Work done on all devices between two samples. It counts for a task of which nobody knows what it waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
     /// Anything at all.
@@ -53,7 +53,7 @@ fn moved(old: &Storage, new: &Storage) -> bool {
     old.device != new.device || old.syncs != new.syncs || is_much(new.done.wrapping_sub(old.done), n_reads)
 }
 
-/// What is known of a task over time.
+/// The motion of one task, as far as it was sampled.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskMotion {
     slices: u64,
@@ -64,7 +64,7 @@ pub(super) struct TaskMotion {
     pub(super) frames: Vec<String>,
     /// Samples in a row without being given a processor.
     pub(super) still: u32,
-    /// Samples in a row in which nothing got done, but for polls, on what it waits for.
+    /// Samples in a row in which nothing got done, but for polls, on the device that it waits for.
     pub(super) idle: u32,
     /// Samples in a row spent in the kernel, in md or dm as far as it could be seen.
     pub(super) spinning: u32,
@@ -74,7 +74,7 @@ pub(super) struct TaskMotion {
     pub(super) is_reported: bool,
 }
 
-/// What one more sample says of a task.
+/// The newest sample's word on a task.
 pub(super) struct Step {
     /// Of its time, milliseconds: in the kernel, and all.
     pub(super) sys_ms: u64,
@@ -85,15 +85,16 @@ pub(super) struct Step {
     pub(super) much_done: bool,
 }
 
-/// How much a sample counts for, and what was done meanwhile.
+/// The time between two samples: its weight, and the work done in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Between {
+pub(super) struct Interval {
+    /// 1 if the newer sample counts, else 0.
     pub(super) step: u32,
     pub(super) elapsed_ms: u64,
     pub(super) done: Done,
 }
 
-impl Between {
+impl Interval {
     pub(super) fn count(&self, goes_on: bool, n: u32) -> u32 {
         if goes_on { n.saturating_add(self.step) } else { 0 }
     }
@@ -107,7 +108,7 @@ impl TaskMotion {
     }
 
     /// Takes the next look at it.
-    pub(super) fn take(&mut self, task: &TaskSample, between: &Between) -> Step {
+    pub(super) fn take(&mut self, task: &TaskSample, between: &Interval) -> Step {
         let sys_ms = task.sys_ms.saturating_sub(self.sys_ms);
         let spent_ms = sys_ms.saturating_add(task.user_ms.saturating_sub(self.user_ms));
         let looks_up = task.state == 'D'
@@ -116,8 +117,8 @@ impl TaskMotion {
             && spent_ms == 0;
         let is_still = self.slices == task.slices || looks_up;
         let in_storage = tasks::in_storage(task);
-        // What it waits for is first told of when it has stood for a while: until then, that nothing was done anywhere
-        // says enough.
+        // The guest names the device only once the task has stood for a while: until then, that nothing was done
+        // anywhere says enough.
         let much_done = match (&self.storage, &task.storage) {
             // Who waits outside of md and dm for nobody knows what may wait for any device.
             (Some(_), Some(new)) if new.device.is_empty() && !in_storage && task.of_test => {
@@ -148,7 +149,7 @@ impl TaskMotion {
         Step { sys_ms, spent_ms, has_moved: !is_still || spent_ms > 0, much_done }
     }
 
-    /// Samples in which it has stood, and nothing was done on what it waits for.
+    /// Samples for which it has stood while nothing was done on the device that it waits for.
     pub(super) fn stood(&self) -> u32 {
         self.still.min(self.idle)
     }

@@ -1,4 +1,4 @@
-//! What a task's name, state and stack say by themselves, without a look at what was before.
+//! Meaning of a task's name, state and stack in one sample, without a look at the samples before.
 
 use protocol::frames::is_storage_frame;
 use protocol::sample::TaskSample;
