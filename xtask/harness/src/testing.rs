@@ -1,5 +1,5 @@
-//! Values that several modules' tests are made of: a test's job, a machine, limits of time, a guest's greeting.
-//! Each says nothing of interest by itself; a test changes the field that it is about.
+//! Values that several modules' tests are made of: a test's job, a machine, limits of time, a guest's
+//! greeting. Each says nothing of interest by itself; a test changes the field that it is about.
 
 use std::time::Duration;
 
@@ -102,8 +102,8 @@ pub(crate) fn shutdown(cause: ShutdownCause) -> HypervisorEvent {
     HypervisorEvent::Shutdown { cause, reason: reason.into() }
 }
 
-/// A task, given a processor `slices` times so far; one that is blocked or runs stands in md and waits for md0, one of
-/// dm-raid's threads for nobody knows which array.
+/// A task, given a processor `slices` times so far; one that is blocked or runs stands in md and waits for
+/// md0, one of dm-raid's threads for nobody knows which array.
 pub(crate) fn task(pid: u32, comm: &str, state: char, slices: u64) -> TaskSample {
     let frames =
         if matches!(state, 'D' | 'R') { vec!["md_stop+0x1/0x2 [md_mod]".to_owned()] } else { vec![] };

@@ -1,5 +1,5 @@
-//! The part of an attempt that writes the guest's memory to a file, where a user wants that of a guest that hangs or
-//! crashes.
+//! The part of an attempt that writes the guest's memory to a file, where a user wants that of a guest that
+//! hangs or crashes.
 //!
 //! Deliberately not here: how it is written, and whether the disk has room ([`crate::attempt::drive`]).
 
@@ -29,7 +29,8 @@ impl Dump {
         self == Dump::Wanted
     }
 
-    /// True if a panic that came at `panicked` has had time for its last lines, and the memory is still to be written.
+    /// True if a panic that came at `panicked` has had time for its last lines, and the memory is still to be
+    /// written.
     pub(super) fn is_due(self, at: Duration, panicked: Duration) -> bool {
         self.is_wanted() && at > panicked + LAST_WORDS
     }

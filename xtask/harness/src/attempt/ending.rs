@@ -1,8 +1,8 @@
-//! The part of an attempt after its test: its files come back, its memory is written if that is wanted, and the guest
-//! powers off, or does not, which may be a deadlock in md or dm that the test itself never noticed.
+//! The part of an attempt after its test: its files come back, its memory is written if that is wanted, and
+//! the guest powers off, or does not, which may be a deadlock in md or dm that the test itself never noticed.
 //!
-//! Deliberately not here: what the test left behind ([`super::leftovers`]), and what a guest is asked from outside
-//! ([`crate::attempt::interrogation`]).
+//! Deliberately not here: what the test left behind ([`super::leftovers`]), and what a guest is asked from
+//! outside ([`crate::attempt::interrogation`]).
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use crate::clock::millis;
 use crate::guest::files::FileMessage;
 use crate::machine::HypervisorEvent;
 
-/// Longest time for all files together, in grace periods. Files that may come take seconds; a guest that sends a byte
-/// now and then would never end.
+/// Longest time for all files together, in grace periods. Files that may come take seconds; a guest that
+/// sends a byte now and then would never end.
 const COLLECTING_GRACE_PERIODS: u32 = 12;
 
 /// Process id of the agent, which powers the guest off.
@@ -91,8 +91,8 @@ impl AttemptState {
         vec![Effect::Dump, Effect::Show("writing the guest's memory".to_owned())]
     }
 
-    /// Writes the memory of a guest that panicked at `since`, once its last lines have come: the machine stands still
-    /// for us.
+    /// Writes the memory of a guest that panicked at `since`, once its last lines have come: the machine
+    /// stands still for us.
     pub(super) fn dump_of_panic(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
         if self.dump.is_due(at, since) { self.dump_or(at, |_| vec![]) } else { vec![] }
     }
@@ -132,8 +132,8 @@ impl AttemptState {
         })
     }
 
-    /// The guest was asked to power off at `since`, and is still there: is it slow, or does it stand in md's or dm's
-    /// doing (md_notify_reboot, md.c)? Of a test that went wrong already that is no news.
+    /// The guest was asked to power off at `since`, and is still there: is it slow, or does it stand in md's
+    /// or dm's doing (md_notify_reboot, md.c)? Of a test that went wrong already that is no news.
     pub(super) fn does_not_power_off(&mut self, at: Duration, since: Duration) -> Vec<Effect> {
         match self.outcome {
             Some(Outcome::Pass | Outcome::Warn { .. } | Outcome::Fail { .. } | Outcome::Skip { .. }) => {

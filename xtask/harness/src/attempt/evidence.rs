@@ -1,4 +1,5 @@
-//! Evidence of how a guest hangs, which comes piece by piece: bounded, and each piece adds to those before. Pure.
+//! Evidence of how a guest hangs, which comes piece by piece: bounded, and each piece adds to those before.
+//! Pure.
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
@@ -23,8 +24,8 @@ impl GuestEvidence {
         GuestEvidence { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
     }
 
-    /// Adds tasks to those that were seen. A task that was seen before keeps its first stack: that is where it stood
-    /// when the hang was called.
+    /// Adds tasks to those that were seen. A task that was seen before keeps its first stack: that is where
+    /// it stood when the hang was called.
     pub(crate) fn stacks(&mut self, stacks: Vec<TaskStack>) -> Option<Event> {
         let n_before = self.stacks.len();
         for stack in stacks {

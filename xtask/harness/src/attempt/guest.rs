@@ -1,7 +1,7 @@
 //! The guest of an attempt, apart from the test that runs in it: greeting, console, kernel log, notes, files,
 //! power-off, and whose fault its end is. Pure.
 //!
-//! Deliberately not here: what any of it means for the attempt ([`crate::attempt::state`]).
+//! Deliberately not here: the meaning of any of it for the attempt ([`crate::attempt::state`]).
 
 use std::time::Duration;
 
@@ -45,9 +45,9 @@ pub(super) struct Guest {
 pub(super) enum Greeting {
     /// The agent has answered.
     Answered,
-    /// It speaks another version of the protocol.
+    /// The agent speaks another version of the protocol.
     OtherVersion,
-    /// It answers somebody else's greeting.
+    /// The agent answers somebody else's greeting.
     NotOurs,
 }
 
@@ -117,7 +117,7 @@ impl Guest {
         silent
     }
 
-    /// For how long the agent has been silent.
+    /// Time for which the agent has been silent.
     pub(super) fn silent_for(&self, at: Duration) -> Duration {
         at.saturating_sub(self.last_word)
     }
@@ -170,7 +170,7 @@ impl Guest {
         self.crash.panicked()
     }
 
-    /// That was a panic, as far as can be known.
+    /// The console's words are taken for a panic.
     pub(super) fn console_panics(&mut self, at: Duration) {
         self.end.console_panics(at);
     }
@@ -208,8 +208,8 @@ impl Guest {
         told
     }
 
-    /// Remarks about the kernel's log: its gaps, and a taint of which it says nothing. `taint` is that from before the
-    /// test, and that from after it.
+    /// Remarks about the kernel's log: its gaps, and a taint of which it says nothing. `taint` is that from
+    /// before the test, and that from after it.
     pub(super) fn log_remarks(&self, taint: Option<(u64, u64)>) -> Vec<(Blame, String)> {
         let unreported =
             taint.and_then(|(before, after)| taint::unreported(before, after, self.kernel_log.kinds()));
@@ -218,7 +218,8 @@ impl Guest {
         remarks
     }
 
-    /// What the kernel died of: the classified report, else the console's first fault as it stands.
+    /// Title of the fault that the kernel died of: the classified report, else the console's first fault as
+    /// it stands.
     pub(super) fn crash_title(&self) -> Option<&str> {
         let seen = self.crash.title().filter(|title| !self.kernel_log.is_users(title));
         self.kernel_log.fatal_title().or(seen)

@@ -1,5 +1,5 @@
-//! What a guest that no longer answers is asked from outside, and in which order. Pure: inputs with their time
-//! in, questions out.
+//! Questions that a guest which no longer answers is asked from outside, and their order. Pure: inputs with
+//! their time in, questions out.
 //!
 //! The kernel is asked through its console (a break, then a sysrq key), which takes interrupts. One that
 //! does not answer that has them off: an interrupt that cannot be masked makes it say where it is, and ends
@@ -68,7 +68,7 @@ pub(crate) struct Interrogation {
 /// Evidence of a guest that did not answer, collected from outside of it.
 #[derive(Debug)]
 pub(crate) struct OutsideEvidence {
-    /// Where tasks stood, those on a processor first.
+    /// Stacks of tasks, those on a processor first.
     pub(crate) stacks: Vec<TaskStack>,
     /// Parent of each process that the kernel listed, by process id.
     pub(crate) parents: BTreeMap<u32, u32>,
@@ -77,8 +77,8 @@ pub(crate) struct OutsideEvidence {
 }
 
 impl Interrogation {
-    /// Begins with a guest that takes `slowness` times as long for everything; `wants_dump` if its memory is to be
-    /// written before an NMI ends its kernel.
+    /// Begins with a guest that takes `slowness` times as long for everything; `wants_dump` if its memory is
+    /// to be written before an NMI ends its kernel.
     pub(crate) fn begin(at: Duration, slowness: u32, wants_dump: bool) -> (Self, Vec<Ask>) {
         let begun = Interrogation {
             step: Step::Asked { key_idx: 0, at },
@@ -155,8 +155,8 @@ impl Interrogation {
         if self.is_dumping() { self.send_nmi(at) } else { vec![] }
     }
 
-    /// The console said this. The first answer begins with the key's name (sysrq.c, `__handle_sysrq`); until then, it
-    /// is somebody else's word.
+    /// Takes a line of the console. The first answer begins with [`ANSWER`]; until then, it is somebody
+    /// else's word.
     pub(crate) fn heard(&mut self, at: Duration, line: &str) {
         let has_begun = self.heard.is_some() || matches!(self.step, Step::NmiSent { .. } | Step::Done);
         if has_begun || line.contains(ANSWER) {
@@ -226,8 +226,8 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Plays a guest whose console speaks at these times, milliseconds; gives what it was asked, and when it was
-    /// done.
+    /// Plays a guest whose console speaks at these times, milliseconds; gives what it was asked, and when it
+    /// was done.
     fn play(wants_dump: bool, speaks: impl Fn(u64, &[Ask]) -> bool) -> (Vec<Ask>, u64) {
         let (mut asking, mut asked) = Interrogation::begin(MS(0), 1, wants_dump);
         for at in (100..60_000).step_by(100) {

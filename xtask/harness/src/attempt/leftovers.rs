@@ -1,5 +1,5 @@
-//! The part of an attempt at the end of its test: a thread of md or dm that stands, and processes that the test left
-//! behind and nobody can kill. Either may be a deadlock that the test itself never noticed.
+//! The part of an attempt at the end of its test: a thread of md or dm that stands, and processes that the
+//! test left behind and nobody can kill. Either may be a deadlock that the test itself never noticed.
 //!
 //! Deliberately not here: whether something stands ([`crate::attempt::progress`]).
 
@@ -16,8 +16,9 @@ use crate::attempt::running::SAMPLE_COUNTS_FOR;
 use crate::attempt::state::AttemptState;
 use crate::machine::Ask;
 
-/// Samples for which processes that cannot be killed are watched while they move; each is a second of the guest's own
-/// time. Twice the longest window of [`crate::attempt::progress`] for a task beside which nobody moves.
+/// Samples for which processes that cannot be killed are watched while they move; each is a second of the
+/// guest's own time. Twice the longest window of [`crate::attempt::progress`] for a task beside which nobody
+/// moves.
 const WATCHED_SAMPLES: u32 = 240;
 /// Grace periods without a sample after which nobody can say any more whether they move.
 const BLIND_GRACE_PERIODS: u32 = 12;
@@ -54,7 +55,7 @@ impl AttemptState {
     /// Takes a sample of what the test left.
     pub(super) fn look_at_leftovers(&mut self, at: Duration, sample: Sample) -> Vec<Effect> {
         if !sample.tasks.iter().any(|task| task.of_test) {
-            // They took long, and went.
+            // The processes took long, and went.
             self.facts.survivors.iter_mut().for_each(|one| one.unkillable = false);
             return self.collect(at);
         }
@@ -69,9 +70,9 @@ impl AttemptState {
         }
     }
 
-    /// Ends the watch when nobody can look any more, or when it has lasted long enough. A process that was killed
-    /// and is there all the same then stays unkillable, for which the verdict calls it a hang, though it moves: a
-    /// writer that tries again for ever, say.
+    /// Ends the watch when nobody can look any more, or when it has lasted long enough. A process that was
+    /// killed and is there all the same then stays unkillable, for which the verdict calls it a hang, though
+    /// it moves: a writer that tries again for ever, say.
     pub(super) fn linger_on(&mut self, at: Duration) -> Vec<Effect> {
         let Phase::Lingering(Lingering { since, last_sample }) = self.phase else { return vec![] };
         if at > last_sample + self.limits.grace_period * BLIND_GRACE_PERIODS {
@@ -90,8 +91,8 @@ impl AttemptState {
         effects
     }
 
-    /// Replaces the outcome of a test that ended by itself by one that was seen after it, which says more than the
-    /// test's own word; not more than corruption or a crash, nor than that the test never ran.
+    /// Replaces the outcome of a test that ended by itself by one that was seen after it, which says more
+    /// than the test's own word; not more than corruption or a crash, nor than that the test never ran.
     pub(super) fn overrule(&mut self, outcome: Outcome) {
         match self.outcome {
             None

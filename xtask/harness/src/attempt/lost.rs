@@ -1,8 +1,8 @@
-//! The part of an attempt whose guest no longer speaks: the host is asked about it, then the guest itself, past its
-//! agent.
+//! The part of an attempt whose guest no longer speaks: the host is asked about it, then the guest itself,
+//! past its agent.
 //!
-//! Deliberately not here: whether a silence means anything ([`crate::attempt::heartbeat`]), and what a guest is asked
-//! ([`crate::attempt::interrogation`]).
+//! Deliberately not here: whether a silence means anything ([`crate::attempt::heartbeat`]), and what a guest
+//! is asked ([`crate::attempt::interrogation`]).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl AttemptState {
         if Silence::is_long(mute)
             && let Some(testing) = self.phase.test_mut()
         {
-            // What the test printed meanwhile did not get here.
+            // Output of that time did not get here.
             testing.last_output = at.min(testing.last_output + mute);
         }
         self.silence.broken();
@@ -55,12 +55,13 @@ impl AttemptState {
         }
         self.outcome = None;
         let words = format!("the guest said nothing for {} s, then went on", mute.as_secs());
-        // It was given up too early. Memory that ran out and a busy host do that; a kernel that loses a processor says
-        // so itself, as a lockup or a stall.
+        // It was given up too early. Memory that ran out and a busy host do that; a kernel that loses a
+        // processor says so itself, as a lockup or a stall.
         vec![self.remark(Blame::Harness, words)]
     }
 
-    /// Looks at the agent's silence while the test runs: true while it says nothing worth a verdict of its test.
+    /// Looks at the agent's silence while the test runs: true while it says nothing worth a verdict of its
+    /// test.
     pub(super) fn listen(&mut self, at: Duration) -> (bool, Vec<Effect>) {
         let mute = self.guest.silent_for(at);
         let mut effects = match self.silence.tick(at, mute, self.limits.heartbeat_timeout) {
@@ -196,8 +197,8 @@ impl AttemptState {
         self.diagnose(at, outcome, stacks)
     }
 
-    /// True for a task of the test's: one that was seen in its cgroup, one that descends from it, or one that was
-    /// started after it, in the moments before the guest fell silent. A guest serves one test at a time.
+    /// True for a task of the test's: one that was seen in its cgroup, one that descends from it, or one that
+    /// was started after it, in the moments before the guest fell silent. A guest serves one test at a time.
     fn is_of_test(&self, stack: &TaskStack, parents: &BTreeMap<u32, u32>) -> bool {
         let Some(first) = self.test_pid else { return self.progress.is_of_test(stack.pid) };
         let is_kernel_thread = || stack.frames.iter().any(|frame| frame.starts_with("ret_from_fork"));
@@ -207,13 +208,14 @@ impl AttemptState {
 }
 
 /// True for programs that a guest runs beside its test: `exe` is the agent, which the kernel names by
-/// `/proc/self/exe`, `dmsetup` may be one of its questions, `modprobe` the kernel's, and udev looks at every device.
+/// `/proc/self/exe`, `dmsetup` may be one of its questions, `modprobe` the kernel's, and udev looks at every
+/// device.
 fn is_helper(comm: &str) -> bool {
     ["exe", "dmsetup", "modprobe", "kmod"].contains(&comm) || comm.contains("udev")
 }
 
 fn descends_from(ancestor: u32, pid: u32, parents: &BTreeMap<u32, u32>) -> bool {
     let chain = std::iter::successors(Some(pid), |pid| parents.get(pid).copied());
-    // What a guest says may go in circles.
+    // A guest may say anything, also that processes descend from each other in a circle.
     chain.take(GENERATIONS_MAX).any(|pid| pid == ancestor)
 }

@@ -1,17 +1,18 @@
 //! One attempt: one test in one guest, from the VM's start to its end.
 //!
-//! [`state`] is the state machine: it gets inputs with their time and gives effects, does no I/O and reads no clock, so
-//! that a recorded run can be judged again without a VM, and every way for an attempt to end is a test of a few lines.
-//! [`drive`] feeds it a VM's inputs and carries its effects out.
+//! [`state`] is the state machine: it gets inputs with their time and gives effects, does no I/O and reads no
+//! clock, so that a recorded run can be judged again without a VM, and every way for an attempt to end is a
+//! test of a few lines. [`drive`] feeds it a VM's inputs and carries its effects out.
 //!
-//! In the order of an attempt's life: [`phase`] (how far it is, and the data of each phase), [`guest`] (greeting,
-//! console, kernel log, files, power-off), [`running`] (the test runs), [`leftovers`] (what it left behind), [`ending`]
-//! (files, dump, power-off), [`lost`] (the guest no longer speaks).
+//! In the order of an attempt's life: [`phase`] (how far it is, and the data of each phase), [`guest`]
+//! (greeting, console, kernel log, files, power-off), [`running`] (the test runs), [`leftovers`] (what it
+//! left behind), [`ending`] (files, dump, power-off), [`lost`] (the guest no longer speaks).
 //!
-//! Parts that know nothing of attempts: [`progress`] tells a hang from slowness by the guest's samples, [`heartbeat`] a
-//! lost guest from one that the host lets starve, [`share`] a stall of the kernel's from one of the host's; [`output`],
-//! [`corruption`] and [`trace`] read the test's output; [`kernel_log`] and [`taint`] the kernel's log;
-//! [`interrogation`] and [`suspicion`] ask a guest from outside; [`evidence`] keeps the answers.
+//! Parts that know nothing of attempts: [`progress`] tells a hang from slowness by the guest's samples,
+//! [`heartbeat`] a lost guest from one that the host lets starve, [`share`] a stall of the kernel's from one
+//! of the host's; [`output`], [`corruption`] and [`trace`] read the test's output; [`kernel_log`] and
+//! [`taint`] the kernel's log; [`interrogation`] and [`suspicion`] ask a guest from outside; [`evidence`]
+//! keeps the answers.
 //!
 //! Deliberately not here: how the guest's words and the hypervisor's get here ([`crate::machine`]).
 

@@ -69,7 +69,7 @@ impl Testing {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GivenUp {
     pub(super) at: Duration,
-    /// Its time was over.
+    /// The test's time was over.
     pub(super) is_at_limit: bool,
 }
 
@@ -101,9 +101,9 @@ pub(super) struct Interrogating {
 /// Reason for asking a guest from outside.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// Its agent fell silent while the test ran, which goes on if the agent speaks again.
+    /// The agent fell silent while the test ran, which goes on if the agent speaks again.
     AgentIsSilent(Testing),
-    /// It was asked to power off, and did not.
+    /// The guest was asked to power off, and did not.
     NoPowerOff {
         /// When it was asked.
         since: Duration,

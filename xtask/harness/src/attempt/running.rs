@@ -1,7 +1,7 @@
 //! The part of an attempt in which its test runs: start, output, samples, limits of time, end.
 //!
-//! Deliberately not here: whether samples show a hang ([`crate::attempt::progress`]), and what the output says
-//! ([`crate::attempt::output`]).
+//! Deliberately not here: whether samples show a hang ([`crate::attempt::progress`]), and what the output
+//! says ([`crate::attempt::output`]).
 
 use std::time::Duration;
 
@@ -81,8 +81,8 @@ impl AttemptState {
         replaced.into_iter().chain([started]).map(Effect::Record).collect()
     }
 
-    /// The kernel must have loaded the modules that were built: a test of another md would tell nothing, and nobody
-    /// would know.
+    /// The kernel must have loaded the modules that were built: a test of another md would tell nothing, and
+    /// nobody would know.
     fn check_modules(&self, probed: Option<LoadedModule>) -> Result<Option<Event>, String> {
         let Some(replaced) = &self.replaced else { return Ok(None) };
         let built = replaced.modules.iter().find(|file| file.name == replaced.probe);
@@ -117,8 +117,8 @@ impl AttemptState {
         newest.into_iter().chain([Effect::Output { offset, data }]).collect()
     }
 
-    /// A heartbeat: the agent lives, and has counted `output_bytes`. A sampler in D state waits for a lock that a
-    /// hang holds.
+    /// A heartbeat: the agent lives, and has counted `output_bytes`. A sampler in D state waits for a lock
+    /// that a hang holds.
     pub(super) fn beat(&mut self, at: Duration, output_bytes: u64, sampler: Option<char>) -> Vec<Effect> {
         let is_more = self.output.count(output_bytes);
         let Phase::Testing(testing) = &mut self.phase else { return vec![] };
@@ -171,7 +171,7 @@ impl AttemptState {
             None => vec![],
         };
         effects.extend(cut);
-        // How much of the time until the next one is the guest's own.
+        // The share of the time until the next sample that is the guest's own.
         effects.push(Effect::Ask(Ask::Times));
         effects
     }
@@ -196,7 +196,7 @@ impl AttemptState {
         let (since, last_sample) = (testing.since, testing.last_sample);
         let silent = at.saturating_sub(testing.last_output);
         let (is_mute, mut effects) = self.listen(at);
-        // What a guest prints that starves does not get here either.
+        // Output of a guest that starves does not get here either.
         let is_slow = at < last_sample + SAMPLE_COUNTS_FOR && self.progress.is_getting_on();
         let outcome = if silent > self.limits.silence_timeout && !is_mute && !is_slow {
             let kind = self.progress.kind_of_silence();
@@ -218,7 +218,8 @@ impl AttemptState {
         effects
     }
 
-    /// The outcome of a test that reached its limit of time: it was busy, or one of its tasks stood all along.
+    /// The outcome of a test that reached its limit of time: it was busy, or one of its tasks stood all
+    /// along.
     fn at_its_limit(&self, is_mute: bool) -> Outcome {
         let timeout = Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) };
         match self.progress.stood_in_storage().filter(|_| !is_mute) {
@@ -233,7 +234,8 @@ impl AttemptState {
         }
     }
 
-    /// Gives a test up that gets no further: asks the guest for evidence before it goes. Nothing if no test runs.
+    /// Gives a test up that gets no further: asks the guest for evidence before it goes. Nothing if no test
+    /// runs.
     pub(super) fn diagnose(&mut self, at: Duration, outcome: Outcome, stacks: Vec<TaskStack>) -> Vec<Effect> {
         let Some(testing) = self.phase.take_test() else { return vec![] };
         self.facts.test_ms = Some(millis(at.saturating_sub(testing.since)));
@@ -272,7 +274,7 @@ impl AttemptState {
             return self.garbage();
         }
         let outcome = match (finished.exit, &self.replaced) {
-            // Of the kernel under test: it is booted, and its md does not run.
+            // The fault of the kernel under test: it is booted, and its md does not run.
             (Exit::NotStarted(MODULE_REFUSED), Some(replaced)) => {
                 Outcome::KernelCrash { title: format!("{} does not load", replaced.probe) }
             }
@@ -301,9 +303,9 @@ impl AttemptState {
         effects
     }
 
-    /// The test exited on its own after it had been given up (it is never killed before the guest is powered off). A
-    /// verdict that it hangs was wrong, and no kernel is to be blamed: it becomes Infra. That a limit was exceeded
-    /// stays true.
+    /// The test exited on its own after it had been given up (it is never killed before the guest is powered
+    /// off). A verdict that it hangs was wrong, and no kernel is to be blamed: it becomes Infra. That a limit
+    /// was exceeded stays true.
     fn ended_after_all(&mut self, at: Duration, given_up: GivenUp, finished: &Finished) -> Vec<Effect> {
         let detail = match self.output.scan().outcome(finished.exit) {
             Outcome::Pass => "passed".to_owned(),
@@ -311,7 +313,7 @@ impl AttemptState {
         };
         let after_s = at.saturating_sub(given_up.at).as_secs_f64();
         if given_up.is_at_limit {
-            // Whoever stood there got on after all: that the limit was exceeded is what stays.
+            // The task that stood there got on after all: that the limit was exceeded is what stays.
             self.outcome = Some(Outcome::Timeout { limit_ms: millis(self.limits.test_timeout) });
         }
         let Some(called) = &self.outcome else { return self.garbage() };

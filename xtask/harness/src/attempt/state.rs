@@ -1,8 +1,9 @@
 //! One attempt at one test, as a pure state machine: inputs with their time in, effects out.
 //!
-//! Here is what concerns every phase: the inputs, the clock, the console, and how the attempt ends. A test that runs is
-//! in [`super::running`], a guest that no longer speaks in [`super::lost`], what a test leaves behind in
-//! [`super::leftovers`], files and power-off in [`super::ending`], a dump of the memory in [`super::dump`].
+//! Here is what concerns every phase: the inputs, the clock, the console, and how the attempt ends. A test
+//! that runs is in [`super::running`], a guest that no longer speaks in [`super::lost`], what a test leaves
+//! behind in [`super::leftovers`], files and power-off in [`super::ending`], a dump of the memory in
+//! [`super::dump`].
 
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ use crate::guest::end::EndBlame;
 use crate::machine::{Answer, Ask, HypervisorEvent, Input, VmEnd};
 use crate::suite::Job;
 
-/// Longest time for a guest that still speaks to write down how it hangs, in grace periods. One that starves takes a
-/// while, and gives up questions by itself.
+/// Longest time for a guest that still speaks to write down how it hangs, in grace periods. One that starves
+/// takes a while, and gives up questions by itself.
 const DIAGNOSING_GRACE_PERIODS: u32 = 4;
 
 /// The state of one attempt.
@@ -166,7 +167,8 @@ impl AttemptState {
             && at > since + grace_period
             && !self.is_over()
         {
-            // Nobody serves the guest any more, and it did not go: whatever it seems to hang in now is our doing.
+            // Nobody serves the guest any more, and it did not go: whatever it seems to hang in now is our
+            // doing.
             let why = self.guest.gave_up().unwrap_or_default();
             return self.fail(format!("the guest agent gave up: {}", clip(why)));
         }
@@ -295,8 +297,8 @@ impl AttemptState {
         self.all_reported(at, told)
     }
 
-    /// The kernel panics, or the VM is gone: a test that runs has ended. A panic's last lines trail its title: wait for
-    /// them, and for the reset.
+    /// The kernel panics, or the VM is gone: a test that runs has ended. A panic's last lines trail its
+    /// title: wait for them, and for the reset.
     fn ends_test(&mut self, at: Duration) {
         if let Phase::Testing(testing) = &self.phase {
             self.facts.test_ms.get_or_insert(millis(at.saturating_sub(testing.since)));

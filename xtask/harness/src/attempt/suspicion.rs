@@ -28,7 +28,7 @@ pub(super) struct Suspicion {
 #[derive(Debug)]
 pub(super) struct Spin {
     pub(super) pid: u32,
-    /// For how long it has spun, milliseconds.
+    /// Time for which it has spun, milliseconds.
     pub(super) still_ms: u64,
     /// Its stacks in md or dm; none if it spins elsewhere, or was not seen.
     pub(super) stacks: Vec<TaskStack>,

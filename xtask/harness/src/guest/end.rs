@@ -11,7 +11,7 @@ use crate::machine::{HypervisorEvent, ShutdownCause, VmEnd};
 #[derive(Debug, Default)]
 pub(crate) struct EndWatch {
     panic: PanicWatch,
-    /// Whose doing it was that the machine went away, and the hypervisor's word for it.
+    /// Cause for which the machine went away, and the hypervisor's word for it.
     shutdown: Option<(ShutdownCause, String)>,
     /// The guest was asked to power off.
     asked_to_end: bool,

@@ -13,9 +13,9 @@ use reports::text::printable;
 /// Files that come back: those in `$MD_REGRESS_FILES`, and core dumps.
 const PATTERNS: [&str; 3] =
     ["/run/md-regress/files/*", "/run/md-regress/files/*/*", "/run/md-regress/files/*/*/*"];
-/// How many of them at most.
+/// Most files that come back.
 const FILES_MAX: u32 = 1000;
-/// Bytes of them at most.
+/// Most bytes of all files that come back.
 const BYTES_WANTED: u64 = 64 << 20;
 /// Longest path, characters.
 const PATH_MAX: usize = 1000;
@@ -36,10 +36,10 @@ pub(crate) enum FileMessage {
     Part,
     /// The end: all has come, but for so many files.
     All {
-        /// How many were left in the guest.
+        /// Files that were left in the guest.
         n_left_out: u32,
     },
-    /// It makes no sense.
+    /// The message makes no sense.
     Garbage,
 }
 

@@ -34,18 +34,20 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// How guest code is executed.
     pub accel: Accel,
-    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is saved.
+    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is
+    /// saved.
     pub replaced: Option<Replaced>,
     /// Modules that the guest's agent loads before the guest is saved, with commas between them.
     pub preload: String,
-    /// With none of our settings that only make it faster, and the processor that virtme-ng takes: what a bench compares
-    /// with.
+    /// With none of our settings that only make it faster, and the processor that virtme-ng takes: what a
+    /// bench compares with.
     pub stock: bool,
     /// Added to the kernel's command line.
     pub append: String,
     /// It is started to be saved ([`Vm::save`]).
     pub saves: bool,
-    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead of booting.
+    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead
+    /// of booting.
     pub restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
     pub log: PathBuf,
@@ -223,8 +225,9 @@ pub trait Vm: Send {
     /// Sends a request to the guest's agent. An error after seconds if the guest does not read.
     fn send(&mut self, request: &Request) -> Result<(), InfraError>;
 
-    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its memory.
-    /// [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
+    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its
+    /// memory. [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still
+    /// from then on.
     fn save(&mut self, to: &Path) -> Result<(), InfraError>;
 
     /// Writes the memory of a guest whose state has been saved in `state` to a new file beside that.

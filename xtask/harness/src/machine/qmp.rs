@@ -43,9 +43,10 @@ pub(crate) fn plug_disk(image: &Path, serial: &str, access: Access) -> Vec<u8> {
     ])
 }
 
-/// A guest that is saved has its memory in a file that is shared with us, which QEMU then passes over; one that is
-/// restored has it in a private mapping of that file's copy, of which QEMU expects nothing more then. (QEMU's
-/// migration/ram.c, `migrate_ram_is_ignored` and `parse_ramblock`; Kata Containers' VM templates go the same way.)
+/// A guest that is saved has its memory in a file that is shared with us, which QEMU then passes over; one
+/// that is restored has it in a private mapping of that file's copy, of which QEMU expects nothing more then.
+/// (QEMU's migration/ram.c, `migrate_ram_is_ignored` and `parse_ramblock`; Kata Containers' VM templates go
+/// the same way.)
 fn without_memory() -> Value {
     let capabilities = ["x-ignore-shared", "events"].map(|name| json!({ "capability": name, "state": true }));
     json!({ "execute": "migrate-set-capabilities", "arguments": { "capabilities": capabilities } })

@@ -1,5 +1,5 @@
-//! Carries a plan out, several VMs at a time. Which attempt is next is decided in [`crate::run::schedule`] and
-//! [`crate::run::tries`]; an attempt is driven in [`crate::attempt::drive`].
+//! Carries a plan out, several VMs at a time. Which attempt is next is decided in [`crate::run::schedule`]
+//! and [`crate::run::tries`]; an attempt is driven in [`crate::attempt::drive`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::suite::Job;
 use crate::terminal::Terminal;
 use crate::words::count;
 
-/// One attempt that is to be made.
+/// An attempt that is to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) attempt: PlannedAttempt,
@@ -36,21 +36,23 @@ pub(crate) struct Planned {
     pub(crate) first_dir: String,
     /// Which try of the test this is, from 1.
     pub(crate) try_idx: u32,
-    /// How long it will take.
+    /// Time that it will take.
     pub(crate) length: Length,
 }
 
-/// What QEMU takes beside the guest's memory, MiB: translated code, and itself.
+/// Memory that QEMU takes beside the guest's own, MiB: translated code, and itself.
 const QEMU_OVERHEAD_MIB: u64 = 128;
 
-/// Memory that counts for a VM, MiB. A guest touches little of what it has: of 2 GiB, RAID tests of lvm2 280 MB in the
-/// median and 374 at most, with QEMU (Pss). Three quarters are counted: one that fills its memory finds it.
+/// Memory that counts for a VM, MiB. A guest touches little of what it has: of 2 GiB, RAID tests of lvm2 280
+/// MB in the median and 374 at most, with QEMU (Pss). Three quarters are counted: one that fills its memory
+/// finds it.
 pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
     u64::from(vm.ram_mib) * 3 / 4 + QEMU_OVERHEAD_MIB
 }
 
 impl Planned {
-    /// One more try of the same test, with a folder of its own. `retry_of` is the attempt that it is to make up for.
+    /// One more try of the same test, with a folder of its own. `retry_of` is the attempt that it is to make
+    /// up for.
     pub(crate) fn again(&self, number: u32, try_idx: u32, retry_of: Option<u32>) -> Planned {
         Planned {
             attempt: PlannedAttempt {
@@ -73,7 +75,7 @@ impl Planned {
         }
     }
 
-    /// As the schedule sees it.
+    /// The part of it that the schedule knows.
     pub(crate) fn item(&self) -> Item {
         Item {
             attempt: self.attempt.attempt,
@@ -84,10 +86,10 @@ impl Planned {
     }
 }
 
-/// What all attempts of a run share.
+/// Everything that all attempts of a run share.
 #[derive(Clone, Copy)]
 pub(crate) struct RunContext<'a> {
-    /// What each attempt gets.
+    /// The part that each attempt gets.
     pub(crate) attempt: AttemptContext<'a>,
     /// Folder of the run.
     pub(crate) dir: &'a Path,
@@ -98,10 +100,9 @@ pub(crate) struct RunContext<'a> {
     pub(crate) after: &'a (dyn Fn(u32) -> Result<Judged> + Sync),
 }
 
-/// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. What happened is in the
-/// run's events.
-/// What is planned is in them already; what is tried again besides is added to them.
-/// What is `done` of it, because the run was resumed, is not done again.
+/// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. Everything that
+/// happens goes into the run's events, which have the plan already; further tries are added to it. Attempts
+/// that are `done`, because the run was resumed, are not made again.
 pub(crate) fn carry_out(
     context: RunContext<'_>,
     plan: Vec<Planned>,
@@ -134,7 +135,7 @@ pub(crate) fn n_workers(budget: Budget, times: Times, n_planned: usize) -> usize
     if times.is_open() { budget.n_vms.max(1) } else { budget.n_vms.clamp(1, n_planned.max(1)) }
 }
 
-/// What the workers share.
+/// State that the workers share.
 struct Work<'a> {
     context: RunContext<'a>,
     times: Times,
@@ -234,7 +235,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// What is to start now; waits until something fits. Nothing if all is started, or the run ends.
+    /// The attempt to start now; waits until one fits. Nothing if all have started, or the run ends.
     fn next(&self) -> Result<Option<Planned>> {
         let mut state = self.lock();
         loop {
@@ -252,7 +253,7 @@ impl<'a> Work<'a> {
                 state.since.insert(attempt, Instant::now());
                 return Ok(state.plan.get(&attempt).cloned());
             }
-            // What runs may want to be tried again.
+            // An attempt that runs may want to be tried again.
             if state.schedule.counts() == (0, 0) {
                 return Ok(None);
             }

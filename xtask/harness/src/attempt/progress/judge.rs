@@ -1,4 +1,5 @@
-//! Holds the table of rules ([`super::rules`]) against what was seen of a test, and judges what stands when a test ends.
+//! Holds the table of rules ([`super::rules`]) against what was seen of a test, and judges what stands when a
+//! test ends.
 
 use protocol::HangKind;
 use protocol::evidence::{STACKS_MAX, TaskStack};
@@ -13,9 +14,9 @@ use super::tasks::{is_blocked, is_inside, is_md_thread, is_sync_thread};
 use super::{Hang, PAGING_COUNTS_FOR, Progress, Rows, tasks};
 
 impl Progress {
-    /// At the end of a test's time: a task of the test, or a thread of md or dm, that has stood in D state inside of md
-    /// or dm with nothing done on its device; for longer, also one that waits for the device elsewhere. What a limit ended
-    /// then was no slow test.
+    /// At the end of a test's time: a task of the test, or a thread of md or dm, that has stood in D state
+    /// inside of md or dm with nothing done on its device; for longer, also one that waits for the device
+    /// elsewhere. What a limit ended then was no slow test.
     pub(crate) fn stood_in_storage(&self) -> Option<Hang> {
         let window = |task: &TaskSample| {
             let is_suspended = task.storage.as_ref().is_some_and(|storage| storage.is_suspended);
@@ -120,13 +121,14 @@ impl Progress {
         }
     }
 
-    /// Samples for which a task has stood since the kernel reported it. It may have been reported and gone on long ago.
+    /// Samples for which a task has stood since the kernel reported it. It may have been reported and gone on
+    /// long ago.
     pub(super) fn reported(&self, task: &TaskSample) -> u32 {
         let seen = self.tasks.get(&task.pid).filter(|seen| seen.is_reported);
         seen.filter(|_| is_blocked(task) || task.state == 'R').map_or(0, |seen| seen.still)
     }
 
-    /// For how many samples a sync thread has stood, and an array that may be its own should have moved.
+    /// Samples for which a sync thread has stood, and an array that may be its own should have moved.
     fn sync_stood(&self, task: &TaskSample, seen: &TaskMotion, asleep: bool) -> u32 {
         let syncs = self.last.as_ref().map_or(&[][..], |sample| &sample.syncs);
         if !is_sync_thread(task) || asleep && syncs.is_empty() {
@@ -136,14 +138,14 @@ impl Progress {
         if syncs.is_empty() {
             return seen.stood();
         }
-        // What the arrays say themselves counts, if they say anything.
+        // The arrays' own word counts, if they say anything.
         let should_move = |sync: &&protocol::sample::Sync| {
             sync.should_move && !(asleep && sync.is_capped) && tasks::may_be_of(task, &sync.array)
         };
         let unmoved = syncs.iter().filter(should_move).filter_map(|sync| self.arrays.get(&sync.array));
         let unmoved = unmoved.max().copied().unwrap_or(0);
         if asleep {
-            // One that sleeps may wait for another array's to end (md.c, md_do_sync: DELAYED).
+            // A sync thread that sleeps may wait for another array's to end (md.c, md_do_sync: DELAYED).
             let others = self.newest().filter(|task| is_sync_thread(task));
             let still = others.filter_map(|task| Some(self.tasks.get(&task.pid)?.still)).min().unwrap_or(0);
             return unmoved.min(still).min(seen.idle);
@@ -162,8 +164,8 @@ impl Progress {
         }
     }
 
-    /// It stands in md or dm itself, or waits for a request that they have taken, or for a device at which somebody else
-    /// stands in md or dm.
+    /// True if a task stands in md or dm itself, or waits for a request that they have taken, or for a device
+    /// at which somebody else stands in md or dm.
     fn waits_inside(&self, task: &TaskSample) -> bool {
         let device = |task: &TaskSample| {
             let storage = task.storage.as_ref();
@@ -174,7 +176,8 @@ impl Progress {
             let stands = self.tasks.get(&other.pid).is_some_and(|seen| seen.still >= TROUBLE);
             stands && may_be_same && is_blocked(other) && is_inside(other)
         };
-        // A request that md or dm has taken and not answered is inside of them, wherever its task waits for it.
+        // A request that md or dm has taken and not answered is inside of them, wherever its task waits for
+        // it.
         let is_taken = task.storage.as_ref().is_some_and(|storage| storage.is_busy);
         tasks::in_storage(task) || is_taken || self.newest().any(is_trouble)
     }
@@ -215,19 +218,19 @@ impl Progress {
         (samples.saturating_mul(times)).max(least).saturating_add(more)
     }
 
-    /// A worker of dm-delay's is there, and nobody has said how long it holds requests back.
+    /// True if a worker of dm-delay's is there, and nobody has said how long it holds requests back.
     fn has_unknown_delays(&self, task: &TaskSample) -> bool {
         let has_delays = self.newest().any(|task| task.comm.contains("kdelayd"));
         has_delays && task.storage.as_ref().is_none_or(|storage| storage.ends_ms == 0)
     }
 
-    /// Pages were reclaimed or swapped a moment ago.
+    /// True if pages were reclaimed or swapped a moment ago.
     fn lacks_memory(&self) -> bool {
         self.rows.no_paging < PAGING_COUNTS_FOR
     }
 
-    /// Tasks of the test that sleep, by their own word, for less time than it may be silent. That timeout(1) will send
-    /// a signal is of no use to who does not react to one.
+    /// Tasks of the test that sleep, by their own word, for less time than it may be silent. That timeout(1)
+    /// will send a signal is of no use to a task that does not react to one.
     fn sleeps(&self, judged: &TaskSample) -> impl Iterator<Item = &TaskSample> {
         let reacts = tasks::dies_of_a_signal(judged);
         let is_future = |task: &TaskSample| task.sleeps_ms.is_some_and(|ms| ms <= self.sleep_ms_max);
@@ -247,7 +250,7 @@ impl Progress {
         }
     }
 
-    /// Where the tasks stand, by the newest sample: the test's that are blocked first, then the sync threads,
+    /// Stacks of the tasks, by the newest sample: the test's that are blocked first, then the sync threads,
     /// then other threads of md and dm.
     pub(crate) fn stacks(&self) -> Vec<TaskStack> {
         let mut telling: Vec<_> = self

@@ -1,15 +1,15 @@
 //! Tells a hang from slowness, by the guest's samples. Pure: gets samples, reads no clock.
 //!
-//! What is slow moves: a task is given a processor now and then, a request completes, a resync advances, or a
-//! sleep has an end that somebody named. What hangs does not. Evidence is kept by task and by device: what goes on
-//! beside a task that stands says nothing of it, but for who might end its wait. Windows are counted in samples, not in
-//! seconds of ours, and a sample counts for as much as the host let the guest run since the one before: a guest that
-//! starves is never said to hang for it.
+//! A slow test moves: a task is given a processor now and then, a request completes, a resync advances, or a
+//! sleep has an end that somebody named. A test that hangs does not. Evidence is kept by task and by device:
+//! what goes on beside a task that stands says nothing of it, but for tasks that might end its wait. Windows
+//! are counted in samples, not in seconds of ours, and a sample counts for as much as the host let the guest
+//! run since the one before: a guest that starves is never said to hang for it.
 //!
-//! Where to look: the rules are a table ([`rules`]), from which docs/how/hang-detection.md has its own; [`judge`] holds
-//! the rows against what was seen; [`motion`] keeps that for each task, [`tasks`] reads names and stacks. The file
-//! `snapshots/…_matrix.snap` says which row is met when, under each circumstance that lengthens or excuses: whoever adds
-//! an exception sees there which verdicts move.
+//! Where to look: the rules are a table ([`rules`]), from which docs/how/hang-detection.md has its own;
+//! [`judge`] holds the rows against what was seen; [`motion`] keeps that for each task, [`tasks`] reads names
+//! and stacks. The snapshot of `tests/matrix.rs` says which row is met when, under each circumstance that
+//! lengthens or excuses: whoever adds an exception sees there which verdicts move.
 //!
 //! Deliberately not here: what the guest looks at (`suites/guest-agent`), and a guest that says nothing
 //! ([`super::heartbeat`]).
@@ -33,20 +33,20 @@ use motion::{Done, Interval, SPIN_PERCENT, TaskMotion};
 use rules::IDLES;
 use tasks::is_md_thread;
 
-/// A sample counts only if the host let the guest run (or the guest idled) for at least this share of the interval
-/// before it, percent.
+/// A sample counts only if the host let the guest run (or the guest idled) for at least this share of the
+/// interval before it, percent.
 const OWN_PERCENT: u64 = 75;
 /// Names of programs that are remembered.
 const PROGRAMS_MAX: usize = 1000;
-/// New program names that may appear while a test only polls. A short-lived poller can escape the 1 Hz sampling at
-/// first; more new names mean that the test is moving on.
+/// New program names that may appear while a test only polls. A short-lived poller can escape the 1 Hz
+/// sampling at first; more new names mean that the test is moving on.
 const POLL_PROGRAMS: u32 = 1;
 /// Processor time between two samples below which a task only polls, milliseconds.
 const POLL_MS: u64 = 400;
 /// Samples among which [`REQUESTS_IN`] must have seen requests complete for a silent test to be getting on.
 const REQUESTS_LOOKED_AT: u32 = 15;
-/// Samples with requests that make a silent test one that is getting on. Fewer may be the log's daemon and the file
-/// system of the guest's own, which write now and then whatever the test does.
+/// Samples with requests that make a silent test one that is getting on. Fewer may be the log's daemon and
+/// the file system of the guest's own, which write now and then whatever the test does.
 const REQUESTS_IN: u32 = 4;
 /// Samples after which the newest move of a page no longer says that memory is short.
 const PAGING_COUNTS_FOR: u32 = 5;
@@ -56,8 +56,8 @@ const PAGING_COUNTS_FOR: u32 = 5;
 pub(crate) struct Progress {
     /// Longest sleep that the test could be waiting for, milliseconds.
     sleep_ms_max: u64,
-    /// The guest's own time that no sample has been counted for yet, milliseconds; nothing as long as the host has
-    /// not said.
+    /// The guest's own time that no sample has been counted for yet, milliseconds; nothing as long as the
+    /// host has not said.
     own_ms: Option<u64>,
     /// By process id.
     tasks: BTreeMap<u32, TaskMotion>,
@@ -105,7 +105,7 @@ struct Rows {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hang {
     pub(crate) kind: HangKind,
-    /// For how long nothing has moved, milliseconds.
+    /// Time for which nothing has moved, milliseconds.
     pub(crate) still_ms: u64,
     pub(crate) stacks: Vec<TaskStack>,
     /// The task that spins, if its stack has not been seen: the processor it is on must be asked.
@@ -113,7 +113,7 @@ pub(crate) struct Hang {
 }
 
 impl Progress {
-    /// Of a test that is ended when it has been silent for so long.
+    /// The progress of a test that is given up when it has been silent for `timeout`.
     pub(crate) fn of_test_silent_for(timeout: Duration) -> Self {
         let sleep_ms_max = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let rows = Rows { no_paging: PAGING_COUNTS_FOR, ..Rows::default() };
@@ -149,14 +149,14 @@ impl Progress {
         self.rows.says_nothing = 0;
     }
 
-    /// True if in the last samples more was done than a poll does: requests, a resync, a computation. Who is silent
-    /// all the same is slow.
+    /// True if in the last samples more was done than a poll does: requests, a resync, a computation. Who is
+    /// silent all the same is slow.
     pub(crate) fn is_getting_on(&self) -> bool {
         self.last.is_some() && self.rows.no_work < IDLES
     }
 
-    /// The kernel's own detectors speak of a hung task, a lockup or a stall: one of those that stand now, and none of the
-    /// test's doing if that moves on.
+    /// The kernel's own detectors speak of a hung task, a lockup or a stall: one of those that stand now, and
+    /// none of the test's doing if that moves on.
     pub(crate) fn kernel_reports_hung(&mut self) {
         for seen in self.tasks.values_mut() {
             seen.is_reported = seen.still > 0;
@@ -183,13 +183,13 @@ impl Progress {
         }
     }
 
-    /// For how long a sampler that has fallen silent in the kernel may be waiting for something that ends by itself, or
-    /// by the test's doing, milliseconds after its newest sample.
+    /// Time for which a sampler that has fallen silent in the kernel may be waiting for something that ends
+    /// by itself, or by the test's doing, milliseconds after its newest sample.
     pub(crate) fn may_wait_ms(&self) -> u64 {
         let sleeps = self.newest().filter(|task| task.of_test && !tasks::is_timeout(task));
         let slept = sleeps.filter_map(|task| {
             let ms = task.sleeps_ms.filter(|ms| *ms <= self.sleep_ms_max)?;
-            // Of one that named no end, as long as a test may be silent.
+            // A sleep without an end that was named may last as long as a test may be silent.
             Some(if ms == 0 { self.sleep_ms_max } else { ms })
         });
         let ended = self.newest().filter_map(|task| Some(task.storage.as_ref()?.ends_ms));

@@ -4,14 +4,14 @@ use protocol::sample::{Sample, Storage, Sync, TaskSample};
 
 use super::tasks;
 
-/// Reads between two samples that a poll may come to: `lvs` and `mdadm --detail` read metadata, and nothing gets
-/// done by that.
+/// Most reads between two samples that may be a poll's: `lvs` and `mdadm --detail` read metadata, and nothing
+/// gets done by that.
 const POLL_READS: u64 = 256;
-/// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
+/// Share of the time between two samples that a spinning task spends in the kernel, percent.
 pub(super) const SPIN_PERCENT: u64 = 60;
 
-/// Who waits for direct IO wakes after half of `hung_task_timeout_secs`, and sleeps again (blk-core.c, `blk_io_schedule`):
-/// after so many samples, one look up is no move.
+/// Samples after which a task that was given a processor once has not moved. One that waits for direct IO
+/// wakes after half of `hung_task_timeout_secs`, and sleeps again (blk-core.c, `blk_io_schedule`).
 const LOOKS_UP_AFTER: u32 = 25;
 
 /// Whether more got done than a poll does.
@@ -19,7 +19,8 @@ fn is_much(n_done: u64, n_reads: u64) -> bool {
     n_done != 0 && (n_done != n_reads || n_reads > POLL_READS)
 }
 
-/// Work done on all devices between two samples. It counts for a task of which nobody knows what it waits for.
+/// Work done on all devices between two samples. It counts for a task of which nobody knows what it waits
+/// for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
     /// Anything at all.
@@ -60,7 +61,7 @@ pub(super) struct TaskMotion {
     sys_ms: u64,
     user_ms: u64,
     storage: Option<Storage>,
-    /// Its newest stack.
+    /// The task's newest stack.
     pub(super) frames: Vec<String>,
     /// Samples in a row without being given a processor.
     pub(super) still: u32,
@@ -68,7 +69,8 @@ pub(super) struct TaskMotion {
     pub(super) idle: u32,
     /// Samples in a row spent in the kernel, in md or dm as far as it could be seen.
     pub(super) spinning: u32,
-    /// One of these samples showed it in md or dm; elsewhere than who looks, a running task shows no stack.
+    /// One of these samples showed the task in md or dm. A task that runs on another processor than the
+    /// sampler shows no stack.
     pub(super) in_storage: bool,
     /// The kernel's own detectors spoke while it stood here.
     pub(super) is_reported: bool,
@@ -76,10 +78,11 @@ pub(super) struct TaskMotion {
 
 /// The newest sample's word on a task.
 pub(super) struct Step {
-    /// Of its time, milliseconds: in the kernel, and all.
+    /// Time that the task spent in the kernel, milliseconds.
     pub(super) sys_ms: u64,
+    /// Time that it spent on a processor, milliseconds.
     pub(super) spent_ms: u64,
-    /// It was given a processor, or kept one.
+    /// The task was given a processor, or kept one.
     pub(super) has_moved: bool,
     /// More got done than a poll does where it waits or works.
     pub(super) much_done: bool,
@@ -101,7 +104,7 @@ impl Interval {
 }
 
 impl TaskMotion {
-    /// Of a task that was not there before.
+    /// The motion of a task that was not there before.
     pub(super) fn new(task: &TaskSample) -> Self {
         let TaskSample { slices, sys_ms, user_ms, frames, storage, .. } = task.clone();
         TaskMotion { slices, sys_ms, user_ms, frames, storage, ..TaskMotion::default() }
@@ -117,15 +120,15 @@ impl TaskMotion {
             && spent_ms == 0;
         let is_still = self.slices == task.slices || looks_up;
         let in_storage = tasks::in_storage(task);
-        // The guest names the device only once the task has stood for a while: until then, that nothing was done
-        // anywhere says enough.
+        // The guest names the device only once the task has stood for a while: until then, that nothing was
+        // done anywhere says enough.
         let much_done = match (&self.storage, &task.storage) {
-            // Who waits outside of md and dm for nobody knows what may wait for any device.
+            // A task that waits outside of md and dm, nobody knows for what, may wait for any device.
             (Some(_), Some(new)) if new.device.is_empty() && !in_storage && task.of_test => {
                 between.done.is_much()
             }
             (Some(old), Some(new)) => moved(old, new),
-            // Of one that seemed to move, the guest did not ask.
+            // The guest does not name the device of a task that seemed to move.
             (Some(_), None) if looks_up => false,
             (None | Some(_), None | Some(_)) => between.done.is_much(),
         };

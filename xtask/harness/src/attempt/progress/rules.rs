@@ -1,5 +1,6 @@
-//! When a test is said to hang, as a table: what must stand, beside whom, for how many samples; what lengthens that, and
-//! what excuses it. The table in docs/how/hang-detection.md is made from it (`UPDATE=1 cargo test -p harness hang_rules`).
+//! When a test is said to hang, as a table: what must stand, beside whom, for how many samples; what
+//! lengthens that, and what excuses it. The table in docs/how/hang-detection.md is made from it (`UPDATE=1
+//! cargo test -p harness hang_rules`).
 //!
 //! Deliberately not here: what has been seen so far ([`super::motion`]), and how a row is held against that
 //! ([`super::judge`]).
@@ -11,9 +12,9 @@ use protocol::HangKind;
 pub(super) struct Rule {
     /// Kind of the hang.
     pub(super) kind: HangKind,
-    /// What stands still, or spins.
+    /// The task that stands still, or spins.
     pub(super) what: What,
-    /// What the rest of the test does meanwhile, at most.
+    /// The rest of the test, which does no more than this meanwhile.
     pub(super) beside: Beside,
     /// Samples in a row for which both must be so, each a second of the guest's own time.
     pub(super) samples: u32,
@@ -23,8 +24,8 @@ pub(super) struct Rule {
     pub(super) excuse: Excuse,
 }
 
-/// What stands still or spins. A task stands if it is given no processor, and nothing is done on the device that it
-/// waits for: work on other devices counts for nothing.
+/// A task that stands still or spins. It stands if it is given no processor, and nothing is done on the
+/// device that it waits for: work on other devices counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     /// A task of the test, in D state or in a wait of md's or dm's.
@@ -33,23 +34,24 @@ pub(super) enum What {
     Spin,
     /// Several of these together: each waits for the other now and then.
     SpinTogether,
-    /// What the kernel has reported as hung.
+    /// A task that the kernel has reported as hung.
     Reported,
     /// The thread of a resync, recovery or reshape that should move, in D state.
     SyncThread,
-    /// The thread of a resync, recovery or reshape that should move, asleep: whoever should have woken it has not.
+    /// The thread of a resync, recovery or reshape that should move, asleep: whoever should have woken it has
+    /// not.
     SyncThreadAsleep,
 }
 
-/// Where a task of the test waits.
+/// The place where a task of the test waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Where {
     /// For a device that the guest has told of, wherever it stands.
     AtKnownDevice,
-    /// In a function of md or dm, or for a device that has taken a request and not answered it, or whose array has a
-    /// thread that stands in md.
+    /// In a function of md or dm, or for a device that has taken a request and not answered it, or whose
+    /// array has a thread that stands in md.
     Inside,
-    /// As [`Where::Inside`], for a device that the guest has told of.
+    /// [`Where::Inside`], for a device that the guest has told of.
     InsideKnown,
     /// Elsewhere in the kernel.
     Outside,
@@ -57,13 +59,13 @@ pub(super) enum Where {
     OutsideKnown,
 }
 
-/// What the rest of the test does meanwhile, each more than the one before.
+/// Activity of the rest of the test, each variant more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     /// No task of the test is given a processor.
     NobodyMoves,
-    /// It polls: it runs the same programs again and again, and computes little. Whatever it prints is said by
-    /// these.
+    /// It polls: it runs the same programs again and again, and computes little. Whatever it prints is said
+    /// by these.
     Polls,
     /// It polls, and prints nothing.
     PollsSilently,
@@ -84,13 +86,14 @@ pub(super) enum Longer {
     Delay(u32),
     /// The kernel ends the wait by itself: by as much as that takes.
     Kernel,
-    /// Memory is short and the task waits for some, or for a page of its own that was swapped out: at least so many
-    /// samples.
+    /// Memory is short and the task waits for some, or for a page of its own that was swapped out: at least
+    /// so many samples.
     Memory(u32),
-    /// A device that it waits for, or one below it, is suspended, and a test that goes on may resume it: at least so
-    /// many samples.
+    /// A device that it waits for, or one below it, is suspended, and a test that goes on may resume it: at
+    /// least so many samples.
     Suspended(u32),
-    /// Nobody has said whether one is suspended, and the test sleeps from time to time: at least so many samples.
+    /// Nobody has said whether one is suspended, and the test sleeps from time to time: at least so many
+    /// samples.
     Steps(u32),
 }
 
@@ -101,7 +104,8 @@ pub(super) enum Excuse {
     Never,
     /// A task of the test sleeps, by its own word, for less time than a test may be silent.
     Sleep,
-    /// A task of the test sleeps so, and has done so for [`LONG_SLEEP`] samples: who waits may wait for its end.
+    /// A task of the test sleeps so, and has done so for [`LONG_SLEEP`] samples: who waits may wait for its
+    /// end.
     LongSleep,
 }
 
@@ -118,14 +122,15 @@ macro_rules! waits_and {
 
 /// No number of samples is enough: the limit of the test's time ends it.
 pub(super) const NEVER: u32 = u32::MAX;
-/// Samples after which a task that stands at a test's limit has stood too long, wherever in the kernel it waits, and
-/// whatever else was done on its device. As long as the kernel's own detector takes (`hung_task_timeout_secs`).
+/// Samples after which a task that stands at a test's limit has stood too long, wherever in the kernel it
+/// waits, and whatever else was done on its device. As long as the kernel's own detector takes
+/// (`hung_task_timeout_secs`).
 pub(super) const STOOD_FOR_EVER: u32 = 120;
-/// Samples after which a task that stands inside of md or dm at a test's limit has stood too long, if nothing was done
-/// on its device.
+/// Samples after which a task that stands inside of md or dm at a test's limit has stood too long, if nothing
+/// was done on its device.
 pub(super) const STOOD_AT_LIMIT: u32 = 15;
-/// Samples after which a task that stands at a test's limit has stood too long if a device is suspended, which somebody
-/// may have meant to resume.
+/// Samples after which a task that stands at a test's limit has stood too long if a device is suspended,
+/// which somebody may have meant to resume.
 pub(super) const STOOD_SUSPENDED: u32 = 40;
 /// Samples after which a task that stands in md or dm makes others that wait for its array wait inside of md.
 pub(super) const TROUBLE: u32 = 12;
@@ -186,7 +191,8 @@ pub(super) static RULES: &[Rule] = &[
         longer: waits_and!(Longer::Suspended(NEVER)),
         excuse: Excuse::LongSleep,
     },
-    // Who waits outside of md and dm may wait for a resume, and who sleeps again and again may be about to do that.
+    // A task that waits outside of md and dm may wait for a resume, and a test that sleeps again and again
+    // may be about to do that.
     Rule {
         kind: HangKind::NoProgress,
         what: What::Task(Where::Outside),

@@ -1,4 +1,5 @@
-//! Constellations of samples, put to [`Progress`] one by one: what hangs is found in time, and what is slow is not.
+//! Constellations of samples, put to [`Progress`] one by one: what hangs is found in time, and what is slow
+//! is not.
 
 mod at_the_end;
 mod hidden;

@@ -1,7 +1,9 @@
-//! Each row of the table by itself, and under each circumstance: which row is met, and after how many samples.
+//! Each row of the table by itself, and under each circumstance: which row is met, and after how many
+//! samples.
 //!
-//! The snapshot is the whole of it: whoever changes a rule, or adds an exception, sees in its difference which verdicts
-//! move (`INSTA_UPDATE=always cargo test -p harness matrix` writes it anew; read what moved before you keep it).
+//! The snapshot is the whole of it: whoever changes a rule, or adds an exception, sees in its difference
+//! which verdicts move (`INSTA_UPDATE=always cargo test -p harness matrix` writes it anew; read what moved
+//! before you keep it).
 
 use super::*;
 use crate::attempt::progress::rules::{RULES, What};
@@ -134,8 +136,8 @@ fn each_row_is_met_when_its_window_is_full() {
     }
 }
 
-/// Each line: a circumstance; each column: a row's scene. `12` is the sample at which that row is met, `40/7` the sample
-/// at which row 7 is met instead, `-` none in ten minutes.
+/// Each line: a circumstance; each column: a row's scene. `12` is the sample at which that row is met, `40/7`
+/// the sample at which row 7 is met instead, `-` none in ten minutes.
 #[test]
 fn matrix() {
     let width = CIRCUMSTANCES.iter().map(|(name, _)| name.len()).max().unwrap();

@@ -47,7 +47,8 @@ fn slow_is_not_stuck() {
 
 #[test]
 fn who_computes_is_not_stuck_beside_one_that_waits() {
-    // A shell that counts up to the resume that a read waits for; and a program that never leaves its processor.
+    // A shell that counts up to the resume that a read waits for; and a program that never leaves its
+    // processor.
     let beside = |comm: &'static str, slices: u64, change: fn(&mut TaskSample)| {
         play(600, move |n| {
             let mut busy = task(1, comm, 'R', 5 + n * slices);
