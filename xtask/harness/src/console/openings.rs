@@ -38,6 +38,7 @@ pub(super) struct Opening {
     pub(super) pool: Option<String>,
     pub(super) tail: Tail,
     pub(super) part: Part,
+    pub(super) detail: Detail,
     /// The beginning of the line is missing.
     pub(super) is_clipped: bool,
 }
@@ -68,6 +69,19 @@ pub(super) enum Part {
     Exception,
     /// `cut here`: something follows, and it is a WARNING if its line was lost.
     CutHere,
+}
+
+/// Which fault the words name; lines of the same report may say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// A certain one.
+    Named,
+    /// None: that there is a WARNING or a BUG, not why.
+    Unnamed,
+    /// None: that the processor objected to something.
+    Exception,
+    /// None: that code in Rust panicked, which ends in a BUG.
+    RustPanic,
 }
 
 static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
@@ -129,6 +143,7 @@ impl Rule {
             pool: group("pool"),
             tail: self.tail,
             part: self.part,
+            detail: self.detail,
             is_clipped: false,
         }
     }
@@ -166,6 +181,7 @@ impl Opening {
             pool: None,
             tail: Tail::Stack,
             part: Part::CutHere,
+            detail: Detail::Unnamed,
             is_clipped: true,
         }
     }
@@ -194,12 +210,12 @@ impl Opening {
         let is_more = match (self.part, next.part) {
             (Part::CutHere, _) => true,
             // Of a panic in Rust, what matters is the BUG that it ends in: its stack is the panic's.
-            (Part::Reason, Part::Headline) => self.words == "Rust panic",
+            (Part::Reason, Part::Headline) => self.detail == Detail::RustPanic,
             (Part::Reason | Part::Headline, _) => false,
             (Part::Whole, Part::Reason) => self.kind == ReportKind::Warning,
             (Part::Whole, Part::Headline | Part::Exception) => false,
             (Part::Exception, Part::Headline | Part::Exception) => {
-                self.words == "Oops" && next.words != "Oops"
+                self.detail == Detail::Exception && next.detail != Detail::Exception
             }
             (Part::Whole | Part::Exception, _) => false,
         };
@@ -209,10 +225,7 @@ impl Opening {
             if old.part != Part::CutHere {
                 self.other_words.push(old.words);
             }
-        } else if self.part == Part::Reason
-            && next.part != Part::CutHere
-            && matches!(next.words.as_str(), "WARNING" | "kernel BUG")
-        {
+        } else if self.part == Part::Reason && next.part != Part::CutHere && next.detail == Detail::Unnamed {
             self.other_words.push(next.words);
         }
     }
