@@ -165,7 +165,7 @@ fn job_with_contract() -> Job {
     }
 }
 
-/// Does what the driver does (`runner/drive.rs`), and watches.
+/// Does what the driver does (`attempt/drive.rs`), and watches.
 pub(super) struct Watched {
     state: AttemptState,
     now: Duration,
