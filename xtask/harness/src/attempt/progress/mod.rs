@@ -101,6 +101,21 @@ struct Rows {
     all_idle: u32,
 }
 
+/// Activity of all tasks in the interval before a sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Activity {
+    /// A task of the test was given a processor, or is new.
+    moved: bool,
+    /// A task of the test did more than poll.
+    busy: bool,
+    /// Time that tasks in md or dm spent in the kernel, together, milliseconds.
+    spin_ms: u64,
+    /// One of them got something done.
+    spin_done: bool,
+    /// Programs of the test that it had not had before.
+    n_new_programs: u32,
+}
+
 /// A hang, and the tasks that say most about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hang {
@@ -219,7 +234,8 @@ impl Progress {
         let between = Interval { step: self.spend(), elapsed_ms, done: Done::between(&last, &sample) };
         self.watched = self.watched.saturating_add(between.step);
         self.look_at_arrays(&last, &sample, &between);
-        self.look_at_tasks(&last, &sample, &between);
+        let activity = self.look_at_tasks(&sample, &between);
+        self.count_rows(&last, &sample, &between, &activity);
         self.remember(sample);
         self.judge()
     }
@@ -235,9 +251,9 @@ impl Progress {
         self.arrays = unmoved.collect();
     }
 
-    fn look_at_tasks(&mut self, last: &Sample, now: &Sample, between: &Interval) {
-        let (mut moved, mut busy) = (false, false);
-        let (mut spin_ms, mut spin_done) = (0_u64, false);
+    /// Looks at each task, and gives what all of them did in the interval.
+    fn look_at_tasks(&mut self, now: &Sample, between: &Interval) -> Activity {
+        let mut activity = Activity::default();
         let mut new_programs = BTreeSet::new();
         let mut tasks = BTreeMap::new();
         for task in &now.tasks {
@@ -246,15 +262,15 @@ impl Progress {
             let mut seen = before.unwrap_or_else(|| TaskMotion::new(task));
             let step = if is_new { None } else { Some(seen.take(task, between)) };
             if task.of_test {
-                moved |= step.as_ref().is_none_or(|step| step.has_moved);
-                busy |= step.as_ref().is_some_and(|step| step.spent_ms > POLL_MS);
+                activity.moved |= step.as_ref().is_none_or(|step| step.has_moved);
+                activity.busy |= step.as_ref().is_some_and(|step| step.spent_ms > POLL_MS);
                 if is_new && self.is_new_program(&task.comm) {
                     new_programs.insert(task.comm.as_str());
                 }
             }
             if let Some(step) = step.filter(|_| is_md_thread(task) || tasks::in_storage(task)) {
-                spin_ms = spin_ms.saturating_add(step.sys_ms);
-                spin_done |= step.sys_ms > 0 && step.much_done;
+                activity.spin_ms = activity.spin_ms.saturating_add(step.sys_ms);
+                activity.spin_done |= step.sys_ms > 0 && step.much_done;
             }
             tasks.insert(task.pid, seen);
         }
@@ -263,8 +279,14 @@ impl Progress {
             tasks.values_mut().for_each(|seen| seen.is_reported = seen.still > 0);
         }
         self.tasks = tasks;
-        self.new_programs =
-            self.new_programs.saturating_add(u32::try_from(new_programs.len()).unwrap_or(u32::MAX));
+        activity.n_new_programs = u32::try_from(new_programs.len()).unwrap_or(u32::MAX);
+        activity
+    }
+
+    /// Counts on in how many samples in a row each thing was so.
+    fn count_rows(&mut self, last: &Sample, now: &Sample, between: &Interval, activity: &Activity) {
+        let &Activity { moved, busy, spin_ms, spin_done, n_new_programs } = activity;
+        self.new_programs = self.new_programs.saturating_add(n_new_programs);
         let goes_on = self.new_programs > POLL_PROGRAMS;
         if goes_on || busy {
             self.new_programs = 0;
