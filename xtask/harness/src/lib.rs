@@ -36,3 +36,5 @@ pub mod shell;
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod testing;

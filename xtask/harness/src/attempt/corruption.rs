@@ -34,7 +34,7 @@ static CHANGED: LazyLock<RegexSet> = LazyLock::new(|| {
         // fio --verify.
         r"^(?:fio: )?\w+: verify failed at file ",
         r"^verify: bad (?:magic )?header\b",
-        // What a script prints of md's own check.
+        // A script's words about md's own check.
         r"\bmismatch_cnt\W{1,4}[1-9]\d*\s*$",
     ])
 });

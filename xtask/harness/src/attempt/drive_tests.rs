@@ -5,25 +5,22 @@ use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
+use protocol::Outcome;
 use protocol::codec::Garbage;
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::program::Exit;
-use protocol::wire::{Finished, GuestFacts, Message, Request};
-use protocol::{Outcome, TestId};
+use protocol::wire::{Finished, Message, Request};
 use vm_images::host::Cancel;
 use vm_images::host::progress::Silent;
 use vm_images::store::Store;
 
-use super::TimeLimits;
-use super::attempt_tests::job;
 use super::drive::Attempt;
 use super::drive::AttemptContext;
 use crate::event_log::EventLog;
 use crate::machine::snapshot::Snapshots;
-use crate::machine::{
-    Accel, Access, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Tuning, Vm, VmEnd, VmSpec,
-};
+use crate::machine::{Access, Ask, Hypervisor, HypervisorEvent, InfraError, Input, Vm, VmEnd, VmSpec};
 use crate::terminal::Terminal;
+use crate::testing::{guest_facts, job, limits_of, vm};
 
 /// What a fake guest does when it is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +90,7 @@ impl FakeVm {
     fn answer(&self, request: &Request) -> Option<Message> {
         match request {
             Request::Hello { session, .. } => {
-                let guest = GuestFacts {
-                    kernel_release: "6.12".into(),
-                    kernel_version: String::new(),
-                    boot_ms: 1,
-                    mem_total_kib: 1,
-                    n_cpus: 1,
-                };
+                let guest = guest_facts();
                 Some(Message::Hello { version: protocol::wire::VERSION, session: *session, guest })
             }
             Request::StartTest(test) => Some(Message::Finished(Finished {
@@ -209,33 +200,9 @@ fn play_fake(fake: Fake, with_snapshots: bool, n_attempts: u32) -> Played {
         events: &events,
         cancel: &cancel,
     };
-    let short = Duration::from_millis(400);
-    let limits = TimeLimits {
-        boot_timeout: short,
-        restore_timeout: short,
-        silence_timeout: short,
-        test_timeout: short,
-        heartbeat_timeout: short,
-        grace_period: short,
-        leaving_timeout: short,
-    };
-    let vm = VmSpec {
-        kernel: "/k".into(),
-        initramfs: "/i".into(),
-        root_image: "/r".into(),
-        modules_image: "/m".into(),
-        ram_mib: 512,
-        vcpus: 1,
-        accel: Accel::Tcg,
-        replaced: None,
-        preload: String::new(),
-        tuning: Tuning::default(),
-        append: String::new(),
-        saves: false,
-        restore: None,
-        log: folder.path().join("qemu.log"),
-    };
-    let job = job(TestId::new("lvm2", "x").unwrap());
+    let limits = limits_of(Duration::from_millis(400));
+    let vm = VmSpec { log: folder.path().join("qemu.log"), ..vm() };
+    let job = job("x");
     let attempts = (1..=n_attempts).map(|number| {
         let (job, vm) = (job.clone(), vm.clone());
         let attempt = Attempt { number, job, vm, limits, dir: folder.path(), scratch: folder.path() };

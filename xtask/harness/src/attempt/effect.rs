@@ -1,6 +1,7 @@
-//! What one attempt is bound by, and what it asks of its driver. Pure.
+//! Limits of time of an attempt, and the effects that it asks its driver for. Pure.
 //!
-//! Deliberately not here: when what is asked ([`super::attempt`]), and how it is done ([`super::drive`]).
+//! Deliberately not here: when they are asked for ([`super::state`]), and how they are carried out
+//! ([`super::drive`]).
 
 use std::time::Duration;
 
@@ -25,12 +26,12 @@ pub(crate) struct TimeLimits {
     pub(crate) heartbeat_timeout: Duration,
     /// For files to come back, for the guest to power off, for a panicking kernel to end.
     pub(crate) grace_period: Duration,
-    /// For what a test left behind and nobody can kill to go, by the host's clock: a guest that starves has few samples
-    /// that count.
+    /// For what a test left behind and nobody can kill to go, by the host's clock: a guest that starves has
+    /// few samples that count.
     pub(crate) leaving_timeout: Duration,
 }
 
-/// What a guest is greeted with: random, and never twice the same.
+/// Numbers that a guest is greeted with: random, and never twice the same.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// A number that no guest has seen.
@@ -39,7 +40,7 @@ pub struct Opening {
     pub entropy: Vec<u8>,
 }
 
-/// What the driver is to do.
+/// Something that the driver is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Send this to the guest.
@@ -68,7 +69,7 @@ pub(crate) enum Effect {
     Show(String),
 }
 
-/// What a job's disk of this number is known by in the guest.
+/// Serial number by which the guest knows a job's disk of this number.
 pub(super) fn disk_serial(idx: usize) -> String {
     format!("mdr-disk{idx}")
 }

@@ -1,29 +1,31 @@
-//! What a guest says of how it hangs, piece by piece (pure): bounded, and each piece adds to those before.
+//! Evidence of how a guest hangs, which comes piece by piece: bounded, and each piece adds to those before.
+//! Pure.
 
 use protocol::event::Event;
 use protocol::evidence::{Evidence, STACKS_MAX, TaskStack};
 
-/// Pieces of stacks, and of states, that are taken of a guest.
+/// Pieces with stacks that are taken of a guest.
 const PIECES_MAX: u32 = 8;
+/// States of its arrays and devices that are taken of a guest.
 const STATES_MAX: u32 = 2;
 
-/// What has been seen of an attempt.
+/// The stacks and states that have been seen in an attempt.
 #[derive(Debug)]
-pub(crate) struct Witnessed {
+pub(crate) struct GuestEvidence {
     attempt: u32,
     stacks: Vec<TaskStack>,
     n_pieces: u32,
     n_states: u32,
 }
 
-impl Witnessed {
+impl GuestEvidence {
     /// Nothing so far.
     pub(crate) fn new(attempt: u32) -> Self {
-        Witnessed { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
+        GuestEvidence { attempt, stacks: vec![], n_pieces: 0, n_states: 0 }
     }
 
-    /// Adds tasks to those that were seen. Who was seen first keeps its stack: that is where it stood when the
-    /// hang was called.
+    /// Adds tasks to those that were seen. A task that was seen before keeps its first stack: that is where
+    /// it stood when the hang was called.
     pub(crate) fn stacks(&mut self, stacks: Vec<TaskStack>) -> Option<Event> {
         let n_before = self.stacks.len();
         for stack in stacks {
@@ -35,8 +37,8 @@ impl Witnessed {
         is_news.then(|| Event::StacksSeen { attempt: self.attempt, stacks: self.stacks.clone() })
     }
 
-    /// Tasks that were seen so far.
-    pub(crate) fn seen(&self) -> &[TaskStack] {
+    /// The stacks that were seen so far.
+    pub(crate) fn all_stacks(&self) -> &[TaskStack] {
         &self.stacks
     }
 
@@ -71,11 +73,11 @@ mod tests {
             still_ms: 0,
             frames: vec!["md_write_start+0x1/0x2".to_owned()],
         };
-        let mut witnessed = Witnessed::new(1);
-        let n_told = (0..20).filter_map(|pid| witnessed.take(Evidence::Stacks(vec![stack(pid)]))).count();
+        let mut evidence = GuestEvidence::new(1);
+        let n_told = (0..20).filter_map(|pid| evidence.take(Evidence::Stacks(vec![stack(pid)]))).count();
         assert_eq!(n_told, 8);
         let state = || Evidence::State(Box::default());
-        assert!(matches!(witnessed.take(state()), Some(Event::StateSeen { .. })));
-        assert_eq!((0..20).filter_map(|_| witnessed.take(state())).count(), 1);
+        assert!(matches!(evidence.take(state()), Some(Event::StateSeen { .. })));
+        assert_eq!((0..20).filter_map(|_| evidence.take(state())).count(), 1);
     }
 }

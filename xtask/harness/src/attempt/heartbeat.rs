@@ -1,7 +1,7 @@
 //! Tells a guest that is lost from one that the host lets starve, once its agent has fallen silent. Pure:
 //! gets what the host says, with its times, and reads no clock.
 //!
-//! What counts is the guest's own time: that in which the host did not keep its threads waiting. A
+//! Only the guest's own time counts, in which the host did not keep its threads waiting. A
 //! processor that the guest left idle is its own time, too, for an agent that wakes is given one at once.
 //! Deliberately not here: what a lost guest is asked ([`super::interrogation`]).
 
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use crate::machine::{Answer, Ask, HostTimes, ThreadTimes};
 
-/// Silence after which the host is asked. The agent speaks every second.
+/// Silence of the agent, which speaks every second, after which the host is asked.
 const ASK_AFTER: Duration = Duration::from_secs(2);
-/// How often it is asked from then on.
+/// Interval at which the host is asked from then on.
 const ASK_EVERY: Duration = Duration::from_secs(1);
-/// The guest's own time without a word after which it is lost, milliseconds.
+/// The guest's own time without a word of its agent after which it is lost, milliseconds.
 const LOST_AFTER_MS: u64 = 8_000;
-/// The most that one look back is worth, milliseconds: who could not look more often knows little of
-/// what happened meanwhile.
+/// Most of the guest's own time that one look at the host counts for, milliseconds: if the host was too busy
+/// to be asked more often, little is known of the time between.
 const LOOK_MS_MAX: u64 = 3_000;
-/// The most patience that a starving guest is asked with.
+/// Largest factor by which a starving guest is given more time to answer.
 const SLOWNESS_MAX: u32 = 10;
-/// Of the guest's own time, the part spent on a processor that makes it busy, percent.
+/// Share of the guest's own time spent on a processor from which on it is said to be busy, percent.
 const BUSY_PERCENT: u64 = 50;
 
 /// A silence of the agent, and what the host says of it.
@@ -34,15 +34,15 @@ pub(crate) struct Silence {
     waited_ms: u64,
 }
 
-/// What a silence comes to.
+/// The meaning of a silence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
     /// Nothing yet.
     Wait,
     /// Ask the hypervisor this.
     Ask(Vec<Ask>),
-    /// The guest had time enough to speak: what the host saw, and how many times as long as the guest's own
-    /// time all of it took.
+    /// The guest had time enough to speak: `seen` by the host, and `slowness`, all of the time as a multiple
+    /// of the guest's own.
     Lost { seen: String, slowness: u32 },
     /// The guest cannot speak, and that is no fault of its own.
     HostsFault { error: String },
@@ -92,9 +92,9 @@ impl Silence {
         }
         self.answered = Some(at);
         match answer {
-            Answer::RunState(state) if !may_run(state) => {
+            Answer::RunState(state) if !state.executes => {
                 return Finding::HostsFault {
-                    error: format!("QEMU does not run the guest: it is `{state}`"),
+                    error: format!("QEMU does not run the guest: it is `{}`", state.name),
                 };
             }
             Answer::Times(times) => self.look(times),
@@ -135,7 +135,7 @@ impl Silence {
     }
 }
 
-/// What the host gave a guest between two looks at its threads, milliseconds.
+/// Time that the host gave a guest between two looks at its threads, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Between {
     own_ms: u64,
@@ -148,8 +148,8 @@ impl Between {
     fn of(last: &HostTimes, now: &HostTimes) -> Option<Self> {
         let elapsed_ms = now.at_ms.saturating_sub(last.at_ms);
         let threads = |times: &HostTimes| [&[times.devices][..], &times.vcpus].concat();
-        // Who waits for the host's disk or memory is kept waiting as well. A thread that pages in all the time is rarely
-        // seen at it.
+        // A thread that waits for the host's disk or memory is kept waiting as well. One that pages in all
+        // the time is rarely seen at it.
         let pages_in =
             threads(now).iter().zip(threads(last)).any(|(now, last)| now.major_faults > last.major_faults);
         if elapsed_ms == 0 || pages_in || threads(now).iter().any(|thread| thread.is_blocked) {
@@ -166,7 +166,7 @@ impl Between {
     }
 }
 
-/// How much of the time is the guest's own, look by look, while its agent speaks.
+/// The guest's own time, look by look, while its agent speaks.
 #[derive(Debug, Default)]
 pub(crate) struct OwnTime {
     last: Option<HostTimes>,
@@ -180,19 +180,19 @@ impl OwnTime {
     }
 }
 
-/// States in which QEMU executes the guest, or is told otherwise by an event (`RunState`, QEMU 10).
-fn may_run(state: &str) -> bool {
-    matches!(state, "running" | "inmigrate" | "shutdown" | "guest-panicked")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::RunState;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Plays a silence of so many seconds, whose threads at each second are as `times` says; gives what it comes
-    /// to and after how many seconds.
+    fn state(name: &str, executes: bool) -> RunState {
+        RunState { executes, name: name.into() }
+    }
+
+    /// Plays a silence of so many seconds, whose threads at each second are as `times` says; gives what it
+    /// comes to and after how many seconds.
     fn play(seconds: u64, times: impl Fn(u64) -> HostTimes) -> Option<(u64, Finding)> {
         let mut silence = Silence::default();
         (1..=seconds * 2).find_map(|half| {
@@ -201,7 +201,7 @@ mod tests {
                 Finding::Wait => None,
                 Finding::Ask(asks) => {
                     assert_eq!(asks, [Ask::RunState, Ask::Times]);
-                    assert_eq!(silence.take(at, &Answer::RunState("running".into())), Finding::Wait);
+                    assert_eq!(silence.take(at, &Answer::RunState(state("running", true))), Finding::Wait);
                     let found = silence.take(at, &Answer::Times(times(half / 2)));
                     assert_eq!(found, Finding::Wait);
                     None
@@ -282,7 +282,7 @@ mod tests {
         let mut silence = Silence::default();
         let at = Duration::from_secs(3);
         silence.tick(at, at, PATIENCE);
-        let found = silence.take(at, &Answer::RunState("io-error".into()));
+        let found = silence.take(at, &Answer::RunState(state("io-error", false)));
         assert!(matches!(found, Finding::HostsFault { error } if error.contains("io-error")));
     }
 
@@ -309,7 +309,7 @@ mod tests {
             silence.take(at, &Answer::Times(times(second, &[(1000, 0)])));
         }
         silence.broken();
-        let late = Answer::RunState("io-error".into());
+        let late = Answer::RunState(state("io-error", false));
         assert_eq!(silence.take(Duration::from_secs(9), &late), Finding::Wait, "asked before it spoke");
         assert_eq!(silence.own_ms, 0);
     }

@@ -1,5 +1,5 @@
-//! What a guest that no longer answers is asked from outside, and in which order. Pure: inputs with their time
-//! in, questions out.
+//! Questions that a guest which no longer answers is asked from outside, and their order. Pure: inputs with
+//! their time in, questions out.
 //!
 //! The kernel is asked through its console (a break, then a sysrq key), which takes interrupts. One that
 //! does not answer that has them off: an interrupt that cannot be masked makes it say where it is, and ends
@@ -13,24 +13,23 @@ use protocol::evidence::TaskStack;
 use crate::console::Backtraces;
 use crate::machine::{Answer, Ask, HostTimes};
 
-/// Keys, in the order of what they are worth: backtraces of the processors, blocked tasks, locks, all
-/// tasks, memory.
+/// SysRq keys, the most telling first: backtraces of the processors, blocked tasks, locks, all tasks, memory.
 const KEYS: [char; 5] = ['l', 'w', 'd', 't', 'm'];
-/// What each of the kernel's answers begins with.
+/// Beginning of each of the kernel's answers to a key (sysrq.c, `__handle_sysrq`).
 const ANSWER: &str = "sysrq: ";
-/// How long a kernel may take to begin its first answer.
+/// Longest time until the kernel's first answer begins; without one, its interrupts are off.
 const FIRST_ANSWER: Duration = Duration::from_millis(1500);
-/// A console that is quiet for this long has said all.
+/// Silence of the console after which an answer is complete.
 const QUIET: Duration = Duration::from_millis(400);
-/// How long one answer may take at most: that of a big guest is long, and its console is slow.
+/// Longest time for one answer: that of a big guest is long, and its console is slow.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
-/// How long the last answer, that to an NMI, may take.
+/// Longest time for the last answer, which is the panic that the NMI causes.
 const LAST_ANSWER: Duration = Duration::from_secs(3);
 
-/// How long writing a guest's memory may take.
+/// Longest time for writing a guest's memory to a file.
 pub(crate) const DUMP_MAX: Duration = Duration::from_secs(600);
 
-/// Where it stands.
+/// The question that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// This key of [`KEYS`] was sent at this time.
@@ -43,7 +42,7 @@ enum Step {
         since: Duration,
     },
     /// The NMI was sent.
-    Struck {
+    NmiSent {
         at: Duration,
     },
     Done,
@@ -58,22 +57,28 @@ pub(crate) struct Interrogation {
     slowness: u32,
     wants_dump: bool,
     traces: Backtraces,
+    /// Report of what was asked and seen, by paragraphs.
     notes: Vec<String>,
+    /// The kernel was sent an NMI, which makes it panic.
+    nmi_sent: bool,
+    /// The evidence has been handed over.
+    is_handed_over: bool,
 }
 
-/// What an interrogation came to.
+/// Evidence of a guest that did not answer, collected from outside of it.
 #[derive(Debug)]
-pub(crate) struct Confession {
-    /// Where tasks stood, those on a processor first.
+pub(crate) struct OutsideEvidence {
+    /// Stacks of tasks, those on a processor first.
     pub(crate) stacks: Vec<TaskStack>,
-    /// Who started whom.
+    /// Parent of each process that the kernel listed, by process id.
     pub(crate) parents: BTreeMap<u32, u32>,
-    /// For people: what the host saw.
+    /// Report of what the host saw, for people.
     pub(crate) text: String,
 }
 
 impl Interrogation {
-    /// Begins, of a guest that takes `slowness` times as long for everything; `wants_dump` if the memory is to be written should the kernel not survive its last answer.
+    /// Begins with a guest that takes `slowness` times as long for everything; `wants_dump` if its memory is
+    /// to be written before an NMI ends its kernel.
     pub(crate) fn begin(at: Duration, slowness: u32, wants_dump: bool) -> (Self, Vec<Ask>) {
         let begun = Interrogation {
             step: Step::Asked { key_idx: 0, at },
@@ -82,6 +87,8 @@ impl Interrogation {
             wants_dump,
             traces: Backtraces::default(),
             notes: vec![],
+            nmi_sent: false,
+            is_handed_over: false,
         };
         (begun, vec![Ask::RunState, Ask::Times, Ask::Registers, Ask::SysRq(KEYS[0])])
     }
@@ -91,9 +98,9 @@ impl Interrogation {
         self.step == Step::Done
     }
 
-    /// True if the kernel was made to panic: its panic is ours.
-    pub(crate) fn has_struck(&self) -> bool {
-        matches!(self.step, Step::Struck { .. } | Step::Done) && self.notes.iter().any(|note| note == STRUCK)
+    /// True if the kernel was sent an NMI: a panic that follows is our doing.
+    pub(crate) fn was_nmi_sent(&self) -> bool {
+        self.nmi_sent
     }
 
     /// Looks at the clock.
@@ -108,7 +115,7 @@ impl Interrogation {
                 }
                 // Twice: a processor that moves on in a loop shows itself.
                 let mut asks = vec![Ask::Times, Ask::Registers];
-                asks.extend(if self.wants_dump { vec![] } else { self.strike(at) });
+                asks.extend(if self.wants_dump { vec![] } else { self.send_nmi(at) });
                 if self.wants_dump {
                     self.step = Step::Dumping { since: at };
                 }
@@ -128,13 +135,13 @@ impl Interrogation {
             }
             Step::Dumping { since } if at >= since + DUMP_MAX => {
                 self.notes.push(NOT_WRITTEN.to_owned());
-                self.strike(at)
+                self.send_nmi(at)
             }
-            Step::Struck { at: struck } if quiet(struck) || at >= struck + slow(LAST_ANSWER) => {
+            Step::NmiSent { at: sent } if quiet(sent) || at >= sent + slow(LAST_ANSWER) => {
                 self.step = Step::Done;
                 vec![]
             }
-            Step::Asked { .. } | Step::Dumping { .. } | Step::Struck { .. } | Step::Done => vec![],
+            Step::Asked { .. } | Step::Dumping { .. } | Step::NmiSent { .. } | Step::Done => vec![],
         }
     }
 
@@ -145,45 +152,60 @@ impl Interrogation {
 
     /// The memory has been written, or cannot be.
     pub(crate) fn dumped(&mut self, at: Duration) -> Vec<Ask> {
-        if self.is_dumping() { self.strike(at) } else { vec![] }
+        if self.is_dumping() { self.send_nmi(at) } else { vec![] }
     }
 
-    /// The console said this. The first answer begins with the key's name (sysrq.c, `__handle_sysrq`); until then, it
-    /// is somebody else's word.
+    /// Takes a line of the console. The first answer begins with [`ANSWER`]; until then, it is somebody
+    /// else's word.
     pub(crate) fn heard(&mut self, at: Duration, line: &str) {
-        let has_begun = self.heard.is_some() || matches!(self.step, Step::Struck { .. } | Step::Done);
+        let has_begun = self.heard.is_some() || matches!(self.step, Step::NmiSent { .. } | Step::Done);
         if has_begun || line.contains(ANSWER) {
             self.heard = Some(at);
         }
-        self.traces.look(line);
+        if !self.is_handed_over {
+            self.traces.look(line);
+        }
     }
 
     /// The hypervisor answered.
     pub(crate) fn take(&mut self, answer: &Answer) {
+        if self.is_handed_over {
+            return;
+        }
         match answer {
-            Answer::RunState(state) => self.notes.push(format!("QEMU says: {state}")),
+            Answer::RunState(state) => self.notes.push(format!("QEMU says: {}", state.name)),
             Answer::Times(times) => self.notes.push(in_words(times)),
             Answer::Registers(text) => self.notes.push(text.trim().to_owned()),
             Answer::Dumped(_) => {}
         }
     }
 
-    /// The guest is gone, or nothing more is wanted.
-    pub(crate) fn end(self) -> Confession {
+    /// Hands the evidence over, once: the guest is gone, or nothing more is wanted.
+    pub(crate) fn hand_over(&mut self) -> Option<OutsideEvidence> {
+        if std::mem::replace(&mut self.is_handed_over, true) {
+            return None;
+        }
         let parents = self.traces.parents().clone();
-        Confession { stacks: self.traces.stacks(), parents, text: self.notes.join("\n\n") + "\n" }
+        let text = self.notes.join("\n\n") + "\n";
+        Some(OutsideEvidence { stacks: std::mem::take(&mut self.traces).stacks(), parents, text })
     }
 
-    fn strike(&mut self, at: Duration) -> Vec<Ask> {
-        self.step = Step::Struck { at };
-        self.notes.push(STRUCK.to_owned());
+    /// True once the evidence has been handed over: nothing more is asked.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.is_handed_over
+    }
+
+    fn send_nmi(&mut self, at: Duration) -> Vec<Ask> {
+        self.step = Step::NmiSent { at };
+        self.nmi_sent = true;
+        self.notes.push(NMI_SENT.to_owned());
         vec![Ask::Nmi]
     }
 }
 
 const NOT_WRITTEN: &str = "Writing the guest's memory took too long and was given up.";
 
-const STRUCK: &str = "The kernel did not answer a break on its console (sysrq l): interrupts are off, or its first processor is lost.\n\
+const NMI_SENT: &str = "The kernel did not answer a break on its console (sysrq l): interrupts are off, or its first processor is lost.\n\
     It was sent an NMI, which it answers on the console, with a panic that is not its own.";
 
 fn in_words(times: &HostTimes) -> String {
@@ -204,8 +226,8 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    /// Plays a guest whose console speaks at these times, milliseconds; gives what it was asked, and when it was
-    /// done.
+    /// Plays a guest whose console speaks at these times, milliseconds; gives what it was asked, and when it
+    /// was done.
     fn play(wants_dump: bool, speaks: impl Fn(u64, &[Ask]) -> bool) -> (Vec<Ask>, u64) {
         let (mut asking, mut asked) = Interrogation::begin(MS(0), 1, wants_dump);
         for at in (100..60_000).step_by(100) {
@@ -239,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_with_its_interrupts_off_is_struck() {
+    fn a_kernel_with_its_interrupts_off_is_sent_an_nmi() {
         let (asked, at) = play(false, |_, asked| asked.contains(&Ask::Nmi));
         assert_eq!(asked.last(), Some(&Ask::Nmi));
         assert!(at <= 5000, "{at}");
@@ -265,7 +287,7 @@ mod tests {
         assert!(asking.is_dumping() && asking.tick(MS(500_000)).is_empty());
         assert_eq!(asking.tick(MS(601_600)), [Ask::Nmi]);
         assert!(asking.dumped(MS(602_000)).is_empty(), "too late");
-        assert!(asking.end().text.contains("took too long"));
+        assert!(asking.hand_over().is_some_and(|evidence| evidence.text.contains("took too long")));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! after the last of them. Both bear the same stamps, in microseconds, so that it is known what a console's
 //! line stands beside ([`Coverage`]). It waits until that is known, at the longest until the log's end.
 //!
-//! So each line is read once; what is mangled on the console is read from the other; and what a test writes
-//! to `/dev/kmsg` or to the console, even in the kernel's own words, is no report.
+//! So each line is read once; a line that is mangled on the console is read from the records; and words that
+//! a test writes to `/dev/kmsg` or to the console, even the kernel's own, are no report.
 //!
 //! Pure and bounded. Deliberately not here: what a line means ([`crate::console`]), the decision whether the
 //! machine is dead (that needs the console at once: [`crate::console::Crash`]), and where the lines come
@@ -49,14 +49,14 @@ pub(crate) struct LogRecord<'a> {
     pub(crate) caller: Option<&'a str>,
     /// Records directly before it that the agent left out.
     pub(crate) left_out: u64,
-    /// As the kernel escaped it.
+    /// Its text, as the kernel escaped it.
     pub(crate) text: &'a str,
 }
 
-/// What a line of the console brings.
+/// News that a line of the console brings.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// What is complete, and is the kernel's as far as can be known.
+    /// Reports that are complete, and are the kernel's as far as can be known.
     pub(crate) reports: Vec<KernelReport>,
     /// The console says that a task or a processor does not get on. At once, and before it is known who says
     /// so.
@@ -220,7 +220,7 @@ impl KernelLog {
         reports
     }
 
-    /// What killed the kernel, if it is dead.
+    /// Title of the report of what killed the kernel, if it is dead.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
         self.reports.fatal_title().or(self.late.fatal_title())
     }
@@ -240,7 +240,8 @@ impl KernelLog {
         self.n_missing
     }
 
-    /// What neither log has, once both have ended, and what was too much to be told; and whose doing that is.
+    /// Sentences about lines that neither log has, once both have ended, and about reports that were too
+    /// many; and who is to blame for each.
     pub(crate) fn losses(&self) -> Vec<(Blame, String)> {
         let unsent = self.end.unwrap_or(0).saturating_sub(self.next_seq.unwrap_or(0));
         let mut said = Losses { unsent, ..self.losses }.told(self.coverage.gaps());
@@ -385,8 +386,8 @@ impl KernelLog {
         self.give(report, is_known)
     }
 
-    /// What turned up late was told, if its title was: the rest of it may have been elsewhere. Unless it is
-    /// the first to show md or dm.
+    /// Tells a report that turned up late, unless its title was told before: the rest of it may have been
+    /// elsewhere. The first to show md or dm is told all the same.
     fn tell_late(&mut self, report: KernelReport) -> Option<KernelReport> {
         let is_known = has_told(&self.told, &report) || has_told(&self.told_late, &report);
         note_told(&mut self.told_late, &report);

@@ -10,10 +10,60 @@ use crate::attempt::trace::{Says, says};
 use crate::console::Lines;
 use crate::suite::Contract;
 
-/// Lines kept for the report.
+/// Last lines of output that are kept for the report.
 const KEPT_LINES: usize = 20;
 
-/// What a test has printed so far, as far as its result depends on it.
+/// A test's output: how much of it has arrived, and what it says.
+#[derive(Debug)]
+pub(crate) struct TestOutput {
+    scan: OutputScan,
+    /// End of the output that has arrived, bytes from its beginning.
+    end: u64,
+    /// Bytes missing before that.
+    n_missing: u64,
+    /// Bytes that the agent has counted, sent or not.
+    n_counted: u64,
+}
+
+impl TestOutput {
+    /// Nothing was printed yet.
+    pub(crate) fn new(contract: Contract) -> Self {
+        TestOutput { scan: OutputScan::new(contract), end: 0, n_missing: 0, n_counted: 0 }
+    }
+
+    /// Takes a piece that begins at `offset`. False if it makes no sense: the guest is not trusted, and
+    /// output never goes back, nor beyond what a counter can hold.
+    pub(crate) fn take(&mut self, offset: u64, data: &[u8]) -> bool {
+        let Some(end) = offset.checked_add(data.len() as u64).filter(|_| offset >= self.end) else {
+            return false;
+        };
+        self.n_missing += offset - self.end;
+        self.end = end;
+        self.scan.push(data);
+        true
+    }
+
+    /// The agent has counted so many bytes; true if that is more than before.
+    pub(crate) fn count(&mut self, n_bytes: u64) -> bool {
+        let is_more = n_bytes > self.n_counted;
+        self.n_counted = self.n_counted.max(n_bytes);
+        is_more
+    }
+
+    /// Bytes that the test printed, `told` by the guest, and those of them that are in no log: `dropped` is
+    /// what the log left out of what arrived.
+    pub(crate) fn amounts(&self, told: u64, dropped: u64) -> (u64, u64) {
+        let n_bytes = told.max(self.end).max(self.n_counted);
+        (n_bytes, n_bytes - self.end + self.n_missing + dropped)
+    }
+
+    /// Reads the test's result out of what has arrived.
+    pub(crate) fn scan(&self) -> &OutputScan {
+        &self.scan
+    }
+}
+
+/// The part of a test's output on which its result depends.
 #[derive(Debug)]
 pub(crate) struct OutputScan {
     contract: Contract,
@@ -27,8 +77,8 @@ pub(crate) struct OutputScan {
     weakened: Vec<String>,
     /// Looks for a line that says that data is not what was written.
     corruption: CorruptionScan,
-    /// The script's own last words, and those before the last command that ended it with the status of a skip: what
-    /// its clean-up prints after that is no reason.
+    /// The script's own last words, and those before the last command that ended it with the status of a
+    /// skip: what its clean-up prints after that is no reason.
     last_words: Option<String>,
     words_at_exit: Option<String>,
 }
@@ -103,7 +153,7 @@ impl OutputScan {
         self.last.iter().rev().map(String::as_str).find(|line| !line.trim().is_empty())
     }
 
-    /// What the contract makes of this end.
+    /// The outcome of a test that ended like this, by its suite's contract.
     pub(crate) fn outcome(&self, exit: Exit) -> Outcome {
         match exit {
             Exit::Code(0) => match &self.warning {
@@ -121,7 +171,8 @@ impl OutputScan {
             }
             Exit::Code(code) => self.failure(format!("exit status {code}")),
             Exit::Signal(signal) => self.failure(format!("killed by signal {signal}")),
-            // ENOENT, ENOEXEC, EACCES: what was to be run names an interpreter that is not there, or is no program.
+            // ENOENT, ENOEXEC, EACCES: what was to be run names an interpreter that is not there, or is no
+            // program.
             Exit::NotStarted(errno @ (2 | 8 | 13)) if self.contract.own_program => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 Outcome::Fail { how: format!("could not be executed (its first line?): {error}") }
@@ -147,12 +198,12 @@ impl OutputScan {
         at_exit.or(self.words_at_exit.as_deref()).or(last).or(self.last_words.as_deref()).map(str::to_owned)
     }
 
-    /// A failure, or worse: one that the output itself explains by data that changed.
     /// The line by which the test said that data is not what was written, if one did.
     pub(crate) fn changed_data(&self) -> Option<&str> {
         self.corruption.found()
     }
 
+    /// A failure, or worse: one that the output itself explains by data that changed.
     fn failure(&self, how: String) -> Outcome {
         match self.corruption.found() {
             Some(line) => Outcome::DataCorruption { title: line.to_owned() },

@@ -1,25 +1,25 @@
-//! How much of the last half minute was a guest's own. Pure.
+//! The share of the last half minute that was a guest's own. Pure.
 //!
-//! The kernel's watchdogs measure time by clocks that go on while the host lets other processes run: a guest that starves
-//! reports lockups and stalls that are the host's doing. Deliberately not here: how the guest's own time is measured
-//! ([`super::heartbeat`]).
+//! The kernel's watchdogs measure time by clocks that go on while the host lets other processes run: a guest
+//! that starves reports lockups and stalls that are the host's doing. Deliberately not here: how the guest's
+//! own time is measured ([`super::heartbeat`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use protocol::evidence::ReportKind;
 
-/// How far back it is looked: as long as the shortest of the kernel's watchdogs takes (20 s for a soft lockup, twice
-/// `watchdog_thresh`; 21 s for an RCU stall), and some.
+/// Time that is looked back: as long as the shortest of the kernel's watchdogs takes (20 s for a soft lockup,
+/// twice `watchdog_thresh`; 21 s for an RCU stall), and some.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Less than that is too little to know.
+/// Shortest time of which the share can be said.
 const KNOWN_MIN: Duration = Duration::from_secs(5);
-/// A look that is older says nothing of now.
+/// Age at which the newest look no longer says anything of now.
 const LOOK_COUNTS_FOR: Duration = Duration::from_secs(10);
-/// For how long after its first line a stall may be told: the stacks of all processors come slowly over a
-/// serial line, and the rest of the log may have to come first.
+/// Longest time from a stall's first line to its last: the stacks of all processors come slowly over a serial
+/// line, and the rest of the log may have to come first.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
-/// The part of that time that must have been the guest's own, percent.
+/// Share of the time looked back below which the guest starved, percent.
 const OWN_PERCENT: u128 = 50;
 
 /// Looks of the last half minute: when, and the guest's own time since the look before, milliseconds.
@@ -62,7 +62,7 @@ impl OwnShare {
 
     /// True if the host kept the guest waiting most of the time before `at`, as far as that is known.
     fn was_starved(&self, at: Duration) -> bool {
-        // What the first look is worth began before it.
+        // The time that the first look counts for began before it.
         let (Some((begun, _)), Some((newest, _))) = (self.looks.front(), self.looks.back()) else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! What the kernel's taint flags say of a test: those that came in its time, and whether the log tells why.
+//! The kernel's taint flags that came while a test ran, and whether the log tells why.
 //!
 //! Pure. Bits as in Documentation/admin-guide/tainted-kernels.rst. Deliberately not here: flags that say
 //! nothing of a fault, such as those of a module from outside the tree.
@@ -27,7 +27,7 @@ const FLAGS: [Flag; 5] = {
             bit: 9,
             letter: 'W',
             about: "a warning",
-            // What lockdep, KCSAN, UBSAN and stalls say sets none.
+            // Reports of lockdep, KCSAN, UBSAN and stalls set none.
             kinds: &[K::Warning, K::Bug, K::MemoryError, K::Oops],
         },
         Flag { bit: 5, letter: 'B', about: "a bad page", kinds: &[K::Bug, K::MemoryError, K::Oops] },
@@ -36,7 +36,8 @@ const FLAGS: [Flag; 5] = {
     ]
 };
 
-/// What the kernel says by its taint of the time between, and by no report of these kinds.
+/// A sentence about the taint that came between `before` and `after` and is explained by no report of these
+/// kinds.
 pub(crate) fn unreported(before: u64, after: u64, reported: &BTreeSet<ReportKind>) -> Option<String> {
     let is_new = |flag: &&Flag| (after & !before) >> flag.bit & 1 == 1;
     let is_told = |flag: &&Flag| flag.kinds.iter().any(|kind| reported.contains(kind));

@@ -6,14 +6,14 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// `+ cmd` of `set -x` (bash(1), PS4: its first character is repeated for each level), also where PS4 is longer
-/// (`+file:12: cmd`); `#file:12+ cmd` and `##file:12+ cmd` of LVM2's PS4 (lib/inittest, 2.03.31), and the `## …` that
-/// its libraries print of themselves.
+/// `+ cmd` of `set -x` (bash(1), PS4: its first character is repeated for each level), also where PS4 is
+/// longer (`+file:12: cmd`); `#file:12+ cmd` and `##file:12+ cmd` of LVM2's PS4 (lib/inittest, 2.03.31), and
+/// the `## …` that its libraries print of themselves.
 static TRACE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^(?:\+|##|#[^\s:]+:\d+\+)").expect("a regular expression of our own"));
 
-/// A command that ends the script, at the end of a line: traced, or where `set -v` shows the source. Before a trace may
-/// stand what was printed without an end of line.
+/// A command that ends the script, at the end of a line: traced, or where `set -v` shows the source. Before a
+/// trace may stand what was printed without an end of line.
 static EXIT: LazyLock<Regex> = LazyLock::new(|| {
     let traced = r"(?P<trace>\++ |#+[^\s:]+:\d+\+ )";
     let source = r"(?:^|[;&|{(]|\b(?:then|else|do)\s)\s*";
@@ -26,15 +26,15 @@ pub(crate) fn is_trace(line: &str) -> bool {
     TRACE.is_match(line)
 }
 
-/// What a line is to somebody who looks for a script's own words.
+/// Meaning of a line for somebody who looks for a script's own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Says<'a> {
     /// The script's own words.
     Words(&'a str),
     /// A command, or nothing.
     Nothing,
-    /// The command that ends the script with the status that was asked about, and what was printed before it on the
-    /// same line.
+    /// The command that ends the script with the status that was asked about, and what was printed before it
+    /// on the same line.
     Exit(Option<&'a str>),
 }
 

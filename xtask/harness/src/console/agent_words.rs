@@ -1,7 +1,7 @@
 //! Recognises on the console that the guest agent gave up: an error of the harness, not of the kernel. Pure.
 //!
 //! Deliberately not here: the format of these lines ([`protocol::last_words`]), and what else may have ended
-//! the machine ([`crate::guest::fate`]).
+//! the machine ([`crate::guest::end`]).
 
 use std::time::Duration;
 

@@ -37,6 +37,7 @@ pub(super) struct Opening {
     pub(super) pool: Option<String>,
     pub(super) tail: Tail,
     pub(super) part: Part,
+    pub(super) detail: Detail,
     /// True if the beginning of the line is missing.
     pub(super) is_clipped: bool,
 }
@@ -66,6 +67,19 @@ pub(super) enum Part {
     Exception,
     /// `cut here`: a report follows; if its opening line is lost, it was a WARNING.
     CutHere,
+}
+
+/// Which fault the words name; lines of the same report may say more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// A certain one.
+    Named,
+    /// None: that there is a WARNING or a BUG, not why.
+    Unnamed,
+    /// None: that the processor objected to something.
+    Exception,
+    /// None: that code in Rust panicked, which ends in a BUG.
+    RustPanic,
 }
 
 static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
@@ -127,6 +141,7 @@ impl Rule {
             pool: group("pool"),
             tail: self.tail,
             part: self.part,
+            detail: self.detail,
             is_clipped: false,
         }
     }
@@ -164,6 +179,7 @@ impl Opening {
             pool: None,
             tail: Tail::Stack,
             part: Part::CutHere,
+            detail: Detail::Unnamed,
             is_clipped: true,
         }
     }
@@ -192,12 +208,12 @@ impl Opening {
         let is_more = match (self.part, next.part) {
             (Part::CutHere, _) => true,
             // A panic in Rust ends in a BUG, which names it better: the stack is the panic's.
-            (Part::Reason, Part::Headline) => self.words == "Rust panic",
+            (Part::Reason, Part::Headline) => self.detail == Detail::RustPanic,
             (Part::Reason | Part::Headline, _) => false,
             (Part::Whole, Part::Reason) => self.kind == ReportKind::Warning,
             (Part::Whole, Part::Headline | Part::Exception) => false,
             (Part::Exception, Part::Headline | Part::Exception) => {
-                self.words == "Oops" && next.words != "Oops"
+                self.detail == Detail::Exception && next.detail != Detail::Exception
             }
             (Part::Whole | Part::Exception, _) => false,
         };
@@ -207,10 +223,7 @@ impl Opening {
             if old.part != Part::CutHere {
                 self.other_words.push(old.words);
             }
-        } else if self.part == Part::Reason
-            && next.part != Part::CutHere
-            && matches!(next.words.as_str(), "WARNING" | "kernel BUG")
-        {
+        } else if self.part == Part::Reason && next.part != Part::CutHere && next.detail == Detail::Unnamed {
             self.other_words.push(next.words);
         }
     }

@@ -1,24 +1,26 @@
 //! Fuzzes one attempt with a guest that sends anything at any time, endlessly. The attempt must end within
 //! its limits, ask for few things, and keep a bounded record.
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use protocol::Outcome;
 use protocol::codec::{Garbage, LineDecoder};
 use protocol::event::{AttemptFacts, Event};
 use protocol::evidence::STACKS_MAX;
 use protocol::program::Exit;
-use protocol::wire::{Finished, GuestFacts, Message, Request, VERSION};
-use protocol::{Outcome, TestId};
+use protocol::wire::{Finished, Message, Request, VERSION};
 
 use super::hostile::{agent_message, files_message};
 use super::mutate::{cuts, damaged, damages};
 use super::recorded::{self, ATTEMPT, SESSION};
 use crate::attempt::{AttemptState, Effect, Opening, TimeLimits};
-use crate::machine::{Answer, Ask, HostTimes, HypervisorEvent, Input, ThreadTimes, Tuning, VmEnd};
+use crate::machine::{
+    Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
+};
 use crate::suite::{Contract, Job};
+use crate::testing::{guest_facts, job, shutdown};
 
 /// Interval at which the driver looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -93,8 +95,8 @@ fn word() -> impl Strategy<Value = Word> {
     ];
     let event = proptest::sample::select(vec![
         HypervisorEvent::Panicked,
-        HypervisorEvent::Shutdown { reason: "guest-shutdown".into() },
-        HypervisorEvent::Shutdown { reason: "host-signal".into() },
+        shutdown(ShutdownCause::PoweredOff),
+        shutdown(ShutdownCause::Outside),
         HypervisorEvent::Stopped,
         HypervisorEvent::Migrated,
         HypervisorEvent::Refused { error: "no".into() },
@@ -125,13 +127,7 @@ fn pause() -> impl Strategy<Value = Duration> {
 
 /// The first `n_words` messages of a well-behaved guest; after them it turns hostile.
 fn well_behaved(n_words: usize) -> TimedWords {
-    let guest = GuestFacts {
-        kernel_release: "6.12".into(),
-        kernel_version: "#1".into(),
-        boot_ms: 1,
-        mem_total_kib: 1,
-        n_cpus: 1,
-    };
+    let guest = guest_facts();
     let (attempt, file_idx) = (ATTEMPT, 0);
     let finished = Finished {
         attempt,
@@ -155,22 +151,9 @@ fn well_behaved(n_words: usize) -> TimedWords {
     words.into_iter().take(n_words).map(|word| (Duration::from_millis(20), word)).collect()
 }
 
-fn job() -> Job {
+/// A job whose suite makes something of each kind of line.
+fn job_with_contract() -> Job {
     Job {
-        id: TestId::new("lvm2", "shell/x.sh").unwrap(),
-        argv: vec!["bash".into()],
-        cwd: "/".into(),
-        env: BTreeMap::new(),
-        make_dirs: vec![],
-        load_modules: vec![],
-        preload_modules: vec![],
-        allow: vec![],
-        required_modules: vec![],
-        wanted_modules: vec![],
-        own_modules: None,
-        files: vec![],
-        disks: vec![],
-        tuning: Tuning::default(),
         contract: Contract {
             skip_exit: Some(200),
             skip_line: Some("TEST SKIPPED".into()),
@@ -179,10 +162,7 @@ fn job() -> Job {
             weakened_lines: vec!["Found dm-".into()],
             ..Contract::default()
         },
-        ram_mib: 1024,
-        vcpus: 1,
-        silence_timeout: LIMITS.silence_timeout,
-        test_timeout: LIMITS.test_timeout,
+        ..job("shell/x.sh")
     }
 }
 
@@ -205,7 +185,7 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) fn new() -> Self {
         let opening = Opening { session: SESSION, entropy: vec![] };
-        let state = AttemptState::new(ATTEMPT, opening, job(), LIMITS);
+        let state = AttemptState::new(ATTEMPT, opening, job_with_contract(), LIMITS);
         let mut watched = Watched {
             state,
             now: Duration::ZERO,
@@ -289,7 +269,7 @@ impl Watched {
         let times = HostTimes { at_ms: ran_ms, devices: ThreadTimes::default(), vcpus };
         for ask in std::mem::take(&mut self.asked) {
             let answer = match ask {
-                Ask::RunState => Answer::RunState("running".into()),
+                Ask::RunState => Answer::RunState(RunState { executes: true, name: "running".into() }),
                 Ask::Times => Answer::Times(times.clone()),
                 Ask::Registers => Answer::Registers("RIP=0".into()),
                 Ask::SysRq(_) | Ask::Nmi | Ask::StopOnPanic | Ask::Dump(_) => continue,

@@ -7,8 +7,8 @@ use protocol::wire::Message;
 use super::hostile::any_message;
 use super::mutate::{cuts, damaged, damages};
 use super::recorded;
-use crate::machine::HypervisorEvent;
 use crate::machine::qmp::{self, Said};
+use crate::machine::{HypervisorEvent, RunState, ShutdownCause};
 
 /// Longest report of a line that is no valid message, bytes.
 const GARBAGE_MAX: usize = 200 * 4 + 200 * 3;
@@ -89,9 +89,9 @@ proptest! {
                 Some(Said::Event(HypervisorEvent::Panicked | HypervisorEvent::Stopped | HypervisorEvent::Migrated)) => {}
                 Some(
                     Said::Event(
-                        HypervisorEvent::Shutdown { reason: words } | HypervisorEvent::Refused { error: words },
+                        HypervisorEvent::Shutdown { reason: words, .. } | HypervisorEvent::Refused { error: words },
                     )
-                    | Said::RunState(words)
+                    | Said::RunState(RunState { name: words, .. })
                     | Said::Registers(words)
                     | Said::Dumped(Err(words)),
                 ) => {
@@ -115,7 +115,7 @@ fn the_recorded_streams_are_sound() {
     }
     let qmp = String::from_utf8_lossy(recorded::QMP);
     let events: Vec<_> = qmp.lines().filter_map(qmp::parse).collect();
-    let shutdown = HypervisorEvent::Shutdown { reason: "guest-panic".into() };
+    let shutdown = HypervisorEvent::Shutdown { cause: ShutdownCause::Guest, reason: "guest-panic".into() };
     let expect = [HypervisorEvent::Migrated, HypervisorEvent::Panicked, shutdown].map(Said::Event);
     assert_eq!(events, expect);
 }

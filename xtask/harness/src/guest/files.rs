@@ -10,17 +10,17 @@ use protocol::event::CollectedFile;
 use protocol::wire::{Message, Request};
 use reports::text::printable;
 
-/// Files that come back: what was put into `$MD_REGRESS_FILES`, and core dumps.
+/// Files that come back: those in `$MD_REGRESS_FILES`, and core dumps.
 const PATTERNS: [&str; 3] =
     ["/run/md-regress/files/*", "/run/md-regress/files/*/*", "/run/md-regress/files/*/*/*"];
-/// How many of them at most.
+/// Most files that come back.
 const FILES_MAX: u32 = 1000;
-/// Bytes of them at most.
+/// Most bytes of all files that come back.
 const BYTES_WANTED: u64 = 64 << 20;
 /// Longest path, characters.
 const PATH_MAX: usize = 1000;
 
-/// What has come back so far, by name.
+/// The files that have come back so far, by name.
 #[derive(Debug)]
 pub(crate) struct FileList {
     attempt: u32,
@@ -29,17 +29,17 @@ pub(crate) struct FileList {
     is_open: bool,
 }
 
-/// What a message of the files port is.
+/// The meaning of a message on the files port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Took {
+pub(crate) enum FileMessage {
     /// A part of a file, to be kept.
     Part,
     /// The end: all has come, but for so many files.
     All {
-        /// How many were left in the guest.
+        /// Files that were left in the guest.
         n_left_out: u32,
     },
-    /// It makes no sense.
+    /// The message makes no sense.
     Garbage,
 }
 
@@ -56,10 +56,10 @@ impl FileList {
     }
 
     /// Takes a message of the files port.
-    pub(crate) fn take(&mut self, message: &Message) -> Took {
+    pub(crate) fn take(&mut self, message: &Message) -> FileMessage {
         match message {
             Message::Collected { attempt, n_left_out, .. } if *attempt == self.attempt => {
-                Took::All { n_left_out: *n_left_out }
+                FileMessage::All { n_left_out: *n_left_out }
             }
             // In order, so that a file's number is its place in the list.
             Message::FileStart { attempt, file_idx, path, size }
@@ -71,15 +71,17 @@ impl FileList {
                 let error = Some("cut off".into());
                 self.is_open = true;
                 self.files.push(CollectedFile { file_idx: *file_idx, path, size: *size, error });
-                Took::Part
+                FileMessage::Part
             }
-            Message::FileData { attempt, file_idx, .. } if self.is_open(*attempt, *file_idx) => Took::Part,
+            Message::FileData { attempt, file_idx, .. } if self.is_open(*attempt, *file_idx) => {
+                FileMessage::Part
+            }
             Message::FileEnd { attempt, file_idx, error } if self.is_open(*attempt, *file_idx) => {
                 self.is_open = false;
                 if let Some(file) = self.files.last_mut() {
                     file.error = error.as_deref().map(|error| error.chars().take(PATH_MAX).collect());
                 }
-                Took::Part
+                FileMessage::Part
             }
             Message::Hello { .. }
             | Message::Started { .. }
@@ -97,7 +99,7 @@ impl FileList {
             | Message::Diagnosed { .. }
             | Message::Shell(_)
             | Message::Refused { .. }
-            | Message::Note { .. } => Took::Garbage,
+            | Message::Note { .. } => FileMessage::Garbage,
         }
     }
 

@@ -1,5 +1,5 @@
-//! One guest: what became of it, the files that it hands over, and what of its logs is kept.
+//! One guest: how it ended, the files that it hands over, and its logs, of which a bounded part is kept.
 
 pub mod capped_log;
-pub mod fate;
+pub mod end;
 pub mod files;

@@ -45,7 +45,8 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// How guest code is executed.
     pub accel: Accel,
-    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is saved.
+    /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is
+    /// saved.
     pub replaced: Option<Replaced>,
     /// Modules that the guest's agent loads before the guest is saved, with commas between them.
     pub preload: String,
@@ -55,7 +56,8 @@ pub struct VmSpec {
     pub append: String,
     /// It is started to be saved ([`Vm::save`]).
     pub saves: bool,
-    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead of booting.
+    /// A file that [`Vm::save`] made of the same machine, with its memory beside it: go on from there instead
+    /// of booting.
     pub restore: Option<PathBuf>,
     /// Where QEMU's own complaints go.
     pub log: PathBuf,
@@ -92,9 +94,11 @@ pub enum Input {
 pub enum HypervisorEvent {
     /// The guest kernel panicked (pvpanic).
     Panicked,
-    /// The guest is going away: `guest-shutdown`, `guest-reset`, `host-signal`, …
+    /// The guest is going away.
     Shutdown {
-        /// In QEMU's words.
+        /// Whose doing that is.
+        cause: ShutdownCause,
+        /// The hypervisor's own word for it, for people: `guest-shutdown`, `guest-reset`, `host-signal`, …
         reason: String,
     },
     /// The guest was stopped by the hypervisor, which we did not ask for.
@@ -106,6 +110,26 @@ pub enum HypervisorEvent {
         /// What was wrong.
         error: String,
     },
+}
+
+/// Whose doing it is that a guest goes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownCause {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// The guest ended otherwise by its own doing: it reset the machine, or panicked.
+    Guest,
+    /// The hypervisor was ended from outside: by a signal, or by its monitor.
+    Outside,
+}
+
+/// Whether the hypervisor executes the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunState {
+    /// True if it does, or if an event says otherwise: the guest has powered off, or panicked.
+    pub executes: bool,
+    /// The hypervisor's own word for it, for people: `running`, `paused`, `io-error`, …
+    pub name: String,
 }
 
 /// What the hypervisor is asked, past the guest's agent: of use when that says nothing.
@@ -133,8 +157,8 @@ pub enum Ask {
 /// itself answers nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// `running`, `paused`, `io-error`, … (QEMU's `RunState`).
-    RunState(String),
+    /// Does the guest run?
+    RunState(RunState),
     /// What the host gave to the guest.
     Times(HostTimes),
     /// As text for people.
@@ -211,8 +235,9 @@ pub trait Vm: Send {
     /// Sends a request to the guest's agent. An error after seconds if the guest does not read.
     fn send(&mut self, request: &Request) -> Result<(), InfraError>;
 
-    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its memory.
-    /// [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still from then on.
+    /// Writes the state of a running guest that [saves](VmSpec::saves) to a new file `to`: all but its
+    /// memory. [`HypervisorEvent::Migrated`] or [`HypervisorEvent::Refused`] follows; the guest stands still
+    /// from then on.
     fn save(&mut self, to: &Path) -> Result<(), InfraError>;
 
     /// Writes the memory of a guest whose state has been saved in `state` to a new file beside that.

@@ -450,7 +450,7 @@ impl Drop for QemuVm {
 mod tests {
     use super::*;
     use crate::machine::Replaced;
-    use crate::machine::Tuning;
+    use crate::testing::vm;
     use protocol::program::ReplacedModules;
 
     #[test]
@@ -462,22 +462,7 @@ mod tests {
     }
 
     fn spec(root_image: &Path) -> VmSpec {
-        VmSpec {
-            kernel: "/k".into(),
-            initramfs: "/i".into(),
-            root_image: root_image.to_owned(),
-            modules_image: "/m".into(),
-            ram_mib: 1024,
-            vcpus: 1,
-            accel: Accel::Tcg,
-            replaced: None,
-            preload: String::new(),
-            tuning: Tuning::default(),
-            append: String::new(),
-            saves: false,
-            restore: None,
-            log: "/l".into(),
-        }
+        VmSpec { root_image: root_image.to_owned(), ram_mib: 1024, ..vm() }
     }
 
     #[test]

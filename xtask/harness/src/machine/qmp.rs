@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Access, Ask, HypervisorEvent};
+use super::{Access, Ask, HypervisorEvent, RunState, ShutdownCause};
 
 /// What the harness says first: leaves negotiation, after which events come.
 pub(crate) const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
@@ -43,9 +43,10 @@ pub(crate) fn plug_disk(image: &Path, serial: &str, access: Access) -> Vec<u8> {
     ])
 }
 
-/// A guest that is saved has its memory in a file that is shared with us, which QEMU then passes over; one that is
-/// restored has it in a private mapping of that file's copy, of which QEMU expects nothing more then. (QEMU's
-/// migration/ram.c, `migrate_ram_is_ignored` and `parse_ramblock`; Kata Containers' VM templates go the same way.)
+/// A guest that is saved has its memory in a file that is shared with us, which QEMU then passes over; one
+/// that is restored has it in a private mapping of that file's copy, of which QEMU expects nothing more then.
+/// (QEMU's migration/ram.c, `migrate_ram_is_ignored` and `parse_ramblock`; Kata Containers' VM templates go
+/// the same way.)
 fn without_memory() -> Value {
     let capabilities = ["x-ignore-shared", "events"].map(|name| json!({ "capability": name, "state": true }));
     json!({ "execute": "migrate-set-capabilities", "arguments": { "capabilities": capabilities } })
@@ -109,8 +110,8 @@ const BREAK: &str = "break-";
 pub(crate) enum Said {
     /// Of its own accord, or that it cannot do what nobody waits for.
     Event(HypervisorEvent),
-    /// `running`, `paused`, …
-    RunState(String),
+    /// Does the guest run?
+    RunState(RunState),
     /// Ids of the virtual processors' threads on the host.
     Vcpus(Vec<u32>),
     /// Text for people.
@@ -140,7 +141,7 @@ pub(crate) fn parse(line: &str) -> Option<Said> {
 
 fn answer(id: &str, value: &Value) -> Option<Said> {
     match id {
-        "run-state" => Some(Said::RunState(value.get("status")?.as_str()?.to_owned())),
+        "run-state" => Some(Said::RunState(run_state(value.get("status")?.as_str()?))),
         "times" => {
             let threads = value.as_array()?.iter().filter_map(|vcpu| vcpu.get("thread-id")?.as_u64());
             Some(Said::Vcpus(threads.filter_map(|id| id.try_into().ok()).collect()))
@@ -150,12 +151,27 @@ fn answer(id: &str, value: &Value) -> Option<Said> {
     }
 }
 
+/// States in which QEMU executes the guest, or is told otherwise by an event (`RunState`, QEMU 10).
+fn run_state(name: &str) -> RunState {
+    let executes = matches!(name, "running" | "inmigrate" | "shutdown" | "guest-panicked");
+    RunState { executes, name: name.to_owned() }
+}
+
+/// Reasons that begin with `guest` are the guest's doing, all others the host's (`ShutdownCause`, QEMU 10).
+fn shutdown_cause(reason: &str) -> ShutdownCause {
+    match reason {
+        "guest-shutdown" => ShutdownCause::PoweredOff,
+        other if other.starts_with("guest") => ShutdownCause::Guest,
+        _ => ShutdownCause::Outside,
+    }
+}
+
 fn event(message: &Value) -> Option<HypervisorEvent> {
     match message.get("event")?.as_str()? {
         "GUEST_PANICKED" => Some(HypervisorEvent::Panicked),
         "SHUTDOWN" => {
             let reason = message.pointer("/data/reason").and_then(Value::as_str).unwrap_or("unknown");
-            Some(HypervisorEvent::Shutdown { reason: reason.to_owned() })
+            Some(HypervisorEvent::Shutdown { cause: shutdown_cause(reason), reason: reason.to_owned() })
         }
         "BLOCK_IO_ERROR" => {
             let text =
@@ -188,7 +204,7 @@ mod tests {
         let event = |event| Some(Said::Event(event));
         check(
             r#"{"timestamp":{"seconds":1,"microseconds":2},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}"#,
-            event(HypervisorEvent::Shutdown { reason: "guest-reset".into() }),
+            event(HypervisorEvent::Shutdown { cause: ShutdownCause::Guest, reason: "guest-reset".into() }),
         );
         check(r#"{"event":"GUEST_PANICKED","data":{"action":"pause"}}"#, event(HypervisorEvent::Panicked));
         check(r#"{"event":"STOP"}"#, event(HypervisorEvent::Stopped));
@@ -209,10 +225,22 @@ mod tests {
     }
 
     #[test]
+    fn whose_doing_an_end_is_and_whether_a_guest_runs() {
+        let causes =
+            ["guest-shutdown", "guest-reset", "guest-panic", "host-signal", "host-qmp-quit", "unknown"];
+        use ShutdownCause::{Guest, Outside, PoweredOff};
+        assert_eq!(causes.map(shutdown_cause), [PoweredOff, Guest, Guest, Outside, Outside, Outside]);
+        let states =
+            ["running", "inmigrate", "shutdown", "guest-panicked", "paused", "io-error", "internal-error"];
+        let executes = states.map(|name| run_state(name).executes);
+        assert_eq!(executes, [true, true, true, true, false, false, false]);
+    }
+
+    #[test]
     fn answers_are_known_by_their_ids() {
         check(
             r#"{"return":{"status":"io-error","running":false},"id":"run-state"}"#,
-            Some(Said::RunState("io-error".into())),
+            Some(Said::RunState(RunState { executes: false, name: "io-error".into() })),
         );
         check(
             r#"{"return":[{"thread-id":71,"cpu-index":0},{"thread-id":72,"new":[]}],"id":"times"}"#,

@@ -47,15 +47,16 @@ pub(crate) fn plan(
         {
             let release = &kernel.kernel.release;
             let limits = limits(accel, job);
-            let name = match prepared.kernels.len() {
+            let test_name = match prepared.kernels.len() {
                 1 => job.id.to_string(),
                 _ => format!("{} on {release}", job.id),
             };
+            let first_dir = dir_of(prepared, kernel_idx, &job.id);
             let attempt = PlannedAttempt {
                 attempt: u32::try_from(plan.len()).context("too many attempts")? + 1,
                 test: job.id.clone(),
                 kernel_idx,
-                dir: dir_of(prepared, kernel_idx, &job.id),
+                dir: first_dir.clone(),
                 again: again.clone(),
                 retry_of: None,
                 allow: job.allow.clone(),
@@ -72,7 +73,9 @@ pub(crate) fn plan(
                 length: length(durations, &job.id, release, limits.test_timeout),
                 limits,
                 job: Job { tuning: options.tuning, ..job.clone() },
-                name,
+                test_name,
+                first_dir,
+                try_idx: 1,
             });
         }
     }

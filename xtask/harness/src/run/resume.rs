@@ -23,7 +23,7 @@ use crate::run::history;
 use crate::run::options::Options;
 use crate::run::prepare::Prepared;
 use crate::run::script_record;
-use crate::run::workers::{Planned, name_of_try};
+use crate::run::workers::Planned;
 use crate::run::{criteria::Criteria, folder};
 use crate::session::Session;
 use crate::suite::script;
@@ -187,8 +187,7 @@ impl Resumed {
             })?;
             let try_idx = n_tries.entry((&attempt.test, attempt.kernel_idx)).or_insert(0);
             *try_idx += 1;
-            let name = name_of_try(&like.name, *try_idx);
-            Ok(Planned { attempt: planned_as(attempt), name, ..(*like).clone() })
+            Ok(Planned { attempt: planned_as(attempt), try_idx: *try_idx, ..(*like).clone() })
         });
         attempts.collect::<Result<_>>().map_err(usage)
     }

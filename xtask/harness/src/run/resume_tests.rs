@@ -11,11 +11,9 @@ use reports::record::{Attempt, RunEnd};
 use reports::{RunRecord, judge_one};
 use vm_images::host::Cancel;
 
-use crate::attempt::TimeLimits;
-use crate::attempt::attempt_tests::job;
 use crate::attempt::drive::AttemptContext;
 use crate::event_log::EventLog;
-use crate::machine::{Accel, Hypervisor, InfraError, Input, Tuning, Vm, VmSpec};
+use crate::machine::{Hypervisor, InfraError, Input, Vm, VmSpec};
 use crate::run::criteria::Criteria;
 use crate::run::done;
 use crate::run::resume::Resumed;
@@ -24,6 +22,7 @@ use crate::run::tries::Times;
 use crate::run::workers::{self, Planned, RunContext};
 use crate::suite::script;
 use crate::terminal::Terminal;
+use crate::testing::{job, limits_of, vm};
 
 /// A hypervisor that starts nothing. Its error names the attempt's number, so that runs can be compared.
 struct NoVms {
@@ -43,7 +42,6 @@ impl Hypervisor for NoVms {
 }
 
 fn plan() -> Vec<Planned> {
-    let limit = Duration::from_secs(1);
     (1..=5)
         .map(|number| {
             let test = TestId::new("lvm2", &format!("t{number}")).unwrap();
@@ -57,33 +55,12 @@ fn plan() -> Vec<Planned> {
                     retry_of: None,
                     allow: vec![],
                 },
-                job: job(test.clone()),
-                vm: VmSpec {
-                    kernel: "/k".into(),
-                    initramfs: "/i".into(),
-                    root_image: "/r".into(),
-                    modules_image: "/m".into(),
-                    ram_mib: 512,
-                    vcpus: 1,
-                    accel: Accel::Tcg,
-                    replaced: None,
-                    preload: String::new(),
-                    tuning: Tuning::default(),
-                    append: test.to_string(),
-                    saves: false,
-                    restore: None,
-                    log: "/l".into(),
-                },
-                limits: TimeLimits {
-                    boot_timeout: limit,
-                    restore_timeout: limit,
-                    silence_timeout: limit,
-                    test_timeout: limit,
-                    heartbeat_timeout: limit,
-                    grace_period: limit,
-                    leaving_timeout: limit,
-                },
-                name: test.to_string(),
+                job: job(test.name()),
+                vm: VmSpec { append: test.to_string(), ..vm() },
+                limits: limits_of(Duration::from_secs(1)),
+                test_name: test.to_string(),
+                first_dir: format!("6.12/t{number}"),
+                try_idx: 1,
                 length: Length::Timed(1),
             }
         })

@@ -30,18 +30,22 @@ pub(crate) struct Planned {
     /// The VM, without the path of its console log.
     pub(crate) vm: VmSpec,
     pub(crate) limits: TimeLimits,
-    /// Name in the progress display.
-    pub(crate) name: String,
-    /// Expected duration.
+    /// The test, and its kernel if a run has several: what all its tries are called by the progress display.
+    pub(crate) test_name: String,
+    /// Folder of the test's first try, below the run's own.
+    pub(crate) first_dir: String,
+    /// Which try of the test this is, from 1.
+    pub(crate) try_idx: u32,
+    /// Time that it will take.
     pub(crate) length: Length,
 }
 
 /// Memory that QEMU takes in addition to the guest's, MiB: translated code, and itself.
 const QEMU_OVERHEAD_MIB: u64 = 128;
 
-/// Memory that counts for a VM in the schedule, MiB. A guest touches little of its memory: of 2 GiB, RAID
-/// tests of lvm2 used 280 MB (median) to 374 MB, with QEMU (Pss). Three quarters are counted; a test that
-/// fills its memory finds that.
+/// Memory that counts for a VM, MiB. A guest touches little of what it has: of 2 GiB, RAID tests of lvm2 280
+/// MB in the median and 374 at most, with QEMU (Pss). Three quarters are counted: one that fills its memory
+/// finds it.
 pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
     u64::from(vm.ram_mib) * 3 / 4 + QEMU_OVERHEAD_MIB
 }
@@ -49,18 +53,24 @@ pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
 impl Planned {
     /// Another try of this attempt, with the given numbers.
     pub(crate) fn again(&self, number: u32, try_idx: u32, retry_of: Option<u32>) -> Planned {
-        let first_dir = self.attempt.dir.split('~').next().unwrap_or_default();
-        let first_name = self.name.split(" (try ").next().unwrap_or_default();
         Planned {
             attempt: PlannedAttempt {
                 attempt: number,
                 // No first try has a `~` in its folder's name.
-                dir: format!("{first_dir}~{try_idx}"),
+                dir: format!("{}~{try_idx}", self.first_dir),
                 retry_of,
                 ..self.attempt.clone()
             },
-            name: name_of_try(first_name, try_idx),
+            try_idx,
             ..self.clone()
+        }
+    }
+
+    /// The name that the progress display shows: `lvm2:shell/x.sh (try 2)`.
+    pub(crate) fn name(&self) -> String {
+        match self.try_idx {
+            0 | 1 => self.test_name.clone(),
+            later => format!("{} (try {later})", self.test_name),
         }
     }
 
@@ -73,11 +83,6 @@ impl Planned {
             vcpus: self.vm.vcpus,
         }
     }
-}
-
-/// Name in the progress display of a try of the test called `name`.
-pub(crate) fn name_of_try(name: &str, try_idx: u32) -> String {
-    if try_idx > 1 { format!("{name} (try {try_idx})") } else { name.to_owned() }
 }
 
 /// Everything that the attempts of a run share.
@@ -298,16 +303,16 @@ impl<'a> SharedWork<'a> {
 /// Makes one attempt and records it. `over` is called when its VM is gone, and returns the progress as text.
 fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<Judged> {
     let RunContext { attempt: AttemptContext { events, .. }, terminal, .. } = context;
-    let number = planned.attempt.attempt;
+    let (number, name) = (planned.attempt.attempt, planned.name());
     let dir = context.dir.join(&planned.attempt.dir);
     fs::create_dir_all(&dir).with_context(|| format!("failed to create `{}`", dir.display()))?;
     events.append(Event::VmStarting { attempt: number }).context(FAILED)?;
     if !terminal.is_live() {
-        terminal.timed(&format!("start  {}", planned.name));
+        terminal.timed(&format!("start  {name}"));
     }
     let line = match planned.length {
-        Length::Timed(ms) => terminal.line(&format!("{} (~{})", planned.name, reports::text::duration(ms))),
-        Length::AtMost(_) => terminal.line(&planned.name),
+        Length::Timed(ms) => terminal.line(&format!("{name} (~{})", reports::text::duration(ms))),
+        Length::AtMost(_) => terminal.line(&name),
     };
     let vm = VmSpec { log: dir.join("qemu.log"), ..planned.vm };
     let attempt =
@@ -316,7 +321,7 @@ fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String)
     drop(line);
     let progress = over();
     let (outcome, facts) = result?;
-    let text = format!("{}  ({progress})", done_line(&planned.name, &outcome, facts.test_ms));
+    let text = format!("{}  ({progress})", done_line(&name, &outcome, facts.test_ms));
     events.append(Event::AttemptFinished { attempt: number, outcome, facts }).context(FAILED)?;
     terminal.timed(&text);
     (context.after)(number)

@@ -14,8 +14,8 @@ use protocol::wire::{Message, Request, VERSION};
 use super::keys::{self, EscapeKeys};
 use crate::attempt::{Opening, TimeLimits, kernel_log_line};
 use crate::console::{AgentWords, Crash, Lines};
-use crate::guest::fate::{Blamed, Fate, Seen};
-use crate::guest::files::{FileList, Took};
+use crate::guest::end::{EndBlame, EndContext, EndWatch};
+use crate::guest::files::{FileList, FileMessage};
 use crate::machine::{HypervisorEvent, Input};
 
 /// What can be typed ahead of a guest that takes nothing, bytes; what comes after that is lost.
@@ -167,7 +167,7 @@ pub(crate) struct ShellState {
     crash: Crash,
     agent_words: AgentWords,
     last_lines: VecDeque<String>,
-    fate: Fate,
+    fate: EndWatch,
     files: FileList,
     n_files_left_out: u32,
     ready: bool,
@@ -206,7 +206,7 @@ impl ShellState {
             console: Lines::default(),
             crash: Crash::default(),
             last_lines: VecDeque::new(),
-            fate: Fate::default(),
+            fate: EndWatch::default(),
             files: FileList::new(ATTEMPT),
             n_files_left_out: 0,
             ready: false,
@@ -390,14 +390,14 @@ impl ShellState {
             // It is asked nothing.
             Input::Answer(_) => vec![],
             Input::Ended(end) => {
-                let seen = Seen {
+                let seen = EndContext {
                     fault: self.crash.title(),
                     agent_gave_up: self.agent_words.gave_up(self.ready),
                     is_explained: self.end.is_some(),
                 };
                 match self.fate.ended(end, seen) {
-                    Some(Blamed::Kernel { title }) => self.conclude(End::Crashed { title }),
-                    Some(Blamed::Infra { error }) => self.conclude(End::Infra { error }),
+                    Some(EndBlame::Kernel { title }) => self.conclude(End::Crashed { title }),
+                    Some(EndBlame::Infra { error }) => self.conclude(End::Infra { error }),
                     None => {}
                 }
                 self.phase = Phase::Ended;
@@ -500,15 +500,15 @@ impl ShellState {
     fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         let Phase::Collecting { .. } = self.phase else { return vec![] };
         match self.files.take(&message) {
-            Took::Part => {
+            FileMessage::Part => {
                 self.phase = Phase::Collecting { since: at };
                 vec![Effect::File(message)]
             }
-            Took::All { n_left_out } => {
+            FileMessage::All { n_left_out } => {
                 self.n_files_left_out = n_left_out;
                 self.power_off(at)
             }
-            Took::Garbage => vec![],
+            FileMessage::Garbage => vec![],
         }
     }
 

@@ -1,9 +1,9 @@
 //! Every way for a shell to go, without a VM.
 
 use super::*;
-use crate::attempt::attempt_tests::LIMITS;
-use crate::machine::VmEnd;
-use protocol::wire::{GuestFacts, MAX_CHUNK};
+use crate::machine::{ShutdownCause, VmEnd};
+use crate::testing::{LIMITS, guest_facts, shutdown};
+use protocol::wire::MAX_CHUNK;
 
 const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 
@@ -26,13 +26,7 @@ impl Play {
             disks: vec![],
         };
         let state = ShellState::new(Opening { session: 7, entropy: vec![] }, program, terminal, LIMITS);
-        let guest = GuestFacts {
-            kernel_release: "6.12".into(),
-            kernel_version: String::new(),
-            boot_ms: 1,
-            mem_total_kib: 1,
-            n_cpus: 1,
-        };
+        let guest = guest_facts();
         let play = Play { state, now: Duration::ZERO, effects: vec![] };
         play.says(1, Message::Hello { version: VERSION, session: 7, guest })
             .says(1, Message::Shell(ShellMessage::Opened))
@@ -91,7 +85,7 @@ fn a_shell_that_exits_powers_the_guest_off() {
     assert!(play.did(&Effect::Opened) && play.sent() == b"exit\r");
     let play = play.told(4, Input::Files(Ok(collected)));
     assert!(play.did(&Effect::Send(Request::PowerOff)));
-    let shutdown = HypervisorEvent::Shutdown { reason: "guest-shutdown".into() };
+    let shutdown = shutdown(ShutdownCause::PoweredOff);
     let play = play.told(5, Input::Hypervisor(shutdown)).told(5, Input::Ended(VmEnd::Clean));
     assert!(!play.did(&Effect::Kill));
     assert_eq!(play.end(), End::Exited(Exit::Code(0)));
@@ -177,9 +171,9 @@ fn a_panic_is_the_kernels_and_shows_its_last_lines() {
 #[test]
 fn ends_have_the_right_blame() {
     let end = |input| Play::open(Some(SIZE)).told(2, input).told(3, Input::Ended(VmEnd::Clean)).end();
-    let reset = HypervisorEvent::Shutdown { reason: "guest-reset".into() };
+    let reset = shutdown(ShutdownCause::Guest);
     assert!(matches!(end(Input::Hypervisor(reset)), End::Crashed { .. }));
-    let outside = HypervisorEvent::Shutdown { reason: "host-signal".into() };
+    let outside = shutdown(ShutdownCause::Outside);
     assert!(matches!(end(Input::Hypervisor(outside)), End::Infra { .. }));
     let failed = VmEnd::Failed { error: "QEMU was killed by signal 9".into() };
     let play = Play::open(Some(SIZE)).told(2, Input::Ended(failed));

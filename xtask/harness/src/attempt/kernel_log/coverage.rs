@@ -20,7 +20,7 @@ pub(super) struct Gap {
     pub(super) from_us: u64,
     pub(super) to_us: u64,
     pub(super) n_missing: u64,
-    /// So many of them the guest agent left out, the kernel the rest.
+    /// Those of them that the guest agent left out; the kernel left out the rest.
     pub(super) n_left_out: u64,
     /// Lines that the console has of them.
     pub(super) n_found: u64,
@@ -32,7 +32,8 @@ impl Gap {
     /// Messages that neither has: lost by the kernel, left out by the agent.
     pub(super) fn lost(&self) -> (u64, u64) {
         let of_kernel = self.n_missing - self.n_left_out;
-        // What was found counts for the agent's first: which they are is not known, and a loss is to be told.
+        // Records that were found count as the agent's first: which they are is not known, and a loss is to
+        // be told.
         let found_of_ours = self.n_found.min(self.n_left_out);
         let kernel = of_kernel.saturating_sub(self.n_found - found_of_ours);
         // A record may be several lines: what the console itself calls dropped is not made good by their
@@ -50,11 +51,11 @@ struct Stretch {
     /// The texts at either end: other lines may bear the same stamp.
     head: Vec<Digest>,
     tail: Vec<Digest>,
-    /// What is missing before it.
+    /// The gap before it.
     gap: Gap,
 }
 
-/// Where a line of the console belongs.
+/// The place of a line of the console in the records' order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Into a stretch that has been read, this one since the first: it is there, or is not the kernel's.
@@ -116,7 +117,7 @@ impl Coverage {
         }
     }
 
-    /// Where a line of this stamp and text belongs.
+    /// The place of a line of this stamp and text.
     pub(super) fn place(&self, us: u64, text: Digest) -> Place {
         for (idx, stretch) in self.stretches.iter().enumerate().rev() {
             let number = self.n_forgotten + idx as u64;

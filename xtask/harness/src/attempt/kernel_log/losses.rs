@@ -1,7 +1,7 @@
-//! What neither log has, in words, and whose doing it is.
+//! Sentences about lines that neither log has, and who is to blame for each.
 //!
-//! Pure. What neither log has is a complaint, whoever lost it: a report may have been among that. What the harness left out
-//! of one and the other has is a remark.
+//! Pure. What neither log has is a complaint, whoever lost it: a report may have been among that. What the
+//! harness left out of one and the other has is a remark.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use reports::faults::FaultClass;
 use super::coverage::Gap;
 use crate::console::REPORTS_MAX;
 
-/// What is missing at the end of an attempt.
+/// Counts of lines that are missing at the end of an attempt.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     /// Messages that the console dropped where the other log was not read, and the stamp of the line before
@@ -80,7 +80,8 @@ impl Losses {
     }
 }
 
-/// A kernel that says more than can be read has lost what it said, and only that it has not is a fact about the harness.
+/// A kernel that says more than can be read has lost what it said, and only that it has not is a fact about
+/// the harness.
 fn blame_for(n_lacking: u64) -> Blame {
     if n_lacking > 0 { Blame::Kernel } else { Blame::Harness }
 }

@@ -4,7 +4,7 @@
 
 use protocol::evidence::ReportKind;
 
-use super::{Part, Tail};
+use super::{Detail, Part, Tail};
 
 /// A rule for lines that open a report.
 pub(super) struct Rule {
@@ -16,10 +16,18 @@ pub(super) struct Rule {
     pub(super) words: &'static str,
     pub(super) tail: Tail,
     pub(super) part: Part,
+    pub(super) detail: Detail,
 }
 
 const fn rule(kind: ReportKind, tail: Tail, part: Part, pattern: &'static str, words: &'static str) -> Rule {
-    Rule { kind, pattern, words, tail, part }
+    Rule { kind, pattern, words, tail, part, detail: Detail::Named }
+}
+
+impl Rule {
+    /// A rule whose words name no certain fault.
+    const fn vague(self, detail: Detail) -> Rule {
+        Rule { detail, ..self }
+    }
 }
 
 /// All rules; the first match counts.
@@ -100,7 +108,8 @@ pub(super) const RULES: &[Rule] = {
             Headline,
             r"^kernel BUG at (?:(?<file>[\w./+-]+):\d+!|(?<function>[A-Za-z_][\w.]*)\+0x)",
             "kernel BUG",
-        ),
+        )
+        .vague(Detail::Unnamed),
         rule(K::Oops, Stack, Headline, r"^(?:traps: )?PANIC: double fault", "double fault"),
         rule(
             K::Oops,
@@ -109,7 +118,8 @@ pub(super) const RULES: &[Rule] = {
             r"^(?:Oops: )?(?<what>stack segment|double fault|divide error|invalid opcode|int3|alignment check|control protection fault|bounds|stack guard page|invalid TSS|segment not present|iret exception|fpu exception|simd exception|unexpected #NM exception)\b.*\[#\d+\]",
             "$what",
         ),
-        rule(K::Oops, Stack, Exception, r"^Internal error: Oops(?: - BUG)?: ", "Oops"),
+        rule(K::Oops, Stack, Exception, r"^Internal error: Oops(?: - BUG)?: ", "Oops")
+            .vague(Detail::Exception),
         rule(
             K::Oops,
             Stack,
@@ -117,8 +127,9 @@ pub(super) const RULES: &[Rule] = {
             r"^Internal error: (?:Oops - )?(?<what>[\w ,/()-]{1,60}): [0-9a-f]+ \[#\d+\]",
             "$what",
         ),
-        rule(K::Oops, Stack, Exception, r"^Oops: .*\[#\d+\]", "Oops"),
-        rule(K::Oops, Stack, Reason, r"^rust_\w+: panicked at (?<file>[\w./+-]+):\d+", "Rust panic"),
+        rule(K::Oops, Stack, Exception, r"^Oops: .*\[#\d+\]", "Oops").vague(Detail::Exception),
+        rule(K::Oops, Stack, Reason, r"^rust_\w+: panicked at (?<file>[\w./+-]+):\d+", "Rust panic")
+            .vague(Detail::RustPanic),
         // Reasons for a WARNING or a BUG.
         rule(
             K::Bug,
@@ -302,14 +313,16 @@ pub(super) const RULES: &[Rule] = {
             Whole,
             r"^WARNING: CPU: \d+ PID: \d+ at (?:(?<file>[\w./+-]+):\d+ ?)?(?:(?<function>[A-Za-z_][\w.]*)\+0x)?",
             "WARNING",
-        ),
+        )
+        .vague(Detail::Unnamed),
         rule(
             K::Warning,
             Stack,
             Whole,
             r"^WARNING: (?:\[.*\] )?(?:(?<file>[\w./+-]+):\d+ )?at (?:(?<function>[A-Za-z_][\w.]*)\+0x|0x[0-9a-f]+,|.*, CPU#\d+: )",
             "WARNING",
-        ),
+        )
+        .vague(Detail::Unnamed),
         // Reports with a stack but no words of their own.
         rule(
             K::Warning,

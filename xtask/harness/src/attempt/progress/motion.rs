@@ -1,17 +1,17 @@
-//! What is known over time: of one task, of one array, and of how the whole test spends its time.
+//! The motion of one task from sample to sample, and of all devices together.
 
 use protocol::sample::{Sample, Storage, Sync, TaskSample};
 
 use super::tasks;
 
-/// Reads between two samples that a poll may come to: `lvs` and `mdadm --detail` read metadata, and nothing gets
-/// done by that.
+/// Most reads between two samples that may be a poll's: `lvs` and `mdadm --detail` read metadata, and nothing
+/// gets done by that.
 const POLL_READS: u64 = 256;
-/// Of the time between two samples, the part that a spinning task spends in the kernel, percent.
+/// Share of the time between two samples that a spinning task spends in the kernel, percent.
 pub(super) const SPIN_PERCENT: u64 = 60;
 
-/// Who waits for direct IO wakes after half of `hung_task_timeout_secs`, and sleeps again (blk-core.c, `blk_io_schedule`):
-/// after so many samples, one look up is no move.
+/// Samples after which a task that was given a processor once has not moved. One that waits for direct IO
+/// wakes after half of `hung_task_timeout_secs`, and sleeps again (blk-core.c, `blk_io_schedule`).
 const LOOKS_UP_AFTER: u32 = 25;
 
 /// Whether more got done than a poll does.
@@ -19,7 +19,8 @@ fn is_much(n_done: u64, n_reads: u64) -> bool {
     n_done != 0 && (n_done != n_reads || n_reads > POLL_READS)
 }
 
-/// What got done on all devices between two samples. Where it is not known what a task waits for, it counts.
+/// Work done on all devices between two samples. It counts for a task of which nobody knows what it waits
+/// for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
     /// Anything at all.
@@ -53,61 +54,64 @@ fn moved(old: &Storage, new: &Storage) -> bool {
     old.device != new.device || old.syncs != new.syncs || is_much(new.done.wrapping_sub(old.done), n_reads)
 }
 
-/// What is known of a task over time.
+/// The motion of one task, as far as it was sampled.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct TaskMotion {
     slices: u64,
     sys_ms: u64,
     user_ms: u64,
     storage: Option<Storage>,
-    /// Its newest stack.
+    /// The task's newest stack.
     pub(super) frames: Vec<String>,
     /// Samples in a row without being given a processor.
     pub(super) still: u32,
-    /// Samples in a row in which nothing got done, but for polls, on what it waits for.
+    /// Samples in a row in which nothing got done, but for polls, on the device that it waits for.
     pub(super) idle: u32,
     /// Samples in a row spent in the kernel, in md or dm as far as it could be seen.
     pub(super) spinning: u32,
-    /// One of these samples showed it in md or dm; elsewhere than who looks, a running task shows no stack.
+    /// One of these samples showed the task in md or dm. A task that runs on another processor than the
+    /// sampler shows no stack.
     pub(super) in_storage: bool,
     /// The kernel's own detectors spoke while it stood here.
     pub(super) is_reported: bool,
 }
 
-/// What one more sample says of a task.
+/// The newest sample's word on a task.
 pub(super) struct Step {
-    /// Of its time, milliseconds: in the kernel, and all.
+    /// Time that the task spent in the kernel, milliseconds.
     pub(super) sys_ms: u64,
+    /// Time that it spent on a processor, milliseconds.
     pub(super) spent_ms: u64,
-    /// It was given a processor, or kept one.
+    /// The task was given a processor, or kept one.
     pub(super) has_moved: bool,
     /// More got done than a poll does where it waits or works.
     pub(super) much_done: bool,
 }
 
-/// How much a sample counts for, and what was done meanwhile.
+/// The time between two samples: its weight, and the work done in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Between {
+pub(super) struct Interval {
+    /// 1 if the newer sample counts, else 0.
     pub(super) step: u32,
     pub(super) elapsed_ms: u64,
     pub(super) done: Done,
 }
 
-impl Between {
+impl Interval {
     pub(super) fn count(&self, goes_on: bool, n: u32) -> u32 {
         if goes_on { n.saturating_add(self.step) } else { 0 }
     }
 }
 
-impl Seen {
-    /// Of a task that was not there before.
+impl TaskMotion {
+    /// The motion of a task that was not there before.
     pub(super) fn new(task: &TaskSample) -> Self {
         let TaskSample { slices, sys_ms, user_ms, frames, storage, .. } = task.clone();
-        Seen { slices, sys_ms, user_ms, frames, storage, ..Seen::default() }
+        TaskMotion { slices, sys_ms, user_ms, frames, storage, ..TaskMotion::default() }
     }
 
     /// Takes the next look at it.
-    pub(super) fn take(&mut self, task: &TaskSample, between: &Between) -> Step {
+    pub(super) fn take(&mut self, task: &TaskSample, between: &Interval) -> Step {
         let sys_ms = task.sys_ms.saturating_sub(self.sys_ms);
         let spent_ms = sys_ms.saturating_add(task.user_ms.saturating_sub(self.user_ms));
         let looks_up = task.state == 'D'
@@ -116,15 +120,15 @@ impl Seen {
             && spent_ms == 0;
         let is_still = self.slices == task.slices || looks_up;
         let in_storage = tasks::in_storage(task);
-        // What it waits for is first told of when it has stood for a while: until then, that nothing was done anywhere
-        // says enough.
+        // The guest names the device only once the task has stood for a while: until then, that nothing was
+        // done anywhere says enough.
         let much_done = match (&self.storage, &task.storage) {
-            // Who waits outside of md and dm for nobody knows what may wait for any device.
+            // A task that waits outside of md and dm, nobody knows for what, may wait for any device.
             (Some(_), Some(new)) if new.device.is_empty() && !in_storage && task.of_test => {
                 between.done.is_much()
             }
             (Some(old), Some(new)) => moved(old, new),
-            // Of one that seemed to move, the guest did not ask.
+            // The guest does not name the device of a task that seemed to move.
             (Some(_), None) if looks_up => false,
             (None | Some(_), None | Some(_)) => between.done.is_much(),
         };
@@ -148,7 +152,7 @@ impl Seen {
         Step { sys_ms, spent_ms, has_moved: !is_still || spent_ms > 0, much_done }
     }
 
-    /// Samples in which it has stood, and nothing was done on what it waits for.
+    /// Samples for which it has stood while nothing was done on the device that it waits for.
     pub(super) fn stood(&self) -> u32 {
         self.still.min(self.idle)
     }

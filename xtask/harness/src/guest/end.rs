@@ -1,25 +1,25 @@
-//! How a guest ends, and who is to blame for it: the same for a test and for a shell. Pure.
+//! How a guest ends, and who is to blame for it, whether a test or a shell runs in it. Pure.
 //!
-//! Deliberately not here: what that means for either ([`crate::attempt`], [`crate::shell::state`]).
+//! Deliberately not here: the outcome of either ([`crate::attempt`], [`crate::shell::state`]).
 
 use std::time::Duration;
 
 use crate::console::PanicWatch;
-use crate::machine::{HypervisorEvent, VmEnd};
+use crate::machine::{HypervisorEvent, ShutdownCause, VmEnd};
 
-/// What is known of a guest's end, while it lives.
+/// Signs of a guest's end, collected while it lives.
 #[derive(Debug, Default)]
-pub(crate) struct Fate {
+pub(crate) struct EndWatch {
     panic: PanicWatch,
-    /// Why the machine went away, in the hypervisor's words.
-    shutdown: Option<String>,
+    /// Cause for which the machine went away, and the hypervisor's word for it.
+    shutdown: Option<(ShutdownCause, String)>,
     /// The guest was asked to power off.
     asked_to_end: bool,
 }
 
-/// What else was seen of a guest that has ended.
+/// Other knowledge of a guest that has ended, which decides whose fault the end is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen<'a> {
+pub(crate) struct EndContext<'a> {
     /// The line or report that names a fault of the kernel's.
     pub(crate) fault: Option<&'a str>,
     /// Why the agent gave up, if it did, in words that can only be its own.
@@ -28,16 +28,16 @@ pub(crate) struct Seen<'a> {
     pub(crate) is_explained: bool,
 }
 
-/// What a VM's end says by itself.
+/// Who is to blame for a VM's end, where nothing else explains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Blamed {
+pub(crate) enum EndBlame {
     /// The kernel: it panicked, or the machine went away by its own doing.
     Kernel { title: String },
     /// The hypervisor, the host, or the guest agent.
     Infra { error: String },
 }
 
-impl Fate {
+impl EndWatch {
     /// The console speaks of a panic.
     pub(crate) fn console_panics(&mut self, at: Duration) {
         self.panic.console_says(at);
@@ -58,13 +58,13 @@ impl Fate {
         self.panic.since()
     }
 
-    /// Takes what the hypervisor says; an error if the VM cannot go on, by the host's doing.
+    /// Takes the hypervisor's word; an error if the VM cannot go on, by the host's doing.
     pub(crate) fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Result<(), String> {
         match event {
             HypervisorEvent::Panicked => self.panic.hypervisor_says(at),
             // Judged when the VM has ended: the console's last words may still be on their way.
-            HypervisorEvent::Shutdown { reason } => {
-                self.shutdown.get_or_insert(reason);
+            HypervisorEvent::Shutdown { cause, reason } => {
+                self.shutdown.get_or_insert((cause, reason));
             }
             HypervisorEvent::Stopped if self.panic.since().is_none() => {
                 return Err("QEMU stopped the guest by itself: see qemu.log".into());
@@ -76,31 +76,33 @@ impl Fate {
     }
 
     /// The VM has ended; nothing where that only follows from what is already known.
-    pub(crate) fn ended(&mut self, end: VmEnd, seen: Seen<'_>) -> Option<Blamed> {
-        if self.asked_to_end && self.shutdown.as_deref() == Some("guest-shutdown") {
+    pub(crate) fn ended(&mut self, end: VmEnd, seen: EndContext<'_>) -> Option<EndBlame> {
+        if self.asked_to_end && matches!(self.shutdown, Some((ShutdownCause::PoweredOff, _))) {
             self.panic.ended_as_asked();
         }
         if self.panic.since().is_some() {
             let title = seen.fault.unwrap_or("the kernel panicked without a word on the console");
-            return Some(Blamed::Kernel { title: title.to_owned() });
+            return Some(EndBlame::Kernel { title: title.to_owned() });
         }
         if let VmEnd::Failed { error } = end {
-            return Some(Blamed::Infra { error });
+            return Some(EndBlame::Infra { error });
         }
         if seen.is_explained {
             return None;
         }
         // A kernel that faulted may be why the agent could not go on.
         if let (Some(words), None) = (seen.agent_gave_up, seen.fault) {
-            return Some(Blamed::Infra { error: format!("the guest agent gave up: {words}") });
+            return Some(EndBlame::Infra { error: format!("the guest agent gave up: {words}") });
         }
-        Some(match self.shutdown.as_deref() {
-            Some(reason) if reason.starts_with("guest") => {
+        Some(match &self.shutdown {
+            Some((ShutdownCause::PoweredOff | ShutdownCause::Guest, reason)) => {
                 let gone = || format!("the machine went away by itself ({reason})");
-                Blamed::Kernel { title: seen.fault.map_or_else(gone, str::to_owned) }
+                EndBlame::Kernel { title: seen.fault.map_or_else(gone, str::to_owned) }
             }
-            Some(reason) => Blamed::Infra { error: format!("QEMU was ended from outside ({reason})") },
-            None => Blamed::Infra { error: "QEMU ended without saying why".into() },
+            Some((ShutdownCause::Outside, reason)) => {
+                EndBlame::Infra { error: format!("QEMU was ended from outside ({reason})") }
+            }
+            None => EndBlame::Infra { error: "QEMU ended without saying why".into() },
         })
     }
 }

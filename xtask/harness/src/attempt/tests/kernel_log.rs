@@ -15,6 +15,10 @@ const TITLE: &str = "WARNING in md_start";
 /// Who is to blame for a remark: what makes a pass a complaint, and what does not.
 const COMPLAINT: [Blame; 1] = [Blame::Kernel];
 
+fn kmsg(seq: u64, at_us: u64, text: &str) -> Message {
+    Message::Kmsg { seq, at_us, level: 4, facility: 0, caller: None, left_out: 0, text: text.into() }
+}
+
 fn state(tainted: u64, log_end: u64) -> Message {
     Message::KernelState { tainted: Some(tainted), log_end: Some(log_end) }
 }
@@ -74,7 +78,7 @@ fn what_a_test_says_to_the_kernels_log_is_no_report() {
     let play = Play::testing()
         .console(5, "[    9.000000] BUG: says a test")
         .agent(5, by_user(9, 9_000_000, "BUG: says a test"))
-        .tell(7, Input::Hypervisor(HypervisorEvent::Shutdown { reason: "guest-shutdown".into() }));
+        .tell(7, Input::Hypervisor(shutdown(ShutdownCause::PoweredOff)));
     let outcome = play.outcome(VmEnd::Clean);
     assert!(
         matches!(&outcome, Outcome::KernelCrash { title } if !title.contains("says a test")),
@@ -154,4 +158,56 @@ fn a_stall_is_the_hosts_by_when_it_began() {
     };
     assert!(starved(true), "it was waiting for the host when the watchdog spoke");
     assert!(!starved(false), "it had all its time until then");
+}
+
+#[test]
+fn an_oops_that_the_test_survives_is_recorded_beside_its_pass() {
+    let play = Play::testing()
+        .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0")
+        .finished(10, Exit::Code(0))
+        .tell(11, Input::Ended(VmEnd::Clean));
+    let told: Vec<_> = play.events.iter().filter_map(reported).collect();
+    assert_eq!(told, ["BUG: kernel NULL pointer dereference"]);
+    assert_eq!(play.state.finish(play.now, 0).0, Outcome::Pass);
+}
+
+/// The agent sends the same log a second time, with other stamps even.
+#[test]
+fn a_report_of_the_kernels_is_recorded_once() {
+    let line = "md/raid1:md0: Disk failure on vdc, disabling device.";
+    let record = |seq| kmsg(seq, 0, line);
+    let play = Play::testing()
+        .console(5, &format!("[   10.0] {line}"))
+        .agent(5, record(1))
+        .console(6, &format!("[   11.0] {line}"))
+        .agent(6, record(2))
+        .finished(10, Exit::Code(0))
+        .tell(11, Input::Ended(VmEnd::Clean));
+    let told: Vec<_> = play.events.iter().filter_map(reported).collect();
+    assert_eq!(told, ["md/raid1: disk failure, device disabled"]);
+}
+
+#[test]
+fn a_crash_is_named_by_the_function_that_faulted() {
+    let play = Play::testing()
+        .console(5, "[   10.0] BUG: kernel NULL pointer dereference, address: 0000000000000008")
+        .console(5, "[   10.0] Oops: Oops: 0000 [#1] PREEMPT SMP NOPTI")
+        .console(5, "[   10.0] RIP: 0010:md_run+0x12/0x34 [md_mod]")
+        .console(5, "[   10.1] Kernel panic - not syncing: Fatal exception");
+    let title = "BUG: kernel NULL pointer dereference in md_run".to_owned();
+    assert_eq!(play.outcome(VmEnd::Clean), Outcome::KernelCrash { title });
+}
+
+#[test]
+fn lost_kernel_log_records_are_counted() {
+    let record = |seq| kmsg(seq, 0, "x");
+    let play = Play::testing().agent(4, record(5)).agent(4, record(6)).agent(4, record(10));
+    let play = play.tell(5, Input::Ended(VmEnd::Killed));
+    assert_eq!(play.state.finish(play.now, 0).1.kmsg_lost, 3);
+}
+
+#[test]
+fn a_record_of_several_lines_is_several_lines() {
+    let line = crate::attempt::kernel_log_line(1_500_000, "one\\x0atwo \\x5c_SB_ \\x1b[2J");
+    assert_eq!(line, "[    1.500000] one\n[    1.500000] two \\_SB_ \\x1b[2J\n");
 }
