@@ -113,7 +113,8 @@ pub enum KvmAnswer {
     Unclear {
         /// What happened.
         why: String,
-        /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`] is not.
+        /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`]
+        /// is not.
         kernels: Vec<String>,
     },
 }
@@ -139,8 +140,8 @@ impl KvmAnswers {
         KvmAnswers { file: cache.join(format!("kvm-{}", digest.short())) }
     }
 
-    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or nothing of
-    /// late.
+    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or
+    /// nothing of late.
     pub fn known(&self, kernel: Option<&str>) -> Option<KvmAnswer> {
         if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Some(KvmAnswer::Broken { why: format!("/dev/kvm does not open: {error}") });
@@ -163,8 +164,8 @@ impl KvmAnswers {
         Some(answer)
     }
 
-    /// Says if KVM works: by what is known, or by `boot`, which boots a guest under KVM. With `retry`, a known
-    /// no is asked again.
+    /// Says if KVM works: by what is known, or by `boot`, which boots a guest under KVM. With `retry`, a
+    /// known no is asked again.
     pub(crate) fn ask(
         &self,
         kernel: &str,

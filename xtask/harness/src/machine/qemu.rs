@@ -26,10 +26,10 @@ use super::{
     memory, qmp,
 };
 
-/// What every guest kernel is told. The kernel log goes to the serial console from the first line
-/// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
-/// limit; an interrupt that nobody can mask and nobody explains is ours, and makes it say where it was. A guest
-/// that boots while the host lets it starve counts too few timer interrupts and would panic ("IO-APIC + timer
+/// What every guest kernel is told. The kernel log goes to the serial console from the first line and into a
+/// buffer that no test fills; a panic ends the VM at once; hung tasks are reported without limit; an
+/// interrupt that nobody can mask and nobody explains is ours, and makes it say where it was. A guest that
+/// boots while the host lets it starve counts too few timer interrupts and would panic ("IO-APIC + timer
 /// doesn't work!"): it does not check them.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
     unknown_nmi_panic hung_task_warnings=-1 random.trust_cpu=on no_timer_check";
@@ -258,8 +258,9 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     all
 }
 
-/// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored a private
-/// mapping of what was saved, of which a page is read when it is looked at, and copied when it is written.
+/// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored
+/// a private mapping of what was saved, of which a page is read when it is looked at, and copied when it is
+/// written.
 fn memory_file(spec: &VmSpec) -> Option<String> {
     let mut object = match &spec.restore {
         None if spec.saves => {
@@ -367,8 +368,8 @@ struct HostView {
     since: Instant,
 }
 
-/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name before them
-/// may hold anything.
+/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name
+/// before them may hold anything.
 fn blocked_and_faults(stat: &str) -> (bool, u64) {
     let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let major_faults = rest.split(' ').nth(9).and_then(|field| field.parse().ok()).unwrap_or_default();
