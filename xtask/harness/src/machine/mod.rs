@@ -4,10 +4,12 @@
 //! one channel, so that the runner's decisions need no VM to be tested.
 
 pub mod accel;
+pub mod find;
 mod memory;
 pub mod qemu;
 pub(crate) mod qmp;
 pub mod snapshot;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;

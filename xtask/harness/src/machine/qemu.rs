@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use command_fds::{CommandFdExt, FdMapping};
@@ -21,10 +21,8 @@ use protocol::codec::LineDecoder;
 use protocol::wire::{AGENT_PORT, FILES_PORT, Message, PRELOAD, Request};
 use vm_images::host::die_with_parent;
 
-use super::{
-    Accel, Access, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec,
-    memory, qmp,
-};
+use super::threads::Threads;
+use super::{Accel, Access, Answer, Ask, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, memory, qmp};
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line
 /// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
@@ -37,6 +35,9 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devk
 /// What only slows emulation down and is none of md's business is off. No crypto self-tests.
 pub const CHEAPER: &str =
     "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+
+/// Memory of the host that QEMU takes beside the guest's, MiB: translated code, and itself.
+pub(crate) const OVERHEAD_MIB: u64 = 128;
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
 const TB_SIZE_MIB: u32 = 256;
@@ -154,15 +155,14 @@ impl Qemu {
         let qmp_writer = qmp.try_clone().context("failed to share QEMU's control channel")?;
         let keyboard = console.try_clone().context("failed to share the console's channel")?;
         keyboard.set_nonblocking(false).context("failed to prepare the console's channel")?;
-        let host =
-            HostView { pid: handle.pids().first().copied().unwrap_or_default(), since: Instant::now() };
+        let threads = Threads::of(handle.pids().first().copied().unwrap_or_default());
 
         let killed = Arc::new(AtomicBool::new(false));
         let readers = vec![
             reader("console", console, inputs.clone(), |bytes, tell| tell(Input::Console(bytes.to_vec())))?,
             line_reader("agent", agent, inputs.clone(), Input::Agent)?,
             line_reader("files", files, inputs.clone(), Input::Files)?,
-            qmp_reader(qmp, keyboard, host, inputs.clone())?,
+            qmp_reader(qmp, keyboard, threads, inputs.clone())?,
         ];
         let waiter = thread::Builder::new().name("qemu".into()).spawn({
             let (handle, killed, log) = (Arc::clone(&handle), Arc::clone(&killed), spec.log.clone());
@@ -331,14 +331,14 @@ fn line_reader(
 fn qmp_reader(
     stream: UnixStream,
     mut keyboard: UnixStream,
-    host: HostView,
+    threads: Threads,
     inputs: SyncSender<Input>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
     let mut line = Vec::new();
     let mut said = move |text: &str, tell: Tell<'_>| match qmp::parse(text) {
         Some(qmp::Said::Event(event)) => tell(Input::Hypervisor(event)),
         Some(qmp::Said::RunState(state)) => tell(Input::Answer(Answer::RunState(state))),
-        Some(qmp::Said::Vcpus(threads)) => tell(Input::Answer(Answer::Times(host.times(&threads)))),
+        Some(qmp::Said::Vcpus(vcpus)) => tell(Input::Answer(Answer::Times(threads.times(&vcpus)))),
         Some(qmp::Said::Registers(text)) => tell(Input::Answer(Answer::Registers(text))),
         Some(qmp::Said::Dumped(result)) => tell(Input::Answer(Answer::Dumped(result))),
         // A console that takes nothing is a guest that answers nothing.
@@ -358,40 +358,6 @@ fn qmp_reader(
             }
         }
     })
-}
-
-/// What the host knows of QEMU's threads.
-struct HostView {
-    /// QEMU's process, whose first thread serves the devices.
-    pid: u32,
-    since: Instant,
-}
-
-/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name before them
-/// may hold anything.
-fn blocked_and_faults(stat: &str) -> (bool, u64) {
-    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let major_faults = rest.split(' ').nth(9).and_then(|field| field.parse().ok()).unwrap_or_default();
-    (rest.starts_with('D'), major_faults)
-}
-
-impl HostView {
-    fn times(&self, vcpus: &[u32]) -> HostTimes {
-        let at_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let of = |&thread: &u32| self.times_of(thread).unwrap_or_default();
-        HostTimes { at_ms, devices: of(&self.pid), vcpus: vcpus.iter().map(of).collect() }
-    }
-
-    /// Nothing on a host that keeps no such books, where each thread counts as never kept waiting.
-    fn times_of(&self, thread: u32) -> Option<ThreadTimes> {
-        let folder = format!("/proc/{}/task/{thread}", self.pid);
-        let text = std::fs::read_to_string(format!("{folder}/schedstat")).ok()?;
-        let mut ns = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
-        let (ran_ms, waited_ms) = (ns.next()? / 1_000_000, ns.next()? / 1_000_000);
-        let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
-        let (is_blocked, major_faults) = blocked_and_faults(&stat);
-        Some(ThreadTimes { ran_ms, waited_ms, is_blocked, major_faults })
-    }
 }
 
 struct QemuVm {
@@ -452,14 +418,6 @@ mod tests {
     use crate::machine::Replaced;
     use crate::testing::vm;
     use protocol::wire::ReplacedModules;
-
-    #[test]
-    fn waits_of_a_thread_are_read_behind_whatever_its_name_is() {
-        let line = "7 (CPU 0) S) D 1 7 7 0 -1 4194368 120 0 35 0 9 9 0 0 20 0";
-        assert_eq!(blocked_and_faults(line), (true, 35));
-        assert_eq!(blocked_and_faults("7 (x) R 1"), (false, 0));
-        assert_eq!(blocked_and_faults(""), (false, 0));
-    }
 
     fn spec(root_image: &Path) -> VmSpec {
         VmSpec { root_image: root_image.to_owned(), ram_mib: 1024, ..vm() }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use protocol::wire::{Message, ModuleFile, ReplacedModules, Request, VERSION};
 use vm_images::checkout::{Checkout, Sources};
 use vm_images::images::{Images, Kernel};
@@ -15,12 +15,9 @@ use vm_images::store::Artifact;
 
 use crate::machine::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec};
+use crate::machine::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec, find};
 use crate::session::Session;
 use crate::workspace::workspace;
-
-/// Oldest QEMU of the host's that is used. Snapshots need 8.2 at least, which maps a file privately that it may only read.
-const HOST_QEMU_MIN: (u32, u32) = (9, 0);
 
 /// What runs have in common.
 pub struct Prepared {
@@ -178,59 +175,20 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
 /// The QEMU that was asked for (`private`, or a program); else the host's if it is new enough, else
 /// the tools root's.
 pub fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
-    if let Some(qemu) = find_qemu_on_host(session)? {
-        return Ok(qemu);
+    match find_qemu_on_host(session)? {
+        Some(qemu) => Ok(qemu),
+        None => find::in_tools(&images.tools()?, &session.host, &version_log(session)),
     }
-    let tools = images.tools()?;
-    let command = tools.command("usr/bin/qemu-system-x86_64");
-    let log = session.store.temporary().join("qemu-version.log");
-    let text = tools.call(&session.host, "usr/bin/qemu-system-x86_64").arg("--version").read(&log)?;
-    let share = tools.root().join("usr/share");
-    Ok(Qemu {
-        command,
-        firmware: vec![share.join("qemu"), share.join("seabios")],
-        version: first_line(&text),
-    })
 }
 
 /// The host's QEMU, if it is one that we can use; an error if the one that was asked for is not.
 pub fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
-    let wanted = session.options.qemu.clone().unwrap_or_default();
-    let log = session.store.temporary().join("qemu-version.log");
-    let version_of = |program: &str| session.host.call(program).arg("--version").read(&log);
-    if wanted != "private" {
-        let program = if wanted.is_empty() { "qemu-system-x86_64" } else { &wanted };
-        match version_of(program).ok().and_then(|text| Some((parse_version(&text)?, text))) {
-            Some((version, text)) if version >= HOST_QEMU_MIN => {
-                return Ok(Some(Qemu {
-                    command: vec![program.into()],
-                    firmware: vec![],
-                    version: first_line(&text),
-                }));
-            }
-            Some(_) | None if wanted.is_empty() => {}
-            Some((version, _)) => {
-                let (major, minor) = HOST_QEMU_MIN;
-                bail!(
-                    "QEMU `{wanted}` is {}.{}, older than {major}.{minor}; --qemu private takes one of md-regress's own",
-                    version.0,
-                    version.1
-                )
-            }
-            None => bail!("`{wanted}` is no QEMU that runs; --qemu private takes one of md-regress's own"),
-        }
-    }
-    Ok(None)
+    let wanted = session.options.qemu.as_deref().unwrap_or_default();
+    find::on_host(&session.host, wanted, &version_log(session))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// `QEMU emulator version 10.0.13 (Debian …)` → (10, 0).
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix("QEMU emulator version ")?.split(['.', ' ']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+fn version_log(session: &Session) -> PathBuf {
+    session.store.temporary().join("qemu-version.log")
 }
 
 /// Boots a guest under KVM to its agent's answer.
@@ -272,15 +230,4 @@ fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Sess
     };
     drop(told);
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qemus_version_is_read() {
-        assert_eq!(parse_version("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds)"), Some((10, 0)));
-        assert_eq!(parse_version("something else"), None);
-    }
 }
