@@ -19,7 +19,8 @@ use protocol::wire::{
 };
 use protocol::{HangKind, Outcome};
 
-use super::{AttemptState, Effect, Opening};
+use super::{AttemptState, Effect};
+use crate::machine::greeting::Opening;
 use crate::machine::{
     Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
 };

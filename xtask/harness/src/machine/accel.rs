@@ -35,10 +35,6 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// How long a guest may take to answer under KVM before KVM counts as broken: such a guest
-/// answers in about a second.
-pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-
 impl Accel {
     /// `-cpu` model. Under TCG a plain one: the more features, the more code to translate
     /// (user time of lvconvert-raid-reshape.sh: `max` 71 s, `qemu64` 55 s).
@@ -113,7 +109,8 @@ pub enum KvmAnswer {
     Unclear {
         /// What happened.
         why: String,
-        /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`] is not.
+        /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`]
+        /// is not.
         kernels: Vec<String>,
     },
 }
@@ -139,8 +136,8 @@ impl KvmAnswers {
         KvmAnswers { file: cache.join(format!("kvm-{}", digest.short())) }
     }
 
-    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or nothing of
-    /// late.
+    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or
+    /// nothing of late.
     pub fn known(&self, kernel: Option<&str>) -> Option<KvmAnswer> {
         if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Some(KvmAnswer::Broken { why: format!("/dev/kvm does not open: {error}") });
@@ -163,8 +160,8 @@ impl KvmAnswers {
         Some(answer)
     }
 
-    /// Says if KVM works: by what is known, or by `boot`, which boots a guest under KVM. With `retry`, a known
-    /// no is asked again.
+    /// Says if KVM works: by what is known, or by `boot`, which boots a guest under KVM. With `retry`, a
+    /// known no is asked again.
     pub(crate) fn ask(
         &self,
         kernel: &str,

@@ -8,14 +8,16 @@ use vm_images::tools::Tools;
 
 use super::qemu::Qemu;
 
-/// Oldest QEMU of the host's that is used. Snapshots need 8.2 at least, which maps a file privately that it may only read.
+/// Oldest QEMU of the host's that is used. Snapshots need 8.2 at least, which maps a file privately that it
+/// may only read.
 const HOST_QEMU_MIN: (u32, u32) = (9, 0);
 
 /// The program's name, on the host and in the tools root.
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The host's QEMU, if it is one that can be used: `wanted` is empty (the one in the host's `PATH`), a program, or `private`
-/// (none of the host's). The program that is asked for its version may leave complaints in `log`.
+/// The host's QEMU, if it is one that can be used: `wanted` is empty (the one in the host's `PATH`), a
+/// program, or `private` (none of the host's). The program that is asked for its version may leave complaints
+/// in `log`.
 ///
 /// # Errors
 /// If a program was asked for that does not run, or is too old.

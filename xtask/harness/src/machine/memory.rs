@@ -1,8 +1,9 @@
-//! The memory of a guest that is saved: a file of ours in the host's memory while the guest runs, and a sparse file of the
-//! store's afterwards. Guests that are restored map that privately, so that nothing is read before it is wanted, and what
-//! none of them writes is in the host's memory once.
+//! The memory of a guest that is saved: a file of ours in the host's memory while the guest runs, and a
+//! sparse file of the store's afterwards. Guests that are restored map that privately, so that nothing is
+//! read before it is wanted, and what none of them writes is in the host's memory once.
 //!
-//! It lies in the host's memory first so that a full disk is our error, and none that the guest meets while it boots.
+//! It lies in the host's memory first so that a full disk is our error, and none that the guest meets while
+//! it boots.
 
 use std::fs::File;
 use std::io;

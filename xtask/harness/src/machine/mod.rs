@@ -5,19 +5,29 @@
 
 pub mod accel;
 pub mod find;
+pub mod greeting;
 mod memory;
+pub(crate) mod probe;
 pub mod qemu;
 pub(crate) mod qmp;
 pub mod snapshot;
+pub mod start;
+pub mod talk;
 mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use protocol::codec::Garbage;
 use protocol::wire::{Message, ReplacedModules, Request};
 
 pub use accel::Accel;
+
+/// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
+pub(crate) const INPUTS_MAX: usize = 64;
+/// How often the clock is looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// What a VM is made of.
 #[derive(Clone, Debug)]
@@ -204,6 +214,13 @@ pub enum VmEnd {
         /// What was wrong.
         error: String,
     },
+}
+
+impl VmEnd {
+    /// Its channels ended, and it never said that it did.
+    pub(crate) fn lost() -> Self {
+        VmEnd::Failed { error: "lost the VM's channels".to_owned() }
+    }
 }
 
 /// Why a VM could not be started. Never the kernel's fault: that shows once it runs.

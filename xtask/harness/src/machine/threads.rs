@@ -1,7 +1,7 @@
 //! Times of the threads that execute a guest, as the host's scheduler counts them (`/proc`).
 //!
-//! Deliberately not here: which threads those are ([`super::qmp`]), and what their times say of a guest that is silent
-//! ([`crate::attempt`]).
+//! Deliberately not here: which threads those are ([`super::qmp`]), and what their times say of a guest that
+//! is silent ([`crate::attempt`]).
 
 use std::time::Instant;
 
@@ -39,8 +39,8 @@ impl Threads {
     }
 }
 
-/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name before them
-/// may hold anything.
+/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name
+/// before them may hold anything.
 fn blocked_and_faults(stat: &str) -> (bool, u64) {
     let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let major_faults = rest.split(' ').nth(9).and_then(|field| field.parse().ok()).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use protocol::wire::{Message, ModuleFile, ReplacedModules, Request, VERSION};
+use protocol::wire::{ModuleFile, ReplacedModules};
 use vm_images::checkout::{Checkout, Sources};
 use vm_images::images::{Images, Kernel};
 use vm_images::kernel_spec::KernelSpec;
@@ -13,9 +13,9 @@ use vm_images::progress::Progress;
 use vm_images::replacement::{ReplacedModule, Replacement};
 use vm_images::store::Artifact;
 
-use crate::machine::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};
+use crate::machine::accel::{AccelChoice, Chosen, KvmAnswers, choose};
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Hypervisor, Input, Replaced, VmEnd, VmSpec, find};
+use crate::machine::{Accel, Replaced, VmSpec, find, probe};
 use crate::session::Session;
 use crate::workspace::workspace;
 
@@ -66,16 +66,16 @@ impl BootKernel {
         }
     }
 
-    /// What its guests load before they are saved, if a suite's tests want `modules`. Where md is replaced, nothing of the
-    /// kernel's own may be there before.
+    /// What its guests load before they are saved, if a suite's tests want `modules`. Where md is replaced,
+    /// nothing of the kernel's own may be there before.
     pub(crate) fn preload(&self, modules: &[String]) -> String {
         let modules = if self.kernel.replacement.is_some() { &[] } else { modules };
         [PRELOADED].into_iter().chain(modules.iter().map(String::as_str)).collect::<Vec<_>>().join(",")
     }
 }
 
-/// What a guest loads before it is saved, whoever wants it: libraries that measure their algorithms when they are loaded,
-/// and have no options.
+/// What a guest loads before it is saved, whoever wants it: libraries that measure their algorithms when they
+/// are loaded, and have no options.
 const PRELOADED: &str = "xor,raid6_pq";
 
 /// What the machine and the guest's agent are told of a replacement.
@@ -131,7 +131,9 @@ pub fn prepare(
         let kernel = first.kernel.artifact.digest.short();
         KvmAnswers::new(&cache, &qemu.version).ask(kernel, accel == AccelChoice::Kvm, || {
             session.terminal.step("probing KVM by booting a guest");
-            boot_probe(&qemu, first, &guest, session)
+            let log = session.store.temporary().join("probe.log");
+            let spec = VmSpec { log, ..first.vm(&guest, Accel::Kvm, 512, 1) };
+            probe::boot(&qemu, &spec, kernel)
         })
     })?;
     let versions = versions(&guest, &checkouts)?;
@@ -189,45 +191,4 @@ pub fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
 
 fn version_log(session: &Session) -> PathBuf {
     session.store.temporary().join("qemu-version.log")
-}
-
-/// Boots a guest under KVM to its agent's answer.
-fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Session) -> KvmAnswer {
-    let log = session.store.temporary().join("probe.log");
-    let spec = VmSpec { log, ..kernel.vm(guest, Accel::Kvm, 512, 1) };
-    let (inputs, told) = std::sync::mpsc::sync_channel(64);
-    let unclear = |why: String| KvmAnswer::Unclear {
-        why: format!("/dev/kvm opens, but {why}"),
-        kernels: vec![kernel.kernel.artifact.digest.short().to_owned()],
-    };
-    let mut vm = match qemu.start(&spec, inputs) {
-        Ok(vm) => vm,
-        Err(error) => return unclear(error.to_string()),
-    };
-    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, seed: vec![] }) {
-        return unclear(error.to_string());
-    }
-    let end = std::time::Instant::now() + PROBE_TIMEOUT;
-    let answer = loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        match told.recv_timeout(left) {
-            Ok(Input::Agent(Ok(Message::Hello { .. }))) => break KvmAnswer::Works,
-            Ok(Input::Ended(VmEnd::Failed { error })) => {
-                break KvmAnswer::Broken { why: format!("/dev/kvm opens, but {error}") };
-            }
-            Ok(Input::Ended(VmEnd::Clean | VmEnd::Killed)) => {
-                break unclear("the guest went away while booting".into());
-            }
-            Ok(
-                Input::Console(_)
-                | Input::Agent(_)
-                | Input::Files(_)
-                | Input::Hypervisor(_)
-                | Input::Answer(_),
-            ) => {}
-            Err(_) => break unclear(format!("no guest boots within {} s", PROBE_TIMEOUT.as_secs())),
-        }
-    };
-    drop(told);
-    answer
 }
