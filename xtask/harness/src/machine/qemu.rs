@@ -24,17 +24,17 @@ use vm_images::host::die_with_parent;
 use super::threads::Threads;
 use super::{Accel, Access, Answer, Ask, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, memory, qmp};
 
-/// What every guest kernel is told. The kernel log goes to the serial console from the first line
-/// and into a buffer that no test fills; a panic ends the VM at once; hung tasks are reported without
-/// limit; an interrupt that nobody can mask and nobody explains is ours, and makes it say where it was. A guest
-/// that boots while the host lets it starve counts too few timer interrupts and would panic ("IO-APIC + timer
+/// What every guest kernel is told. The kernel log goes to the serial console from the first line and into a
+/// buffer that no test fills; a panic ends the VM at once; hung tasks are reported without limit; an
+/// interrupt that nobody can mask and nobody explains is ours, and makes it say where it was. A guest that
+/// boots while the host lets it starve counts too few timer interrupts and would panic ("IO-APIC + timer
 /// doesn't work!"): it does not check them.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
     unknown_nmi_panic hung_task_warnings=-1 random.trust_cpu=on no_timer_check";
 
 /// What only slows emulation down and is none of md's business is off. No crypto self-tests.
 pub const CHEAPER: &str =
-    "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+    "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0 psi=0";
 
 /// Memory of the host that QEMU takes beside the guest's, MiB: translated code, and itself.
 pub(crate) const OVERHEAD_MIB: u64 = 128;
@@ -213,17 +213,13 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
     add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
-    add("kernel", spec.kernel.clone().into());
-    add("initrd", spec.initramfs.clone().into());
-    let mut words = vec![COMMAND_LINE.to_owned()];
-    if !spec.stock {
-        words.push(CHEAPER.to_owned());
-        if spec.saves {
-            words.push(format!("{PRELOAD}{}", spec.preload));
-        }
+    // A guest that is restored has its kernel in its memory, and is never reset: QEMU would read 60 MB for
+    // nothing, and hold them as long as the guest lives.
+    if spec.restore.is_none() {
+        add("kernel", spec.kernel.clone().into());
+        add("initrd", spec.initramfs.clone().into());
+        add("append", kernel_command_line(spec).into());
     }
-    words.push(spec.append.clone());
-    add("append", words.join(" ").trim_end().into());
     for (id, fd) in [(qmp::CONSOLE, CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
         add("chardev", format!("socket,id={id},fd={fd}").into());
     }
@@ -232,12 +228,13 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("device", "virtio-serial-pci".into());
     add("device", format!("virtserialport,chardev=agent,name={AGENT_PORT}").into());
     add("device", format!("virtserialport,chardev=files,name={FILES_PORT}").into());
+    // No vmgenid, which has a restored kernel reseed itself: the greeting does ([`super::greeting`]), before anything
+    // runs, and the interpreter of ACPI code that would hear of it costs an emulated guest 70 ms.
     add("object", "rng-random,id=random,filename=/dev/urandom".into());
     add("device", "virtio-rng-pci,rng=random".into());
     add("device", "pvpanic-pci".into());
     // Where in a dump of its memory the kernel lies, which it moves about at each boot.
     add("device", "vmcoreinfo".into());
-    add("device", "vmgenid,guid=auto".into());
     for (name, image) in [("root", &spec.root_image), ("modules", &spec.modules_image)] {
         // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
         // any number of VMs share them.
@@ -258,8 +255,21 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     all
 }
 
-/// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored a private
-/// mapping of what was saved, of which a page is read when it is looked at, and copied when it is written.
+fn kernel_command_line(spec: &VmSpec) -> String {
+    let mut words = vec![COMMAND_LINE.to_owned()];
+    if !spec.stock {
+        words.push(CHEAPER.to_owned());
+        if spec.saves {
+            words.push(format!("{PRELOAD}{}", spec.preload));
+        }
+    }
+    words.push(spec.append.clone());
+    words.join(" ").trim_end().to_owned()
+}
+
+/// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored
+/// a private mapping of what was saved, of which a page is read when it is looked at, and copied when it is
+/// written.
 fn memory_file(spec: &VmSpec) -> Option<String> {
     let mut object = match &spec.restore {
         None if spec.saves => {
@@ -454,6 +464,17 @@ mod tests {
             line(&VmSpec { saves: true, ..with("loop,raid1") }).contains("md_regress.preload=loop,raid1")
         );
         assert_eq!(qemu.identity(&VmSpec { saves: true, ..plain.clone() }), qemu.identity(&plain));
+    }
+
+    #[test]
+    fn a_guest_that_is_restored_is_given_no_kernel() {
+        let plain = spec(Path::new("/r"));
+        let words = |spec: &VmSpec| {
+            let all = arguments(spec, &[]);
+            ["-kernel", "-initrd", "-append"].map(|word| all.iter().any(|each| *each == word))
+        };
+        assert_eq!(words(&plain), [true; 3]);
+        assert_eq!(words(&VmSpec { restore: Some("/s/state".into()), ..plain }), [false; 3]);
     }
 
     #[test]
