@@ -6,14 +6,16 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use protocol::event::{AttemptFacts, Blame, Checkout, FORMAT, LocatedFrame, Place, PlannedAttempt};
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
-use protocol::state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
-use protocol::wire::{GuestFacts, LoadedModule};
+use protocol::program::LoadedModule;
+use protocol::storage_state::{ArrayState, InFlight, StorageState, TargetState, Unanswered};
+use protocol::wire::GuestFacts;
 use protocol::{Event, HangKind, Outcome, Record, TestId};
 
-use crate::expectations::Expectations;
-use crate::known_issues::KnownIssues;
+use crate::judge::expectations::Expectations;
+use crate::judge::judge;
+use crate::judge::judged::Judged;
+use crate::judge::known_issues::KnownIssues;
 use crate::record::RunRecord;
-use crate::verdict::{Judged, judge};
 
 /// An event at a time.
 pub(crate) fn at(at_ms: u64, event: Event) -> Record {
@@ -181,7 +183,7 @@ fn guest() -> GuestFacts {
     }
 }
 
-/// What the sample's suite is known to do.
+/// Expectations of the sample's suite.
 pub(crate) fn sample_expectations() -> BTreeMap<String, Expectations> {
     let text = r#"
 [[expect]]
@@ -207,7 +209,7 @@ pub(crate) fn sample() -> (RunRecord, Vec<Judged>) {
     (record, judged)
 }
 
-/// The same with one kernel, that came to its end.
+/// The sample with one kernel, as a run that came to its end.
 pub(crate) fn sample_of_one_kernel() -> (RunRecord, Vec<Judged>) {
     let mut events = sample_events();
     for Record { event, .. } in &mut events {
@@ -262,7 +264,8 @@ pub(crate) fn stack(pid: u32, comm: &str, of_test: bool, frames: &str) -> TaskSt
     }
 }
 
-/// What Debian's 6.1.192 comes to in integrity-caching.sh: a destructor, a resync, and a shell that waits.
+/// Stacks of the hang of Debian's 6.1.192 in integrity-caching.sh: a destructor, a resync, and a shell that
+/// waits.
 pub(crate) fn hung_stacks() -> Vec<TaskStack> {
     vec![
         stack(

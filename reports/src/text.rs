@@ -1,8 +1,8 @@
 //! Makes text fit to show. A guest is not trusted: what it writes must not move a cursor, colour
 //! a terminal, reorder a line, or make a report unreadable.
 //!
-//! Deliberately not here: what XML and Markdown need beyond that ([`crate::junit`],
-//! [`crate::summary`]).
+//! Deliberately not here: what XML and Markdown need beyond that ([`crate::render::junit`],
+//! [`crate::render::summary`]).
 
 use protocol::Outcome;
 use protocol::event::AttemptFacts;

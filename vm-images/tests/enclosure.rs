@@ -1,6 +1,6 @@
-//! What a stranger's build can do to the host, tried for real: a program that tries everything that it should not, in
-//! each of the ways that a root is entered. Without cargo's harness, because what is enclosed is this program, started
-//! again: it must have one thread, and tells by its command line what it is.
+//! Tries for real what a stranger's build can do to the host: a program that does everything that it should
+//! not, in each of the ways that a root is entered. Without cargo's harness, because what is enclosed is this
+//! program, started again: it must have one thread, and tells by its command line what it is.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -16,15 +16,15 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, test_kill_process};
 use rustix::thread::UnshareFlags;
-use vm_images::enclosure::{Enclosure, EnclosureError, Trust, served};
-use vm_images::handover;
+use vm_images::build::enclosure::{Enclosure, EnclosureError, Trust, served};
+use vm_images::build::handover;
 use vm_images::host::{Cancel, Host, HostError};
 
 /// The word before all that the program is told to try inside.
 const PROBE: &str = "probe";
 /// The word before the name of one of the [`MODES`].
 const MODE: &str = "checks-as";
-/// What is found on a command line of what should be gone.
+/// A word by which processes that should be gone are found in /proc.
 const LINGERS: &str = "probe-that-lingers";
 
 fn main() -> ExitCode {

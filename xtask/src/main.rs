@@ -4,7 +4,9 @@ mod bench;
 mod children;
 mod cli;
 mod commands;
+mod config;
 mod exit;
+mod options;
 mod signals;
 mod smoke;
 
@@ -13,10 +15,11 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
-use crate::cli::config::Config;
-use crate::cli::{BenchCommand, Cli, Command};
+use crate::bench::{BenchCommand, BenchOptions};
+use crate::cli::{Cli, Command};
+use crate::config::Config;
 use crate::exit::{Exit, StepExit};
 use harness::error::is_users_fault;
 use harness::session::{self, Session};
@@ -27,7 +30,7 @@ const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
     // Before anything else: it takes a process with one thread.
-    if let Some(code) = vm_images::enclosure::served() {
+    if let Some(code) = vm_images::build::enclosure::served() {
         return code;
     }
     let terminal = Arc::new(Terminal::detect());
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Command::Janitor { folder } = &cli.command {
-        let served = vm_images::janitor::serve(folder);
+        let served = vm_images::host::janitor::serve(folder);
         return if served.is_ok() { Exit::Passed.into() } else { Exit::Infra.into() };
     }
     let cancel = Cancel::default();
@@ -64,7 +67,10 @@ fn main() -> ExitCode {
         });
     }
     // An exploration has nothing to clean up: a signal ends it at once.
-    let explores = matches!(&cli.command, Command::Model(_) | Command::Bench(BenchCommand::Model { .. }));
+    let explores = matches!(
+        &cli.command,
+        Command::Model(_) | Command::Bench(BenchOptions { command: BenchCommand::Model { .. }, .. })
+    );
     let result = config.and_then(|config| {
         if !explores {
             signals::install(&cancel)?;
@@ -93,7 +99,7 @@ fn run(
     terminal: &Arc<Terminal>,
 ) -> anyhow::Result<Exit> {
     if let Command::Completions { shell } = cli.command {
-        return Ok(commands::completions::run(shell));
+        return Ok(commands::completions::run(Cli::command(), shell));
     }
     // Files are all it needs: it works where no store can be.
     if let Command::Replay(options) = &cli.command {
@@ -101,6 +107,9 @@ fn run(
     }
     if let Command::Model(options) = &cli.command {
         return commands::model::run(terminal, options);
+    }
+    if let Command::Tidy(options) = &cli.command {
+        return commands::tidy::run(options, &Cli::command());
     }
     let mut global = session::Options::from(cli.global);
     // What our own checks build is ours, also where nothing encloses it.
@@ -110,13 +119,12 @@ fn run(
         Command::Bisect(options) => commands::bisect::run(&session, options),
         Command::Series(options) => commands::series::run(&session, options),
         Command::Test(options) => {
-            cli::check_resume(matches, &options)?;
+            commands::test::check_resume(matches, &options)?;
             commands::test::run(&session, options)
         }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),
         Command::Bench(command) => bench::run(&session, &command),
-        Command::Selftest(options) => commands::selftest::run(&session, &options),
-        Command::Tidy => commands::tidy::run(),
+        Command::Selftest(options) => commands::selftest::run(&session, &options, &Cli::command()),
         Command::List(options) => commands::list::run(&session, options),
         Command::Doctor { run } => {
             let matches = matches.subcommand().map_or(matches, |(_, below)| below);
@@ -130,6 +138,7 @@ fn run(
         | Command::Completions { .. }
         | Command::Replay(_)
         | Command::Model(_)
+        | Command::Tidy(_)
         | Command::BisectStep(_) => {
             unreachable!("served already")
         }

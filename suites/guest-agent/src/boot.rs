@@ -2,7 +2,7 @@
 //!
 //! Everything that a test needs must be there, or the guest does not come up: a missing root is
 //! an error that ends the machine. What only helps (tracefs, a sysctl that this kernel lacks) is
-//! a note for the harness. Deliberately not here: the ports ([`crate::ports`]).
+//! a note for the harness. Deliberately not here: the ports ([`crate::link::ports`]).
 
 use std::ffi::{CStr, CString};
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use protocol::wire::PRELOAD;
 use rustix::io::Errno;
@@ -19,10 +19,10 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, netlink};
 use rustix::system::{RebootCommand, finit_module, reboot, sethostname};
 
-use crate::launch::{MODPROBE, output_of};
-
-/// Where tests leave files that they want to hand back.
-pub(crate) const FILES_DIR: &str = "/run/md-regress/files";
+use crate::console;
+use crate::paths::{CGROUPS, FILES, MODPROBE, MODULES};
+use crate::process::spawn::output_of;
+use crate::serial::wait_for_disk;
 
 /// Serial number of the disk with the guest's root.
 const ROOT_SERIAL: &str = "mdr-root";
@@ -43,7 +43,7 @@ const NEW_ROOT: &str = "/md-regress/root";
 
 const TAINTED: &str = "/proc/sys/kernel/tainted";
 
-/// Starts programs that shell tests of storage start again and again, each in the way that does least.
+/// Starts the programs that shell tests of storage use most, each with an option that does nothing.
 const WARM_UP: &str = "for it in awk basename cat chmod cmp cp cut dd dirname expr find grep head hexdump ln losetup \
     ls mkdir mke2fs mkfifo mknod mktemp mount mv od pgrep ps readlink rm rmdir sed seq sleep sort stat sync tail tee \
     touch tr true udevadm umount uname wc which xargs; do $it --version; done; dmsetup help; lvm help";
@@ -61,12 +61,12 @@ impl Display for BootError {
     }
 }
 
-/// Adds to an error what was being done.
+/// Adds to an error the action that failed.
 fn doing<T, E: Display>(what: impl Display, result: Result<T, E>) -> Result<T, BootError> {
     result.map_err(|error| BootError(format!("cannot {what}: {error}")))
 }
 
-/// Brings the guest up. Returns what the harness should know though it stops nothing.
+/// Brings the guest up. Returns remarks for the harness about faults that stop nothing.
 pub(crate) fn boot() -> Result<Vec<String>, BootError> {
     refuse_to_empty_a_real_root()?;
     let mut notes = Vec::new();
@@ -89,10 +89,10 @@ fn preloaded(command_line: &str) -> Option<Vec<&str>> {
     Some(modules.split(',').filter(|module| !module.is_empty()).collect())
 }
 
-/// Does once, in a guest that is to be saved, what all that are restored from it would do: loads modules, with all that
-/// their signatures and self-tests take, and starts programs, so that what these are read from lies in memory. What is
-/// missing or does not load will be missed by whoever wants it, who has words for that. A kernel that complains is not
-/// saved: it is to complain to the test that makes it.
+/// Does once, in a guest that is to be saved, what every guest restored from it would do: loads modules,
+/// which takes their signature checks and self-tests, and starts programs, so that their files are in memory.
+/// A module that does not load is no error here: the test that wants it will say so. A kernel that complains
+/// is not saved: the complaint belongs to the test that causes it.
 fn warm_up(modules: &[&str]) -> Result<(), BootError> {
     let complained = || complaints(tainted().unwrap_or_default());
     let before = complained();
@@ -109,8 +109,8 @@ pub(crate) fn tainted() -> Option<u64> {
     fs::read_to_string(TAINTED).ok()?.trim().parse().ok()
 }
 
-/// Of the kernel's taint flags, those that say that something went wrong (Documentation/admin-guide/tainted-kernels.rst):
-/// bad page, oops, warning, soft lockup.
+/// The taint flags that say that something went wrong (Documentation/admin-guide/tainted-kernels.rst): bad
+/// page, oops, warning, soft lockup.
 fn complaints(tainted: u64) -> u64 {
     tainted & (1 << 5 | 1 << 7 | 1 << 9 | 1 << 14)
 }
@@ -160,35 +160,12 @@ fn load_modules(notes: &mut Vec<String>) -> Result<(), BootError> {
             // Not fatal by itself: whether the root can do without it will show.
             Err(error) => {
                 let note = format!("cannot load module {}: {error}", path.display());
-                crate::say(&note);
+                console::say(&note);
                 notes.push(note);
             }
         }
     }
     Ok(())
-}
-
-/// The node of the disk with this serial number.
-fn find_disk(serial: &str) -> Option<String> {
-    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
-        let found = fs::read(entry.path().join("serial")).ok()?;
-        let found = String::from_utf8_lossy(&found);
-        let node = format!("/dev/{}", entry.file_name().to_string_lossy());
-        (found.trim_matches(['\0', ' ', '\n']) == serial && Path::new(&node).exists()).then_some(node)
-    })
-}
-
-fn wait_for_disk(serial: &str, patience: Duration) -> Option<String> {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(node) = find_disk(serial) {
-            return Some(node);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn mount_root() -> Result<(), BootError> {
@@ -210,7 +187,7 @@ fn mount_modules(notes: &mut Vec<String>) -> Result<(), BootError> {
         notes.push(format!("no disk with serial number `{MODULES_SERIAL}`: no modules beyond the initramfs"));
         return Ok(());
     };
-    mount_at(&disk, &format!("{NEW_ROOT}/usr/lib/modules"), "squashfs", MountFlags::RDONLY, "")
+    mount_at(&disk, &format!("{NEW_ROOT}{MODULES}"), "squashfs", MountFlags::RDONLY, "")
 }
 
 fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
@@ -229,7 +206,7 @@ fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
     mount_at("tmpfs", &at("/run"), "tmpfs", tmp, "mode=0755")?;
     // Tests keep their disks in files under /tmp; device nodes too, so no NODEV.
     mount_at("tmpfs", &at("/tmp"), "tmpfs", MountFlags::NOSUID, "mode=1777,size=90%")?;
-    mount_at("cgroup2", &at(crate::cgroup::ROOT), "cgroup2", safe, "")?;
+    mount_at("cgroup2", &at(CGROUPS), "cgroup2", safe, "")?;
     for (kind, path) in [("debugfs", "/sys/kernel/debug"), ("tracefs", "/sys/kernel/tracing")] {
         // Not made if it is not there: sysfs has the directory if the kernel has the thing.
         let mounted = mount(kind, at(path), kind, safe, None::<&CStr>);
@@ -238,9 +215,9 @@ fn late_mounts(notes: &mut Vec<String>) -> Result<(), BootError> {
         }
     }
     make_dir(&at("/run/lock"), 0o1777)?;
-    make_dir(&at(FILES_DIR), 0o777)?;
+    make_dir(&at(FILES), 0o777)?;
     // The mode above passed through the umask.
-    for path in ["/run/lock", FILES_DIR] {
+    for path in ["/run/lock", FILES] {
         let open = fs::set_permissions(at(path), fs::Permissions::from_mode(0o1777));
         doing(format_args!("open {path} to all"), open)?;
     }
@@ -274,7 +251,7 @@ fn switch_root() -> Result<(), BootError> {
     doing("enter the root", rustix::process::chdir("/"))
 }
 
-/// Deletes what is in a directory, as far as it is on `device`. What cannot be deleted costs
+/// Deletes the content of a directory, as far as it is on `device`. A file that cannot be deleted costs
 /// memory and nothing else.
 fn empty(dir: &Path, device: u64) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -300,7 +277,7 @@ fn settings(notes: &mut Vec<String>) {
             notes.push(format!("cannot {what}: {error}"));
         }
     };
-    let core_pattern = format!("{FILES_DIR}/core.%e.%p");
+    let core_pattern = format!("{FILES}/core.%e.%p");
     for (path, value) in [
         // The console is evidence: everything goes there.
         ("/proc/sys/kernel/printk", "8 4 1 7"),

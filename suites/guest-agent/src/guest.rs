@@ -1,4 +1,4 @@
-//! What the guest says of itself: kernel, processors, memory, time.
+//! The guest's facts: kernel, processors, memory, time.
 //!
 //! Reads only files that no test can make wait, and sets two things: the clock and the random pool.
 
@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime, clock_settime};
 /// A clock that is off by more is set.
 const CLOCK_TOLERANCE_S: i64 = 2;
 
-/// What runs here.
+/// The kernel that runs here, and the machine that it finds.
 pub(crate) fn facts() -> GuestFacts {
     let uname = rustix::system::uname();
     GuestFacts {
@@ -46,27 +46,27 @@ pub(crate) fn set_clock() {
     }
 }
 
-/// Bytes of a seed that count: 256 bits make the pool ready by themselves (`POOL_READY_BITS`,
+/// Bytes of entropy that are used: 256 bits make the pool ready by themselves (`POOL_READY_BITS`,
 /// drivers/char/random.c).
-const SEED_BYTES: usize = 32;
+const ENTROPY_BYTES: usize = 32;
 /// `RNDADDENTROPY`, `_IOW('R', 0x03, int [2])` (random(4)).
 const RNDADDENTROPY: u32 = 0x4008_5203;
 /// `RNDRESEEDCRNG`, `_IO('R', 0x07)` (random(4)): draws no number from the old pool any more.
 const RNDRESEEDCRNG: u32 = 0x5207;
 
-/// `struct rand_pool_info` with room for one seed (linux/random.h).
+/// `struct rand_pool_info` with room for [`ENTROPY_BYTES`] (linux/random.h).
 #[repr(C)]
 struct PoolInfo {
     entropy_bits: i32,
     buf_bytes: i32,
-    buf: [u8; SEED_BYTES],
+    buf: [u8; ENTROPY_BYTES],
 }
 
 /// Mixes the host's random bytes into the kernel's pool, and makes it draw from them at once.
-pub(crate) fn stir_random(seed: &[u8]) {
-    let Some(&buf) = seed.first_chunk::<SEED_BYTES>() else { return };
+pub(crate) fn stir_random(entropy: &[u8]) {
+    let Some(&buf) = entropy.first_chunk::<ENTROPY_BYTES>() else { return };
     let Ok(random) = fs::OpenOptions::new().write(true).open("/dev/urandom") else { return };
-    let info = PoolInfo { entropy_bits: 8 * SEED_BYTES as i32, buf_bytes: SEED_BYTES as i32, buf };
+    let info = PoolInfo { entropy_bits: 8 * ENTROPY_BYTES as i32, buf_bytes: ENTROPY_BYTES as i32, buf };
     // Best effort: a guest that booted has randomness of its own.
     // SAFETY: the kernel reads a `rand_pool_info` of `buf_bytes` bytes, which `info` is.
     let _ = unsafe { ioctl(&random, Setter::<RNDADDENTROPY, _>::new(info)) };

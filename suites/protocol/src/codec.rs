@@ -13,7 +13,7 @@ pub const MAX_LINE: usize = 64 * 1024;
 /// Encodes one message as a line.
 ///
 /// # Panics
-/// If the message exceeds [`MAX_LINE`]: callers bound what they put in
+/// If the message exceeds [`MAX_LINE`]: callers bound its content
 /// ([`crate::wire::MAX_CHUNK`], lists of limited length).
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     let mut line = serde_json::to_vec(message).expect("messages have no maps with non-string keys");
@@ -22,7 +22,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     line
 }
 
-/// What could not be understood.
+/// A line that could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbage {
     /// Why; its beginning, at most 200 characters, because it quotes the line.
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(seen[1], Ok(Message::Started { attempt: 7, pid: 50, probed: None }));
     }
 
-    /// Found by fuzzing: the parser quotes what it does not know, and a line has room for a lot of it.
+    /// Found by fuzzing: the parser quotes a word that it does not know, and a line has room for a long one.
     #[test]
     fn garbage_is_reported_in_few_words() {
         let line = format!("{{\"type\":\"{}\"}}\n", "x".repeat(60_000));
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn requests_round_trip() {
-        let request = Request::Hello { version: 1, session: u64::MAX, seed: vec![0, 255] };
+        let request = Request::Hello { version: 1, session: u64::MAX, entropy: vec![0, 255] };
         let mut decoder = LineDecoder::new();
         let mut seen = Vec::new();
         decoder.push(&encode(&request), |r| seen.push(r));

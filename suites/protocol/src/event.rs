@@ -1,4 +1,4 @@
-//! What `events.jsonl` holds: one [`Record`] a line, appended and never changed.
+//! The lines of `events.jsonl`: one [`Record`] each, appended and never changed.
 //!
 //! The events are the truth of a run. Everything else (record, verdicts, JUnit, summary) is
 //! folded from them and can be folded again.
@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::evidence::{KernelReport, TaskStack};
 use crate::outcome::Outcome;
-use crate::state::StorageState;
+use crate::program::LoadedModule;
+use crate::storage_state::StorageState;
 use crate::test_id::TestId;
-use crate::wire::{GuestFacts, LoadedModule, Survivor};
+use crate::wire::{GuestFacts, Survivor};
 
 /// Version of the event format; readers refuse a newer one.
 pub const FORMAT: u32 = 4;
@@ -21,7 +22,7 @@ pub const FORMAT: u32 = 4;
 pub struct Record {
     /// Time since [`Event::RunStarted`], milliseconds, monotonic. Preparing images comes before it.
     pub at_ms: u64,
-    /// What happened.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -53,8 +54,8 @@ pub enum Event {
         harness: String,
         /// The command line as given, for the reports.
         command: Vec<String>,
-        /// Words of a command line that mean the same whatever defaults there are: the run goes on by them when it
-        /// is resumed.
+        /// Words of a command line that name every setting, so that they mean the same whatever the defaults
+        /// are: a resumed run goes on by them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         settings: Vec<String>,
         /// The user's own scripts; absent in records of an md-regress that kept none.
@@ -65,12 +66,12 @@ pub enum Event {
         /// Words of `--fail-on`, by which the run is judged. Since format 4.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         fail_on: Vec<String>,
-        /// What passed only when it was tried again fails the run, too. Since format 4.
+        /// True if a test that passed only when it was tried again fails the run, too. Since format 4.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         flaky_fails: bool,
     },
-    /// The harness was killed or interrupted, and another goes on. Attempts that had begun and came to nothing begin
-    /// again. Since format 2.
+    /// The harness was killed or interrupted, and another goes on. Attempts that had begun and came to
+    /// nothing begin again. Since format 2.
     RunResumed {
         /// Wall clock, RFC 3339.
         resumed_at: String,
@@ -79,18 +80,19 @@ pub enum Event {
     },
     /// The run is one of several that share what was selected. Since format 2.
     Sharded {
-        /// Which of them, from 1.
+        /// Number of this run's shard, from 1.
         shard: u32,
-        /// How many they are.
+        /// Number of shards.
         n_shards: u32,
-        /// Digest of who does what: alike in all of them, or something is done twice or never.
+        /// Digest of the assignment of tests to shards. Equal in all shards; else a test is run twice or
+        /// never.
         digest: String,
     },
-    /// What every VM of the run has in common was chosen.
+    /// The machine that all VMs of the run share was chosen.
     MachineChosen {
         /// `kvm` or `tcg`.
         accel: String,
-        /// Why that one.
+        /// Why this accelerator.
         reason: String,
         /// QEMU's version.
         qemu: String,
@@ -103,9 +105,9 @@ pub enum Event {
     KernelReady {
         /// Index of the kernel within the run.
         kernel_idx: u32,
-        /// As the user named it, `deb:6.12`.
+        /// The kernel's spec as the user gave it, `deb:6.12`.
         spec: String,
-        /// Exactly this one again, `deb:6.12.117+deb13-cloud-amd64`.
+        /// A spec that names exactly this kernel, `deb:6.12.117+deb13-cloud-amd64`.
         exact_spec: String,
         /// `uname -r`.
         release: String,
@@ -120,7 +122,7 @@ pub enum Event {
         digest: String,
         /// Versions that results depend on: `lvm2` → `2.03.31-2`, `mdadm` → `4.4-11`.
         versions: BTreeMap<String, String>,
-        /// What was built from a user's checkout instead of a source package, by the package's name.
+        /// Checkouts of the user's that were built instead of a source package, by the package's name.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         checkouts: BTreeMap<String, Checkout>,
     },
@@ -129,7 +131,7 @@ pub enum Event {
         /// Each attempt's test and kernel.
         attempts: Vec<PlannedAttempt>,
     },
-    /// A test that was selected and will not be tried, with the reason.
+    /// A test was selected and will not be tried, for this reason.
     NotPlanned {
         /// Which test.
         test: TestId,
@@ -149,15 +151,16 @@ pub enum Event {
         attempt: u32,
         /// From starting QEMU to the agent's answer, milliseconds.
         ready_after_ms: u64,
-        /// What the guest says of itself.
+        /// The guest's kernel and machine.
         guest: GuestFacts,
     },
-    /// Modules took the place of the kernel's in the guest, and are those that were built: all are found by their build
-    /// ids, and this one the kernel has loaded. An attempt on such a kernel does not start without. Since format 3.
+    /// Modules took the place of the kernel's in the guest, and are those that were built: all are found by
+    /// their build ids, and this one the kernel has loaded. An attempt on such a kernel does not start
+    /// without. Since format 3.
     ModulesReplaced {
         /// Number of the attempt.
         attempt: u32,
-        /// What the kernel says of the one that was loaded to be asked.
+        /// The module that was loaded to be asked, as the kernel has it.
         probed: LoadedModule,
         /// All of them, by name: their build ids.
         built: BTreeMap<String, String>,
@@ -167,8 +170,8 @@ pub enum Event {
         /// Number of the attempt.
         attempt: u32,
     },
-    /// Where the guest's tasks stood when it was found to hang: those that matter, most telling first. A later
-    /// one holds what the earlier ones do, and more.
+    /// Where the guest's tasks stood when it was found to hang: those that matter, most telling first. A
+    /// later event holds the tasks of the earlier ones, and more.
     StacksSeen {
         /// Number of the attempt.
         attempt: u32,
@@ -179,14 +182,14 @@ pub enum Event {
     StateSeen {
         /// Number of the attempt.
         attempt: u32,
-        /// What was seen, [bounded](StorageState::bounded).
+        /// The state, [bounded](StorageState::bounded).
         state: StorageState,
     },
     /// The kernel reported something wrong in its log.
     KernelReported {
         /// Number of the attempt.
         attempt: u32,
-        /// What it reported.
+        /// The report.
         report: KernelReport,
     },
     /// Where frames of backtraces are in the kernel's source, as far as there is debug information.
@@ -202,7 +205,7 @@ pub enum Event {
         attempt: Option<u32>,
         /// Who is to blame, if anybody is.
         blame: Blame,
-        /// What was noticed.
+        /// The remark.
         text: String,
     },
     /// The attempt is over. Every `VmStarting` is closed by exactly one of these, or by the end
@@ -210,9 +213,9 @@ pub enum Event {
     AttemptFinished {
         /// Number of the attempt.
         attempt: u32,
-        /// What it came to.
+        /// The attempt's outcome.
         outcome: Outcome,
-        /// What was measured and kept; boxed parts would only blur the format.
+        /// Measurements and files of the attempt. Not boxed: that would only blur the format.
         facts: AttemptFacts,
     },
     /// Always the last, if the harness lived to write it.
@@ -236,7 +239,7 @@ pub struct Checkout {
 /// A frame and where it is in the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocatedFrame {
-    /// As the kernel gives it: `md_stop+0x1b/0x40 [md_mod]`.
+    /// The frame as the kernel prints it: `md_stop+0x1b/0x40 [md_mod]`.
     pub frame: String,
     /// The innermost of what was inlined there first, the function itself last.
     pub places: Vec<Place>,
@@ -271,8 +274,8 @@ pub struct PlannedAttempt {
     /// The attempt that this one repeats, because that one went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<u32>,
-    /// What its script says it causes on purpose: regular expressions, searched in the titles of the kernel's reports.
-    /// Part of the record, so that the run is judged alike without the script.
+    /// Reports of the kernel that its script causes on purpose: regular expressions, searched in the reports'
+    /// titles. Part of the record, so that the run is judged alike without the script.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
 }
@@ -281,8 +284,8 @@ pub struct PlannedAttempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Blame {
-    /// The kernel under test. A remark that blames it is a complaint, and changes the verdict of a pass: only what the
-    /// kernel itself did. What was slow, missing or given up may be anybody's.
+    /// The kernel under test. A remark that blames it is a complaint, and changes the verdict of a pass: only
+    /// what the kernel itself did. What was slow, missing or given up may be anybody's.
     Kernel,
     /// The test itself.
     Test,
@@ -292,7 +295,7 @@ pub enum Blame {
     Host,
 }
 
-/// What is known of a finished attempt beside its outcome.
+/// Measurements of a finished attempt, and the files that came back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptFacts {
     /// From `StartTest` to the end of the test's own process, milliseconds; the guest's figure if
@@ -322,19 +325,19 @@ pub struct AttemptFacts {
     /// `/proc/sys/kernel/tainted` before the test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taint_before: Option<u64>,
-    /// The same after the test, or when it hung.
+    /// `/proc/sys/kernel/tainted` after the test, or when it hung.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taint_after: Option<u64>,
     /// Messages from the guest that made no sense.
     pub garbage_messages: u64,
-    /// True if the test reached its limit of time, and was looked at then for what stood in md or dm: the outcome says it.
-    /// Since format 4.
+    /// True if the test reached its limit of time, and was looked at then for what stood in md or dm: the
+    /// outcome says it. Since format 4.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looked_at_limit: bool,
     /// Processes of the test that outlived it.
     pub survivors: Vec<Survivor>,
-    /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot, else the
-    /// last ones that the test printed.
+    /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot,
+    /// else the last ones that the test printed.
     pub last_lines: Vec<String>,
     /// Files that came back, in `files/`.
     pub files: Vec<CollectedFile>,
@@ -365,7 +368,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Record>(&line).unwrap(), record);
     }
 
-    /// As a guest without checkouts has always been written.
+    /// The line of a guest without checkouts is the one of versions that knew none.
     #[test]
     fn an_image_of_packages_alone_says_nothing_of_checkouts() {
         let line = r#"{"at_ms":5,"event":"image-ready","digest":"d","versions":{}}"#;

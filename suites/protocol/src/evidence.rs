@@ -1,17 +1,17 @@
-//! What was seen of a guest that stood still or crashed: facts, from which signatures are derived later.
+//! Evidence of a guest that stood still or crashed: facts, from which signatures are derived later.
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::StorageState;
+use crate::storage_state::StorageState;
 
-/// Tasks and frames that one event holds at most; the logs have all.
+/// Tasks that one event holds at most; the logs have all.
 pub const STACKS_MAX: usize = 32;
 /// Frames of one stack at most.
 pub const FRAMES_MAX: usize = 40;
 /// Characters of a frame, or of a task's name, at most.
 pub const FRAME_MAX: usize = 80;
 
-/// What a guest writes down of a hang, in pieces that each fit a message.
+/// Evidence of a hang that the guest writes down, in pieces that each fit a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
@@ -40,7 +40,7 @@ pub struct TaskStack {
 }
 
 impl TaskStack {
-    /// The same, with no more in it than the limits allow and control characters gone: a guest sent it.
+    /// This task, cut to the limits and without control characters, because a guest sent it.
     pub fn bounded(self) -> TaskStack {
         let plain =
             |text: String| text.chars().filter(|c| !c.is_control()).take(FRAME_MAX).collect::<String>();
@@ -49,10 +49,10 @@ impl TaskStack {
     }
 }
 
-/// What the kernel said of itself in its log, classified.
+/// A report of the kernel about itself in its log, classified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelReport {
-    /// What kind of report.
+    /// The report's kind.
     pub kind: ReportKind,
     /// One title for one bug: no addresses, no numbers that differ from boot to boot.
     pub title: String,
@@ -62,12 +62,13 @@ pub struct KernelReport {
     pub corrupted: bool,
     /// Its stack, innermost first, where it has one; function names as the log gives them.
     pub frames: Vec<String>,
-    /// Who the kernel itself names as the reason, with their stacks: the task that likely owns the lock that a hung
-    /// task waits for (`CONFIG_DETECT_HUNG_TASK_BLOCKER`, since 6.16), the worker that a stalled workqueue waits for.
+    /// Who the kernel itself names as the reason, with their stacks: the task that likely owns the lock that
+    /// a hung task waits for (`CONFIG_DETECT_HUNG_TASK_BLOCKER`, since 6.16), the worker that a stalled
+    /// workqueue waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<TaskStack>,
-    /// True of a stall if the host kept the guest waiting most of the time that the kernel measured it in: it may be the
-    /// host's doing. Since format 4.
+    /// True of a stall if the host kept the guest waiting most of the time that the kernel measured it in: it
+    /// may be the host's doing. Since format 4.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub starved: bool,
 }

@@ -1,11 +1,11 @@
-//! What the guest agent says on the console when it gives up: there, because its ports may be why.
+//! The guest agent's last words on the console when it gives up: there, because its ports may be why.
 //!
-//! A test may write to the console what it likes, and end the machine: who believed it would call a fault of the
-//! kernel's its own. So the agent signs its words with the number that its host greeted it with
-//! ([`Request::Hello`](crate::wire::Request::Hello)), which it tells no test. Before any greeting there is none, and no
-//! test either.
+//! A test may write to the console as it likes, and end the machine: if the harness believed such a line, it
+//! would take a fault of the kernel for its own. So the agent signs its words with the number that its host
+//! greeted it with ([`Request::Hello`](crate::wire::Request::Hello)), which it tells no test. Before any
+//! greeting there is none, and no test either.
 
-/// What such a line begins with.
+/// The beginning of such a line.
 const BEGIN: &str = "md-regress-agent: FATAL";
 
 /// Digits of a number.
@@ -30,8 +30,9 @@ pub fn say(session: Option<u64>, why: &str) -> String {
     }
 }
 
-/// Hears the agent's last words in a line of the console. Signed, they may follow what somebody else wrote without an
-/// end of line; without a number they must be the whole line, for the kernel's own lines hold what a test wrote.
+/// Hears the agent's last words in a line of the console. Signed, they may follow what somebody else wrote
+/// without an end of line; without a number they must be the whole line, for the kernel's own lines hold what
+/// a test wrote.
 pub fn hear(line: &str) -> Option<LastWords<'_>> {
     if let Some(why) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_prefix(": ")) {
         return Some(LastWords { session: None, why });

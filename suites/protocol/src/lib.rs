@@ -2,11 +2,12 @@
 //!
 //! Three layers, none of which does I/O or reads a clock:
 //! - [`test_id`]: the name of a test;
-//! - [`wire`] and [`codec`]: what harness and guest agent say to each other over virtio-serial,
-//!   as JSON lines of bounded length; [`shell`] and [`window`] the part of it that carries a shell,
-//!   [`sample`] what the guest's sampler sees, [`last_words`] what its agent says where there are no ports;
-//! - [`outcome`], [`evidence`], [`state`] and [`event`]: what happened, as `events.jsonl` keeps it; [`frames`] which
-//!   of a stack are md's or dm's.
+//! - [`wire`] and [`codec`]: requests and messages between harness and guest agent over virtio-serial, as
+//!   JSON lines of bounded length; [`program`] is a program to run, [`shell`] and [`window`] carry a shell,
+//!   [`sample`] is a look at the guest's tasks, [`last_words`] a line for the console where there are no
+//!   ports;
+//! - [`outcome`], [`evidence`], [`storage_state`] and [`event`]: what happened, as `events.jsonl` keeps it;
+//!   [`frames`] knows which frames of a stack are md's or dm's.
 //!
 //! Deliberately not here: verdicts. What an outcome *means* is judged later, in `reports`.
 
@@ -16,9 +17,10 @@ pub mod evidence;
 pub mod frames;
 pub mod last_words;
 pub mod outcome;
+pub mod program;
 pub mod sample;
 pub mod shell;
-pub mod state;
+pub mod storage_state;
 pub mod test_id;
 pub mod window;
 pub mod wire;

@@ -1,9 +1,9 @@
-//! What one attempt at a test came to: facts, not judgement.
+//! The outcome of one attempt at a test: facts, not judgement.
 
 use serde::{Deserialize, Serialize};
 
-/// What happened in one attempt. Whether that is good or bad, expected or news, is a verdict,
-/// and is derived later (`reports::verdict`), from the same events as often as one likes.
+/// The outcome of one attempt. Whether it is good or bad, expected or news, is a verdict,
+/// and is derived later (`reports::judge`), from the same events as often as one likes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Outcome {
@@ -35,7 +35,7 @@ pub enum Outcome {
         kind: HangKind,
         /// For how long it had been missing, milliseconds.
         silent_ms: u64,
-        /// What the host saw of it, in words, where that says more.
+        /// The host's view of the hang, in words, where that says more.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seen: Option<String>,
     },
@@ -44,7 +44,7 @@ pub enum Outcome {
         /// The line that names the crash, or how the machine ended.
         title: String,
     },
-    /// Data that was written is not what was read.
+    /// Data that was read is not the data that was written.
     DataCorruption {
         /// The line that names it.
         title: String,
@@ -53,7 +53,7 @@ pub enum Outcome {
     Interrupted,
     /// The harness or the host failed; nothing is known about the kernel or the test.
     Infra {
-        /// What failed.
+        /// The failure, in words.
         error: String,
     },
 }

@@ -1,8 +1,9 @@
-//! What the guest's sampler sees once a second while a test runs: who moves, and what gets done.
+//! The samples that the guest takes once a second while a test runs: which tasks move, and which IO gets
+//! done.
 
 use serde::{Deserialize, Serialize};
 
-/// Tasks in one sample at most; which of more, the guest chooses by what they may tell.
+/// Tasks in one sample at most; of more, the guest chooses those that may tell most.
 pub const TASKS_MAX: usize = 64;
 /// Longest name of a block device (`DISK_NAME_LEN`, genhd.h).
 pub const DEVICE_MAX: usize = 32;
@@ -22,30 +23,31 @@ pub const EVERY_MS: u64 = 1000;
 pub struct Sample {
     /// Time since boot, milliseconds.
     pub uptime_ms: u64,
-    /// Those that are blocked first, threads and tasks of the test in turn.
+    /// The tasks, blocked ones first, threads and tasks of the test in turn.
     pub tasks: Vec<TaskSample>,
     /// Requests that all block devices have completed (`/proc/diskstats`).
     pub io_done: u64,
-    /// Reads among them: who polls an array reads its metadata again and again.
+    /// Reads among them: a program that polls an array reads its metadata again and again.
     #[serde(default)]
     pub reads_done: u64,
-    /// Writes, discards and flushes that devices of md and dm have completed: the guest's own daemons write elsewhere.
+    /// Writes, discards and flushes that devices of md and dm have completed; the guest's own daemons write
+    /// elsewhere.
     #[serde(default)]
     pub storage_writes: u64,
     /// Requests that the host's disks have not answered yet.
     pub host_io: u32,
     /// Hash of `/proc/mdstat`, as it was last answered: resync, recovery and reshape advance in it.
     pub mdstat: u64,
-    /// What each array that has a sync thread says of it; nothing where that cannot be found out.
+    /// The position of each array that has a sync thread, where it can be found out.
     pub syncs: Vec<Sync>,
     /// Processor time that sampling has cost the guest so far, microseconds.
     #[serde(default)]
     pub cost_us: u64,
-    /// Tasks that belong here and found no place.
+    /// Tasks that would belong here and found no place.
     #[serde(default)]
     pub n_left_out: u32,
-    /// Pages that were reclaimed or looked at for that, and swapped in or out, so far (`/proc/vmstat`); asked only while
-    /// something stands, else 0.
+    /// Pages that were reclaimed or looked at for that, and swapped in or out, so far (`/proc/vmstat`); asked
+    /// only while something stands, else 0.
     #[serde(default)]
     pub paging: u64,
 }
@@ -55,11 +57,12 @@ pub struct Sample {
 pub struct Sync {
     /// `md0`, or the dm device's name.
     pub array: String,
-    /// What is done, as md's `sync_completed` or the raid target's ratio says it.
+    /// The part that is done, as md's `sync_completed` or the raid target's ratio says it.
     pub position: u64,
-    /// It is neither frozen nor idle nor waiting for another array's.
+    /// True if it is neither frozen nor idle nor waiting for another array.
     pub should_move: bool,
-    /// Its `sync_max` is a number: there it waits, with nothing wrong, until somebody raises it.
+    /// True if its `sync_max` is a number: the sync waits there, with nothing wrong, until somebody raises
+    /// it.
     #[serde(default)]
     pub is_capped: bool,
 }
@@ -88,40 +91,42 @@ pub struct TaskSample {
     pub user_ms: u64,
     /// How often it was given a processor (`/proc/PID/schedstat`): one that stands still is given none.
     pub slices: u64,
-    /// It sleeps for so many milliseconds, by its own word, which is future progress; 0 if it named an end, and
-    /// nobody knows how far that is. Of timeout(1): what is left until it sends its signal.
+    /// How long it sleeps by its own decision, milliseconds, which is progress to come; 0 if it named an end
+    /// that cannot be read. For timeout(1), the time until it sends its signal.
     pub sleeps_ms: Option<u64>,
     /// Its kernel stack, innermost first; only of those that may stand still.
     pub frames: Vec<String>,
-    /// What it waits for, of those that may stand still.
+    /// The device that it waits for; only of tasks that may stand still.
     #[serde(default)]
     pub storage: Option<Storage>,
 }
 
-/// The block device that a task waits for, with what is below it and belongs to no other: what others do elsewhere is not
-/// in here.
+/// The block device that a task waits for, with the devices below it that belong to no other. IO elsewhere is
+/// not counted here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storage {
-    /// Its name (`md0`, `dm-3`). Empty if nobody knows which it is: then all that follows is of all of md's and dm's.
+    /// Its name (`md0`, `dm-3`). Empty if it could not be found out: then the other fields are of all devices
+    /// of md and dm together.
     pub device: String,
     /// Requests that were completed.
     pub done: u64,
     /// Reads among them.
     pub reads: u64,
-    /// Hash of what its arrays say of their resync, recovery or reshape.
+    /// Hash of its arrays' positions in their resync, recovery or reshape.
     pub syncs: u64,
-    /// It is md's or dm's, and has taken a request that it has not answered.
+    /// True if it is md's or dm's, and has taken a request that it has not answered.
     #[serde(default)]
     pub is_busy: bool,
-    /// It is suspended (dm), or something below it is.
+    /// True if it is suspended (dm), or a device below it is.
     pub is_suspended: bool,
-    /// The kernel ends a wait for it by itself, with an answer or an error, within so many milliseconds: what dm-delay
-    /// holds back, a request in flight to a disk with a timeout, a thin pool without space. 0 if it does not.
+    /// Time within which the kernel ends a wait for it by itself, with an answer or an error, milliseconds:
+    /// dm-delay holds IO back, a disk has a timeout for requests in flight, a thin pool has no space. 0 if it
+    /// does not.
     pub ends_ms: u64,
 }
 
 impl Sample {
-    /// The same, with no more in it than a sound guest sends.
+    /// This sample, cut to what a sound guest sends.
     pub fn bounded(mut self) -> Sample {
         self.tasks.truncate(TASKS_MAX);
         self.syncs.truncate(SYNCS_MAX);

@@ -1,17 +1,17 @@
-//! What harness and agent say about a shell in the guest: one program of the user's, its standard streams
+//! Requests and messages about a shell in the guest: one program of the user's, its standard streams
 //! or its terminal carried over the agent's port, under flow control ([`crate::window`]).
 //!
 //! A guest has one shell in its life; it goes with the machine.
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Exit, Program};
+use crate::program::{Exit, Program};
 
-/// How much input may be under way: small, because what a guest that stands still does not take waits in
-/// a socket, which must never be full.
+/// Bytes of input that may be under way. Few, because input that a hanging guest does not take waits in a
+/// socket, which must never be full.
 pub const INPUT_WINDOW: u64 = 64 * 1024;
 
-/// How much output may be under way.
+/// Bytes of output that may be under way.
 pub const OUTPUT_WINDOW: u64 = 256 * 1024;
 
 /// From the harness to the agent.
@@ -20,7 +20,7 @@ pub const OUTPUT_WINDOW: u64 = 256 * 1024;
 pub enum ShellRequest {
     /// Starts the shell; [`ShellMessage::Opened`] or [`ShellMessage::Ended`] follows.
     Open {
-        /// What to run.
+        /// The program to run.
         program: Program,
         /// Give it a terminal of this size; without one, its standard streams are pipes.
         terminal: Option<TerminalSize>,
@@ -43,9 +43,9 @@ pub enum ShellRequest {
         /// Bytes, and the costs of messages.
         total: u64,
     },
-    /// Nobody reads this stream any more: whoever writes to it should hear of that.
+    /// Nobody reads this stream any more: a writer should get an error.
     CloseOutput {
-        /// Which.
+        /// The stream.
         stream: Stream,
     },
 }
@@ -71,7 +71,7 @@ pub enum ShellMessage {
     },
     /// The shell's own process has ended, and this follows the last of its output.
     Ended {
-        /// How.
+        /// How it ended.
         exit: Exit,
     },
 }

@@ -36,7 +36,7 @@ impl TestId {
         format!("{suite}:{name}").parse()
     }
 
-    /// The same test in another flavour.
+    /// The id of this test in another flavour.
     pub fn with_flavour(&self, flavour: &str) -> Result<Self, BadTestId> {
         format!("{}:{}@{flavour}", self.suite, self.name).parse()
     }

@@ -1,12 +1,12 @@
-//! Flow control for a shell's bytes: a sender has only so much under way, and the receiver says what it
-//! has taken. So neither side ever waits for the other, and neither stores more than a window.
+//! Flow control for a shell's bytes: a sender has only so many bytes under way, and the receiver says how
+//! many it has taken. So neither side ever waits for the other, and neither stores more than a window.
 //!
 //! Pure. A message costs its bytes and [`MESSAGE_COST`], because a flood of single letters fills
 //! a channel, too.
 
 use crate::wire::MAX_CHUNK;
 
-/// What a message costs beside its bytes: about what a channel needs to hold it.
+/// Cost of a message beside its bytes: about the memory that a channel needs to hold it.
 pub const MESSAGE_COST: u64 = 1024;
 
 /// The sender's side.
@@ -35,7 +35,8 @@ impl SendWindow {
         self.sent += MESSAGE_COST + n_bytes as u64;
     }
 
-    /// The receiver says how much it has taken in all. What cannot be is ignored: it is not trusted.
+    /// The receiver says how much it has taken in all. An impossible number is ignored: the peer is not
+    /// trusted.
     pub fn taken(&mut self, total: u64) {
         if (self.taken..=self.sent).contains(&total) {
             self.taken = total;
@@ -75,7 +76,8 @@ impl ReceiveWindow {
         self.taken = (self.taken + n_bytes as u64).min(self.arrived);
     }
 
-    /// What the sender should hear now, if it is time: not after every letter, and before it has to wait.
+    /// The total to tell the sender, if it is time: not after every letter, but before the sender has to
+    /// wait.
     pub fn say(&mut self) -> Option<u64> {
         let due = self.taken - self.said >= self.size / 2;
         due.then(|| {

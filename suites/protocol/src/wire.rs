@@ -1,23 +1,21 @@
-//! What the harness and the guest agent say to each other.
+//! Requests of the harness and messages of the guest agent.
 //!
 //! Two virtio-serial ports, both carrying JSON lines ([`crate::codec`]): [`AGENT_PORT`] for
 //! requests and messages, [`FILES_PORT`] for files that the guest brings back, so that a large
 //! file never delays a heartbeat. Every message is bounded; the harness trusts none of them.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
+use crate::program::{Exit, LoadedModule, Program};
 use crate::sample::Sample;
-
 use crate::shell::{ShellMessage, ShellRequest};
 
 /// Version of this protocol. Harness and agent are built from one tree and must agree exactly.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
-/// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names the modules
-/// that it loads before that, with commas between them.
+/// Begins the word of the kernel's command line that tells the agent that the guest will be saved, and names
+/// the modules that it loads before that, with commas between them.
 pub const PRELOAD: &str = "md_regress.preload=";
 
 /// Name of the virtio-serial port for requests and messages.
@@ -45,10 +43,10 @@ pub enum Request {
         version: u32,
         /// A number the guest has not seen before; answers that carry another one are stale.
         session: u64,
-        /// Random bytes for the guest's pool: guests restored from one snapshot would otherwise all
+        /// Random bytes for the guest's entropy pool: guests restored from one snapshot would otherwise all
         /// draw the same numbers.
         #[serde(with = "crate::codec::base64_bytes")]
-        seed: Vec<u8>,
+        entropy: Vec<u8>,
     },
     /// Appends to a file of the test's in the guest's [`INBOX`], before it starts.
     PutFile {
@@ -64,8 +62,8 @@ pub enum Request {
     },
     /// Starts one test. The agent runs one at a time and refuses a second.
     StartTest(StartTest),
-    /// Writes down what a hang's report needs, into the folder of files that come back, and makes the kernel
-    /// log its tasks. [`Message::Diagnosed`] follows within seconds.
+    /// Writes down how the guest hangs, into the folder of files that come back, and makes the kernel log its
+    /// tasks. [`Message::Diagnosed`] follows within seconds.
     Diagnose {
         /// The attempt it is about; echoed.
         attempt: u32,
@@ -90,61 +88,6 @@ pub enum Request {
     PowerOff,
 }
 
-/// What is run in the guest, and what is prepared for it first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Program {
-    /// Program and arguments; the program is looked up in the guest's `PATH`.
-    pub argv: Vec<String>,
-    /// Working directory in the guest.
-    pub cwd: String,
-    /// Its whole environment, beside `PATH`, `HOME`, `TERM` and `LANG`.
-    pub env: BTreeMap<String, String>,
-    /// Directories to make first (mode 0755, with parents).
-    pub make_dirs: Vec<String>,
-    /// Modules to load first. One that does not exist is no error: the test says what it lacks.
-    pub load_modules: Vec<String>,
-    /// Serial numbers of disks to wait for; their device nodes are in `MD_REGRESS_DISKS`, in this order.
-    pub disks: Vec<String>,
-    /// What takes the place of modules of the kernel's, before any is loaded. It starts only with these in place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replaced: Option<ReplacedModules>,
-}
-
-/// Modules on a disk of their own that take the place of the kernel's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplacedModules {
-    /// Serial number of the disk: a squashfs image, to be laid over `/usr/lib/modules`.
-    pub serial: String,
-    /// All of them: none may be loaded yet, and each must be found with its build id.
-    pub modules: Vec<ModuleFile>,
-    /// Name of the one that is loaded at once, so that the kernel itself says which it has.
-    pub probe: String,
-}
-
-/// A module's file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModuleFile {
-    /// As the kernel calls it, `md_mod`.
-    pub name: String,
-    /// Below `/usr/lib/modules`.
-    pub path: String,
-    /// Its build id, hexadecimal.
-    pub build_id: String,
-}
-
-/// A module that the kernel has loaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoadedModule {
-    /// As the kernel calls it.
-    pub name: String,
-    /// Its build id as the kernel has it, hexadecimal.
-    pub build_id: String,
-}
-
-/// The errno of [`Exit::NotStarted`] where the kernel refuses to load a module that takes the place of its own
-/// (`ENOPKG`, which nothing else gives).
-pub const MODULE_REFUSED: i32 = 65;
-
 /// How a test is run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartTest {
@@ -161,7 +104,7 @@ pub struct StartTest {
     pub sampled: bool,
 }
 
-/// Limits what a test's output costs: a token bucket over bytes. What exceeds it is read,
+/// Limits the cost of a test's output: a token bucket over bytes. Output beyond it is read,
 /// counted and dropped, oldest first, so that the harness always sees the newest bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputBudget {
@@ -181,7 +124,7 @@ pub enum Message {
         version: u32,
         /// The request's number.
         session: u64,
-        /// What runs here.
+        /// The guest's kernel and machine.
         guest: GuestFacts,
     },
     /// The test's process exists.
@@ -295,31 +238,31 @@ pub enum Message {
     Shell(ShellMessage),
     /// Who moves, and what gets done, once a second while a test runs.
     Sample(Sample),
-    /// Part of what [`Request::Diagnose`] asked for, as soon as it is known.
+    /// A part of the diagnosis that [`Request::Diagnose`] asked for, as soon as it is known.
     Evidence {
         /// Which attempt.
         attempt: u32,
-        /// What was seen.
+        /// The evidence.
         evidence: Evidence,
     },
-    /// What [`Request::Diagnose`] asked for has been written, as far as it could be.
+    /// The diagnosis that [`Request::Diagnose`] asked for is complete, as far as it could be.
     Diagnosed {
         /// Which attempt.
         attempt: u32,
     },
     /// The agent cannot do what was asked.
     Refused {
-        /// What and why.
+        /// The refused request, and why.
         reason: String,
     },
     /// The agent's own remark, for the log.
     Note {
-        /// What it noticed.
+        /// The remark.
         text: String,
     },
 }
 
-/// What the agent found itself on.
+/// The kernel and machine that the agent found itself on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFacts {
     /// `uname -r`.
@@ -353,18 +296,6 @@ pub struct Finished {
     pub survivors: Vec<Survivor>,
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Exit {
-    /// With this status.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-    /// It could not be started: this errno.
-    NotStarted(i32),
-}
-
 /// A process of the test that was still there after the test's own process had ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survivor {
@@ -378,7 +309,7 @@ pub struct Survivor {
     pub unkillable: bool,
 }
 
-/// True for what a message need not say.
+/// True for a number that a message need not say.
 fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
     *number == T::default()
 }

@@ -1,4 +1,5 @@
-//! Patches as switches, kernels as sets of switches. The same code runs every era.
+//! Patches as switches, kernels as sets of switches: one code runs every era. P1 to P11 are the patches of
+//! the v2 series (docs/md/series-v2.md).
 
 /// One patch that changes the control logic. What it changes is said where the port asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +17,19 @@ pub enum Switch {
     /// 9dfbdafda3b3 (only in the 6.1 series, where it still is; upstream took it back): `action_store` gives
     /// `reconfig_mutex` up to unregister the sync thread, and then reaps.
     C9dfb,
-    /// 5e2cf333b7bd (v6.1 to v6.7, and v6.9: bed9e27baf52 took it back for v6.8, 3445139e3a59 restored it): raid5d, after
-    /// stripes, waits for superblocks that only it may be about to write (CVE-2024-39476).
+    /// 5e2cf333b7bd (v6.1 to v6.7, and v6.9: bed9e27baf52 took it back for v6.8, 3445139e3a59 restored it):
+    /// raid5d, after stripes, waits for superblocks that only it may be about to write (CVE-2024-39476).
     C5e2c,
-    /// 151f66bb618d (v6.10, 6.1.94): raid5d leaves at CHANGE_PENDING instead of trying again the stripes that `handle_stripe` turns
-    /// back. With a913d1f6a7f6 (v6.19, and in the stable series): neither does so on a read-only array, where nothing clears the flag.
+    /// 151f66bb618d (v6.10, 6.1.94): raid5d leaves at CHANGE_PENDING instead of trying again the stripes that
+    /// `handle_stripe` turns back. With a913d1f6a7f6 (v6.19, and in the stable series): neither does so on a
+    /// read-only array, where nothing clears the flag.
     C151f,
-    /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and counts
-    /// the array as suspended only when its IO has drained.
+    /// 714d20150ed8 and what follows it (v6.7): `mddev_suspend` is called without `reconfig_mutex`, and
+    /// counts the array as suspended only when its IO has drained.
     Suspend67,
-    /// db5e653d7c9f and its series (v6.7): the worker, not the daemon, chooses the action, under `reconfig_mutex`, and
-    /// removes and adds spares, also on a read-only array, for which the daemon sets RUNNING, frozen or not.
+    /// db5e653d7c9f and its series (v6.7): the worker, not the daemon, chooses the action, under
+    /// `reconfig_mutex`, and removes and adds spares, also on a read-only array, for which the daemon sets
+    /// RUNNING, frozen or not.
     StartSync67,
     /// f52f5c71f3d4 (v6.7): one `stop_sync_thread` for all; only the daemon reaps.
     F52f5,
@@ -64,15 +67,17 @@ pub enum Switch {
     P11,
     /// 9e46c70e829b (v6.8): the worker does not suspend the array during an interrupted reshape.
     C9e46,
-    /// The new `sync_action` of v6.11, up to d249e5418884: `action_store` waits for a work item that may turn out
-    /// to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks at
-    /// FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same release.
+    /// The new `sync_action` of v6.11, up to d249e5418884: `action_store` waits for a work item that may turn
+    /// out to have nothing to do (5ce10a38590c) and uses the helpers (c8ecfe680c37), `stop_sync_thread` looks
+    /// at FROZEN (df79234bdc3f), and `md_do_sync` sees it, too (7d9f107a4e94); and 03e792eaf18e of the same
+    /// release.
     SyncAction,
     /// 3199a34bfaf7 (v6.11): `raid_resume` warns of a sync thread, not of RUNNING, which need not mean one.
     C3199,
     /// 55dcfdf8af9c (v6.18, not in 6.12.117): `raid_postsuspend` makes the array read-only.
     C55dc,
-    /// cefcb9297fbd (v7.0, 6.12.114): `__md_stop_writes` neither quiesces a read-only array of dm-raid nor flushes its bitmap.
+    /// cefcb9297fbd (v7.0, 6.12.114): `__md_stop_writes` neither quiesces a read-only array of dm-raid nor
+    /// flushes its bitmap.
     Ccefc,
     /// cf86bb53b9c9 (6.12.94): `mddev_suspend` wakes the IO that waits for the reshape.
     Cf86,
@@ -80,14 +85,14 @@ pub enum Switch {
     C418b,
     /// 1d24d4c1ea1d (v7.x): IO is given back to dm only while dm suspends.
     C1d24,
-    /// What if `__md_stop_writes` reaped directly, under `reconfig_mutex`, as before v6.7?
+    /// In no kernel: `__md_stop_writes` reaps directly, under `reconfig_mutex`, as before v6.7.
     ReapDirectly,
-    /// What if `md_do_sync` did not look at WAIT?
+    /// In no kernel: `md_do_sync` does not look at WAIT.
     NoWait,
-    /// What if those who stop a sync thread also waited for a work item that already runs
-    /// (`work_busy`, as `action_store` does since v6.11)?
+    /// In no kernel: whoever stops a sync thread also waits for a work item that already runs (`work_busy`,
+    /// as `action_store` does since v6.11).
     WorkBusy,
-    /// What if `raid_dtr` froze and stopped the sync thread before it stops the array?
+    /// In no kernel: `raid_dtr` freezes and stops the sync thread before it stops the array.
     DtrStops,
     /// A mutation, to see I10 fail: wakes of `resync_wait` are lost.
     LostWake,
@@ -170,7 +175,7 @@ impl Era {
         self
     }
 
-    /// Whether the kernel has the patch.
+    /// True if the kernel has the patch.
     #[inline]
     pub const fn has(self, switch: Switch) -> bool {
         self.switches & (1 << switch as u64) != 0
@@ -183,18 +188,18 @@ pub const V6_1: Era = Era::of(&[Switch::C644e, Switch::C9dfb, Switch::C151f, Swi
 pub const V6_5: Era = Era::of(&[Switch::C644e, Switch::C868b, Switch::C44693, Switch::C5e2c]);
 /// v6.6.
 pub const V6_6: Era = V6_5.with(&[Switch::C130443]);
-/// v6.7, with the regressions that the series is about.
+/// v6.7, with the regressions that the v2 series is about.
 pub const V6_7: Era =
     V6_6.without(Switch::C868b).with(&[Switch::Suspend67, Switch::StartSync67, Switch::F52f5, Switch::C467e]);
-/// What the series was made on, v6.8-rc1: v6.7 without raid5d's wait.
+/// v6.8-rc1, on which the v2 series was made: v6.7 without raid5d's wait.
 const BASE: Era = V6_7.without(Switch::C5e2c);
-/// The first four patches of the series.
+/// The first four patches of the v2 series.
 pub const P1_4: Era = BASE.with(&[Switch::P1, Switch::P2, Switch::P3, Switch::P4]);
-/// The first eight patches of v2 of the series.
+/// The first eight patches of the v2 series.
 pub const P1_8: Era = P1_4.with(&[Switch::P5v2, Switch::P6v2, Switch::P7, Switch::P8]);
-/// All of v2 of the series.
+/// The whole v2 series.
 pub const V2: Era = P1_8.with(&[Switch::P9, Switch::P10, Switch::P11v2]);
-/// v6.8: what it merged of the series.
+/// v6.8: with the patches of the series that it merged.
 pub const V6_8: Era = P1_4.with(&[Switch::C9e46]);
 /// v6.9: the whole series as merged.
 pub const V6_9: Era = V6_8.with(&[

@@ -12,11 +12,12 @@
 //! 4. The daemon sees DONE, reaps the thread in `md_reap_sync_thread`, clears RUNNING, sets NEEDED once
 //!    more "to double check", and wakes `resync_wait`.
 //!
-//! Who wants to stop a sync thread sets INTR, wakes it, and waits until RUNNING is clear. Each hang of the
-//! series "dm-raid: fix v6.7 regressions" is one of these steps that never comes: the thread returns
-//! without DONE, the daemon does not look because the array is suspended or read-only, or the thread was
-//! never woken in a way that it heeds. [`kernel`] has the functions, [`era`] the patches that changed
-//! them, [`scenario`] who does what; [`explore`] tries everything, [`story`] tells what it found.
+//! To stop a sync thread, a task sets INTR, wakes the thread, and waits until RUNNING is clear. Each hang of
+//! the series "[PATCH v2 00/11] dm-raid: fix v6.7 regressions" (the v2 series, docs/md/series-v2.md) is one
+//! of these steps that never comes: the thread returns without DONE, the daemon does not look because the
+//! array is suspended or read-only, or the thread was never woken in a way that it heeds. [`kernel`] has the
+//! functions, [`era`] the patches that changed them, [`scenario`] who does what; [`explore`] tries
+//! everything, [`story`] tells what it found.
 //!
 //! # What is modelled
 //!
@@ -30,33 +31,27 @@
 //! | word | what it means | how it is found |
 //! |---|---|---|
 //! | DL | a user waits, and nobody can go on (I1) | a state without a step |
-//! | livelock | somebody goes on for ever, and a user is never done, or spins (I2) | a component of the graph without a way out |
-//! | DC | a read, or a restart from the superblocks, gives what was not written last (I7, I8) | each state is looked at |
+//! | livelock | a task goes on for ever, and a user is never done, or spins (I2) | a cycle without a way out |
+//! | DC | a read, or a restart, gives what was not written last (I7, I8) | each state is looked at |
 //! | V | another of the invariants I3 to I13, I15 or I17 is broken | by the step that breaks it |
 //! | churn | the sync thread comes and goes until a user acts | a component that can be left |
 //!
-//! Three windows of a few instructions would be in most cells (I8 at a reshape's end, I14, I16): they are shown, but not part of
-//! a verdict ([`table::counts`]).
+//! The invariants and their numbers are in docs/md/invariants.md, the scenarios in docs/md/scenarios.md.
 //!
-//! A walk ([`walk`]) takes one interleaving after the other where there are too many states; its hangs are those that
-//! fair turns for everybody do not end. [`peer`] gives the same steps to stateright. Data are real ([`disk`]): each member's
-//! block says which version of which logical block it holds.
+//! Three windows of a few instructions would be in most cells (I8 at a reshape's end, I14, I16): they are
+//! shown, but not part of a verdict ([`table::counts`]).
+//!
+//! A walk ([`explore::walk`]) takes one interleaving after the other where there are too many states; its
+//! hangs are those that fair turns for everybody do not end. [`explore::stateright`] gives the same steps to
+//! stateright. Data are real ([`machine::disk`]): each member's block says which version of which logical
+//! block it holds.
 //!
 //! It depends on no other crate of this project, and it does no I/O.
 
-pub mod bits;
-mod cpu;
-mod cycles;
-pub mod disk;
-mod ending;
 pub mod era;
 pub mod explore;
 pub mod kernel;
-pub mod peer;
+pub mod machine;
 pub mod scenario;
-pub mod state;
 pub mod story;
-mod story_html;
-pub mod story_text;
 pub mod table;
-pub mod walk;

@@ -1,9 +1,11 @@
-//! The scenarios of domain.md, section 4, as data: who does what, on which array.
+//! The scenarios of docs/md/scenarios.md as data: who does what, on which array.
 
-use crate::bits::{recovery, rt};
-use crate::disk::{self, Reshape};
-use crate::kernel::F;
-use crate::state::{self, Bio, Dm, MAX, N_TASKS, N_USERS, Sb, Set, State, Task, daemon, worker};
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery, rt};
+use crate::machine::disk::{self, Reshape};
+use crate::machine::state::{
+    self, Bio, Dm, MAX, N_TASKS, N_USERS, Role, Sb, Set, State, Task, daemon, role, worker,
+};
 
 /// The personality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +48,8 @@ pub enum Op {
         /// With `--noflush`.
         noflush: bool,
     },
-    /// `dmsetup suspend` of each device that a member is on: superblocks and bitmap are written no more. There must be no other
-    /// IO by then.
+    /// `dmsetup suspend` of each device that a member is on: superblocks and bitmap are no longer written.
+    /// There must be no other IO by then.
     SuspendMembers,
     /// `dmsetup resume`: an inactive table takes over.
     Resume,
@@ -77,7 +79,7 @@ pub enum Op {
     Write(u8),
 }
 
-/// A user and what it does.
+/// A user and its commands.
 #[derive(Clone, Copy, Debug)]
 pub struct User {
     /// Its name in the story.
@@ -88,7 +90,7 @@ pub struct User {
     pub patient: bool,
 }
 
-/// What a dm table asks of its raid_set.
+/// The wishes of a dm table for its raid_set.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
     /// `rs->runtime_flags` that the constructor sets.
@@ -103,7 +105,7 @@ const PLAIN: Table = Table { rt: 0, rebuild: false };
 /// A table with a member to be rebuilt.
 const REBUILD: Table = Table { rt: 0, rebuild: true };
 
-/// What there is at the beginning.
+/// The array at the beginning.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
     /// The first raid_set is active, and its daemon is about to look; else there is no table yet.
@@ -121,7 +123,7 @@ pub struct Start {
 pub struct Scenario {
     /// The name that the command line takes.
     pub name: &'static str,
-    /// What happens in it.
+    /// The scenario in a line.
     pub title: &'static str,
     /// The personality.
     pub level: Level,
@@ -135,7 +137,7 @@ pub struct Scenario {
     pub preresume_fails: bool,
     /// Chunks that a sync takes.
     pub chunks: u8,
-    /// What there is at the beginning.
+    /// The array at the beginning.
     pub start: Start,
     /// There are too many states to see all: so many random walks are taken instead.
     pub walks: u32,
@@ -448,6 +450,21 @@ impl Scenario {
     /// Chunks that a sync takes.
     pub fn chunks(&self) -> u8 {
         self.chunks
+    }
+
+    /// A task's name in a story.
+    pub fn task_name(&self, task: usize) -> String {
+        let both = self.users.iter().any(|user| user.script.iter().any(|op| matches!(op, Op::Ctr(1))));
+        let of = |name: &str, set: usize| if both { format!("{name}/{set}") } else { name.to_owned() };
+        match role(task) {
+            Role::User(user) => self.users[user].name.to_owned(),
+            Role::Daemon(set) => match self.level {
+                Level::Raid5 => of("raid5d", set),
+                Level::Raid10 => of("raid10d", set),
+            },
+            Role::Worker(set) => of("worker", set),
+            Role::Sync(set) => of("sync", set),
+        }
     }
 
     /// The state at the beginning.

@@ -1,14 +1,17 @@
-//! The table of scenario and kernel: what domain.md expects, what reading the source has settled
-//! since (ANSWERS.md), and whether what is found is that.
+//! The table of scenario and kernel: the verdicts that are expected (docs/md/scenarios.md), those that
+//! reading the source has settled since (docs/md/answers.md), and whether a verdict is the expected one.
 
-use crate::explore::{Finding, Kind, Outcome};
+use crate::explore::finding::{Finding, Invariant, Kind, Outcome};
+use crate::story;
 
 /// The columns of the expected table.
 pub const COLUMNS: [&str; 6] = ["6.6", "6.7", "P1-4", "P1-8", "v2", "6.9"];
 
-/// domain.md, section 4, "What we expect per era", in the order of [`COLUMNS`]. S1r, S6r and S15 to S19 are not in
-/// it: S1r and S19 are expected to be as S1, S18u as S5b, S18 and S18r to be ok; of S6r, what repro/s6.sh found on 6.1 is expected wherever P7 is not; of the others, what the messages of 868bba54a3bc, of
-/// the change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0) say.
+/// The verdicts that were expected before the model ran, in the order of [`COLUMNS`]. S1r, S6r and S15 to S19
+/// came later: S1r and S19 are expected to be like S1, S18u like S5b, S18 and S18r to be ok; S6r to be what
+/// suites/raid-core/repro/s6.sh found on 6.1 wherever P7 is not; the others to be what the messages of
+/// 868bba54a3bc, of the change of `mddev_suspend` in v6.7, of 5ce10a38590c (v6.11) and of cefcb9297fbd (v7.0)
+/// say.
 const EXPECTED: [(&str, [&str; 6]); 27] = [
     ("S1", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
     ("S1r", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
@@ -39,10 +42,10 @@ const EXPECTED: [(&str, [&str; 6]); 27] = [
     ("S19", ["ok", "DL", "V I5", "ok", "ok", "ok"]),
 ];
 
-/// Columns that domain.md describes by their difference to one of its table.
+/// Kernels that are expected to be like a column, but for the cells below.
 const LIKE: [(&str, &str); 3] = [("6.8", "P1-4"), ("6.12", "6.9"), ("7.3", "6.9")];
 
-/// Cells where the source says otherwise than the expectation; the number is the note in ANSWERS.md.
+/// Cells where the source says otherwise than the expectation; the number is the note in docs/md/answers.md.
 const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S1", "6.1", "DL", 1),
     ("S1", "6.5", "DL", 1),
@@ -89,7 +92,7 @@ const SETTLED: &[(&str, &str, &str, u8)] = &[
     ("S19", "7.3", "V I13", 12),
 ];
 
-/// Further cells, which the text around the table gives; for 6.1 its list of bugs (section 5, 3, 4 and 28).
+/// Further cells that are expected: those of 6.1 by bugs that are known of that series.
 const TOLD: [(&str, &str, &str); 25] = [
     ("S6r", "6.1", "DC"),
     ("S6r", "6.5", "DC"),
@@ -118,16 +121,16 @@ const TOLD: [(&str, &str, &str); 25] = [
     ("S17", "7.3", "ok"),
 ];
 
-/// What is expected of a cell.
+/// The expectation for a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// A verdict, as [`verdict`] writes it; `V` alone stands for any broken invariant.
     pub verdict: &'static str,
-    /// The note in ANSWERS.md that says why it is not what domain.md says.
+    /// The note in docs/md/answers.md that says why it is not the first expectation.
     pub note: Option<u8>,
 }
 
-/// What is expected of a scenario in an era; none if nothing was said.
+/// The expectation for a scenario in an era, if there is one.
 pub fn expected(scenario: &str, era: &str) -> Option<Expected> {
     let settled = SETTLED.iter().find(|cell| (cell.0, cell.1) == (scenario, era));
     if let Some((_, _, verdict, note)) = settled {
@@ -142,10 +145,11 @@ pub fn expected(scenario: &str, era: &str) -> Option<Expected> {
     (!row[idx].is_empty()).then_some(Expected { verdict: row[idx], note: None })
 }
 
-/// Windows of a few instructions that would be in most cells: I8 at a reshape's end, which holds in no kernel; I14, in none
-/// since v6.7; and I16, where raid5d waits for itself (5e2cf333b7bd). They are shown, but not part of a verdict.
+/// Windows of a few instructions that would be in most cells: I8 at a reshape's end, which holds in no
+/// kernel; I14, in none since v6.7; and I16, where raid5d waits for itself (5e2cf333b7bd). They are shown,
+/// but not part of a verdict.
 pub fn counts(kind: Kind) -> bool {
-    !matches!(kind, Kind::Broken(8 | 14 | 16))
+    !matches!(kind, Kind::Broken(Invariant::I8 | Invariant::I14 | Invariant::I16))
 }
 
 /// A finding in the table's words.
@@ -156,12 +160,12 @@ pub fn word(kind: Kind) -> String {
         Kind::Livelock => "livelock".to_owned(),
         Kind::Churn => "churn".to_owned(),
         Kind::Eio => "EIO".to_owned(),
-        Kind::Broken(invariant) => format!("V I{invariant}"),
+        Kind::Broken(invariant) => format!("V {invariant}"),
     }
 }
 
-/// Whether somebody means this finding: by the table's word (`DL`, `V`, `V I5`), by its invariant (`I5`), or by a part of
-/// what [`crate::story::describe`] says of it.
+/// True if `text` means this finding: by the table's word (`DL`, `V`, `V I5`), by its invariant (`I5`), or by
+/// a part of its description ([`story::describe`]).
 pub fn is_meant(kind: Kind, text: &str) -> bool {
     let text = text.trim().to_lowercase();
     let word = word(kind).to_lowercase();
@@ -176,10 +180,10 @@ pub fn is_meant(kind: Kind, text: &str) -> bool {
     text == word
         || text == invariant
         || (text == "v" && word.starts_with("v "))
-        || (!is_a_word(&text) && crate::story::describe(kind).to_lowercase().contains(&text))
+        || (!is_a_word(&text) && story::describe(kind).to_lowercase().contains(&text))
 }
 
-/// Whether a text is one of the table's words: `I1` is not a part of "invariant I13".
+/// True if a text is one of the table's words: `I1` is not a part of "invariant I13".
 fn is_a_word(text: &str) -> bool {
     let digits = text.strip_prefix("v ").unwrap_or(text).strip_prefix('i');
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
@@ -207,12 +211,12 @@ pub fn verdict(outcome: &Outcome) -> String {
     let text = match kinds.iter().max() {
         None => "ok".to_owned(),
         Some(Kind::Broken(_)) => {
-            let mut broken: Vec<u8> = kinds
+            let mut broken: Vec<Invariant> = kinds
                 .iter()
                 .filter_map(|kind| if let Kind::Broken(invariant) = kind { Some(*invariant) } else { None })
                 .collect();
             broken.sort_unstable();
-            let names: Vec<String> = broken.iter().map(|invariant| format!("I{invariant}")).collect();
+            let names: Vec<String> = broken.iter().map(Invariant::to_string).collect();
             format!("V {}", names.join(","))
         }
         Some(worst) => word(*worst),
@@ -224,7 +228,7 @@ pub fn verdict(outcome: &Outcome) -> String {
     }
 }
 
-/// Whether a verdict is the expected one. An incomplete exploration is what it has found at least.
+/// True if a verdict is the expected one. An incomplete exploration counts by its findings so far.
 pub fn is_as_expected(expected: &Expected, verdict: &str) -> bool {
     let verdict = verdict.trim_end_matches(['?', '~']);
     match expected.verdict.split_once(' ') {
@@ -263,15 +267,15 @@ mod tests {
             (Kind::Churn, &["churn", "reaped again"]),
             (Kind::Corruption, &["DC", "corruption"]),
             (Kind::Restart, &["DC", "I8", "restart", "corruption"]),
-            (Kind::Broken(5), &["V", "V I5", "I5", "suspended"]),
+            (Kind::Broken(Invariant::I5), &["V", "V I5", "I5", "suspended"]),
             (Kind::Eio, &["eio", "IO fails"]),
         ] {
             for text in texts {
                 assert!(is_meant(kind, text), "{kind:?} {text}");
             }
         }
-        assert!(!is_meant(Kind::Broken(13), "I1"));
-        assert!(!is_meant(Kind::Broken(13), "V I1"));
+        assert!(!is_meant(Kind::Broken(Invariant::I13), "I1"));
+        assert!(!is_meant(Kind::Broken(Invariant::I13), "V I1"));
         assert!(!is_meant(Kind::Livelock, "DL"));
         assert!(!is_meant(Kind::Deadlock, "V"));
     }

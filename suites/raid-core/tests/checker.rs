@@ -6,16 +6,16 @@ use std::sync::Mutex;
 use std::thread;
 
 use raid_core::era::{self, Era, Switch};
-use raid_core::explore::{Kind, Limits, Outcome, explore, look};
+use raid_core::explore::walk;
+use raid_core::explore::{Invariant, Kind, Limits, Outcome, explore, look};
 use raid_core::scenario::{self, SCENARIOS};
 use raid_core::table;
-use raid_core::walk;
 
 fn verdict(scenario: &str, era: Era, limits: Limits) -> String {
     table::verdict(&look(scenario::named(scenario).unwrap(), era, limits))
 }
 
-/// Where a switch flips a verdict: the kernel is the one with it.
+/// Where a switch flips a verdict. The kernel is the one with it.
 const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::C130443, "S11", "6.6"),
     (Switch::C644e, "S3", "6.6"),
@@ -48,7 +48,8 @@ const FLIPS: &[(Switch, &str, &str)] = &[
     (Switch::C1d24, "S9", "7.3"),
 ];
 
-/// The same for what no kernel has: the mail's what-ifs, and P8 by itself. The kernel is the one without.
+/// Where a switch that no kernel has flips a verdict: the what-ifs, the mutations, and P8 by itself. The
+/// kernel is the one without it.
 const WHAT_IFS: &[(Switch, &str, &str)] = &[
     (Switch::P8, "S2", "6.7"),
     (Switch::ReapDirectly, "S14", "6.8"),
@@ -98,8 +99,8 @@ fn the_merged_helpers_leave_sync_mutex_alone() {
     assert!(!verdict("S10", v2.without(Switch::P5v2).with(&[Switch::P5]), limits).starts_with("DL"));
 }
 
-/// raid5d waits for itself where 5e2cf333b7bd is, and nowhere else; no verdict hangs on it, because that is not counted, and
-/// hides no other deadlock.
+/// raid5d waits for itself where 5e2cf333b7bd is, and nowhere else; no verdict hangs on it, because that is
+/// not counted, and hides no other deadlock.
 #[test]
 fn raid5d_waits_for_itself_only_with_its_wait() {
     let with = ["6.5", "6.6", "6.7", "6.9"];
@@ -108,7 +109,7 @@ fn raid5d_waits_for_itself_only_with_its_wait() {
         assert_eq!(era.has(Switch::C5e2c), with.contains(name), "{name}");
         for scenario in ["S1", "S2", "S4", "S6"] {
             let found = look(scenario::named(scenario).unwrap(), era, Limits::default());
-            let itself = found.findings.iter().any(|finding| finding.kind == Kind::Broken(16));
+            let itself = found.findings.iter().any(|finding| finding.kind == Kind::Broken(Invariant::I16));
             assert!(era.has(Switch::C5e2c) || !itself, "{scenario} on {name}");
             assert!(itself || scenario != "S1" || !era.has(Switch::C5e2c), "{scenario} on {name}");
             if itself {
@@ -119,8 +120,8 @@ fn raid5d_waits_for_itself_only_with_its_wait() {
     }
 }
 
-/// P9 and P10 only move code: with and without them every scenario has the same states, and what is found in them is
-/// found by the same steps. P9's hook has its first user in P11; P10 is in use from then on.
+/// P9 and P10 only move code: with and without them every scenario has the same states, and what is found in
+/// them is found by the same steps. P9's hook has its first user in P11; P10 is in use from then on.
 #[test]
 fn moved_code_changes_nothing() {
     let same = |with: Era, without: Era, what: &str| {
@@ -166,22 +167,22 @@ fn every_invariant_can_fail() {
         assert!(found.findings.iter().any(|finding| finding.kind == kind), "{kind:?} in {scenario}");
     };
     find("S4", era::V6_7, Kind::Deadlock); // I1
-    find("S6", era::V6_7, Kind::Broken(3));
-    find("S1", era::V6_9.with(&[Switch::LostThread]), Kind::Broken(4));
-    find("S5b", era::P1_4, Kind::Broken(5));
-    find("S5a", era::P1_4, Kind::Broken(6));
+    find("S6", era::V6_7, Kind::Broken(Invariant::I3));
+    find("S1", era::V6_9.with(&[Switch::LostThread]), Kind::Broken(Invariant::I4));
+    find("S5b", era::P1_4, Kind::Broken(Invariant::I5));
+    find("S5a", era::P1_4, Kind::Broken(Invariant::I6));
     find("S7b", era::V6_6, Kind::Corruption); // I7
     find("S5a", era::V6_8, Kind::Restart); // I8
-    find("S5a", era::V6_9, Kind::Broken(8));
+    find("S5a", era::V6_9, Kind::Broken(Invariant::I8));
     find("S7", era::V6_9, Kind::Eio); // I9
-    find("S1", era::V6_9.with(&[Switch::LostWake]), Kind::Broken(10));
-    find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(11));
-    find("S6f", era::V6_9, Kind::Broken(12));
-    find("S12", era::V6_9, Kind::Broken(13));
-    find("S18", era::V6_12, Kind::Broken(13));
-    find("S16", era::V6_9, Kind::Broken(15));
-    find("S1", era::V6_6, Kind::Broken(16));
-    find("S18r", era::V6_9, Kind::Broken(17));
+    find("S1", era::V6_9.with(&[Switch::LostWake]), Kind::Broken(Invariant::I10));
+    find("S4", era::V6_9.with(&[Switch::DoubleUnlock]), Kind::Broken(Invariant::I11));
+    find("S6f", era::V6_9, Kind::Broken(Invariant::I12));
+    find("S12", era::V6_9, Kind::Broken(Invariant::I13));
+    find("S18", era::V6_12, Kind::Broken(Invariant::I13));
+    find("S16", era::V6_9, Kind::Broken(Invariant::I15));
+    find("S1", era::V6_6, Kind::Broken(Invariant::I16));
+    find("S18r", era::V6_9, Kind::Broken(Invariant::I17));
 }
 
 /// I2: the read spins as long as the reshape is frozen.

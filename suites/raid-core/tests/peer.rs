@@ -1,8 +1,8 @@
 //! Another checker, stateright's, sees what ours sees.
 
 use raid_core::era;
+use raid_core::explore::stateright::Peer;
 use raid_core::explore::{Kind, Limits, explore};
-use raid_core::peer::Peer;
 use raid_core::scenario;
 
 #[test]

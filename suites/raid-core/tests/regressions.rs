@@ -1,11 +1,10 @@
-//! The three regressions that the seed is about, found in v6.7 and gone with their fixes; and the
-//! checker held against itself.
+//! The three regressions of v6.7 that "[PATCH v2 00/11] dm-raid: fix v6.7 regressions" is about: found in
+//! v6.7, and gone with their fixes.
 
 use raid_core::era;
 use raid_core::explore::{Kind, Limits, Outcome, explore};
 use raid_core::scenario::{self, SCENARIOS};
-use raid_core::story::{self, Story};
-use raid_core::story_text::Page;
+use raid_core::story::{self, Page, Story};
 use raid_core::table;
 
 fn run(scenario: &str, era: &str) -> Outcome {
@@ -44,7 +43,7 @@ fn an_interrupted_reshape_hung_the_destructor_in_v6_7() {
 }
 
 #[test]
-fn the_stacks_are_those_of_the_mail() {
+fn the_stacks_are_those_of_the_v2_series() {
     let s1 = tell("S1", "6.7", Kind::Deadlock);
     let lvm = &s1.waiting[0];
     assert_eq!(lvm.task, "lvm");
@@ -61,7 +60,7 @@ fn the_stacks_are_those_of_the_mail() {
     );
 }
 
-/// The hang of Debian's 6.1 in integrity-caching.sh, see ANSWERS.md: the work item runs, so it is not
+/// The hang of Debian's 6.1 in integrity-caching.sh, see docs/md/answers.md: the work item runs, so it is not
 /// pending, and there is no thread yet; it starts one after mddev_suspend has quiesced the array.
 #[test]
 fn before_v6_7_a_work_item_that_runs_was_overlooked() {
@@ -79,8 +78,8 @@ fn before_v6_7_a_work_item_that_runs_was_overlooked() {
     assert_eq!(table::verdict(&outcome), "ok");
 }
 
-/// raid10's sync thread, told to stop, waits for the barrier at its end (close_sync), which the suspend holds: the stack
-/// is raid1's of integrity-caching.sh on 6.1.
+/// raid10's sync thread, told to stop, waits for the barrier at its end (close_sync), which the suspend
+/// holds: the stack is raid1's of integrity-caching.sh on 6.1.
 #[test]
 fn a_sync_of_raid10_ends_only_when_the_barrier_is_down() {
     let story = tell("S1r", "6.6", Kind::Deadlock);
@@ -89,8 +88,8 @@ fn a_sync_of_raid10_ends_only_when_the_barrier_is_down() {
     assert_eq!(verdict("S1r", "6.9"), "ok");
 }
 
-/// Since v6.7 the daemon has the worker look at a read-only array's spares, frozen or not; since v6.9 raid_dtr waits for no
-/// worker; and a suspended array is read-only on 7.3 (ANSWERS.md [12]).
+/// Since v6.7 the daemon has the worker look at a read-only array's spares, frozen or not; since v6.9
+/// raid_dtr waits for no worker; and a suspended array is read-only on 7.3 (docs/md/answers.md [12]).
 #[test]
 fn a_worker_that_looks_at_spares_outlives_its_raid_set() {
     assert_eq!(verdict("S18", "6.6"), "ok");

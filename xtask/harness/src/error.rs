@@ -1,7 +1,7 @@
 //! Whose fault an error is: the user's, or the host's.
 
-use vm_images::images::{Fault, ImageError};
-use vm_images::kernel_spec::BadKernelSpec;
+use vm_images::error::Fault;
+use vm_images::spec::error::BadKernelSpec;
 
 /// An error of the command line or of a file that the user writes; every other one is the host's or the harness's.
 #[derive(Debug, thiserror::Error)]
@@ -18,25 +18,28 @@ pub fn is_users_fault(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<UsageError>()
             || cause.is::<BadKernelSpec>()
-            || cause
-                .downcast_ref::<ImageError>()
-                .is_some_and(|error| matches!(error.fault(), Fault::Source | Fault::Request))
+            || Fault::of(cause).is_some_and(|fault| matches!(fault, Fault::Source | Fault::Request))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vm_images::build::error::{BuildError, CheckoutError};
+    use vm_images::error::ImageError;
 
     #[test]
     fn an_error_of_the_users_is_told_from_one_of_the_hosts() {
         assert!(is_users_fault(&usage(anyhow::anyhow!("no test matches `x`"))));
         assert!(!is_users_fault(&anyhow::anyhow!("disk on fire")));
-        let checkout = vm_images::checkout::CheckoutError::Changed { dir: "/src/lvm2".into() };
-        assert!(is_users_fault(&ImageError::from(checkout).into()));
-        let exposed = vm_images::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
-        assert!(is_users_fault(&ImageError::from(exposed).into()), "--trust-source mends it");
-        let bad = "6.12".parse::<vm_images::kernel_spec::KernelSpec>().unwrap_err();
+        let checkout = CheckoutError::Changed { dir: "/src/lvm2".into() };
+        assert!(is_users_fault(&ImageError::from(BuildError::from(checkout)).into()));
+        let exposed = vm_images::build::enclosure::EnclosureError::Exposed { tried: "no".to_owned() };
+        assert!(
+            is_users_fault(&ImageError::from(BuildError::from(exposed)).into()),
+            "--trust-source mends it"
+        );
+        let bad = "6.12".parse::<vm_images::spec::KernelSpec>().unwrap_err();
         assert!(is_users_fault(&bad.into()));
     }
 }

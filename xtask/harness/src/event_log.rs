@@ -59,7 +59,7 @@ impl EventLog {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(|| format!("failed to read `{shown}`"))?;
-        let log = reports::events::parse_events(&bytes, path).map_err(|error| usage(error.into()))?;
+        let log = reports::record::events::parse_events(&bytes, path).map_err(|error| usage(error.into()))?;
         let n_torn = log.torn.map_or(0, |torn| torn.n_bytes);
         file.set_len((bytes.len() - n_torn) as u64).with_context(|| format!("failed to mend `{shown}`"))?;
         if !bytes[..bytes.len() - n_torn].ends_with(b"\n") {

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use vm_images::apt::Apt;
-use vm_images::checkout::{Checkout, Sources};
+use vm_images::build::checkout::{Checkout, Sources};
+use vm_images::debian::apt::Apt;
+use vm_images::debian::lock::Lock;
+use vm_images::debian::mirror::Mirror;
+use vm_images::host::janitor::Janitor;
 use vm_images::host::{Cancel, Host};
 use vm_images::images::Images;
-use vm_images::janitor::Janitor;
-use vm_images::lock::Lock;
-use vm_images::mirror::Mirror;
 use vm_images::store::Store;
 
 use crate::terminal::Terminal;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 /// Where progress is shown.
 #[derive(Debug)]

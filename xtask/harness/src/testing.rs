@@ -8,7 +8,7 @@ use protocol::sample::{EVERY_MS, Sample, Storage, TaskSample};
 use protocol::wire::GuestFacts;
 
 use crate::attempt::TimeLimits;
-use crate::machine::{Accel, HypervisorEvent, ShutdownCause, VmSpec};
+use crate::machine::{Accel, HypervisorEvent, ShutdownCause, Tuning, VmSpec};
 use crate::suite::{Contract, Job};
 
 /// The limits of an attempt that is played without a VM.
@@ -51,8 +51,7 @@ pub(crate) fn job(name: &str) -> Job {
         own_modules: None,
         files: vec![],
         disks: vec![],
-        sampled: true,
-        stock: false,
+        tuning: Tuning::default(),
         contract: Contract::default(),
         ram_mib: 1024,
         vcpus: 1,
@@ -73,7 +72,7 @@ pub(crate) fn vm() -> VmSpec {
         accel: Accel::Tcg,
         replaced: None,
         preload: String::new(),
-        stock: false,
+        tuning: Tuning::default(),
         append: String::new(),
         saves: false,
         restore: None,

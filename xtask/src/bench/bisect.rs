@@ -4,16 +4,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::bench::edits::{Plants, make, read_plant};
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::bisect::decide::Rules;
 use harness::bisect::graph::Graph;
 use harness::bisect::simulate::{End, World, least_trials, ours, until_sure};
 use harness::error::usage;
 use harness::session::Session;
-use harness::terminal::outln;
 use harness::workspace::workspace;
 
 /// What is promised of searches at a failure rate of 30 % over 64 commits.
@@ -92,16 +92,16 @@ fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     let of = |side: usize| (f64::from(n_of_ends[side]) / n, f64::from(n_between[side]) / n);
     let all = |side| of(side).0 + of(side).1;
     let ratio = all(0) / all(1).max(1.0);
-    outln!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
-    outln!("{:<44} {:>8} {:>8} {:>8} {:>8}", "trials a search", "right", "all", "ends", "between");
+    figure!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
+    figure!("{:<44} {:>8} {:>8} {:>8} {:>8}", "trials a search", "right", "all", "ends", "between");
     for (name, side) in [("bisect", 0), ("repeat each step until sure", 1)] {
         let right = 100.0 * f64::from(n_right[side]) / n;
         let (ends, between) = of(side);
-        outln!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
+        figure!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
     }
     let least = least_trials(n_commits, rate, RULES.confidence);
-    outln!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
-    outln!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
+    figure!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
+    figure!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
     Ok(f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO)
 }
 
@@ -111,11 +111,11 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
     if n_of_cell == 0 {
         return true;
     }
-    outln!("");
-    outln!("{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance");
+    figure!("");
+    figure!("{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance");
     let names = ["chance", "bug", "right", "wrong, sure", "unsure", "trials"];
     let [chance, bug, right, wrong, unsure, trials] = names;
-    outln!("{chance:>8} {bug:>8} {right:>9} {wrong:>12} {unsure:>9} {trials:>8}");
+    figure!("{chance:>8} {bug:>8} {right:>9} {wrong:>12} {unsure:>9} {trials:>8}");
     let mut is_kept = true;
     for &noise in &asked.noise {
         for rate in RATES {
@@ -138,7 +138,7 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
             let [right, wrong, unsure] = n_of.map(|n_of| 100.0 * f64::from(n_of) / n);
             let (noise_percent, rate_percent) = (100.0 * noise, 100.0 * rate);
             let trials = f64::from(n_trials) / n;
-            outln!(
+            figure!(
                 "{noise_percent:>6.0} % {rate_percent:>6.0} % {right:>7.1} % {wrong:>10.1} % {unsure:>7.1} % {trials:>8.1}"
             );
             is_kept &= noise > NOISE_OF_PROMISE || wrong <= 100.0 * PROMISED_WRONG;
@@ -148,7 +148,7 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
 }
 
 /// A graph with a bug planted, from the source of Debian's 6.12.
-pub(crate) fn edits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
+pub(crate) fn commits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));
     }
@@ -156,17 +156,17 @@ pub(crate) fn edits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
     let of = |name: &str| read_plant(&planted.join(name));
     let plants = Plants {
         bug: of(&format!("plants/{bug}.toml")).map_err(usage)?,
-        broken: of("history/broken.toml")?,
-        crash: of("history/crash.toml")?,
-        half: of("history/e3-half.toml")?,
+        broken: of("edits/broken.toml")?,
+        crash: of("edits/crash.toml")?,
+        half: of("edits/e3-half.toml")?,
     };
     let apt = session.apt()?;
     let images = session.images(&apt)?;
     let source = images.kernel_source(&images.kernel(&"deb:6.12".parse()?)?)?;
     session.terminal.end_step();
     make(&session.host, &source.path("tree"), dir, &plants)
-        .with_context(|| format!("failed to make a history in `{}`", dir.display()))?;
-    outln!(
+        .with_context(|| format!("failed to make a repository in `{}`", dir.display()))?;
+    figure!(
         "{}: from the tag good to the tag bad, first bad at the tag culprit; series-base, series",
         dir.display()
     );

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::images::{Images, Kernel};
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use super::median;
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::session::Session;
-use harness::terminal::outln;
 
 /// What is edited: files that most commits to md change, and the header that all of them share.
 const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];
@@ -24,12 +26,13 @@ const KERNEL: &str = "deb:6.12";
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
-    outln!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
-    outln!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
+    figure!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
+    figure!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
     // Never the edits of an earlier call: what those came to is in the store.
     let mut edit = u64::from(std::process::id()) * 1000;
     for file in FILES {
@@ -45,10 +48,10 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
             ensure!(same(&on, &nothing)?, "{file}: what is built on differs from what is built from nothing");
         }
         let (on, nothing) = (median(&mut incremental), median(&mut from_nothing));
-        outln!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
+        figure!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 
@@ -61,7 +64,7 @@ pub(super) fn edited_tree(
     let source = images.kernel_source(&images.kernel(&KERNEL.parse()?)?)?;
     let (tree, log) = (scratch.join("linux"), scratch.join("log"));
     session.host.call("cp").arg("-a").arg(source.path("tree")).arg(&tree).run(&log)?;
-    let spec = format!("{KERNEL}+md:{}", tree.display()).parse()?;
+    let spec = KernelSpec::overlaid(KERNEL.parse()?, Overlay::Tree(tree.clone()));
     Ok((tree, spec))
 }
 

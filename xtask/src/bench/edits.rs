@@ -1,15 +1,15 @@
-//! A git history whose answer is known, made of a kernel's real drivers/md: edits that change nothing but the modules,
+//! A git repository whose answer is known, made of a kernel's real drivers/md: edits that change nothing but the modules,
 //! in several files and on a branch that is merged, with a bug planted in one of them, and commits around it that do
 //! not build or fail in another way.
 //!
-//! Only for trying searches: it is made by `cargo xtask bench history`.
+//! Only for trying searches: it is made by `cargo xtask bench commits`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use vm_images::host::Host;
-use vm_images::plant::Plant;
+use vm_images::kernel::plant::Plant;
 
 /// Files that are edited in turn.
 const FILES: [&str; 7] = ["raid1.c", "md.c", "raid10.c", "dm-raid.c", "raid5.c", "md-bitmap.c", "md.h"];
@@ -42,7 +42,7 @@ pub(crate) fn read_plant(path: &Path) -> Result<Plant> {
     Plant::parse(&text).map_err(|error| anyhow::anyhow!("plant `{}` is damaged: {error}", path.display()))
 }
 
-/// Makes the history in `dir`, from the Makefile and drivers/md of `source`. The tags `good`, `bad` and `culprit` are a
+/// Makes the repository in `dir`, from the Makefile and drivers/md of `source`. The tags `good`, `bad` and `culprit` are a
 /// search's, `series-base` and `series` those of a bug that is made and then mended in two steps.
 pub(crate) fn make(host: &Host, source: &Path, dir: &Path, plants: &Plants) -> Result<()> {
     let graph = Maker { host, source, dir: dir.to_owned(), log: dir.join(".git/made.log") };
@@ -146,7 +146,7 @@ impl Maker<'_> {
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             call = call.without_env(name);
         }
-        // The same history everywhere, and nobody's configuration.
+        // The same commits everywhere, and nobody's configuration.
         for role in ["AUTHOR", "COMMITTER"] {
             call = call.env(format!("GIT_{role}_NAME"), "md-regress");
             call = call.env(format!("GIT_{role}_EMAIL"), "md-regress@localhost");
@@ -173,7 +173,7 @@ mod tests {
     use vm_images::host::Cancel;
 
     #[test]
-    fn the_plants_are_read_and_their_history_is_as_it_is_said_to_be() {
+    fn the_plants_are_read_and_their_commits_are_as_it_is_said_to_be() {
         let host = Host::new(Cancel::default());
         let (source, made) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let md = source.path().join("drivers/md");
@@ -194,9 +194,9 @@ mod tests {
         let of = |name: &str| read_plant(&planted.join(name)).unwrap();
         let plants = Plants {
             bug: of("plants/e3.toml"),
-            broken: of("history/broken.toml"),
-            crash: of("history/crash.toml"),
-            half: of("history/e3-half.toml"),
+            broken: of("edits/broken.toml"),
+            crash: of("edits/crash.toml"),
+            half: of("edits/e3-half.toml"),
         };
         make(&host, source.path(), made.path(), &plants).unwrap();
         let repository = Repository::open(&host, made.path(), source.path()).unwrap();

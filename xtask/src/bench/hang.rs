@@ -10,11 +10,11 @@ use protocol::{Event, Outcome};
 use reports::record::{Attempt, AttemptState};
 
 use super::{TEST, median, one, options};
+use crate::bench::page::figure;
 use crate::exit::Exit;
+use harness::machine::Tuning;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
-use harness::terminal::outln;
 
 /// Stops in the way that its variable `how` names.
 const STOPS: &str = include_str!("stops.sh");
@@ -81,7 +81,7 @@ struct Found {
 pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
     let (mut verdicts, mut evidence) = (Vec::new(), Vec::new());
-    outln!("{:<40} {:>12} {:>14}  kind", "the test stops in", "verdict, s", "evidence, s");
+    figure!("{:<40} {:>12} {:>14}  kind", "the test stops in", "verdict, s", "evidence, s");
     for how in WAYS {
         let script = scratch.path().join(format!("{how}.sh"));
         fs::write(&script, with_way(how))
@@ -99,13 +99,13 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
         verdicts.extend(&of_way);
         evidence.extend(&of_evidence);
         let (verdict, evidence) = (median(&mut of_way), median(&mut of_evidence));
-        outln!("{how:<40} {verdict:>12.1} {evidence:>14.1}  {}", kinds.join(", "));
+        figure!("{how:<40} {verdict:>12.1} {evidence:>14.1}  {}", kinds.join(", "));
     }
     let n_hangs = verdicts.len();
     let spread = |what: &str, values: &mut Vec<f64>| {
         let median = median(values);
         let (p95, max) = (percentile(values, 95), percentile(values, 100));
-        outln!("{what}, of {n_hangs}: median {median:.1} s, p95 {p95:.1} s, most {max:.1} s");
+        figure!("{what}, of {n_hangs}: median {median:.1} s, p95 {p95:.1} s, most {max:.1} s");
         (median, p95, max)
     };
     let (verdict_median_s, verdict_p95_s, _) = spread("verdict", &mut verdicts);
@@ -113,7 +113,7 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
     let sampling_percent = cost(session, n_pairs)?;
     let measured = Measured { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
     let broken = measured.broken_promises();
-    broken.iter().for_each(|line| outln!("{line}"));
+    broken.iter().for_each(|line| figure!("{line}"));
     Ok(if broken.is_empty() { Exit::Passed } else { Exit::TestsFailed })
 }
 
@@ -175,24 +175,20 @@ fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=n_pairs {
         session.terminal.timed(&format!("pair {pair} of {n_pairs}: {TEST}"));
-        let with = one(session, "lvm2", TEST, None)?;
+        let with = one(session, "lvm2", TEST, Tuning::default())?;
         let sampling_s = with.sampling_s.context("the guest did not say what sampling cost")?;
         shares.push(100.0 * sampling_s / with.test_s);
         watched.push(with.test_s);
-        unwatched.push(one(session, "lvm2", TEST, Some(unsampled))?.test_s);
+        unwatched.push(one(session, "lvm2", TEST, Tuning { unwatched: true, ..Tuning::default() })?.test_s);
     }
     if n_pairs == 0 {
         return Ok(None);
     }
     let (with, without, share) = (median(&mut watched), median(&mut unwatched), median(&mut shares));
-    outln!("{TEST}, medians of {n_pairs}");
-    outln!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
-    outln!("  processor time of the sampler {share:.2} % of the test's time");
+    figure!("{TEST}, medians of {n_pairs}");
+    figure!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
+    figure!("  processor time of the sampler {share:.2} % of the test's time");
     Ok(Some(share))
-}
-
-fn unsampled(job: Job) -> Job {
-    Job { sampled: false, ..job }
 }
 
 /// The value that `percent` of all do not exceed (nearest rank).

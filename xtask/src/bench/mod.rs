@@ -6,6 +6,7 @@ mod build;
 mod edits;
 mod hang;
 mod model;
+mod page;
 mod step;
 pub(crate) mod suite;
 mod virtme;
@@ -19,21 +20,128 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
 use reports::record::AttemptState;
-use vm_images::checkout::Sources;
 use vm_images::host::die_with_parent;
 use vm_images::store::STORE_VARIABLE;
-use vm_images::store_space::bytes_of;
+use vm_images::store::space::bytes_of;
 
-use crate::cli::BenchCommand;
+use crate::bench::page::figure;
+use crate::bench::suite::BenchSuiteOptions;
 use crate::exit::Exit;
-use harness::machine::accel::AccelChoice;
-use harness::run::tries::Times;
+use clap::{Args, Subcommand};
+use harness::machine::Tuning;
+use harness::run::begin::command_line;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 use harness::suite::select::Selection;
-use harness::terminal::outln;
+use harness::suite::suite_named;
 use harness::workspace::workspace;
+use reports::render::words::reproduce::shell_line;
+use vm_images::spec::KernelSpec;
+
+pub(crate) const BENCH_VM_HELP: &str = "\
+Examples:
+  cargo xtask bench vm
+  cargo xtask bench vm --rounds 20 --no-virtme
+  cargo xtask bench vm --no-virtme --kernel deb:6.12     the kernel that tests run on
+
+virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, kernel, memory and processor.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Set up an empty store; then from the second start to the first test's first line
+    Setup,
+    /// What the harness costs a test, and what memory a flood of output costs the harness
+    Overhead {
+        /// Pairs of runs to take the median of
+        #[arg(long, default_value_t = 4)]
+        pairs: usize,
+    },
+    /// What a step of a search over commits of md takes, against a boot and a build from nothing, and with --kernel-tree
+    /// against make in a whole tree; with --simulate how often whole searches are right, and what they cost, against
+    /// repeating each step until it is sure
+    Bisect {
+        /// Whole searches by lot: no kernel is built, no VM runs
+        #[arg(long)]
+        simulate: bool,
+        /// Real steps of each kind
+        #[arg(long, value_name = "N", default_value_t = 2, conflicts_with = "simulate")]
+        rounds: usize,
+        /// A whole kernel tree, to run make in a copy of it: as it stands a step, and once from nothing
+        #[arg(long, value_name = "DIR", conflicts_with = "simulate")]
+        kernel_tree: Option<PathBuf>,
+        /// Searches
+        #[arg(long, value_name = "N", default_value_t = 2000)]
+        searches: u64,
+        /// Commits to search
+        #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100_000))]
+        commits: usize,
+        /// How often a trial of a bad commit fails
+        #[arg(long, value_name = "P", default_value_t = 0.3)]
+        rate: f64,
+        /// How often any trial fails by chance, for the table of searches whose failures bear no mark
+        #[arg(
+            long,
+            value_name = "P,…",
+            default_value = "0,0.02,0.05,0.1",
+            value_delimiter = ',',
+            requires = "simulate"
+        )]
+        noise: Vec<f64>,
+        /// Searches of each line of that table
+        #[arg(long, value_name = "N", default_value_t = 400, requires = "simulate")]
+        cell: u64,
+        /// The number that the first search's random numbers start from
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+    /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
+    Model {
+        /// Only the quick part
+        #[arg(long)]
+        quick: bool,
+    },
+    /// What an edit of md costs until its modules can be plugged in, and the same from nothing, which must
+    /// give the same modules
+    Build {
+        /// Edits of each file to take the median of
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+    /// Ask for a VM, have a command's output, VM gone: ours and virtme-ng's; memory of VMs, disk of a snapshot
+    #[command(after_help = BENCH_VM_HELP)]
+    Vm {
+        /// Times that each way is gone; medians are shown
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Leave virtme-ng out
+        #[arg(long)]
+        no_virtme: bool,
+        /// Kernel that both boot; one for any machine, because virtme-ng's root wants 9p, which those for the cloud lack
+        #[arg(long, value_name = "SPEC", default_value = "deb:6.12-amd64")]
+        kernel: KernelSpec,
+    },
+    /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side by side
+    #[command(after_help = suite::BENCH_SUITE_HELP)]
+    Suite(BenchSuiteOptions),
+    /// Make a git repository of the real drivers/md with a bug planted in one of 37 commits, to search it
+    #[command(alias = "history")]
+    Commits {
+        /// Folder to make it in
+        dir: PathBuf,
+        /// The bug, of suites/planted/plants
+        #[arg(long, value_name = "NAME", default_value = "e3")]
+        plant: String,
+    },
+    /// From a test's last move to the verdict and to the evidence; what watching costs
+    Hang {
+        /// Hangs of each kind
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Pairs of runs, watched and not, to take the median of
+        #[arg(long, default_value_t = 3)]
+        pairs: usize,
+    },
+}
 
 /// The test whose overhead is measured: one of dm-raid, short enough for several pairs, chatty as they all are.
 const TEST: &str = "shell/component-raid.sh";
@@ -42,7 +150,46 @@ const BENCH_RAM_MIB: u32 = 2048;
 /// A quick test: what matters is when it begins.
 const QUICK_TEST: &str = "shell/000-basic.sh";
 
-pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
+/// What is measured, and where the figures go.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+    /// Also put what is printed into a page of figures, between its markers (default: docs/figures.md)
+    #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) markdown: Option<Option<PathBuf>>,
+}
+
+impl BenchCommand {
+    /// Name of its markers in the page of figures.
+    fn name(&self) -> &'static str {
+        match self {
+            BenchCommand::Setup => "setup",
+            BenchCommand::Overhead { .. } => "overhead",
+            BenchCommand::Build { .. } => "build",
+            BenchCommand::Bisect { simulate: false, .. } => "bisect",
+            BenchCommand::Bisect { simulate: true, .. } => "bisect-simulate",
+            BenchCommand::Model { .. } => "model",
+            BenchCommand::Vm { .. } => "vm",
+            BenchCommand::Suite(_) => "suite",
+            BenchCommand::Commits { .. } => "commits",
+            BenchCommand::Hang { .. } => "hang",
+        }
+    }
+}
+
+pub(crate) fn run(session: &Session, options: &BenchOptions) -> Result<Exit> {
+    let exit = measure_all(session, &options.command)?;
+    if let Some(page) = &options.markdown {
+        let page = page.clone().unwrap_or_else(|| workspace().join("docs/figures.md"));
+        let words =
+            command_line(std::env::args_os()).into_iter().filter(|word| !word.starts_with("--markdown"));
+        page::write(&page, options.command.name(), &shell_line(&words.collect::<Vec<_>>()))?;
+    }
+    Ok(exit)
+}
+
+fn measure_all(session: &Session, command: &BenchCommand) -> Result<Exit> {
     match command {
         BenchCommand::Setup => setup(session),
         BenchCommand::Overhead { pairs } => overhead(session, *pairs),
@@ -63,7 +210,7 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
         BenchCommand::Model { quick } => model::model(*quick),
         BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
         BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
-        BenchCommand::History { dir, plant } => bisect::edits(session, dir, plant),
+        BenchCommand::Commits { dir, plant } => bisect::commits(session, dir, plant),
         BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
     }
 }
@@ -72,16 +219,16 @@ pub(crate) fn run(session: &Session, command: &BenchCommand) -> Result<Exit> {
 fn setup(session: &Session) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let store = scratch.join("store");
-    outln!("{:<58} {:>8}", "from `cargo xtask test` to the first test's first line", "s");
+    figure!("{:<58} {:>8}", "from `cargo xtask test` to the first test's first line", "s");
     for (what, n_runs) in [("empty store", 1), ("full store", 3)] {
         let mut seconds = Vec::new();
         for _ in 0..n_runs {
             seconds.push(time_to_first_line(session, &store, &scratch.join("out"))?.as_secs_f64());
         }
-        outln!("{what:<58} {:>8.1}", median(&mut seconds));
+        figure!("{what:<58} {:>8.1}", median(&mut seconds));
     }
-    outln!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
-    vm_images::store::remove_tree(&scratch)?;
+    figure!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
+    vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
 }
 
@@ -137,23 +284,23 @@ fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
     let (mut ours, mut plain, mut around) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=pairs {
         session.terminal.timed(&format!("pair {pair} of {pairs}: {TEST}"));
-        let with_us = one(session, "lvm2", TEST, None)?;
+        let with_us = one(session, "lvm2", TEST, Tuning::default())?;
         ours.push(with_us.test_s);
         around.push(with_us.around_s);
-        plain.push(one(session, "lvm2", TEST, Some(to_a_file))?.test_s);
+        plain.push(one_unheard(session, TEST)?.test_s);
     }
     let (ours, plain, around) = (median(&mut ours), median(&mut plain), median(&mut around));
-    outln!("{TEST}, medians of {pairs}");
-    outln!("  with output streamed to the harness        {ours:>8.1} s");
-    outln!("  output to a file in the guest              {plain:>8.1} s");
-    outln!("  ratio                                      {:>8.3}", ours / plain);
-    outln!(
+    figure!("{TEST}, medians of {pairs}");
+    figure!("  with output streamed to the harness        {ours:>8.1} s");
+    figure!("  output to a file in the guest              {plain:>8.1} s");
+    figure!("  ratio                                      {:>8.3}", ours / plain);
+    figure!(
         "  around the test (start, files, power off)  {around:>8.2} s, {:.2} % of it",
         100.0 * around / ours
     );
     session.terminal.timed("a test that prints 1 GB");
-    let flood = one(session, "canary", "flood-a-gigabyte", None)?;
-    outln!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
+    let flood = one(session, "canary", "flood-a-gigabyte", Tuning::default())?;
+    figure!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
     Ok(Exit::Passed)
 }
 
@@ -169,34 +316,42 @@ struct Measured {
 fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
-        suite: suite.to_owned(),
         selection: Selection {
             patterns: name.iter().map(|&name| name.to_owned()).collect(),
             ..Selection::default()
         },
-        sources: Sources::default(),
-        accel: AccelChoice::Auto,
-        times: Times::default(),
-        policy: reports::Policy::default(),
         n_vms: Some(1),
         out: Some(out.to_owned()),
-        flavours: vec![],
-        scripts: vec![],
-        script_needs: None,
-        append: String::new(),
-        history: None,
-        debug_info: vec![],
-        shard: None,
-        snapshots: true,
-        dump: false,
-        change: None,
+        ..Options::new(suite)
     })
 }
 
-fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job>) -> Result<Measured> {
-    let out = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
-    let options = Options { change, ..options(suite, Some(name), out.path())? };
-    let ran = run::run(session, &options)?.context("no test was selected")?;
+fn one(session: &Session, suite: &str, name: &str, tuning: Tuning) -> Result<Measured> {
+    let out = scratch(session)?;
+    measure(session, &Options { tuning, ..options(suite, Some(name), out.path())? })
+}
+
+/// A test with its output going to a file in the guest: nobody listens until it ends.
+fn one_unheard(session: &Session, test: &str) -> Result<Measured> {
+    let out = scratch(session)?;
+    let script = out.path().join("unheard.sh");
+    let line =
+        format!("exec bash -noprofile -norc /usr/share/lvm2-testsuite/{test} >/run/unheard.log 2>&1\n");
+    fs::write(&script, line).with_context(|| format!("failed to write `{}`", script.display()))?;
+    let needs = format!("silence={}s", suite_named("lvm2")?.example()?.test_timeout.as_secs());
+    measure(
+        session,
+        &Options { scripts: vec![script], script_needs: Some(needs), ..options("lvm2", None, out.path())? },
+    )
+}
+
+fn scratch(session: &Session) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary());
+    folder.context("failed to make a folder")
+}
+
+fn measure(session: &Session, options: &Options) -> Result<Measured> {
+    let ran = run::run(session, options)?.context("no test was selected")?;
     let judged = ran.judged.first().context("nothing was judged")?;
     ensure!(
         matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),
@@ -217,13 +372,6 @@ fn one(session: &Session, suite: &str, name: &str, change: Option<fn(Job) -> Job
         sampling_s: facts.sampling_ms.map(seconds),
         around_s: seconds(facts.vm_ms.saturating_sub(ready_ms + test_ms)),
     })
-}
-
-fn to_a_file(job: Job) -> Job {
-    let mut argv: Vec<_> = ["sh", "-c", "exec \"$@\" >/run/plain.log 2>&1", "sh"].map(str::to_owned).to_vec();
-    argv.extend(job.argv);
-    // Nothing is heard of it until it ends.
-    Job { argv, silence_timeout: job.test_timeout, ..job }
 }
 
 fn median(values: &mut [f64]) -> f64 {

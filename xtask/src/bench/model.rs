@@ -7,9 +7,9 @@ use raid_core::era;
 use raid_core::explore::{self, Limits};
 use raid_core::scenario::{self, SCENARIOS};
 
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::model::explore::{self as model, Cell};
-use harness::terminal::outln;
 
 /// Plain scenarios, for states per second: no data, no walks.
 const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];
@@ -17,7 +17,7 @@ const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];
 const STATES_PER_SECOND: f64 = 500_000.0;
 
 pub(super) fn model(quick: bool) -> Result<Exit> {
-    outln!("{:<40} {:>12} {:>8} {:>12}", "one core", "states", "s", "states/s");
+    figure!("{:<40} {:>12} {:>8} {:>12}", "one core", "states", "s", "states/s");
     let mut total = (0, 0.0);
     for (scenario, era) in PLAIN {
         let (scenario, kernel) = (scenario::named(scenario), era::named(era));
@@ -26,14 +26,14 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
         let seconds = outcome.elapsed.as_secs_f64();
         total = (total.0 + outcome.n_states, total.1 + seconds);
         let rate = outcome.n_states as f64 / seconds;
-        outln!(
+        figure!(
             "{:<40} {:>12} {seconds:>8.1} {rate:>12.0}",
             format!("{} {era}", scenario.name),
             outcome.n_states
         );
     }
     let rate = total.0 as f64 / total.1;
-    outln!("{:<40} {:>12} {:>8.1} {rate:>12.0}", "all three", total.0, total.1);
+    figure!("{:<40} {:>12} {:>8.1} {rate:>12.0}", "all three", total.0, total.1);
     let cells: Vec<Cell> = if quick {
         model::quick_cells()
     } else {
@@ -45,12 +45,12 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
     let n_states: usize = outcomes.iter().map(|outcome| outcome.n_states).sum();
     let seconds = begun.elapsed().as_secs_f64();
     let memory_mb = peak_memory_mb()?;
-    outln!(
+    figure!(
         "{:<40} {n_states:>12} {seconds:>8.1} {:>12.0}",
         format!("{} cells", cells.len()),
         n_states as f64 / seconds
     );
-    outln!("peak memory, MB {memory_mb:>24}");
+    figure!("peak memory, MB {memory_mb:>24}");
     ensure!(!quick || seconds < 60.0, "the quick part takes {seconds:.0} s, and is to take a minute at most");
     ensure!(rate >= STATES_PER_SECOND || quick, "{rate:.0} states/s, and {STATES_PER_SECOND} are wanted");
     Ok(Exit::Passed)

@@ -10,16 +10,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
+use vm_images::build::workshop::BuildTuning;
+use vm_images::host::progress::Progress;
 use vm_images::images::Images;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::spec::KernelSpec;
+use vm_images::spec::user::UserSource;
 
 use super::build::{edit_file, edited_tree};
 use super::{median, options};
+use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::terminal::outln;
 
 /// What is promised: seconds of a step, and how much longer the plain ways take.
 const PROMISED_S: f64 = 20.0;
@@ -67,7 +69,8 @@ impl Edited {
 pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) = (session.images(&apt)?, session.images(&apt)?.building_from_nothing());
+    let (images, clean) =
+        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let overlay = Edited { tree, spec };
@@ -112,14 +115,14 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         }
     }
     session.terminal.end_step();
-    vm_images::store::remove_tree(&scratch)?;
-    outln!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
-    outln!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
+    vm_images::host::tree::remove_tree(&scratch)?;
+    figure!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
+    figure!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
     let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));
-    outln!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
+    figure!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
     let row = |name: &str, seconds: f64, of_header: f64| {
         let shown = |seconds: f64, ours: f64| format!("{seconds:.1} ({:.2})", seconds / ours);
-        outln!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
+        figure!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
         seconds / ours
     };
     row("the same, booted", median(&mut of_sources.boots), median(&mut of_header.boots));
@@ -135,7 +138,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         let of_nothing = row("a kernel from nothing, booted", from_nothing, from_nothing);
         kept &= of_make >= PROMISED_OF_MAKE && of_nothing >= PROMISED_OF_NOTHING;
     }
-    outln!(
+    figure!(
         "in brackets: times as long as ours; promised for sources: under 20 s, 1.3 times for make in a kernel tree, 10 \
          times for a kernel from nothing"
     );
@@ -150,7 +153,7 @@ fn copied(session: &Session, tree: &Path, scratch: &Path) -> Result<Edited> {
     let words =
         ["-c", r#"tar --create --directory "$1" --exclude=./.git . | tar --extract --directory "$2""#, "sh"];
     session.host.call("sh").args(words).arg(tree).arg(&copy).run(&scratch.join("log"))?;
-    let spec = format!("tree:{}", copy.display()).parse()?;
+    let spec = KernelSpec::built_from(UserSource::Tree(copy.clone()));
     Ok(Edited { tree: copy, spec })
 }
 

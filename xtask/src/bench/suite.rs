@@ -8,6 +8,8 @@ mod compare;
 mod runner;
 mod sample;
 
+use clap::Args;
+use harness::run::history;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,19 +22,63 @@ use serde::{Deserialize, Serialize};
 
 use self::sample::SAMPLE;
 use super::options;
+use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit::Exit;
 use harness::error::usage;
 use harness::machine::Accel;
+use harness::machine::Tuning;
 use harness::machine::accel::AccelChoice;
 use harness::run::finished::FinishedRun;
 use harness::run::prepare;
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 use harness::suite::select::Selection;
-use harness::terminal::outln;
 use harness::workspace::shown_path;
+
+pub(crate) const BENCH_SUITE_HELP: &str = "\
+Examples:
+  cargo xtask bench suite                                   both runners, about a quarter of an hour
+  cargo xtask bench suite --out /var/tmp/bench              the same, and goes on there if it was cut off
+  cargo xtask bench suite --out /var/tmp/bench --cold       only what is missing there: each VM booted
+  cargo xtask bench suite -j 2 -j 3 -j 4 -j 6 --no-runner   how many VMs at a time pay off
+  cargo xtask bench suite --tests raid10 --tests vgsplit    some of the sample";
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchSuiteOptions {
+    /// Only tests of the sample whose names hold this; may be given several times
+    #[arg(long, value_name = "PART")]
+    tests: Vec<String>,
+    /// VMs at a time (default: as for `test`); may be given several times, for a run each
+    #[arg(short = 'j', long = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    n_vms: Vec<u16>,
+    /// Also boot each VM rather than restore it: the verdicts must be the same
+    #[arg(long)]
+    cold: bool,
+    /// Leave LVM2's own runner out
+    #[arg(long)]
+    no_runner: bool,
+    /// Folder that what was measured is kept in; what it has is not measured again
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// File that tells how long tests take, and that attempts are appended to (default: reports/history.jsonl)
+    #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
+    history: Option<PathBuf>,
+}
+
+impl BenchSuiteOptions {
+    /// As the bench wants it.
+    pub(crate) fn asked(&self) -> SuiteBench {
+        SuiteBench {
+            tests: self.tests.clone(),
+            n_vms: self.n_vms.clone(),
+            cold: self.cold,
+            no_runner: self.no_runner,
+            out: self.out.clone(),
+            history: self.history.clone().unwrap_or_else(history::default_file),
+        }
+    }
+}
 
 /// What is asked of the bench.
 #[derive(Clone, Debug)]
@@ -114,7 +160,7 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         parts.push(bench.part("md-regress, booted", |folder| bench.ours(folder, n, false))?);
     }
     compare::print(&parts, !asked.no_runner);
-    outln!("parts and logs: {}", shown_path(&bench.folder));
+    figure!("parts and logs: {}", shown_path(&bench.folder));
     Ok(Exit::Passed)
 }
 
@@ -199,11 +245,7 @@ impl Bench<'_> {
         let options = Options {
             scripts: vec![script],
             // Nothing of ours takes the processor's time.
-            change: Some(if stock {
-                |job| Job { sampled: false, stock: true, ..job }
-            } else {
-                |job| Job { sampled: false, ..job }
-            }),
+            tuning: Tuning { stock_machine: stock, unwatched: true },
             snapshots: false,
             accel: self.accel,
             ..options("lvm2", None, out)?

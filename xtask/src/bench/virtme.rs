@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::host::HostError;
-use vm_images::images::{Images, Kernel};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
 use vm_images::store::StoreError;
 
 use harness::machine::qemu::Qemu;

@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, Request, StartTest};
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::KernelSpec;
+use protocol::program::{Exit, Program};
+use protocol::wire::{Message, OutputBudget, Request, StartTest};
+use vm_images::build::checkout::Sources;
+use vm_images::spec::KernelSpec;
 
 use super::virtme::{self, Virtme};
 use super::{BENCH_RAM_MIB, median};
+use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit;
 use harness::machine::accel::AccelChoice;
@@ -23,7 +25,6 @@ use harness::machine::{Hypervisor, Input, VmSpec, qemu};
 use harness::run::plan::boot_timeout;
 use harness::run::prepare;
 use harness::session::Session;
-use harness::terminal::outln;
 
 /// How long a VM may take for each step.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -74,20 +75,20 @@ pub(super) fn vm(
             theirs_tuned.push(virtme.once(BENCH_RAM_MIB, qemu::CHEAPER, release)?.as_secs_f64());
         }
     }
-    outln!(
+    figure!(
         "ask for a VM, have the output of `uname -r`, VM gone: {release}, 1 processor, {BENCH_RAM_MIB} MiB, {}, medians of {n_rounds}",
         prepared.chosen.accel
     );
-    outln!("{:<44} {:>10} {:>10} {:>10}", "seconds until", "answer", "output", "gone");
+    figure!("{:<44} {:>10} {:>10} {:>10}", "seconds until", "answer", "output", "gone");
     let ours = show("ours, restored", &ours);
     show("ours, booted", &cold);
     if with_virtme {
         let (plain, tuned) = (median(&mut theirs), median(&mut theirs_tuned));
         for (what, gone) in [("", plain), (", our kernel options", tuned)] {
             let name = format!("virtme-ng {}{what}", virtme::VERSION);
-            outln!("{name:<44} {:>10} {:>10} {gone:>10.2}", "", "");
+            figure!("{name:<44} {:>10} {:>10} {gone:>10.2}", "", "");
         }
-        outln!(
+        figure!(
             "ratio, virtme-ng to ours restored: {:.1}; with our kernel options {:.1}",
             plain / ours,
             tuned / ours
@@ -98,7 +99,7 @@ pub(super) fn vm(
     let blocks = fs::read_dir(folder)
         .and_then(|files| files.map(|file| Ok(file?.metadata()?.blocks())).sum::<std::io::Result<u64>>());
     let blocks = blocks.with_context(|| format!("failed to look at `{}`", folder.display()))?;
-    outln!("disk of its snapshot: {} MB (its memory is a sparse file)", blocks * 512 / 1_000_000);
+    figure!("disk of its snapshot: {} MB (its memory is a sparse file)", blocks * 512 / 1_000_000);
     Ok(exit::Exit::Passed)
 }
 
@@ -106,7 +107,7 @@ pub(super) fn vm(
 fn show(what: &str, all: &[Took]) -> f64 {
     let of = |point: fn(&Took) -> f64| median(&mut all.iter().map(point).collect::<Vec<_>>());
     let (answer, output, gone) = (of(|took| took.answer_s), of(|took| took.output_s), of(|took| took.gone_s));
-    outln!("{what:<44} {answer:>10.2} {output:>10.2} {gone:>10.2}");
+    figure!("{what:<44} {answer:>10.2} {output:>10.2} {gone:>10.2}");
     gone
 }
 
@@ -180,12 +181,12 @@ fn memory(session: &Session, hypervisor: &dyn Hypervisor, spec: &VmSpec, release
         let log = log_of(&spec.log, n);
         living.push(live(session, hypervisor, &VmSpec { log, ..spec.clone() }, release, Instant::now())?);
         if n == 1 {
-            outln!("memory of one VM of {BENCH_RAM_MIB} MiB (Pss of QEMU): {} MiB", pss_mib()?);
+            figure!("memory of one VM of {BENCH_RAM_MIB} MiB (Pss of QEMU): {} MiB", pss_mib()?);
         }
     }
     let all = pss_mib()?;
     let fits = if all <= FITS_MIB { "fits in" } else { "DOES NOT FIT IN" };
-    outln!("memory of {N_AT_ONCE} such VMs at once: {all} MiB, {fits} {} GiB", FITS_MIB >> 10);
+    figure!("memory of {N_AT_ONCE} such VMs at once: {all} MiB, {fits} {} GiB", FITS_MIB >> 10);
     Ok(())
 }
 

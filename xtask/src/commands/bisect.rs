@@ -1,14 +1,16 @@
 //! `cargo xtask bisect`: begins or goes on with a search, shows its progress, and writes what came of it.
 
+use crate::commands::trial_options::{TrialOptions, probability, rate};
+use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::overlay;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::kernel::overlay;
 
-use crate::cli::bisect::BisectOptions;
-use crate::cli::settings;
+use crate::commands::test::settings;
 use crate::exit::Exit;
 use harness::bisect::conduct::{Ended, Listener, search};
 use harness::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
@@ -31,6 +33,78 @@ use harness::run::settings::words_as_asked;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::shown_path;
+
+pub(crate) const BISECT_HELP: &str = "\
+Examples:
+  cargo xtask bisect --kernel-tree ~/linux --good v6.12.95 --bad HEAD --overlay deb:6.12 -E lvconvert-raid-reshape.sh
+  cargo xtask bisect --kernel-tree ~/linux --good v6.6 --bad v6.7 --script repro.sh -- drivers/md
+  cargo xtask bisect --kernels deb:6.12.43..6.12.117 --script repro.sh     Debian's builds: nothing is built
+  cargo xtask bisect --kernels deb:6.12.107..6.12.111 --find-fix --script repro.sh
+  cargo xtask bisect --resume                    go on where the newest search was cut off
+
+Both ends are tested first. From then on only the failure that was seen at the bad end counts: what fails in
+another way, does not build, does not boot or skips is left out, and said. A test that fails only sometimes is
+tried as often as it takes. Where the kernel reports nothing, failures by chance look alike: how often they come
+is learnt from the passing end and all other trials, and --signature leaves them out. The tree is only read. The
+report is in reports/out/bisect-<time>/: report.txt, bisect.log (for `git bisect replay`), state.json, and each run
+below runs/.
+
+Exit codes:
+  0    one commit was found
+  1    it is one of several, which no test tells apart, or only the most likely one
+  2    the question makes no sense: no repository, no such revision, an end that is not as it was said to be
+  4    the harness or the host failed; nothing is known, --resume goes on
+  130  interrupted; --resume goes on";
+
+/// `cargo xtask bisect`.
+#[derive(Debug, Args)]
+pub(crate) struct BisectOptions {
+    /// Kernel tree, a git repository; it is only read
+    #[arg(long, value_name = "DIR", conflicts_with = "range")]
+    pub(crate) kernel_tree: Option<PathBuf>,
+    /// Revision without the bug
+    #[arg(long, value_name = "REV", requires = "kernel_tree")]
+    pub(crate) good: Option<String>,
+    /// Revision with the bug
+    #[arg(long, value_name = "REV", requires = "kernel_tree")]
+    pub(crate) bad: Option<String>,
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    #[arg(long, value_name = "SPEC", requires = "kernel_tree")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
+    #[arg(id = "range", long = "kernels", value_name = "RANGE")]
+    pub(crate) range: Option<Range>,
+    /// The bug is in the older one: find what mended it
+    #[arg(long)]
+    pub(crate) find_fix: bool,
+    /// Try each end so many times at least (default: as often as it takes)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Go on until the answer is that likely
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
+    pub(crate) confidence: f64,
+    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report what
+    /// failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) chance_failures: Option<f64>,
+    /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) signature: Option<String>,
+    /// Go on with a search that was cut off, as it was asked: its folder (default: the newest)
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 0..=1,
+        default_missing_value = "latest",
+        conflicts_with_all = ["kernel_tree", "range", "find_fix", "repeat", "confidence", "chance_failures", "signature", "scripts", "paths"]
+    )]
+    pub(crate) resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+    /// Only commits that touch these, relative to the tree's top (default with --overlay: what it builds)
+    #[arg(last = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+}
 
 /// What the folder of a search is called, before the time.
 const FOLDER: &str = "bisect-";
@@ -149,7 +223,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
              one of several changes. A branch at a time tells more"
         ));
     }
-    let end = |kernel: &vm_images::kernel_spec::DebianKernel| End {
+    let end = |kernel: &vm_images::debian::kernels::DebianKernel| End {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
         title: kernel.version.clone(),
@@ -274,7 +348,7 @@ fn revert(
     state: &mut State,
     repository: &Repository<'_>,
     culprit: usize,
-    overlay: Option<String>,
+    overlay: Option<DebianSpec>,
     trials: &Trials<'_>,
     dir: &Path,
 ) -> Result<()> {

@@ -2,16 +2,20 @@
 //!
 //! Whatever goes wrong with us ends in a code by which git stops, never in one by which it blames a commit.
 
+use crate::commands::trial_options::TrialOptions;
+use clap::Args;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 use vm_images::host::Cancel;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::user::UserSource;
+use vm_images::spec::{KernelSpec, Overlay};
 
-use crate::cli::bisect::StepOptions;
 use crate::exit::StepExit;
 use harness::bisect::decide::Observation;
 use harness::bisect::git::Repository;
@@ -24,6 +28,42 @@ use harness::run::tries::Times;
 use harness::session::Session;
 use harness::terminal::{Terminal, outln};
 use harness::workspace::absolute;
+
+pub(crate) const STEP_HELP: &str = "\
+Examples:
+  cargo xtask bisect-step --print --overlay deb:6.12 lvconvert-raid-reshape     the line to give to git
+  git bisect run /path/to/xtask bisect-step --overlay=deb:6.12 --signature=stop_sync_thread -- lvconvert-raid-reshape
+
+Tests the work tree that it is called in, as it is: with what another program has applied to it.
+
+Exit codes, for git:
+  0    good
+  1    bad
+  125  skip: it does not build or boot, the tests skip, or they go wrong in another way than --signature says
+  129  nothing is known: the host, the harness or the command line is at fault, and git stops
+  130  interrupted, and git stops";
+
+/// `cargo xtask bisect-step`.
+#[derive(Debug, Args)]
+pub(crate) struct StepOptions {
+    /// Kernel tree (default: the one that it is called in)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kernel_tree: Option<PathBuf>,
+    /// Build only its md, levels and dm-raid, on this kernel of Debian's
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Only a failure that mentions this is bad; another is skipped
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) signature: Option<String>,
+    /// Try so many times; one failure is bad
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    /// Print the line to give to git, and test nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+}
 
 /// Runs `step`; its errors and panics become codes that stop git.
 pub(crate) fn guarded(
@@ -74,9 +114,9 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Err(_) if kernel_tree.is_some() => absolute(here),
         Err(error) => return Err(error),
     };
-    let kernel: KernelSpec = match overlay {
-        Some(base) => format!("{base}+md:{}", tree.display()).parse()?,
-        None => format!("tree:{}", tree.display()).parse()?,
+    let kernel = match overlay {
+        Some(base) => KernelSpec::overlaid(base, Overlay::Tree(tree)),
+        None => KernelSpec::built_from(UserSource::Tree(tree)),
     };
     let lock = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;

@@ -5,15 +5,49 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::store_space::bytes_of;
+use vm_images::store::space::bytes_of;
 
-use crate::cli::CleanOptions;
 use crate::exit::Exit;
+use clap::Args;
 use harness::error::usage;
 use harness::run::folder::default_runs;
 use harness::run::order;
 use harness::session::Session;
 use harness::terminal::outln;
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanOptions {
+    /// Guests to restore
+    #[arg(long)]
+    pub(crate) snapshots: bool,
+    /// Roots, guest images, kernels
+    #[arg(long)]
+    pub(crate) images: bool,
+    /// What kernels and their modules are built with and from
+    #[arg(long)]
+    pub(crate) builds: bool,
+    /// Fetched packages
+    #[arg(long)]
+    pub(crate) downloads: bool,
+    /// All of these
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Old runs, which cannot be made again; never by --all
+    #[arg(long)]
+    pub(crate) runs: bool,
+    /// Newest runs that stay
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) keep: usize,
+    /// Folder of the runs
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    pub(crate) out: Option<PathBuf>,
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also while another md-regress uses the store
+    #[arg(long)]
+    pub(crate) force: bool,
+}
 
 /// What the store holds, by the option that removes it.
 const KINDS: [(&str, &[&str], &str); 4] = [

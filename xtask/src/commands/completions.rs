@@ -3,10 +3,9 @@
 //! Shells complete `cargo`, not `cargo xtask`. For bash, what is printed wraps the completion that
 //! `cargo` has; for other shells it completes a function `xtask`, which is printed with it.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::exit::Exit;
 use harness::terminal::out;
 
@@ -29,9 +28,9 @@ complete -F _cargo_with_xtask -o bashdefault -o default cargo
 const FUNCTION: &str = "\nxtask() { cargo xtask \"$@\"; }\n";
 const FUNCTION_FISH: &str = "\nfunction xtask; cargo xtask $argv; end\n";
 
-pub(crate) fn run(shell: Shell) -> Exit {
+pub(crate) fn run(command: Command, shell: Shell) -> Exit {
     let mut script = Vec::new();
-    let mut command = Cli::command().name("xtask").bin_name("xtask");
+    let mut command = command.name("xtask").bin_name("xtask");
     clap_complete::generate(shell, &mut command, "xtask", &mut script);
     out(&String::from_utf8_lossy(&script));
     out(match shell {

@@ -7,12 +7,12 @@ use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use vm_images::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
-use vm_images::store_space::Stock;
+use vm_images::build::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
+use vm_images::store::space::Stock;
 
-use crate::cli::RunOptions;
-use crate::cli::config::{self, Config};
+use crate::config::{self, Config};
 use crate::exit::Exit;
+use crate::options::RunOptions;
 use harness::machine::accel::{KvmAnswers, choose};
 use harness::run::folder::default_runs;
 use harness::run::{begin, budget, prepare};

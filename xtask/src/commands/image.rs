@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use vm_images::checkout::Sources;
-use vm_images::progress::Progress;
+use vm_images::build::checkout::Sources;
+use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
 use harness::run::prepare;

@@ -3,14 +3,40 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use vm_images::kernel_spec::{DEFAULT_FLAVOUR, KernelSpec};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpec;
+use vm_images::spec::debian::DEFAULT_FLAVOUR;
 
-use crate::cli::KernelCommand;
 use crate::exit::Exit;
+use clap::Subcommand;
 use harness::error::usage;
 use harness::session::Session;
 use harness::terminal::outln;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KernelCommand {
+    /// Show the kernels that the mirror offers, oldest first: branch, version, spec
+    #[command(
+        after_help = "Examples:\n  cargo xtask kernel list\n  cargo xtask kernel list 6.12\n  cargo xtask test --kernel $(cargo xtask kernel list --newest)"
+    )]
+    List {
+        /// Only this branch, for example 6.12
+        branch: Option<String>,
+        /// Also the kernels that are not built for the cloud
+        #[arg(long)]
+        all_flavours: bool,
+        /// Only the name of the newest branch, for --kernel
+        #[arg(long, conflicts_with_all = ["branch", "all_flavours"])]
+        newest: bool,
+    },
+    /// Fetch kernels and prepare them for booting
+    #[command(after_help = "Examples:\n  cargo xtask kernel fetch deb:6.1 deb:6.12.107+deb13-cloud-amd64")]
+    Fetch {
+        /// As for `test`
+        #[arg(required = true)]
+        specs: Vec<KernelSpec>,
+    },
+}
 
 pub(crate) fn run(session: &Session, command: &KernelCommand) -> Result<Exit> {
     match command {

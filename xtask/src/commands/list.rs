@@ -5,19 +5,42 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use protocol::TestId;
 use reports::Policy;
-use reports::faults::Class;
+use reports::faults::FaultClass;
 use serde::Serialize;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
-use crate::cli::ListOptions;
 use crate::exit::Exit;
+use crate::options::SelectionOptions;
+use clap::Args;
 use harness::error::usage;
 use harness::model;
 use harness::session::Session;
+use harness::suite::DEFAULT_SUITE;
 use harness::suite::Suite;
 use harness::suite::select::{in_flavours, select};
 use harness::suite::suite_named;
 use harness::terminal::outln;
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+    /// Suite to show
+    #[arg(long, default_value = DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
+    pub(crate) suite: String,
+    /// In this flavour; may be given several times
+    #[arg(long = "flavour", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) flavours: Vec<String>,
+    /// Also what each test needs, and what the tags mean
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// For programs: everything that is known of each
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No tests, but the classes of `test --fail-on`: what each is, and what it makes of a test
+    #[arg(long)]
+    pub(crate) classes: bool,
+}
 
 /// A test, for programs. What is listed here stays; more may come.
 #[derive(Debug, Serialize)]
@@ -67,8 +90,9 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
 fn classes() {
     let policy = Policy::default();
     outln!("{:<16} {:<11} {:<12} what it is", "class", "by itself", "in md or dm");
-    for class in Class::all() {
-        let [alone, with_storage] = [false, true].map(|of_storage| policy.weigh_class(class, of_storage));
+    for class in FaultClass::all() {
+        let [alone, with_storage] =
+            [false, true].map(|of_storage| policy.severity_of_class(class, of_storage));
         outln!("{class:<16} {alone:<11} {with_storage:<12} {}", class.about());
     }
 }
@@ -136,7 +160,7 @@ mod tests {
         assert_eq!(json["id"], "lvm2:shell/integrity-caching.sh@ndev-lvmpolld");
         assert_eq!(json["name"], "shell/integrity-caching.sh");
         assert_eq!(json["flavour"], "ndev-lvmpolld");
-        assert!(json["tags"].as_array().unwrap().contains(&"seed".into()));
+        assert!(json["tags"].as_array().unwrap().contains(&"v6.7-regressions".into()));
         for name in suite.tests.keys() {
             listed(&suite, &TestId::new("lvm2", name).unwrap()).unwrap();
         }

@@ -15,4 +15,5 @@ pub(crate) mod series;
 pub(crate) mod shell;
 pub(crate) mod test;
 pub(crate) mod tidy;
+pub(crate) mod trial_options;
 pub(crate) mod update;

@@ -6,20 +6,129 @@ use std::time::Instant;
 
 use anyhow::anyhow;
 use raid_core::era::{self, Era, Switch};
+use raid_core::explore::stateright::Peer;
+use raid_core::explore::walk;
 use raid_core::explore::{self, Kind, Limits, Outcome};
-use raid_core::peer::Peer;
 use raid_core::scenario::{self, SCENARIOS, Scenario};
-use raid_core::story;
-use raid_core::story_text::Page;
+use raid_core::story::{self, Page};
 use raid_core::table;
-use raid_core::walk;
 use serde_json::json;
 
-use crate::cli::{ModelCommand, ModelOptions, ShowOptions, WalkOptions};
 use crate::exit::Exit;
+use crate::options::time;
+use clap::{Args, Subcommand};
 use harness::error::usage;
 use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
 use harness::terminal::{Terminal, out, width_of_output};
+use std::time::Duration;
+
+pub(crate) const MODEL_HELP: &str = "\
+Examples:
+  cargo xtask model                           the table, beside what is expected
+  cargo xtask model --scenario S1,S3 --all    in all kernels, and after each patch of the series
+  cargo xtask model show S3 --era 6.7         the shortest way into the hang, step by step
+  cargo xtask model show S1 --era 6.6 --mermaid
+  cargo xtask model show S14 --era 6.8 --with ReapDirectly
+  cargo xtask model walk --scenario S5a --era 6.8 --seed 1 --for 10s
+
+Kernels: 6.1 (Debian's 6.1.192), 6.5, 6.6, 6.7, P1, P1-2 … P1-10 (6.7 with the first patches of the series),
+v2 (all of it), 6.8, 6.9, 6.12, 7.3. The exit code is 1 if a cell is not as expected.";
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ModelOptions {
+    #[command(subcommand)]
+    pub(crate) command: Option<ModelCommand>,
+    /// Only these scenarios
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// These kernels
+    #[arg(long = "era", value_name = "KERNEL", value_delimiter = ',')]
+    pub(crate) eras: Vec<String>,
+    /// All kernels
+    #[arg(long, conflicts_with = "eras")]
+    pub(crate) all: bool,
+    /// Stop a cell after so many states; it is then marked with a question mark
+    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    pub(crate) max_states: usize,
+    /// For programs
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Tell the worst of what a scenario comes to, step by step, and who waits for what at the end
+    Show(ShowOptions),
+    /// Take long random walks, which go where there are too many states to see all
+    Walk(WalkOptions),
+    /// Look at a scenario's states in a browser (stateright's Explorer)
+    Explore(ExploreOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WalkOptions {
+    /// Only these scenarios
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) scenarios: Vec<String>,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "7.3")]
+    pub(crate) era: String,
+    /// The first walk's seed; the next ones count on from it. By default another one each time
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// For how long
+    #[arg(long = "for", value_name = "TIME", value_parser = time, default_value = "10s")]
+    pub(crate) duration: Duration,
+    /// Tell the first hang or corruption, or the first of these (as for `show`)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) finding: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExploreOptions {
+    /// Scenario
+    pub(crate) scenario: String,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "6.7")]
+    pub(crate) era: String,
+    /// Where to serve the page
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    pub(crate) at: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowOptions {
+    /// Scenario
+    pub(crate) scenario: String,
+    /// Kernel
+    #[arg(long, value_name = "KERNEL", default_value = "6.7")]
+    pub(crate) era: String,
+    /// With these switches (era.rs): patches, or the mail's what-ifs
+    #[arg(long, value_name = "SWITCH", value_delimiter = ',')]
+    pub(crate) with: Vec<String>,
+    /// Without these
+    #[arg(long, value_name = "SWITCH", value_delimiter = ',')]
+    pub(crate) without: Vec<String>,
+    /// Not the worst, but this: DL, DC, livelock, churn, EIO, V, I5, or a part of its words
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) finding: Option<String>,
+    /// Stop after so many states
+    #[arg(long, value_name = "N", default_value_t = 30_000_000)]
+    pub(crate) max_states: usize,
+    /// Every step, also those of which nothing is left when the next task takes over
+    #[arg(long, conflicts_with_all = ["json", "mermaid", "html"])]
+    pub(crate) full: bool,
+    /// For programs
+    #[arg(long, conflicts_with_all = ["mermaid", "html"])]
+    pub(crate) json: bool,
+    /// As a sequence diagram
+    #[arg(long, conflicts_with = "html")]
+    pub(crate) mermaid: bool,
+    /// As a page with a column per task
+    #[arg(long)]
+    pub(crate) html: bool,
+}
 
 pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     match &options.command {
@@ -114,7 +223,7 @@ fn to_text(scenarios: &[&Scenario], eras: &[(&str, Era)], outcomes: &[Outcome]) 
         "\nDL deadlock, DC data corruption, V an invariant broken, churn: the sync thread comes and goes\n",
     );
     if !notes.is_empty() {
-        text.push_str("[n] not what was expected at first: suites/raid-core/ANSWERS.md says why\n");
+        text.push_str("[n] not what was expected at first: docs/md/answers.md says why\n");
     }
     for wrong in wrong {
         let _infallible = writeln!(text, "! {wrong}");
@@ -184,7 +293,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     } else {
         out(&story.to_text(Page { width: width_of_output(), full: options.full }));
         if !table::counts(finding.kind) {
-            out("this is not counted in the table: suites/raid-core/ANSWERS.md says why\n");
+            out("this is not counted in the table: docs/md/answers.md says why\n");
         }
         for other in outcome.findings.iter().filter(|other| other.kind != finding.kind) {
             out(&format!("also found, after {} steps: {}\n", other.trace.len(), named(other.kind)));

@@ -8,14 +8,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use reports::events::ReadError;
-use reports::recheck::KeptVerdicts;
-use reports::result::counts_line;
+use reports::judge::result::counts_line;
+use reports::record::events::ReadError;
+use reports::render::recheck::KeptVerdicts;
 use reports::{Policy, RunRecord};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
-use crate::cli::ReplayOptions;
 use crate::exit::Exit;
+use crate::options::{FlakyChoice, class};
+use clap::Args;
 use harness::error::usage;
 use harness::run::finished::{self, FinishedRun};
 use harness::run::{
@@ -27,6 +28,50 @@ use harness::suite::suite_names;
 use harness::symbols::{self, DebugFiles, Located};
 use harness::terminal::{Terminal, outln};
 use harness::workspace::shown_path;
+
+pub(crate) const REPLAY_HELP: &str = "\
+Examples:
+  cargo xtask replay                                 the newest run
+  cargo xtask replay 2026-11-22T18-45-53Z --check    would the verdicts be the same?
+  cargo xtask replay ~/from-ci/run --out /tmp/again  a run from elsewhere, left as it is
+
+A run that was killed is judged as far as its events go. The exit code is the one that `test`
+would have given; with --check it is 0 if the verdicts are the same, and 1 if one differs.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayOptions {
+    /// Folder of a run, or its name among the runs
+    #[arg(default_value = "latest")]
+    pub(crate) run: PathBuf,
+    /// Write the reports into this folder, and leave those of the run as they are
+    #[arg(id = "reports", long = "out", value_name = "DIR", conflicts_with = "check")]
+    pub(crate) reports: Option<PathBuf>,
+    /// Write nothing; fail if a verdict is not the one in the run's verdicts.json
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Judge by these classes, and not by those that the run was given (as for `test`)
+    #[arg(id = "replay_fail_on", long = "fail-on", value_name = "CLASS", value_delimiter = ',', value_parser = class)]
+    pub(crate) fail_on: Option<Vec<String>>,
+    /// The same of what passed when it was tried again
+    #[arg(id = "replay_flaky", long = "flaky", value_enum, value_name = "WHAT")]
+    pub(crate) flaky: Option<FlakyChoice>,
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
+    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's events are left as they are
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
+    pub(crate) debug_info: Vec<PathBuf>,
+    /// Folder that runs are looked for in (default: reports/out)
+    #[arg(id = "out", long = "runs", value_name = "DIR", env = "MD_REGRESS_OUT")]
+    pub(crate) runs: Option<PathBuf>,
+}
+
+impl ReplayOptions {
+    /// What the run is judged by: as it was recorded, but for what is said now.
+    pub(crate) fn policy(&self, recorded: &Policy) -> Policy {
+        let flaky_fails = self.flaky.map_or(recorded.flaky_fails, |flaky| flaky == FlakyChoice::Fail);
+        let words = self.fail_on.as_deref().unwrap_or(recorded.words());
+        Policy::of(words, flaky_fails).expect("each word was looked at when it was read")
+    }
+}
 
 pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> {
     let runs = options.runs.clone().unwrap_or_else(folder::default_runs);

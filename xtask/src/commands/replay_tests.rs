@@ -79,8 +79,8 @@ fn a_run_that_was_cut_is_judged_as_far_as_it_goes() {
     let Replayed { ran, .. } = Runs::with(&EVENTS[..third + 30]).judged();
     assert_eq!(verdicts(&ran), ["known-failure", "known-failure", "interrupted", "passed"]);
     assert_eq!(Exit::from(ran.result()), Exit::Interrupted);
-    let shown = reports::terminal::Options::plain("reports/out/one");
-    let text = reports::terminal::render(&ran.record, &ran.judged, &shown);
+    let shown = reports::render::style::TerminalStyle::plain("reports/out/one");
+    let text = reports::render::terminal::render(&ran.record, &ran.judged, &shown);
     assert!(text.contains("line 21 of the events breaks off after 30 bytes"), "{text}");
     assert!(text.contains("the events just stop"), "{text}");
 }

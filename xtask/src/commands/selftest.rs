@@ -1,16 +1,33 @@
 //! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, the quick part of the model's
 //! table, and then checks on real QEMU ([`crate::smoke`]).
 
-use anyhow::Result;
-use vm_images::progress::Progress;
+use std::time::Instant;
 
-use crate::cli::SelftestOptions;
-use crate::commands::{model, tidy};
+use anyhow::Result;
+use reports::text::duration;
+use vm_images::host::progress::Progress;
+
+use crate::commands::model;
+use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
 use crate::smoke;
+use clap::Args;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::workspace;
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestOptions {
+    /// Leave out what boots a VM
+    #[arg(long, conflicts_with = "only_vm")]
+    pub(crate) no_vm: bool,
+    /// Only what boots a VM
+    #[arg(long)]
+    pub(crate) only_vm: bool,
+    /// Of the checks that boot a VM, only those whose name contains this
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+}
 
 /// Cargo's own checks: a name, and cargo's arguments.
 const CARGO_CHECKS: [(&str, &[&str]); 3] = [
@@ -19,7 +36,9 @@ const CARGO_CHECKS: [(&str, &[&str]); 3] = [
     ("unit tests", &["test", "--quiet", "--workspace"]),
 ];
 
-pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> {
+/// `parser` is that of our own command line: the pages' commands are put to it.
+pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::Command) -> Result<Exit> {
+    let started = Instant::now();
     let mut tally = Tally::default();
     if !options.only_vm {
         for (name, arguments) in CARGO_CHECKS {
@@ -29,7 +48,10 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
         session.terminal.timed("checking the quick part of the model's table");
         tally.count(session, "model", model::check_quick);
         tally.count(session, "tidy", || {
-            anyhow::ensure!(tidy::run()? == Exit::Passed, "see the lines above");
+            anyhow::ensure!(
+                tidy::run(&TidyOptions::default(), parser)? == Exit::Passed,
+                "see the lines above"
+            );
             Ok(())
         });
     }
@@ -45,7 +67,12 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions) -> Result<Exit> 
     if session.host.cancel().is_cancelled() {
         return Ok(Exit::Interrupted);
     }
-    outln!("{} passed, {} failed", tally.n_passed, tally.n_failed);
+    outln!(
+        "{} passed, {} failed in {}",
+        tally.n_passed,
+        tally.n_failed,
+        duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    );
     Ok(match (tally.n_passed, tally.n_failed) {
         (_, 1..) => Exit::TestsFailed,
         (0, 0) => Exit::NothingRan,
@@ -64,16 +91,18 @@ impl Tally {
         if session.host.cancel().is_cancelled() {
             return;
         }
+        let started = Instant::now();
         let result = check();
         session.terminal.end_step();
+        let seconds = started.elapsed().as_secs_f32();
         match result {
             Ok(()) => {
                 self.n_passed += 1;
-                outln!("ok      {name}");
+                outln!("ok      {seconds:6.1} s  {name}");
             }
             Err(error) => {
                 self.n_failed += 1;
-                outln!("FAILED  {name}: {error:#}");
+                outln!("FAILED  {seconds:6.1} s  {name}: {error:#}");
             }
         }
     }

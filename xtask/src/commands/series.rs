@@ -1,11 +1,14 @@
 //! `cargo xtask series`: every commit of a series, built and tested.
 
+use crate::commands::trial_options::TrialOptions;
+use clap::Args;
 use std::fs;
+use std::path::PathBuf;
+use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
-use crate::cli::bisect::SeriesOptions;
 use crate::exit::Exit;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::series::Table;
@@ -19,6 +22,38 @@ use harness::run::tries::Times;
 use harness::session::Session;
 use harness::terminal::{out, outln};
 use harness::workspace::shown_path;
+
+pub(crate) const SERIES_HELP: &str = "\
+Examples:
+  cargo xtask series --kernel-tree ~/linux --base v6.12.95 --tip HEAD --overlay deb:6.12 -E lvconvert-raid-reshape.sh
+  cargo xtask series --kernel-tree ~/linux --base origin/master --mbox v2-series.mbox --overlay deb:6.12 integrity-caching
+
+The exit code is 0 if every test passed on every commit after the base, 1 if not; else as for `test`.";
+
+/// `cargo xtask series`.
+#[derive(Debug, Args)]
+pub(crate) struct SeriesOptions {
+    /// Kernel tree, a git repository; it is only read
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) kernel_tree: PathBuf,
+    /// What the series is based on
+    #[arg(long, value_name = "REV")]
+    pub(crate) base: String,
+    /// Its last commit
+    #[arg(long, value_name = "REV", required_unless_present = "mbox", conflicts_with = "mbox")]
+    pub(crate) tip: Option<String>,
+    /// Or the mails that it came in
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mbox: Option<PathBuf>,
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) overlay: Option<DebianSpec>,
+    /// Try each test so many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) trial: TrialOptions,
+}
 
 pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     if !options.trial.selects() {
@@ -65,7 +100,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     for (number, (id, title)) in all.iter().enumerate() {
         let what = if number == 0 { "base".to_owned() } else { format!("{number} of {}", all.len() - 1) };
         session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
-        match trial::run(session, &tests, spec(&source, id)?) {
+        match trial::run(session, &tests, spec(&source, id)) {
             Ok(trial) => table.add(number, id, title, &trial),
             // The rest is still worth knowing.
             Err(error) if is_infra(&error) => {

@@ -1,17 +1,82 @@
 //! `cargo xtask shell`: opens one, and says how it ended where that is not plain.
 
+use crate::options::{GuestOptions, all};
 use anyhow::Result;
-use protocol::wire;
-use reports::reproduce::shell_line;
+use clap::Args;
+use harness::suite::DEFAULT_SUITE;
+use protocol::program;
+use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
-use vm_images::progress::Progress;
+use std::path::PathBuf;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpecs;
 
 use crate::exit::Exit;
 use harness::session::Session;
 use harness::shell::state::{End, Finished};
 use harness::shell::{self, FinishedShell, Options};
 use harness::workspace::shown_path;
+
+pub(crate) const SHELL_HELP: &str = "\
+Examples:
+  cargo xtask shell                                  bash, on deb:6.12, in the guest of LVM2's tests
+  cargo xtask shell --kernel deb:6.1 --suite canary --vcpus 2
+  cargo xtask shell -- dmsetup targets               one program, its output, the end
+  cargo xtask shell -- sh -c 'lvm version | head -1; uname -r'
+  echo 'uname -r' | cargo xtask shell                commands from a pipe
+
+On a terminal every key is the guest's, Ctrl-C and Ctrl-Z too; Ctrl-] three times within a second ends the
+VM, whatever state it is in. Everything in the guest goes with it, but for what was put into
+$MD_REGRESS_FILES, which is copied to the folder of the logs.
+
+Exit codes:
+  0    the shell was left; or the program, or the commands of the pipe, ended with status 0
+  1    they ended with another (which is said), or the kernel crashed, does not boot or hangs
+  2    the command line makes no sense, or the guest has no such program
+  4    the harness or the host failed; nothing is known about the kernel
+  130  interrupted, or ended by Ctrl-]";
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellOptions {
+    /// Kernel to boot, as for `test`; one
+    #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
+    kernels: Vec<KernelSpecs>,
+    /// Suite whose machine, modules and environment the shell gets
+    #[arg(long, default_value = DEFAULT_SUITE, env = "MD_REGRESS_SUITE")]
+    suite: String,
+    #[command(flatten)]
+    guest: GuestOptions,
+    /// Memory of the VM (default: the suite's)
+    #[arg(long = "ram", value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
+    ram_mib: Option<u32>,
+    /// Processors of the VM (default: the suite's)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    vcpus: Option<u32>,
+    /// Folder in which the logs' folder is made
+    #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
+    out: Option<PathBuf>,
+    /// Program to run instead of bash, with its arguments
+    #[arg(last = true, value_name = "PROGRAM")]
+    argv: Vec<String>,
+}
+
+impl From<ShellOptions> for shell::Options {
+    fn from(options: ShellOptions) -> Self {
+        shell::Options {
+            kernels: all(options.kernels),
+            suite: options.suite,
+            sources: options.guest.sources.into(),
+            append: options.guest.append,
+            accel: options.guest.accel,
+            snapshots: !options.guest.no_snapshot,
+            ram_mib: options.ram_mib,
+            vcpus: options.vcpus,
+            out: options.out,
+            argv: options.argv,
+        }
+    }
+}
 
 /// What a program dies of whose output nobody reads.
 const SIGPIPE: i32 = 13;
@@ -54,18 +119,18 @@ fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Op
         argv => format!("`{}`", shell_line(argv)),
     };
     match &finished.end {
-        End::Exited(wire::Exit::Code(0)) => (Exit::Passed, None),
+        End::Exited(program::Exit::Code(0)) => (Exit::Passed, None),
         // Whoever leaves a shell after a command that failed has seen that.
-        End::Exited(wire::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
-        End::Exited(wire::Exit::Code(code)) => {
+        End::Exited(program::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
+        End::Exited(program::Exit::Code(code)) => {
             (Exit::TestsFailed, Some(format!("{what} ended with status {code}")))
         }
         // A reader that has seen enough (`| head`) is no error.
-        End::Exited(wire::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
-        End::Exited(wire::Exit::Signal(signal)) => {
+        End::Exited(program::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
+        End::Exited(program::Exit::Signal(signal)) => {
             (Exit::TestsFailed, Some(format!("{what} was killed by signal {signal}")))
         }
-        End::Exited(wire::Exit::NotStarted(errno)) => {
+        End::Exited(program::Exit::NotStarted(errno)) => {
             let error = Errno::from_raw_os_error(*errno);
             (Exit::Usage, Some(format!("error: {what} could not be started in the guest: {error}")))
         }
@@ -116,19 +181,19 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let code = |code| End::Exited(wire::Exit::Code(code));
+        let code = |code| End::Exited(program::Exit::Code(code));
         check(code(0), &[], true, (Exit::Passed, None));
         check(code(7), &[], true, (Exit::Passed, None));
         check(code(7), &[], false, (Exit::TestsFailed, Some("the shell ended with status 7")));
         check(code(7), &["a", "b c"], true, (Exit::TestsFailed, Some("`a 'b c'` ended with status 7")));
         check(
-            End::Exited(wire::Exit::Signal(9)),
+            End::Exited(program::Exit::Signal(9)),
             &["x"],
             false,
             (Exit::TestsFailed, Some("`x` was killed by signal 9")),
         );
         check(
-            End::Exited(wire::Exit::NotStarted(2)),
+            End::Exited(program::Exit::NotStarted(2)),
             &["x"],
             false,
             (

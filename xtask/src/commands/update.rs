@@ -1,14 +1,25 @@
 //! `cargo xtask update`: renews the lock file, and says what changed.
 
 use anyhow::Result;
-use vm_images::lock::Lock;
-use vm_images::progress::Progress;
+use vm_images::debian::lock::Lock;
+use vm_images::host::progress::Progress;
 
-use crate::cli::UpdateOptions;
 use crate::exit::Exit;
+use clap::Args;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::lock_file;
+use vm_images::spec::debian::DebianSpec;
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateOptions {
+    /// Branches to pin beside those that are pinned
+    #[arg(long = "kernel", value_name = "SPEC", default_values = ["deb:6.1", "deb:6.12"])]
+    pub(crate) kernels: Vec<DebianSpec>,
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
 
 pub(crate) fn run(session: &Session, options: &UpdateOptions) -> Result<Exit> {
     let path = lock_file();

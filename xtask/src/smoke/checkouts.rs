@@ -6,13 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::checkout::{CheckoutError, Project, Sources};
-use vm_images::images::ImageError;
+use vm_images::build::checkout::Sources;
+use vm_images::build::error::{BuildError, CheckoutError};
+use vm_images::build::project::Project;
+use vm_images::error::ImageError;
 
 use super::{Scratch, options, run_with};
 use harness::run::{self, Options};
 use harness::session::Session;
-use harness::suite::Job;
 
 pub(super) fn mdadm(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
@@ -27,10 +28,13 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     };
     edit("ReadMe.c", &|text| text.replace("#define VERSION \"", "#define VERSION \"mine-"))?;
     fs::write(tree.join("tests/99mine"), "true\n")?;
+    // Which mdadm the guest has, and that it has the checkout's tests.
+    let script = out.0.join("ask.sh");
+    fs::write(&script, "mdadm --version 2>&1 && test -f /usr/share/mdadm-testsuite/tests/99mine\n")?;
     let options = Options {
         sources: Sources { mdadm: Some(tree.clone()), ..Sources::default() },
-        change: Some(ask_mdadm),
-        ..options(&out, "canary", &["must-pass"])?
+        scripts: vec![script],
+        ..options(&out, "lvm2", &[])?
     };
     let ran = run_with(session, &options)?;
     let judged = ran.judged.first().context("nothing was judged")?;
@@ -41,8 +45,9 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     let image = ran.record.image.as_ref().context("the record knows of no guest image")?;
     let version = image.versions.get("mdadm").map(String::as_str).unwrap_or_default();
     ensure!(version.starts_with("mine-") && version.contains("+checkout "), "recorded as {version}");
-    let command = reports::reproduce::command(&ran.record, attempt).unwrap_or_default();
-    let expect = format!("--mdadm-src {}", reports::reproduce::shell_line(&[tree.to_string_lossy()]));
+    let command = reports::render::words::reproduce::command(&ran.record, attempt).unwrap_or_default();
+    let expect =
+        format!("--mdadm-src {}", reports::render::words::reproduce::shell_line(&[tree.to_string_lossy()]));
     ensure!(command.contains(&expect), "the reproduce command lacks the checkout: {command}");
 
     edit("util.c", &|text| text + "int broken_on_purpose = ;\n")?;
@@ -51,7 +56,10 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
         Err(error) => error,
     };
     ensure!(
-        matches!(error.downcast_ref(), Some(ImageError::Checkout(CheckoutError::Build { .. }))),
+        matches!(
+            error.downcast_ref(),
+            Some(ImageError::Build(BuildError::Checkout(CheckoutError::Build { .. })))
+        ),
         "a checkout that does not build is not blamed: {error:#}"
     );
     ensure!(error.to_string().contains("broken_on_purpose"), "the error does not say why: {error}");
@@ -68,10 +76,4 @@ pub(super) fn unpack_mdadm(session: &Session, to: &Path) -> Result<()> {
     let call = session.host.call("tar").arg("--extract").arg("--file").arg(archive);
     let call = call.args(["--strip-components=1", "--directory"]).arg(to);
     Ok(call.run(&session.store.temporary().join("unpack.log"))?)
-}
-
-/// Instead of the test: which mdadm the guest has, and that it has the checkout's tests.
-fn ask_mdadm(job: Job) -> Job {
-    let script = "mdadm --version 2>&1 && test -f /usr/share/mdadm-testsuite/tests/99mine";
-    Job { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), ..job }
 }

@@ -12,7 +12,6 @@ use rustix::process::Signal;
 use super::other::Other;
 use super::{Scratch, options, run_with, wait_until};
 use harness::run::finished::read_record;
-use harness::run::history;
 use harness::run::options::Options;
 use harness::run::tries::Times;
 use harness::session::Session;
@@ -55,12 +54,12 @@ pub(super) fn resume(session: &Session) -> Result<()> {
         outcomes(&record),
         outcomes(&undisturbed.record)
     );
-    let history = history::read(&file)?;
+    let history = reports::history::read(&file)?;
     ensure!(history.lines.len() == tests.len(), "the history has {} lines", history.lines.len());
     // Nothing is left to do, and nothing is done.
     let resume = ["test", "--resume", "--out"].map(str::to_owned).into_iter().chain([folders[0].clone()]);
     xtask.run(&out, resume)?.expect(0, &[])?;
-    ensure!(history::read(&file)?.lines.len() == tests.len(), "a whole run was run again");
+    ensure!(reports::history::read(&file)?.lines.len() == tests.len(), "a whole run was run again");
     Ok(())
 }
 

@@ -16,11 +16,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use vm_images::checkout::Sources;
 
 use harness::machine::accel::AccelChoice;
 use harness::run::finished::FinishedRun;
-use harness::run::tries::Times;
 use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
@@ -77,27 +75,12 @@ fn run(
 fn options(out: &Scratch, suite: &str, patterns: &[&str]) -> Result<Options> {
     Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
-        suite: suite.to_owned(),
         selection: Selection {
             patterns: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
             ..Selection::default()
         },
-        sources: Sources::default(),
-        accel: AccelChoice::Auto,
-        times: Times::default(),
-        policy: reports::Policy::default(),
-        n_vms: None,
         out: Some(out.0.clone()),
-        flavours: vec![],
-        scripts: vec![],
-        script_needs: None,
-        append: String::new(),
-        history: None,
-        debug_info: vec![],
-        shard: None,
-        snapshots: true,
-        dump: false,
-        change: None,
+        ..Options::new(suite)
     })
 }
 

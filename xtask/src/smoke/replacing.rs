@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::wire::{Exit, Message, OutputBudget, Program, ReplacedModules, Request, StartTest};
+use protocol::program::{Exit, Program, ReplacedModules};
+use protocol::wire::{Message, OutputBudget, Request, StartTest};
 use reports::record::AttemptState;
-use vm_images::checkout::Sources;
+use vm_images::build::checkout::Sources;
 
 use super::{PATIENCE, Scratch, options, run_with};
 use harness::machine::accel::AccelChoice;
@@ -86,7 +87,7 @@ fn start(attempt: u32, load: &[&str], replaced: Option<ReplacedModules>) -> Star
 /// The words of the guest's agent about the last of `tests`, which it must not start.
 fn refusal(session: &Session, prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
     let replaced = spec.replaced.as_ref().context("nothing is replaced")?;
-    let mut talk = Talk::start(&prepared.qemu, spec, Opening::without_seed(), session.host.cancel())?;
+    let mut talk = Talk::start(&prepared.qemu, spec, Opening::without_entropy(), session.host.cancel())?;
     talk.wait_for_answer(PATIENCE, |_| {})?;
     talk.vm().plug_disk(&replaced.image, &replaced.modules.serial, Access::Read)?;
     let mut said = String::new();

@@ -17,7 +17,7 @@ use vm_images::host::die_with_parent;
 use super::{Scratch, wait_until};
 use harness::session::Session;
 use harness::suite::suite_named;
-use reports::reproduce::shell_line;
+use reports::render::words::reproduce::shell_line;
 
 const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use super::Scratch;
 use harness::session::Session;
@@ -58,7 +58,7 @@ pub(super) fn builds_are_enclosed(session: &Session) -> Result<()> {
     images.kernel(&"deb:6.12+plant:none".parse()?)?;
     let before = roots(session)?;
     ensure!(!before.is_empty(), "there is no root that modules are built in");
-    let spec: KernelSpec = format!("deb:6.12+md:{}", tree.display()).parse()?;
+    let spec = KernelSpec::overlaid("deb:6.12".parse()?, Overlay::Tree(tree));
     images.kernel(&spec).context("a build that only tries fails")?;
     ensure!(roots(session)? == before, "a build changed a root");
     // And it would have been told: what can be done is an error of the build's.

@@ -1,10 +1,10 @@
 //! dm.c and dm-ioctl.c: what the user's commands come to, and the way of a bio into the target.
 
-use crate::cpu::{Cpu, Flow, invariant};
-use crate::kernel::F;
 use crate::kernel::md_stop::ASK_CHECK;
+use crate::kernel::names::F;
+use crate::machine::cpu::{Cpu, Flow, invariant};
+use crate::machine::state::{Bio, MAX, N_USERS};
 use crate::scenario::{Level, Op};
-use crate::state::{Bio, MAX, N_USERS};
 
 /// Runs a user's commands one after the other.
 pub(super) fn script(c: &mut Cpu<'_>, at: u8) -> Flow {

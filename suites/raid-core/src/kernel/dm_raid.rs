@@ -1,14 +1,15 @@
 //! dm-raid.c: the target between dm's calls and md, and the part of `md_run` that matters to it.
 
-use crate::bits::{recovery::*, rt, sb};
-use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::md_io::{put_active_io, reshape_interrupted};
-use crate::kernel::{F, md_recovery};
+use crate::kernel::md_recovery;
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery::*, rt, sb};
+use crate::machine::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::machine::state::{self, MAX, Set, Task};
 use crate::scenario::Level;
-use crate::state::{self, MAX, Set, Task};
 
-/// Whether presuspend, resume and the constructor use the helpers of P5 (P6, in v2 and as merged).
+/// True if presuspend, resume and the constructor use the helpers of P5 (P6, in v2 and as merged).
 fn uses_helpers(c: &Cpu<'_>) -> bool {
     c.has(Switch::P6v2) || c.has(Switch::P6)
 }
@@ -270,8 +271,9 @@ pub(super) fn rs_start_reshape(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// What `raid_resume` warns of since P6 as merged: the array is not frozen, or there is a sync. 3199a34bfaf7 looks at the
-/// thread; before, RUNNING said so, which the daemon also sets to have a read-only array's spares looked at.
+/// The warning of `raid_resume` since P6 as merged: the array is not frozen, or there is a sync. 3199a34bfaf7
+/// looks at the thread; before it RUNNING was looked at, which the daemon also sets when it has the spares of
+/// a read-only array looked at.
 fn warn_of_a_sync(c: &mut Cpu<'_>) {
     let looks_at_thread = c.has(Switch::C3199);
     let set = c.set();

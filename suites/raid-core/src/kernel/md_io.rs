@@ -1,11 +1,11 @@
 //! md.c: superblocks, suspending the array, and the way of a bio through md.
 
-use crate::bits::sb;
-use crate::cpu::{Cpu, Flow, Lock, Wq};
 use crate::era::Switch;
-use crate::kernel::F;
+use crate::kernel::names::F;
+use crate::machine::bits::sb;
+use crate::machine::cpu::{Cpu, Flow, Lock, Wq};
+use crate::machine::state::{self, MAX};
 use crate::scenario::Level;
-use crate::state::{self, MAX};
 
 /// `md_update_sb` (md.c, v6.12). Argument 1 forces it. The flags are tested and cleared one by one,
 /// then the superblocks are written; if another change came meanwhile, again.
@@ -58,8 +58,8 @@ pub(super) fn md_update_sb(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `write_sb_page` (md-bitmap.c, v6.12; in `write_page` before v6.5), as `md_bitmap_flush` comes to it. That it writes is all that
-/// the model has of the bitmap.
+/// `write_sb_page` (md-bitmap.c, v6.12; in `write_page` before v6.5), as `md_bitmap_flush` comes to it. That
+/// it writes is all that the model has of the bitmap.
 pub(super) fn write_sb_page(_c: &mut Cpu<'_>, at: u8) -> Flow {
     if at == 0 { Flow::Call(F::MdSuperWait, 0) } else { Flow::Ret(0) }
 }
@@ -86,9 +86,9 @@ pub(super) fn mddev_unlock(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only
-/// when all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the
-/// superblocks meanwhile, and with `raid5_prepare_suspend` (868bba54a3bc, v6.5 and v6.6). cf86bb53b9c9 wakes IO that
+/// `mddev_suspend` (md.c). v6.7 (714d20150ed8): takes `suspend_mutex`, and counts `suspended` up only when
+/// all IO has drained. Before: under `reconfig_mutex`, with a way for the daemon to write the superblocks
+/// meanwhile, and with `raid5_prepare_suspend` (868bba54a3bc, v6.5 and v6.6). cf86bb53b9c9 wakes IO that
 /// waits for a reshape that cannot move.
 pub(super) fn mddev_suspend(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
@@ -185,7 +185,7 @@ pub(super) fn mddev_resume(c: &mut Cpu<'_>, at: u8) -> Flow {
         4 if c.has(Switch::Suspend67) => Flow::Next,
         4 => Flow::Call(c.scenario.level.quiesce(), 0),
         5 if c.arg() == 0 => Flow::Next,
-        5 => c.set_bit(crate::bits::recovery::NEEDED),
+        5 => c.set_bit(crate::machine::bits::recovery::NEEDED),
         6 => {
             let (on, there) = (c.on(), c.set().thread != 0);
             c.md_wakeup_thread(state::daemon(on), there)
@@ -214,12 +214,12 @@ pub(super) fn suspend_lo_store(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `reshape_inprogress` (raid5.c, v6.6, 868bba54a3bc).
 fn reshape_inprogress(set: &state::Set) -> bool {
-    use crate::bits::recovery::{DONE, INTR, RESHAPE, RUNNING};
+    use crate::machine::bits::recovery::{DONE, INTR, RESHAPE, RUNNING};
     set.recovery & (RESHAPE | RUNNING | DONE | INTR) == RESHAPE | RUNNING
 }
 
-/// Whether IO that waits for the reshape is to fail (`make_stripe_request`, v6.6, 868bba54a3bc): the reshape is not in
-/// progress, and cannot get there, because the array is suspended or read-only.
+/// True if IO that waits for the reshape is to fail (`make_stripe_request`, v6.6, 868bba54a3bc): the reshape
+/// is not in progress, and cannot get there, because the array is suspended or read-only.
 pub(super) fn reshape_disabled(c: &mut Cpu<'_>) -> bool {
     let set = c.set();
     let disabled = !reshape_inprogress(set) && (set.killed != 0 || set.ro != 0);
@@ -308,7 +308,7 @@ pub(super) fn md_write_start(c: &mut Cpu<'_>, at: u8) -> Flow {
 
 /// `reshape_interrupted` (md.h, v6.9, 503f9d43790f).
 pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
-    use crate::bits::recovery::{FROZEN, INTR, RUNNING, WAIT};
+    use crate::machine::bits::recovery::{FROZEN, INTR, RUNNING, WAIT};
     let set = c.set();
     let interrupted = set.reshape_position != MAX
         && (set.recovery & RUNNING == 0 || set.recovery & (WAIT | INTR | FROZEN) != 0);
@@ -321,7 +321,7 @@ pub(super) fn reshape_interrupted(c: &mut Cpu<'_>) -> bool {
 /// `md_error` (md.c, v6.12), with `raid5_error` or `raid10_error`: a member fails, and IO waits until the
 /// superblocks say so.
 pub(super) fn md_error(c: &mut Cpu<'_>, at: u8) -> Flow {
-    use crate::bits::recovery::{INTR, NEEDED, RECOVER};
+    use crate::machine::bits::recovery::{INTR, NEEDED, RECOVER};
     match at {
         0 => {
             c.set().failed_member = state::BLOCKED;

@@ -1,14 +1,14 @@
 //! md.c: how a sync thread is decided upon, started and reaped.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
 use crate::era::Switch;
-use crate::kernel::F;
-use crate::state::{self, MAX, Set, Task};
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
+use crate::machine::state::{self, MAX, Set, Task};
 
-/// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it
-/// also chose the action; P1 and P2 change the gates at its top. What it does to a read-only array since v6.7 ignores
-/// FROZEN: a member that is to be removed or rebuilt gets the worker queued.
+/// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it also
+/// chose the action; P1 and P2 change the gates at its top. What it does to a read-only array since v6.7
+/// ignores FROZEN: a member that is to be removed or rebuilt gets the worker queued.
 pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
     const GATE: u8 = 4;
     const LOCKED: u8 = 7;
@@ -230,14 +230,14 @@ pub(super) fn md_check_recovery(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_spares_need_change` (md.c, v6.7): a failed member can be removed, or one is not in sync, whether the array is
-/// read-only or not. The model has no spare without a place, which a read-only array may not add.
+/// `md_spares_need_change` (md.c, v6.7): a failed member can be removed, or one is not in sync, whether the
+/// array is read-only or not. The model has no spare without a place, which a read-only array may not add.
 fn spares_need_change(set: &Set) -> bool {
     set.member_to_rebuild != 0 || set.failed_member == state::RECORDED
 }
 
-/// What `remove_and_add_spares` (md.c, v6.12) changes: the failed member goes. One that is not in sync stays, because it
-/// could be rebuilt (`raid5_remove_disk`).
+/// The change that `remove_and_add_spares` (md.c, v6.12) makes: the failed member goes. One that is not in
+/// sync stays, because it could be rebuilt (`raid5_remove_disk`).
 fn remove_failed_member(c: &mut Cpu<'_>) -> Flow {
     let set = c.set();
     if set.failed_member == state::RECORDED {
@@ -279,8 +279,9 @@ pub(super) fn unregister_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_reap_sync_thread` (md.c, v6.12; in v6.5 `resync_wait` was woken before NEEDED was set). Argument 1: the caller has
-/// unregistered the thread. In 6.1 all do, just before, but `action_store` (9dfbdafda3b3) gives the mutex up between.
+/// `md_reap_sync_thread` (md.c, v6.12; in v6.5 `resync_wait` was woken before NEEDED was set). Argument 1:
+/// the caller has unregistered the thread. In 6.1 all do, just before, but `action_store` (9dfbdafda3b3)
+/// gives the mutex up between.
 pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => {
@@ -342,8 +343,8 @@ pub(super) fn md_reap_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// Set in the argument of [`md_unregister_thread`] when the thread that it waits for has ended: there may be another
-/// in its place by the time the waiter looks.
+/// Set in the argument of [`md_unregister_thread`] when the thread that it waits for has ended: there may be
+/// another in its place by the time the waiter looks.
 const ENDED: u8 = 2;
 
 /// A sync thread ends: `kthread_stop` of who waits for it is done.
@@ -406,7 +407,7 @@ pub(super) fn md_unregister_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
         }
         3 => {
             let scenario = c.scenario;
-            c.block_for(task, || format!("{} to end (kthread_stop)", crate::story::task_name(task, scenario)))
+            c.block_for(task, || format!("{} to end (kthread_stop)", scenario.task_name(task)))
         }
         _ => Flow::Ret(0),
     }

@@ -1,10 +1,10 @@
 //! md.c: how a sync thread is stopped, and an array with it.
 
-use crate::bits::recovery::*;
-use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
-use crate::kernel::F;
-use crate::state::{self, MAX};
+use crate::kernel::names::F;
+use crate::machine::bits::recovery::*;
+use crate::machine::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::machine::state::{self, MAX};
 
 /// Argument of [`stop_sync_thread`]: `reconfig_mutex` is to be held again afterwards.
 pub(super) const LOCKED: u8 = 1;
@@ -161,10 +161,11 @@ pub(super) fn md_unfrozen_sync_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and
-/// `frozen_sync_thread` (1), and "check" ([`ASK_CHECK`]), which is refused if RUNNING is set. v6.5 reaps under `reconfig_mutex`; v6.6 (130443d60b1b) asks, unlocks and
-/// waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the other order; v6.11 (SyncAction) uses the
-/// helpers, does not ask for a sync after freezing, and first waits for a work item that is pending or runs.
+/// `action_store` (md.c) of `sync_action`, with `idle_sync_thread` (argument 0) and `frozen_sync_thread` (1),
+/// and "check" ([`ASK_CHECK`]), which is refused if RUNNING is set. v6.5 reaps under `reconfig_mutex`; v6.6
+/// (130443d60b1b) asks, unlocks and waits; v6.7 waits in `stop_sync_thread`; v2 of the series locks in the
+/// other order; v6.11 (SyncAction) uses the helpers, does not ask for a sync after freezing, and first waits
+/// for a work item that is pending or runs.
 pub(super) fn action_store(c: &mut Cpu<'_>, at: u8) -> Flow {
     const V6_6: u8 = 20;
     const V6_7: u8 = 30;

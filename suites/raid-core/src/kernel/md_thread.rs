@@ -1,12 +1,13 @@
 //! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Lock, Needs, Wq};
-use crate::disk::Reshape;
 use crate::era::Switch;
-use crate::kernel::{F, md_recovery};
+use crate::kernel::md_recovery;
+use crate::kernel::names::F;
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Lock, Needs, Wq};
+use crate::machine::disk::Reshape;
+use crate::machine::state::{self, MAX, Queue};
 use crate::scenario::Level;
-use crate::state::{self, MAX, Queue};
 
 /// `md_thread` (md.c, v6.12), for the daemon (argument 0) and the sync thread (1). There is no timeout:
 /// the bitmap's timer would hide lost wake-ups.
@@ -69,9 +70,9 @@ pub(super) fn worker_thread(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a
-/// read-only array returned at once. The frame's local is the position, in chunks. Left out: waiting
-/// for other arrays on the same devices, speed limits, the periodic checkpoint, and that of an interrupted rebuild.
+/// `md_do_sync` (md.c, v6.12). P3 makes every way out set DONE; before, WAIT and a read-only array returned
+/// at once. The frame's local is the position, in chunks. Left out: waiting for other arrays on the same
+/// devices, speed limits, the periodic checkpoint, and that of an interrupted rebuild.
 pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
     const SET_INTR: u8 = 6;
     const BEGIN: u8 = 8;
@@ -237,8 +238,8 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
             Flow::Goto(SKIP)
         }
         SKIP => c.set_sb(sb::CHANGE_PENDING | sb::CHANGE_DEVS),
-        // A reshape that has made an md array larger sets its size under reconfig_mutex; dm-raid has no queue (6.1), or is
-        // asked for (mddev_is_dm).
+        // A reshape that has made an md array larger sets its size under reconfig_mutex; dm-raid has no queue
+        // (6.1), or is asked for (mddev_is_dm).
         31 if c.scenario.is_dm || c.scenario.reshape != Reshape::Grow => Flow::Goto(DONE_IT),
         31 => {
             if c.test(RESHAPE) {
@@ -272,10 +273,10 @@ pub(super) fn md_do_sync(c: &mut Cpu<'_>, at: u8) -> Flow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu;
     use crate::era;
+    use crate::kernel::step::step;
+    use crate::machine::state::{Frame, State, Task};
     use crate::scenario;
-    use crate::state::{Frame, State, Task};
 
     /// A sync thread in `md_do_sync`, at a step.
     fn syncing(at: u8, recovery: u16) -> State {
@@ -293,7 +294,7 @@ mod tests {
     fn run_to_the_end(state: &mut State) {
         let scenario = scenario::named("S1").unwrap();
         while state.tasks[state::sync(0)].depth > 1 {
-            cpu::step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
+            step(state, era::V6_12, scenario, state::sync(0), 0, None).expect("it can go on");
         }
     }
 
@@ -308,7 +309,7 @@ mod tests {
             // What was asked for completes at once.
             while state.tasks[state::sync(0)].top().at < 16 {
                 let scenario = scenario::named("S1").unwrap();
-                cpu::step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
+                step(&mut state, era::V6_12, scenario, state::sync(0), 0, None).unwrap();
             }
             state.sets[0].recovery_active = 0;
             run_to_the_end(&mut state);

@@ -1,11 +1,11 @@
 //! raid10.c: the barrier between writes and the sync thread, and writes that a member failed. A write's
 //! mirrors are one: which members it goes to, and reads, hang nothing.
 
-use crate::bits::sb;
-use crate::cpu::{Cpu, Flow, Wq};
-use crate::kernel::F;
 use crate::kernel::dm_raid::end_io;
-use crate::state;
+use crate::kernel::names::F;
+use crate::machine::bits::sb;
+use crate::machine::cpu::{Cpu, Flow, Wq};
+use crate::machine::state;
 
 /// `raid10d` (raid10.c, v6.12): looks what is due, ends failed writes whose bad blocks are in the
 /// superblocks by now, then takes from the retry list.
@@ -215,8 +215,8 @@ pub(super) fn allow_barrier(c: &mut Cpu<'_>, at: u8) -> Flow {
     }
 }
 
-/// `close_sync` (raid10.c, v6.12), at the end of each sync: waits until all of it is written, but also for the end of a
-/// quiesce, which holds the barrier up.
+/// `close_sync` (raid10.c, v6.12), at the end of each sync: waits until all of it is written, but also for
+/// the end of a quiesce, which holds the barrier up.
 pub(super) fn close_sync(_c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 => Flow::Call(F::WaitBarrier, 0),

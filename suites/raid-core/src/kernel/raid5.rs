@@ -1,16 +1,17 @@
 //! raid5.c: the daemon, the sync thread's requests, the reshape.
 
-use crate::bits::{recovery::*, sb};
-use crate::cpu::{Cpu, Flow, Look, Wq, invariant};
-use crate::disk::{self, EMPTY, Reshape};
 use crate::era::Switch;
-use crate::kernel::F;
 use crate::kernel::dm_raid::register_directly;
+use crate::kernel::names::F;
 use crate::kernel::raid5_io::put_bio;
-use crate::state::{self, Bio, MAX, Queue, State};
+use crate::machine::bits::{recovery::*, sb};
+use crate::machine::cpu::{Cpu, Flow, Look, Wq, invariant};
+use crate::machine::data;
+use crate::machine::disk::{self, EMPTY, Reshape};
+use crate::machine::state::{self, Bio, MAX, Queue, State};
 
-/// `raid5d` (raid5.c, v6.12). 151f66bb618d leaves at CHANGE_PENDING; 5e2cf333b7bd, before it, waited for the superblocks when
-/// nothing else was to be written.
+/// `raid5d` (raid5.c, v6.12). 151f66bb618d leaves at CHANGE_PENDING; 5e2cf333b7bd, before it, waited for the
+/// superblocks when nothing else was to be written.
 pub(super) fn raid5d(c: &mut Cpu<'_>, at: u8) -> Flow {
     const HANDLE: u8 = 3;
     match at {
@@ -55,14 +56,14 @@ pub(crate) const LOOP: u8 = 1;
 /// The one in which it waits for the superblocks.
 const WAIT_SB: u8 = 6;
 
-/// Whether a raid_set's raid5d sleeps until the superblocks are written.
+/// True if a raid_set's raid5d sleeps until the superblocks are written.
 pub(crate) fn waits_for_itself(state: &State, on: usize) -> bool {
     let task = &state.tasks[state::daemon(on)];
     let top = (task.alive != 0).then(|| task.top());
     task.sleep != Queue::None && top.is_some_and(|top| top.f() == F::Raid5d && top.at == WAIT_SB)
 }
 
-/// What raid5d can do next.
+/// The things that raid5d can do next.
 #[derive(Clone, Copy)]
 enum Work {
     Sync,
@@ -72,9 +73,10 @@ enum Work {
     Bio(usize, u8),
 }
 
-/// `handle_active_stripes` (raid5.c), one stripe a call: which one comes first is open. Returns 0 if
-/// there was none. Stripes are handled in a step; what completes with them, in further ones. First `handle_stripe` looks at
-/// CHANGE_PENDING (since a913d1f6a7f6, here with 151f66bb618d, not on a read-only array), and turns the stripe back, which counts all the same.
+/// `handle_active_stripes` (raid5.c), one stripe a call: which one comes first is open. Returns 0 if there
+/// was none. Stripes are handled in a step; what completes with them, in further ones. First `handle_stripe`
+/// looks at CHANGE_PENDING (since a913d1f6a7f6, here with 151f66bb618d, not on a read-only array), and turns
+/// the stripe back, which counts all the same.
 pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
     const HANDLE: u8 = 1;
     const MD_DONE_SYNC: u8 = 6;
@@ -82,7 +84,8 @@ pub(super) fn handle_active_stripes(c: &mut Cpu<'_>, at: u8) -> Flow {
     match at {
         0 | HANDLE => {
             let (works, n) = works(c);
-            // At HANDLE, too: a bio's submitter may have got hold of the stripe meanwhile, and wakes raid5d when it releases it.
+            // At HANDLE, too: a bio's submitter may have got hold of the stripe meanwhile, and wakes raid5d
+            // when it releases it.
             if n == 0 {
                 c.act(|| "no stripe to handle".to_owned());
                 return Flow::Ret(0);
@@ -226,7 +229,7 @@ fn handle_stripe(c: &mut Cpu<'_>, work: Work) -> Flow {
             if bio.write == 1 {
                 c.s.cells[cell] = block | disk::NEW_VERSION;
                 other_writer(c, on);
-            } else if c.scenario.data && !disk::is_right(c.s, block, c.s.cells[cell]) {
+            } else if c.scenario.data && !data::is_right(c.s, block, c.s.cells[cell]) {
                 c.breaks(invariant::I7);
             }
             c.s.bios[idx].queued &= !(1 << piece);

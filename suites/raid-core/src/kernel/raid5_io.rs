@@ -1,13 +1,13 @@
 //! raid5.c: a bio's way onto its stripes, past a reshape.
 
-use crate::cpu::{Cpu, Flow, Wq};
 use crate::era::Switch;
-use crate::kernel::F;
 use crate::kernel::dm_raid::end_io;
 use crate::kernel::md_io::{put_active_io, reshape_disabled, reshape_interrupted};
-use crate::state::{self, MAX, Queue};
+use crate::kernel::names::F;
+use crate::machine::cpu::{Cpu, Flow, Wq};
+use crate::machine::state::{self, MAX, Queue};
 
-/// What `make_stripe_request` returns.
+/// Return values of `make_stripe_request`.
 const SUCCESS: u8 = 0;
 const SCHEDULE_AND_RETRY: u8 = 1;
 const WAIT_RESHAPE: u8 = 2;

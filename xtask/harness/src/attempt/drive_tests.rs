@@ -8,9 +8,10 @@ use std::time::Duration;
 use protocol::Outcome;
 use protocol::codec::Garbage;
 use protocol::event::{AttemptFacts, Blame, Event};
-use protocol::wire::{Exit, Finished, Message, Request};
+use protocol::program::Exit;
+use protocol::wire::{Finished, Message, Request};
 use vm_images::host::Cancel;
-use vm_images::progress::Silent;
+use vm_images::host::progress::Silent;
 use vm_images::store::Store;
 
 use super::drive::Attempt;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use protocol::Outcome;
-use protocol::wire::Exit;
+use protocol::program::Exit;
 
 use crate::attempt::corruption::CorruptionScan;
 use crate::attempt::trace::{Says, says};

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use protocol::event::{Blame, Event};
 use protocol::evidence::TaskStack;
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, Program};
 use protocol::sample::Sample;
-use protocol::wire::{
-    Exit, Finished, HEARTBEAT_MS, LoadedModule, MODULE_REFUSED, OutputBudget, Program, Request, StartTest,
-};
+use protocol::wire::{Finished, HEARTBEAT_MS, OutputBudget, Request, StartTest};
 use protocol::{HangKind, Outcome};
 
 use crate::attempt::effect::{Effect, disk_serial, put_file};
@@ -56,7 +55,7 @@ impl AttemptState {
             },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
-            sampled: job.sampled,
+            sampled: !job.tuning.unwatched,
         });
         let modules =
             self.replaced.iter().map(|replaced| Effect::PlugModules { serial: replaced.serial.clone() });

@@ -10,7 +10,8 @@ use std::time::Duration;
 use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind};
-use protocol::wire::{GuestFacts, Message, ReplacedModules};
+use protocol::program::ReplacedModules;
+use protocol::wire::{GuestFacts, Message};
 
 use crate::attempt::dump::Dump;
 use crate::attempt::effect::{Effect, TimeLimits};

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use protocol::event::{Blame, Event};
 use protocol::evidence::{Evidence, TaskStack};
+use protocol::program::{Exit, LoadedModule, MODULE_REFUSED, ModuleFile, ReplacedModules};
 use protocol::sample::{Sample, TaskSample};
-use protocol::state::StorageState;
-use protocol::wire::{
-    Exit, Finished, LoadedModule, MODULE_REFUSED, Message, ModuleFile, ReplacedModules, Request, Survivor,
-};
+use protocol::storage_state::StorageState;
+use protocol::wire::{Finished, Message, Request, Survivor};
 use protocol::{HangKind, Outcome};
 
 use super::{AttemptState, Effect};
@@ -43,7 +42,7 @@ struct Play {
 impl Play {
     fn new() -> Self {
         let job = job("shell/x.sh");
-        let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
+        let state = AttemptState::new(1, Opening { session: SESSION, entropy: vec![] }, job, LIMITS);
         Self::of(state)
     }
 

@@ -103,7 +103,8 @@ fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> State {
     let (old, new) = (repository.commit(old).unwrap(), repository.commit(new).unwrap());
     let graph = repository.graph(&old, &new, &["drivers/md".to_owned()]).unwrap();
     let paths = vec!["drivers/md".to_owned()];
-    let source = Source::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".into()), paths };
+    let source =
+        Source::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".parse().unwrap()), paths };
     let rules = Rules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
     let question = Question { source, old, new, rules, words: None, settings: vec![], scripts: vec![] };
     State { format: FORMAT, question, graph, trials: vec![], reverted: None }

@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::str::FromStr;
 
-use vm_images::kernel_spec::{DEFAULT_FLAVOUR, DebianKernel, compare_versions};
+use vm_images::debian::kernels::{DebianKernel, compare_versions};
+use vm_images::spec::debian::DEFAULT_FLAVOUR;
 
 /// From one version to another.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ fn sample() -> State {
     let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
     let rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
     let paths = vec!["drivers/md".to_owned()];
-    let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".into()), paths };
+    let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".parse().unwrap()), paths };
     let mut trials = vec![];
     let mut add = |place, trial| trials.push(Recorded { place, trial, seconds: 20.0 });
     add(Place::Subject(3), trial(hang()));

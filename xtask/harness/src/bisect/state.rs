@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use protocol::event::Script;
 use serde::{Deserialize, Serialize};
-use vm_images::overlay;
+use vm_images::kernel::overlay;
+use vm_images::spec::debian::DebianSpec;
 
 use super::decide::{Finding, Observation, Place, Rules, Sums};
 use super::graph::Graph;
@@ -66,7 +67,7 @@ pub enum Source {
         /// Its top folder.
         tree: PathBuf,
         /// The kernel of Debian's whose md is replaced by a commit's.
-        overlay: Option<String>,
+        overlay: Option<DebianSpec>,
         /// Only commits that touch these count.
         paths: Vec<String>,
     },

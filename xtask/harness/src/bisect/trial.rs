@@ -6,9 +6,12 @@ use anyhow::{Context, Result};
 use protocol::event::Script;
 use reports::Judged;
 use reports::record::RunEnd;
-use vm_images::images::{Fault, ImageError};
-use vm_images::kernel_spec::{DebianSpec, KernelSpec};
-use vm_images::progress::Progress;
+use vm_images::error::Fault;
+use vm_images::host::progress::Progress;
+use vm_images::spec::debian::DebianSpec;
+use vm_images::spec::revision::Revision;
+use vm_images::spec::user::UserSource;
+use vm_images::spec::{KernelSpec, Overlay};
 
 use super::state::Source;
 use super::verdict::{NothingKnown, Sighting, Trial};
@@ -42,29 +45,32 @@ impl Tester for Trials<'_> {
     fn test(&mut self, id: &str) -> Result<Trial> {
         // A long search invites to edit its script, and trials of two scripts are of two tests.
         script_record::check_unchanged(self.scripts, self.dir)?;
-        let trial = run(self.session, &self.options, spec(&self.source, id)?)?;
+        let trial = run(self.session, &self.options, spec(&self.source, id))?;
         script_record::check_unchanged(self.scripts, self.dir)?;
         Ok(trial)
     }
 }
 
-/// How a subject is named as a kernel.
-pub fn spec(source: &Source, id: &str) -> Result<KernelSpec> {
-    let text = match source {
-        Source::Published => format!("deb:{id}"),
-        Source::Commits { tree, overlay: Some(base), .. } => format!("{base}+md:{}@{id}", tree.display()),
-        Source::Commits { tree, overlay: None, .. } => format!("git:{}@{id}", tree.display()),
-    };
-    Ok(text.parse()?)
+/// The kernel of a subject: a published build by its release, or a commit by its id.
+pub fn spec(source: &Source, id: &str) -> KernelSpec {
+    let revision = |tree: &Path| Revision { path: tree.to_owned(), rev: id.to_owned() };
+    match source {
+        Source::Published => DebianSpec::Exact { release: id.to_owned() }.into(),
+        Source::Commits { tree, overlay: Some(base), .. } => {
+            KernelSpec::overlaid(base.clone(), Overlay::Commit(revision(tree)))
+        }
+        Source::Commits { tree, overlay: None, .. } => {
+            KernelSpec::built_from(UserSource::Commit(revision(tree)))
+        }
+    }
 }
 
 /// The exact kernel that overlays of a search are built on, so that all of them are built on the same.
-pub fn pinned(session: &Session, overlay: &DebianSpec) -> Result<String> {
+pub fn pinned(session: &Session, overlay: &DebianSpec) -> Result<DebianSpec> {
     let apt = session.apt()?;
-    let base = KernelSpec::Debian { base: overlay.clone(), overlay: None };
-    let kernel = session.images(&apt)?.kernel(&base)?;
+    let kernel = session.images(&apt)?.kernel(&overlay.clone().into())?;
     session.terminal.end_step();
-    Ok(kernel.exact_spec)
+    Ok(DebianSpec::Exact { release: kernel.release })
 }
 
 /// Tests one kernel once; where the harness or the host failed, a second time.
@@ -112,9 +118,7 @@ fn trial_of(ran: &FinishedRun) -> Result<Trial> {
 
 /// True for an error of the source that was to be built: another commit may do.
 fn is_of_source(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.downcast_ref::<ImageError>().is_some_and(|error| error.fault() == Fault::Source))
+    error.chain().any(|cause| Fault::of(cause) == Some(Fault::Source))
 }
 
 /// An error unless the disk of `path` has room for `needed_mib`.
@@ -139,5 +143,27 @@ pub fn room_needed_mib(source: &Source, n_steps: u32) -> u64 {
         Source::Commits { overlay: Some(_), .. } => 2048,
         Source::Commits { overlay: None, .. } => 6144,
         Source::Published => 300 * u64::from(n_steps + 2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_kernels_as_a_user_would_name_them() {
+        let commits = |overlay: Option<&str>| {
+            let overlay = overlay.map(|base| base.parse().unwrap());
+            Source::Commits { tree: "/no/linux".into(), overlay, paths: vec![] }
+        };
+        for (source, id, text) in [
+            (Source::Published, "6.12.107+deb13-cloud-amd64", "deb:6.12.107+deb13-cloud-amd64"),
+            (commits(Some("deb:6.12")), "0a1b", "deb:6.12+md:/no/linux@0a1b"),
+            (commits(None), "0a1b", "git:/no/linux@0a1b"),
+        ] {
+            let kernel = spec(&source, id);
+            assert_eq!(kernel.to_string(), text);
+            assert_eq!(text.parse::<KernelSpec>().unwrap(), kernel);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! commit.
 
 use protocol::Outcome;
-use reports::signature::Signature;
+use reports::judge::signature::Signature;
 use reports::{Judged, RunRecord, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -138,7 +138,7 @@ impl Sighting {
             return Ok(Sighting { test, dir: String::new(), reproduce: None, result });
         };
         let dir = attempt.dir.clone();
-        let reproduce = reports::reproduce::command(record, attempt);
+        let reproduce = reports::render::words::reproduce::command(record, attempt);
         let (outcome, facts) = attempt.finished().ok_or(NothingKnown::Interrupted)?;
         let said = judged.came_to.as_ref().unwrap_or(outcome).detail();
         let what = |class| Failure {
@@ -152,7 +152,7 @@ impl Sighting {
                 }
             },
             signature: judged.signature.as_ref().map(Signature::lines).unwrap_or_default(),
-            known_issues: judged.known_issues.iter().map(|known| known.about.id.clone()).collect(),
+            known_issues: judged.known_issues.iter().map(|known| known.info.id.clone()).collect(),
             last_lines: facts.last_lines.clone(),
         };
         let result = match meaning(judged, judged.came_to.as_ref().unwrap_or(outcome))? {

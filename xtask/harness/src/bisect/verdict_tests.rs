@@ -171,7 +171,11 @@ fn record(outcome: Outcome) -> RunRecord {
     RunRecord::from_events(events.into_iter().map(|event| protocol::Record { at_ms: 0, event }))
 }
 
-fn judged(verdict: Verdict, detail: &str, expectation: Option<reports::verdict::Judgement>) -> Judged {
+fn judged(
+    verdict: Verdict,
+    detail: &str,
+    expectation: Option<reports::judge::judged::ExpectationMatch>,
+) -> Judged {
     Judged {
         attempt: Some(1),
         test: "lvm2:shell/x.sh".parse().unwrap(),
@@ -182,9 +186,9 @@ fn judged(verdict: Verdict, detail: &str, expectation: Option<reports::verdict::
         allowed: Default::default(),
         signature: None,
         known_issues: vec![],
-        not_struck: vec![],
+        missing_issues: vec![],
         came_to: None,
-        is_the_kernels: false,
+        has_kernel_fault: false,
         tries: vec![],
     }
 }
@@ -225,7 +229,7 @@ fn the_class_is_the_verdicts() {
     let timeout = || Outcome::Timeout { limit_ms: 600_000 };
     assert_eq!(class(timeout(), Verdict::Failed, None).0, Class::Timeout);
     assert_eq!(class(timeout(), Verdict::Hung, None).0, Class::Hang);
-    let expected = reports::verdict::Judgement {
+    let expected = reports::judge::judged::ExpectationMatch {
         met: true,
         outcome: "kernel-crash".into(),
         reason: "x".into(),

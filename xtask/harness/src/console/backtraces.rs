@@ -10,11 +10,9 @@ use protocol::evidence::{FRAMES_MAX, STACKS_MAX, TaskStack};
 use regex::Regex;
 
 use super::line::LogLine;
-use super::stack::{frame, instruction_pointer};
+use super::stack::{frame, instruction_pointer, kept};
 use super::tasks::{TaskLine, stack_of, task_line};
 
-/// Longest frame that is kept, characters.
-const FRAME_MAX: usize = 200;
 /// Tasks whose parents are remembered.
 const PARENTS_MAX: usize = 4096;
 
@@ -70,14 +68,14 @@ impl Backtraces {
             _ => {
                 if let Some(found) = instruction_pointer(text) {
                     // Here it was interrupted: what was read so far is how the interrupt came to print this.
-                    open.stack.frames = vec![clip(found.text)];
+                    open.stack.frames = vec![kept(found.text)];
                 } else if let Some(found) = frame(text)
                     && !open.in_interrupt
                     // arm64 and powerpc begin a task's stack with how it left the processor.
                     && found.function != "__switch_to"
                     && open.stack.frames.len() < FRAMES_MAX
                 {
-                    open.stack.frames.push(clip(found.text));
+                    open.stack.frames.push(kept(found.text));
                 }
             }
         }
@@ -110,10 +108,6 @@ impl Backtraces {
             self.done.push(stack);
         }
     }
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(FRAME_MAX).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod corpus_tests;
 #[cfg(test)]
 mod formats_tests;
 mod helpers;
+mod lasting;
 mod line;
 mod open_report;
 mod openings;

@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::line::LogLine;
 use super::openings::{Opening, Part, Tail};
-use super::stack::{frame, instruction_pointer, is_doubtful_frame};
+use super::stack::{frame, instruction_pointer, is_doubtful_frame, kept};
 use super::tasks::{stack_of, task_line};
 use super::workqueue::StalledWork;
 
@@ -30,9 +30,6 @@ const BETWEEN_ACCESSES_MAX: usize = 16;
 
 /// Lines after `cut here` by which a WARNING must show itself.
 const CUT_HERE_MAX: usize = 12;
-
-/// Longest frame that is kept, characters.
-const FRAME_MAX: usize = 200;
 
 /// A report that is still being told.
 #[derive(Debug)]
@@ -488,7 +485,7 @@ impl OpenReport {
             return;
         }
         if self.frames.len() < FRAMES_MAX {
-            self.frames.push(clip(text));
+            self.frames.push(kept(text));
         }
     }
 
@@ -496,14 +493,9 @@ impl OpenReport {
         if let Some(cause) = self.causes.last_mut()
             && cause.frames.len() < FRAMES_MAX
         {
-            cause.frames.push(clip(text));
+            cause.frames.push(kept(text));
         }
     }
-}
-
-/// A frame as it is kept.
-pub(super) fn clip(text: &str) -> String {
-    text.chars().take(FRAME_MAX).collect()
 }
 
 fn is_register_line(text: &str) -> bool {

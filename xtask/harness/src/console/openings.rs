@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use protocol::evidence::ReportKind;
 use regex::{Captures, Regex};
 
-use super::titles::lasting;
+use super::lasting::lasting;
 use rules::{BEGINNINGS, RULES, Rule};
 
 /// What the first line of a report says, before its stack has been read.

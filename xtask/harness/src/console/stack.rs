@@ -10,6 +10,9 @@ use regex::Regex;
 
 use super::helpers::is_generic;
 
+/// Longest frame that is kept, characters.
+const FRAME_MAX: usize = 200;
+
 /// One function of a backtrace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
@@ -110,6 +113,11 @@ fn telling(frames: &[String]) -> impl Iterator<Item = (&str, bool)> {
         let is_own = is_storage && text.contains(" [");
         (is_own || !is_generic(function)).then_some((function, is_storage))
     })
+}
+
+/// A frame as it is kept: clipped to [`FRAME_MAX`].
+pub(super) fn kept(frame: &str) -> String {
+    frame.chars().take(FRAME_MAX).collect()
 }
 
 #[cfg(test)]

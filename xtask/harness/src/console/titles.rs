@@ -5,12 +5,10 @@
 //! one bug; an alternative title has the task. Of a hang it names the innermost function of md or dm, for
 //! what is stuck there is what was waited for. Deliberately not here: how a report begins (`openings.rs`).
 
-use std::sync::LazyLock;
-
 use protocol::evidence::ReportKind;
-use regex::Regex;
 
 use super::helpers::is_generic;
+use super::lasting::lasting_comm;
 use super::openings::{Opening, Tail};
 use super::stack::{guilty, plain};
 
@@ -83,24 +81,6 @@ fn plain_functions(functions: &str) -> Option<String> {
     all.retain(|function| !function.is_empty() && !is_generic(function));
     all.sort_unstable();
     (!all.is_empty()).then(|| all.join(" / "))
-}
-
-/// Words without what differs from boot to boot: addresses, ids of processes, counts.
-pub(super) fn lasting(words: &str) -> String {
-    static CHANGING: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b|(?:/|#|\b)\d+\b")
-            .expect("a regular expression of our own")
-    });
-    let text = CHANGING.replace_all(words, "N");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// `kworker/0:1+md` → `kworker`, `md127_raid5` → `mdN_raid5`: a task's name without what differs.
-fn lasting_comm(comm: &str) -> String {
-    static ARRAY: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"^md\d+_").expect("a regular expression of our own"));
-    let name = comm.split(['/', ':']).next().unwrap_or(comm);
-    ARRAY.replace(name, "mdN_").into_owned()
 }
 
 fn clip(text: &str) -> String {

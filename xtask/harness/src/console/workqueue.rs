@@ -9,8 +9,7 @@ use protocol::evidence::{FRAMES_MAX, TaskStack};
 use protocol::frames::is_storage_frame;
 use regex::Regex;
 
-use super::open_report::clip;
-use super::stack::{frame, instruction_pointer, is_doubtful_frame};
+use super::stack::{frame, instruction_pointer, is_doubtful_frame, kept};
 use super::tasks::{stack_of, task_line};
 
 /// Pools that are kept.
@@ -108,7 +107,7 @@ impl StalledWork {
             if let Some(worker) = self.current_idx.map(|idx| &mut self.works[idx].worker)
                 && worker.frames.len() < FRAMES_MAX
             {
-                worker.frames.push(clip(found.text));
+                worker.frames.push(kept(found.text));
             }
             return true;
         }

@@ -9,7 +9,8 @@ use protocol::Outcome;
 use protocol::codec::{Garbage, LineDecoder};
 use protocol::event::{AttemptFacts, Event};
 use protocol::evidence::STACKS_MAX;
-use protocol::wire::{Exit, Finished, Message, Request, VERSION};
+use protocol::program::Exit;
+use protocol::wire::{Finished, Message, Request, VERSION};
 
 use super::hostile::{agent_message, files_message};
 use super::mutate::{cuts, damaged, damages};
@@ -184,7 +185,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new() -> Self {
-        let opening = Opening { session: SESSION, seed: vec![] };
+        let opening = Opening { session: SESSION, entropy: vec![] };
         let state = AttemptState::new(ATTEMPT, opening, job_with_contract(), LIMITS);
         let mut watched = Watched {
             state,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use protocol::Outcome;
-use protocol::wire::Exit;
+use protocol::program::Exit;
 use reports::text::printable;
 
 use super::mutate::{cuts, damaged, damages};

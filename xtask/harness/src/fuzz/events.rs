@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use protocol::Record;
-use reports::events::{ReadError, parse_events};
+use reports::record::events::{ReadError, parse_events};
 
 use super::mutate::{damaged, damages};
 use super::recorded;
@@ -36,10 +36,14 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     let record = log.into_record();
     let judged = reports::judge(&record, &BTreeMap::new(), &reports::KnownIssues::default());
     prop_assert_eq!(judged.len(), record.attempts.len() + record.not_planned.len());
-    reports::junit::render(&record, &judged).unwrap();
-    reports::summary::render(&record, &judged);
-    reports::verdicts_json::render(&record, &judged);
-    let text = reports::terminal::render(&record, &judged, &reports::terminal::Options::plain("out/x"));
+    reports::render::junit::render(&record, &judged).unwrap();
+    reports::render::summary::render(&record, &judged);
+    reports::render::verdicts_json::render(&record, &judged);
+    let text = reports::render::terminal::render(
+        &record,
+        &judged,
+        &reports::render::style::TerminalStyle::plain("out/x"),
+    );
     prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 use protocol::evidence::{Evidence, TaskStack};
+use protocol::program::{Exit, LoadedModule};
 use protocol::sample::{Sample, Storage, Sync, TaskSample};
-use protocol::state::{StorageState, TargetState, Unanswered};
-use protocol::wire::{Exit, Finished, GuestFacts, LoadedModule, Message, Survivor, VERSION};
+use protocol::storage_state::{StorageState, TargetState, Unanswered};
+use protocol::wire::{Finished, GuestFacts, Message, Survivor, VERSION};
 
 use super::recorded::{ATTEMPT, SESSION};
 

@@ -263,7 +263,7 @@ mod tests {
     use crate::testing::guest_facts;
 
     fn session() -> GuestSession {
-        GuestSession::new(Opening { session: 7, seed: vec![] }, 1)
+        GuestSession::new(Opening { session: 7, entropy: vec![] }, 1)
     }
 
     fn hello(version: u32, session: u64) -> Message {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use vm_images::digest::Digest;
+use vm_images::store::digest::Digest;
 
 /// How guest code is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

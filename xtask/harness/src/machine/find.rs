@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use vm_images::host::Host;
-use vm_images::tools::Tools;
+use vm_images::build::tools::Tools;
 
 use super::qemu::Qemu;
 

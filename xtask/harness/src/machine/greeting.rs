@@ -12,7 +12,7 @@ pub struct Opening {
     /// A number that no guest has seen.
     pub session: u64,
     /// For the guest's random pool.
-    pub seed: Vec<u8>,
+    pub entropy: Vec<u8>,
 }
 
 impl Opening {
@@ -25,19 +25,19 @@ impl Opening {
         // Up to 256 bytes are never cut short (getrandom(2)).
         rustix::rand::getrandom(&mut random, GetRandomFlags::empty())
             .context("failed to draw random numbers")?;
-        let (session, seed) = random.split_at(8);
+        let (session, entropy) = random.split_at(8);
         let session = session.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
-        Ok(Opening { session, seed: seed.to_vec() })
+        Ok(Opening { session, entropy: entropy.to_vec() })
     }
 
     /// For a guest in which nothing runs that is to be random: one that is saved, or only has to answer.
-    pub fn without_seed() -> Opening {
-        Opening { session: 1, seed: vec![] }
+    pub fn without_entropy() -> Opening {
+        Opening { session: 1, entropy: vec![] }
     }
 
     /// The request that greets.
     pub fn hello(&self) -> Request {
-        Request::Hello { version: VERSION, session: self.session, seed: self.seed.clone() }
+        Request::Hello { version: VERSION, session: self.session, entropy: self.entropy.clone() }
     }
 
     /// Whether an agent's hello answers this one: not if it bears another number. An error if the agent

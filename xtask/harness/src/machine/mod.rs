@@ -20,7 +20,8 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use protocol::codec::Garbage;
-use protocol::wire::{Message, ReplacedModules, Request};
+use protocol::program::ReplacedModules;
+use protocol::wire::{Message, Request};
 
 pub use accel::Accel;
 
@@ -28,6 +29,16 @@ pub use accel::Accel;
 pub(crate) const INPUTS_MAX: usize = 64;
 /// How often the clock is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// What only benchmarks change in how a test is run, to compare with it; the default is what users get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// The machine has none of our settings that only make it faster: processor and kernel options are as
+    /// virtme-ng starts a VM.
+    pub stock_machine: bool,
+    /// The guest takes no samples of the test, so that a hang is seen by its silence alone.
+    pub unwatched: bool,
+}
 
 /// What a VM is made of.
 #[derive(Clone, Debug)]
@@ -51,9 +62,8 @@ pub struct VmSpec {
     pub replaced: Option<Replaced>,
     /// Modules that the guest's agent loads before the guest is saved, with commas between them.
     pub preload: String,
-    /// With none of our settings that only make it faster, and the processor that virtme-ng takes: what a
-    /// bench compares with.
-    pub stock: bool,
+    /// What a benchmark changes.
+    pub tuning: Tuning,
     /// Added to the kernel's command line.
     pub append: String,
     /// It is started to be saved ([`Vm::save`]).

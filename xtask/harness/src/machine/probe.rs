@@ -23,7 +23,7 @@ pub(crate) fn boot(hypervisor: &dyn Hypervisor, spec: &VmSpec, kernel: &str) -> 
     };
     // The answer is remembered: one that a signal cut short would be a wrong one.
     let never = Cancel::default();
-    let mut talk = match Talk::start(hypervisor, spec, Opening::without_seed(), &never) {
+    let mut talk = match Talk::start(hypervisor, spec, Opening::without_entropy(), &never) {
         Ok(talk) => talk,
         Err(error) => return unclear(error.to_string()),
     };

@@ -208,7 +208,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
             Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
         },
     );
-    add("cpu", if spec.stock { "max" } else { spec.accel.cpu() }.into());
+    add("cpu", if spec.tuning.stock_machine { "max" } else { spec.accel.cpu() }.into());
     add("smp", spec.vcpus.to_string().into());
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
@@ -257,7 +257,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
 
 fn kernel_command_line(spec: &VmSpec) -> String {
     let mut words = vec![COMMAND_LINE.to_owned()];
-    if !spec.stock {
+    if !spec.tuning.stock_machine {
         words.push(CHEAPER.to_owned());
         if spec.saves {
             words.push(format!("{PRELOAD}{}", spec.preload));
@@ -427,7 +427,7 @@ mod tests {
     use super::*;
     use crate::machine::Replaced;
     use crate::testing::vm;
-    use protocol::wire::ReplacedModules;
+    use protocol::program::ReplacedModules;
 
     fn spec(root_image: &Path) -> VmSpec {
         VmSpec { root_image: root_image.to_owned(), ram_mib: 1024, ..vm() }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use vm_images::host::Cancel;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 use vm_images::store::{Store, StoreError};
 
 use crate::console::{Crash, Lines};
@@ -195,7 +195,7 @@ impl<'a> Snapshots<'a> {
     fn make(&self, spec: &VmSpec, state: &Path, boot_timeout: Duration) -> Result<(), SnapshotError> {
         let log = self.store.temporary().join(format!("snapshot-{:?}.log", std::thread::current().id()));
         let spec = VmSpec { saves: true, restore: None, log: log.clone(), ..spec.clone() };
-        let mut talk = Talk::start(self.hypervisor, &spec, Opening::without_seed(), self.cancel)?;
+        let mut talk = Talk::start(self.hypervisor, &spec, Opening::without_entropy(), self.cancel)?;
         let (mut lines, mut crash) = (Lines::default(), Crash::default());
         let answered = talk.wait_for_answer(boot_timeout, |input| {
             if let Input::Console(bytes) = input {

@@ -19,7 +19,7 @@ pub struct Cell {
     pub era: (&'static str, Era),
 }
 
-/// The cells of the seed's regressions that are quick: each found, and gone with its fix.
+/// The cells of v6.7's regressions that are quick: each found, and gone with its fix.
 pub fn quick_cells() -> Vec<Cell> {
     const QUICK: [(&str, &[&str]); 9] = [
         ("S1", &["6.7", "6.9"]),

@@ -13,12 +13,11 @@ use protocol::{Event, Outcome, TestId};
 use raid_core::era;
 use raid_core::explore::{Finding, Kind, Limits};
 use raid_core::scenario::{SCENARIOS, Scenario};
-use raid_core::story::{self, Story};
-use raid_core::story_text::Page;
+use raid_core::story::{self, Page, Story};
 use raid_core::table;
 use reports::Policy;
 use serde::Serialize;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
@@ -238,7 +237,7 @@ mod tests {
                     _ => "fail",
                 };
                 let reason = match expected.note {
-                    Some(note) => format!("{}: ANSWERS.md [{note}]", expected.verdict),
+                    Some(note) => format!("{}: docs/md/answers.md [{note}]", expected.verdict),
                     None => expected.verdict.to_owned(),
                 };
                 let _infallible = write!(
@@ -270,7 +269,7 @@ mod tests {
         let finding = outcome.findings.iter().find(|finding| finding.kind == Kind::Deadlock).unwrap();
         let stacks = stacks(&story::tell(scenario, era::V6_7, finding));
         let hang = outcome_of(Some(finding));
-        let signature = reports::signature::Signature::of(&hang, &stacks, &[]).unwrap();
+        let signature = reports::judge::signature::Signature::of(&hang, &stacks, &[]).unwrap();
         assert_eq!(signature.title(), "lvm in stop_sync_thread ← __md_stop_writes ← raid_postsuspend");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::{Blame, Checkout, Script};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::{EventLog, FAILED};
@@ -101,8 +101,8 @@ impl Beginning<'_> {
             let kernel = &kernel.kernel;
             events.append(Event::KernelReady {
                 kernel_idx,
-                spec: kernel.spec.clone(),
-                exact_spec: kernel.exact_spec.clone(),
+                spec: kernel.spec.to_string(),
+                exact_spec: kernel.exact_spec.to_string(),
                 release: kernel.release.clone(),
                 package_version: kernel.package_version.clone(),
                 digest: kernel.digest().to_string(),
@@ -142,7 +142,7 @@ pub(crate) fn create_log(dir: &Path) -> Result<EventLog> {
 
 /// The command line as it was given, for the record. What is no UTF-8 (a file's name need not be) is shown as near as
 /// text can come to it: `std::env::args` would panic.
-pub(crate) fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
+pub fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
     let words = args.skip(1).map(|word| word.to_string_lossy().into_owned());
     ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect()
 }
@@ -161,7 +161,7 @@ pub fn host_facts() -> BTreeMap<String, String> {
 }
 
 /// Version and commit of md-regress.
-pub(crate) fn harness_version() -> String {
+pub fn harness_version() -> String {
     let commit = git_commit(workspace()).map(|commit| format!(" ({commit})")).unwrap_or_default();
     format!("{}{commit}", env!("CARGO_PKG_VERSION"))
 }
@@ -173,7 +173,7 @@ fn git_commit(tree: &Path) -> Option<String> {
     git.read().ok()
 }
 
-fn checkout_facts(checkout: &vm_images::checkout::Checkout) -> (String, Checkout) {
+fn checkout_facts(checkout: &vm_images::build::checkout::Checkout) -> (String, Checkout) {
     let facts = Checkout {
         dir: checkout.dir.to_string_lossy().into_owned(),
         commit: checkout.commit.clone(),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use protocol::TestId;
-use vm_images::images::Kernel;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::modules::config_of;
+use vm_images::kernel::Kernel;
+use vm_images::kernel::modules::config_of;
+use vm_images::spec::KernelSpec;
 
 use crate::error::usage;
 use crate::run::options::Options;
@@ -30,7 +30,7 @@ pub(crate) struct ChosenJob {
 impl ChosenJob {
     /// True if it runs on this kernel of a run.
     pub(crate) fn runs_on(&self, kernel: &Kernel) -> bool {
-        self.kernels.is_empty() || self.kernels.iter().any(|spec| spec.to_string() == kernel.spec)
+        self.kernels.is_empty() || self.kernels.contains(&kernel.spec)
     }
 }
 

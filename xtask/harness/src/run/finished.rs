@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use reports::events::ReadError;
+use reports::record::events::ReadError;
 use reports::{Judged, RunRecord, RunResult};
 
 use crate::run::known::Known;
@@ -41,13 +41,13 @@ impl FinishedRun {
 
     /// Shows what came of it, and that the reports are in `reports_dir`.
     pub fn show(&self, terminal: &Terminal, reports_dir: &Path) -> RunResult {
-        let shown = reports::terminal::Options {
+        let shown = reports::render::style::TerminalStyle {
             color: terminal.colour(),
             width: terminal.width(),
             run_dir: shown_path(&self.dir),
             reports_dir: shown_path(reports_dir),
         };
-        out(&reports::terminal::render(&self.record, &self.judged, &shown));
+        out(&reports::render::terminal::render(&self.record, &self.judged, &shown));
         self.result()
     }
 

@@ -1,21 +1,15 @@
-//! The history file: reads it, appends to it. What its lines mean is [`reports::history`]'s.
-//!
-//! One `write(2)` for all lines that come together, under a lock, so that runs at the same time do not mix.
-//! What cannot be written in full is taken back: what was there stays whole.
+//! Where the history is, and when an attempt is appended to it: as soon as it is over. How the file is read and
+//! written is [`reports::history`]'s.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
-use reports::history::{Durations, History, HistoryLine};
+use reports::history::{Durations, HistoryLine, append, read};
 use reports::{Judged, RunRecord, judge_one};
-use rustix::fs::{FlockOperation, flock};
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
@@ -32,39 +26,6 @@ pub fn default_file() -> PathBuf {
     workspace().join("reports/history.jsonl")
 }
 
-/// All that is known; nothing if there is no such file yet.
-pub fn read(file: &Path) -> Result<History> {
-    let mut bytes = Vec::new();
-    match File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)) {
-        Ok(_) => Ok(History::parse(&bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(History::default()),
-        Err(error) => Err(error).with_context(|| format!("failed to read the history `{}`", file.display())),
-    }
-}
-
-/// Appends `lines`: all of them or none.
-pub(crate) fn append(path: &Path, lines: &[HistoryLine]) -> Result<()> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let mut bytes = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut bytes, line).context("failed to write a line of history")?;
-        bytes.push(b'\n');
-    }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)
-        .and_then(|()| OpenOptions::new().read(true).append(true).create(true).open(path))
-        .and_then(|mut file| {
-            // Let go when the file is closed.
-            flock(&file, FlockOperation::LockExclusive)?;
-            append_locked(&mut file, bytes)
-        })
-        .with_context(|| {
-            format!("failed to append to the history `{}`; what it holds is whole", path.display())
-        })
-}
-
 /// Appends what the history lacks of a run: it was killed before it did, or ran elsewhere.
 pub(crate) fn catch_up(file: &Path, record: &RunRecord, known: &Known) -> Result<()> {
     let Known { expectations, known_issues } = known;
@@ -73,7 +34,7 @@ pub(crate) fn catch_up(file: &Path, record: &RunRecord, known: &Known) -> Result
         // Nobody knows better when it was over.
         HistoryLine::of(record, &judged, &record.run.started_at)
     });
-    append(file, &read(file)?.lacks(lines.collect()))
+    Ok(append(file, &read(file)?.lacks(lines.collect()))?)
 }
 
 /// How long tests take, as far as it is known.
@@ -122,7 +83,7 @@ impl<'a> Keeper<'a> {
             .with_context(|| format!("attempt {attempt} is over and was never planned"))?;
         let lines: Vec<_> = line.into_iter().collect();
         if let Some(file) = self.file
-            && let Err(error) = append(file, &lines)
+            && let Err(error) = append(file, &lines).map_err(anyhow::Error::from)
             && !self.failed.swap(true, Ordering::SeqCst)
         {
             let text = format!("{error:#}; the history lacks attempts of this run");
@@ -131,79 +92,5 @@ impl<'a> Keeper<'a> {
             self.events.append(remark).context(crate::event_log::FAILED)?;
         }
         Ok(judged)
-    }
-}
-
-fn append_locked(file: &mut File, mut bytes: Vec<u8>) -> io::Result<()> {
-    let len = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if len > 0 {
-        file.read_exact_at(&mut last, len - 1)?;
-    }
-    // A line that was torn stays one line: the next would be lost with it.
-    if last != *b"\n" {
-        bytes.insert(0, b'\n');
-    }
-    let written = loop {
-        match file.write(&bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            written => break written,
-        }
-    };
-    let error = match written {
-        Ok(n) if n == bytes.len() => return Ok(()),
-        Ok(_) => io::Error::from(io::ErrorKind::StorageFull),
-        Err(error) => error,
-    };
-    file.set_len(len)?;
-    Err(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(attempt: u32) -> HistoryLine {
-        let text = format!(
-            r#"{{"format":1,"at":"","run":"r","attempt":{attempt},"test":"lvm2:x","kernel":"deb:6.12","release":"6.12",
-            "kernel_digest":"","image_digest":"","accel":"tcg","vcpus":1,"host_cpus":2,"n_vms":2,"outcome":"pass",
-            "verdict":"passed","test_ms":1,"vm_ms":2,"signature":null}}"#
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn a_torn_line_costs_itself_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("made/history.jsonl");
-        assert_eq!(read(&file).unwrap(), History::default());
-        append(&file, &[line(1), line(2)]).unwrap();
-        let whole = std::fs::metadata(&file).unwrap().len();
-        OpenOptions::new().write(true).open(&file).unwrap().set_len(whole - 9).unwrap();
-        append(&file, &[line(3)]).unwrap();
-        let history = read(&file).unwrap();
-        assert_eq!(history.lines.iter().map(|line| line.attempt).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(history.n_passed_over, 1);
-    }
-
-    #[test]
-    fn runs_at_once_do_not_mix_their_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("history.jsonl");
-        std::thread::scope(|scope| {
-            for run in 0..8 {
-                let file = &file;
-                scope.spawn(move || (0..50).for_each(|n| append(file, &[line(run * 50 + n)]).unwrap()));
-            }
-        });
-        let history = read(&file).unwrap();
-        assert_eq!((history.lines.len(), history.n_passed_over), (400, 0));
-    }
-
-    /// Nothing can be written to `/dev/full` (full(4)); a file system that is full for real: see the smoke checks.
-    #[test]
-    fn a_full_disk_is_an_error_that_names_the_file() {
-        let error = append(Path::new("/dev/full"), &[line(1)]).unwrap_err();
-        assert!(format!("{error:#}").starts_with("failed to append to the history `/dev/full`"), "{error:#}");
     }
 }

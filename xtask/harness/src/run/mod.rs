@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
 use reports::judge_one;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
 
 use crate::attempt::drive::AttemptContext;
 use crate::event_log::{EventLog, FAILED};

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use reports::Policy;
-use vm_images::checkout::Sources;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::build::checkout::Sources;
+use vm_images::spec::KernelSpec;
 
+use crate::machine::Tuning;
 use crate::machine::accel::AccelChoice;
 use crate::run::folder::default_runs;
 use crate::run::shard::Shard;
 use crate::run::tries::Times;
-use crate::suite::Job;
 use crate::suite::select::Selection;
 
 /// What a run is asked to do.
@@ -52,11 +52,36 @@ pub struct Options {
     pub snapshots: bool,
     /// Write the guest's memory where one hangs or crashes.
     pub dump: bool,
-    /// Changes each test before it is planned: benchmarks run some in a plainer way.
-    pub change: Option<fn(Job) -> Job>,
+    /// What a benchmark changes.
+    pub tuning: Tuning,
 }
 
 impl Options {
+    /// One try of a suite's default tests, of which no history is kept; the kernels are still to be named.
+    pub fn new(suite: &str) -> Options {
+        Options {
+            kernels: vec![],
+            suite: suite.to_owned(),
+            selection: Selection::default(),
+            sources: Sources::default(),
+            flavours: vec![],
+            scripts: vec![],
+            script_needs: None,
+            append: String::new(),
+            accel: AccelChoice::Auto,
+            times: Times::default(),
+            policy: Policy::default(),
+            shard: None,
+            n_vms: None,
+            out: None,
+            history: None,
+            debug_info: vec![],
+            snapshots: true,
+            dump: false,
+            tuning: Tuning::default(),
+        }
+    }
+
     /// Folder of the runs.
     pub fn runs(&self) -> PathBuf {
         self.out.clone().unwrap_or_else(default_runs)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use protocol::TestId;
 use protocol::event::PlannedAttempt;
 use reports::history::Durations;
-use vm_images::digest::Digest;
+use vm_images::store::digest::Digest;
 
 use crate::attempt::TimeLimits;
 use crate::machine::{Accel, VmSpec};
@@ -65,12 +65,12 @@ pub(crate) fn plan(
                 vm: VmSpec {
                     append: options.append.clone(),
                     preload: kernel.preload(&job.preload_modules),
-                    stock: job.stock,
+                    tuning: options.tuning,
                     ..kernel.vm(&prepared.guest, accel, job.ram_mib, job.vcpus)
                 },
                 length: length(durations, &job.id, release, limits.test_timeout),
                 limits,
-                job: job.clone(),
+                job: Job { tuning: options.tuning, ..job.clone() },
                 test_name,
                 first_dir,
                 try_idx: 1,

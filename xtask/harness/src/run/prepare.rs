@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use protocol::wire::{ModuleFile, ReplacedModules};
-use vm_images::checkout::{Checkout, Sources};
-use vm_images::images::{Images, Kernel};
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
-use vm_images::replacement::{ReplacedModule, Replacement};
+use protocol::program::{ModuleFile, ReplacedModules};
+use vm_images::build::checkout::{Checkout, Sources};
+use vm_images::host::progress::Progress;
+use vm_images::images::Images;
+use vm_images::kernel::Kernel;
+use vm_images::kernel::replacement::{ReplacedModule, Replacement};
+use vm_images::spec::KernelSpec;
 use vm_images::store::Artifact;
 
 use crate::machine::accel::{AccelChoice, Chosen, KvmAnswers, choose};
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Replaced, VmSpec, find, probe};
+use crate::machine::{Accel, Replaced, Tuning, VmSpec, find, probe};
 use crate::session::Session;
 use crate::workspace::workspace;
 
@@ -58,7 +59,7 @@ impl BootKernel {
             accel,
             replaced: self.kernel.replacement.as_ref().map(replaced),
             preload: self.preload(&[]),
-            stock: false,
+            tuning: Tuning::default(),
             append: String::new(),
             saves: false,
             restore: None,

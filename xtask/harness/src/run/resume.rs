@@ -12,8 +12,8 @@ use protocol::event::{PlannedAttempt, Script};
 use reports::RunRecord;
 use reports::record::Attempt;
 
-use vm_images::digest::Digest;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::store::digest::Digest;
 
 use crate::clock::rfc3339_now;
 use crate::error::usage;
@@ -153,7 +153,7 @@ impl Resumed {
         self.events.look(|record| {
             for attempt in record.attempts.iter().filter(|attempt| attempt.finished().is_none()) {
                 let dir = self.dir.join(&attempt.dir);
-                match vm_images::store::remove_tree(&dir) {
+                match vm_images::host::tree::remove_tree(&dir) {
                     Err(error) if dir.exists() => {
                         return Err(error).with_context(|| format!("failed to remove `{}`", dir.display()));
                     }

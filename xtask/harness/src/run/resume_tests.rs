@@ -131,7 +131,7 @@ fn came_to(record: &RunRecord) -> Vec<(PlannedAttempt, Option<Outcome>)> {
 /// Cuts a run after every byte that matters, resumes it, and compares.
 fn check(times: Times) {
     let (_dir, bytes) = whole(times);
-    let undisturbed = reports::events::parse_events(&bytes, "e".as_ref()).unwrap().into_record();
+    let undisturbed = reports::record::events::parse_events(&bytes, "e".as_ref()).unwrap().into_record();
     let after_plan = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     let ends = (after_plan..=bytes.len()).filter(|&end| bytes[end - 1] == b'\n');
     // Whole lines, torn ones, and one that lacks nothing but its end.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use protocol::event::Script;
-use vm_images::digest::Digest;
+use vm_images::store::digest::Digest;
 
 use crate::error::usage;
 use crate::run::choose::ChosenJob;
@@ -109,7 +109,7 @@ fn changed(script: &Script, dir: &Path, what: &str) -> anyhow::Error {
         "script `{}` is not what it was when this began ({what}), and the results would be of two tests; put it back \
          (`{}`), or begin anew without --resume",
         script.path,
-        reports::reproduce::shell_line(&words)
+        reports::render::words::reproduce::shell_line(&words)
     )
 }
 

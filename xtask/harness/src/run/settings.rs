@@ -43,7 +43,7 @@ fn words_with(options: &Options, accel: &str) -> Vec<String> {
         debug_info,
         dump,
         snapshots,
-        change: _,
+        tuning: _,
     } = options;
     let mut words = Vec::new();
     let mut add = |option: &str, value: String| words.push(format!("--{option}={value}"));

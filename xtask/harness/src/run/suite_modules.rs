@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use vm_images::kbuild::ModuleSources;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::kernel::kbuild::ModuleSources;
 
 use crate::run::prepare::Prepared;
 use crate::run::workers::Planned;

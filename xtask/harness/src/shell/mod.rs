@@ -14,12 +14,12 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use protocol::wire::Program;
-use reports::reproduce::shell_line;
-use vm_images::checkout::Sources;
+use protocol::program::Program;
+use reports::render::words::reproduce::shell_line;
+use vm_images::build::checkout::Sources;
 use vm_images::host::Cancel;
-use vm_images::kernel_spec::KernelSpec;
-use vm_images::progress::Progress;
+use vm_images::host::progress::Progress;
+use vm_images::spec::KernelSpec;
 
 use crate::attempt::TimeLimits;
 use crate::attempt::drive::{FILES_CAP, LOG_CAP};

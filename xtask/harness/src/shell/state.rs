@@ -6,9 +6,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use protocol::event::CollectedFile;
+use protocol::program::{Exit, Program};
 use protocol::shell::{INPUT_WINDOW, OUTPUT_WINDOW, ShellMessage, ShellRequest, Stream, TerminalSize};
 use protocol::window::{ReceiveWindow, SendWindow};
-use protocol::wire::{Exit, Message, Program, Request};
+use protocol::wire::{Message, Request};
 
 use super::keys::{self, EscapeKeys};
 use crate::attempt::TimeLimits;

@@ -25,7 +25,7 @@ impl Play {
             replaced: None,
             disks: vec![],
         };
-        let state = ShellState::new(Opening { session: 7, seed: vec![] }, program, terminal, LIMITS);
+        let state = ShellState::new(Opening { session: 7, entropy: vec![] }, program, terminal, LIMITS);
         let guest = guest_facts();
         let play = Play { state, now: Duration::ZERO, effects: vec![] };
         play.says(1, Message::Hello { version: VERSION, session: 7, guest })

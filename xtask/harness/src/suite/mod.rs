@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use protocol::TestId;
 use serde::Deserialize;
-use vm_images::kernel_spec::KernelSpec;
+use vm_images::spec::KernelSpec;
 
 use crate::error::usage;
+use crate::machine::Tuning;
 use crate::workspace::workspace;
 
 /// What `suite.toml` says. The file itself explains each part.
@@ -255,10 +256,8 @@ pub struct Job {
     pub files: Vec<GivenFile>,
     /// Sizes of disks that it is given, bytes.
     pub disks: Vec<u64>,
-    /// Looked at once a second, to tell stuck from slow: always, but to measure what it costs.
-    pub sampled: bool,
-    /// In a VM with none of our settings that only make it faster ([`crate::machine::VmSpec::stock`]).
-    pub stock: bool,
+    /// What a benchmark changes.
+    pub tuning: Tuning,
     /// What its exit status means.
     pub contract: Contract,
     /// Memory of the VM, MiB.
@@ -376,7 +375,7 @@ impl Suite {
     }
 
     /// A test that runs by default, as an example: how one is started, and what is prepared for it.
-    pub(crate) fn example(&self) -> Result<Job> {
+    pub fn example(&self) -> Result<Job> {
         let runs_by_default = |test: &Test| test.tags.iter().any(|tag| self.default_tags.contains(tag));
         let named = self.tests.iter().find(|(_, test)| runs_by_default(test)).map(|(name, _)| name);
         let name = named.with_context(|| format!("suite `{}` runs no test by default", self.name))?;
@@ -437,8 +436,7 @@ impl Suite {
                 .map(|folder| crate::workspace::workspace().join("suites").join(&self.name).join(folder)),
             files: vec![],
             disks: vec![],
-            sampled: true,
-            stock: false,
+            tuning: Tuning::default(),
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),
@@ -478,15 +476,15 @@ pub fn suite_names() -> Result<Vec<String>> {
 mod tests {
     use super::*;
     use crate::workspace::workspace;
-    use vm_images::kernel_spec::Overlay;
+    use vm_images::spec::Overlay;
 
     #[test]
     fn lvm2s_data_makes_sense_and_is_whole() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
         assert!(suite.tests.len() > 400, "{} tests", suite.tests.len());
-        let seed: Vec<_> =
-            suite.tests.iter().filter(|(_, test)| test.tags.contains(&"seed".into())).collect();
-        assert_eq!(seed.len(), 2);
+        let named: Vec<_> =
+            suite.tests.iter().filter(|(_, test)| test.tags.contains(&"v6.7-regressions".into())).collect();
+        assert_eq!(named.len(), 2);
         for name in suite.tests.keys() {
             suite.job(&TestId::new("lvm2", name).unwrap()).unwrap();
         }
@@ -511,7 +509,7 @@ mod tests {
                 let Some(overlay) = overlay else { continue };
                 let Overlay::Plant(plant) = overlay else { panic!("{overlay} is nobody else's") };
                 let text = fs::read_to_string(folder.join(format!("plants/{plant}.toml"))).unwrap();
-                vm_images::plant::Plant::parse(&text).unwrap();
+                vm_images::kernel::plant::Plant::parse(&text).unwrap();
             }
         }
     }
@@ -520,7 +518,7 @@ mod tests {
     #[test]
     fn the_guest_has_what_lvm2s_tests_call() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
-        let guest = vm_images::images::root_packages("guest");
+        let guest = vm_images::debian::roots::root_packages("guest");
         for package in suite.guest.unwrap().packages {
             // mdadm is built from its source package.
             assert!(guest.contains(&package) || package == "mdadm", "roots.toml lacks {package}");

@@ -10,7 +10,7 @@
 //! # md-regress: allow=^md/raid1: disk failure, device disabled$
 //! ```
 //!
-//! Deliberately not here: what an `allow` allows ([`reports::allowance`]).
+//! Deliberately not here: what an `allow` allows ([`reports::judge::title_pattern`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use protocol::TestId;
 use protocol::wire::INBOX;
-use reports::allowance::Pattern;
+use reports::judge::title_pattern::TitlePattern;
 
 use crate::suite::{Contract, GivenFile, Job, Suite};
 
@@ -222,7 +222,7 @@ impl Header {
                 needs_at = number;
                 continue;
             };
-            if let Err(problem) = Pattern::parse(pattern) {
+            if let Err(problem) = TitlePattern::parse(pattern) {
                 bail!("script `{file}`, line {number}: `allow` {problem}");
             }
             header.allow.push(pattern.to_owned());

@@ -211,7 +211,7 @@ mod tests {
     const SEED: [&str; 2] = ["shell/integrity-caching.sh", "shell/lvconvert-raid-reshape.sh"];
 
     #[test]
-    fn nothing_named_means_the_seed() {
+    fn nothing_named_means_the_default_tags() {
         check(Selection::default(), &SEED);
     }
 

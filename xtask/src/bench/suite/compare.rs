@@ -1,7 +1,7 @@
 //! What the parts of a bench say together: walls, ratios, verdicts side by side and why they differ.
 
 use super::{Part, TestPart};
-use harness::terminal::outln;
+use crate::bench::page::figure;
 
 /// True if two words, of ours and of LVM2's runner, say the same.
 fn agree(one: &str, other: &str) -> bool {
@@ -16,8 +16,8 @@ fn agree(one: &str, other: &str) -> bool {
 /// Prints all of it; the first part is the one that the others are compared with.
 pub(super) fn print(parts: &[Part], runner_first: bool) {
     let Some(first) = parts.first() else { return };
-    outln!("{}", first.conditions);
-    outln!(
+    figure!("{}", first.conditions);
+    figure!(
         "{:<24} {:>6} {:>10} {:>10} {:>12} {:>10} {:>8}",
         "",
         "VMs",
@@ -30,7 +30,7 @@ pub(super) fn print(parts: &[Part], runner_first: bool) {
     for part in parts {
         let tests_s: f64 = part.tests.values().map(|test| test.test_s).sum();
         let vms = if part.name.starts_with("lvm2") { "1 (2)".to_owned() } else { part.n_vms.to_string() };
-        outln!(
+        figure!(
             "{:<24} {vms:>6} {:>10.0} {tests_s:>10.0} {:>12} {:>10} {:>8.2}",
             part.name,
             part.wall_s,
@@ -40,27 +40,27 @@ pub(super) fn print(parts: &[Part], runner_first: bool) {
         );
     }
     if runner_first {
-        outln!("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
-        outln!(
+        figure!("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
+        figure!(
             "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options"
         );
     }
-    outln!("");
+    figure!("{}", "");
     for (test, told) in &first.tests {
         let cells: Vec<_> = parts.iter().map(|part| cell(part.tests.get(test))).collect();
-        outln!("{test:<56} {}", cells.join("  "));
+        figure!("{test:<56} {}", cells.join("  "));
         for part in &parts[1..] {
             let Some(other) = part.tests.get(test) else { continue };
             if !agree(&told.verdict, &other.verdict) {
                 let why =
                     [&told.why, &other.why].map(String::as_str).into_iter().filter(|why| !why.is_empty());
                 let why = why.collect::<Vec<_>>().join("; ");
-                outln!("    {} in {}, {} in {}: {why}", told.verdict, first.name, other.verdict, part.name);
+                figure!("    {} in {}, {} in {}: {why}", told.verdict, first.name, other.verdict, part.name);
             }
         }
     }
     let n = n_differences(parts);
-    outln!("{n} of {} tests differ in their verdicts", first.tests.len());
+    figure!("{n} of {} tests differ in their verdicts", first.tests.len());
 }
 
 fn cell(test: Option<&TestPart>) -> String {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use protocol::event::Blame;
 use protocol::evidence::ReportKind;
-use reports::faults::Class;
+use reports::faults::FaultClass;
 
 use super::coverage::Gap;
 use crate::console::REPORTS_MAX;
@@ -91,7 +91,7 @@ pub(super) fn untold(cut: &BTreeSet<ReportKind>) -> Option<(Blame, String)> {
     if cut.is_empty() {
         return None;
     }
-    let names: Vec<_> = cut.iter().map(|kind| Class::Report(*kind).name()).collect();
+    let names: Vec<_> = cut.iter().map(|kind| FaultClass::Report(*kind).name()).collect();
     let words = format!(
         "the kernel reported more than {REPORTS_MAX} different ones of a kind ({}): the rest was left out",
         names.join(", ")

@@ -185,7 +185,7 @@ fn a_guest_that_qemu_does_not_run_is_the_hosts() {
 #[test]
 fn memory_is_written_before_a_guest_goes() {
     let job = job("shell/x.sh");
-    let opening = Opening { session: SESSION, seed: vec![] };
+    let opening = Opening { session: SESSION, entropy: vec![] };
     let state = || AttemptState::new(1, opening.clone(), job.clone(), LIMITS).with_dump(true);
     let testing = || {
         let play = Play::of(state()).tell(2, Play::hello(SESSION));

@@ -12,7 +12,7 @@ fn with_modules() -> Play {
     let modules = vec![file("md_mod", "11"), file("raid1", "22")];
     let replaced = ReplacedModules { serial: "s".into(), modules, probe: "md_mod".into() };
     let job = job("shell/x.sh");
-    let state = AttemptState::new(1, Opening { session: SESSION, seed: vec![] }, job, LIMITS);
+    let state = AttemptState::new(1, Opening { session: SESSION, entropy: vec![] }, job, LIMITS);
     Play::of(state.with_modules(Some(replaced))).tell(2, Play::hello(SESSION))
 }
 
