@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use vm_images::host::Host;
 use vm_images::build::tools::Tools;
+use vm_images::host::Host;
 
 use super::qemu::Qemu;
 
