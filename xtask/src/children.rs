@@ -1,4 +1,4 @@
-//! Looks at processes of the host: who belongs to whom, and what memory they take.
+//! Looks at processes of the host: their parents, and their memory.
 //!
 //! Deliberately not here: starting or ending any.
 
@@ -6,7 +6,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// Process ids with their parents'.
+/// All processes of the host: id and parent's id.
 pub(crate) fn processes() -> Vec<(u32, u32)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -18,7 +18,7 @@ pub(crate) fn processes() -> Vec<(u32, u32)> {
     .collect()
 }
 
-/// All processes below `pid`, but for the janitor, whose work begins when it is gone.
+/// All descendants of process `pid`, except the janitor, whose work begins when `pid` is gone.
 pub(crate) fn descendants_of(pid: u32) -> Vec<u32> {
     let all = processes();
     let mut family = vec![pid];
@@ -35,13 +35,13 @@ pub(crate) fn descendants_of(pid: u32) -> Vec<u32> {
     family
 }
 
-/// Gone, or a zombie that only its new parent has still to reap.
+/// True if a process is gone, or a zombie that its new parent has not reaped yet.
 pub(crate) fn is_gone(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }
 
-/// Memory that a process takes, KiB; of what it shares with others, its part (Pss, proc_pid_smaps(5)).
+/// Memory of a process, KiB; of shared memory its share (Pss, proc_pid_smaps(5)).
 pub(crate) fn pss_kib(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&file).with_context(|| format!("failed to read `{file}`"))?;

@@ -1,8 +1,7 @@
 //! `md-regress.toml`: the user's defaults. A key is a flag's long name; flags beat environment beats file.
 //!
-//! [`Config::parse`] is pure: text in, values or an error with file, line and what was meant out. The
-//! values become defaults of the command line ([`Config::apply`]), so that there is one place
-//! that reads them.
+//! [`Config::parse`] is pure: text in; values or an error with file, line and what is allowed out. The values
+//! become defaults of the command line ([`Config::apply`]), so that only clap parses them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -21,23 +20,23 @@ use harness::workspace::workspace;
 
 /// Name of the file, at the top of the work tree.
 pub(crate) const FILE: &str = "md-regress.toml";
-/// The variable that names another file.
+/// Environment variable that names another file.
 pub(crate) const VARIABLE: &str = "MD_REGRESS_CONFIG";
 
-/// A key that the file may hold.
+/// A key that the file may have.
 struct Key {
-    /// In the file, and as a flag.
+    /// Name in the file, and of the flag.
     name: &'static str,
-    /// Of the argument, in clap.
+    /// Id of clap's argument.
     id: &'static str,
     kind: Kind,
 }
 
-/// What a key's value is.
+/// Type of a key's value.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,
-    /// Relative to the file's folder.
+    /// A path, relative to the file's folder.
     Path,
     /// `private`, the name of a program, or a path.
     Program,
@@ -46,7 +45,7 @@ enum Kind {
     /// Words of `--fail-on`.
     Classes,
     Flaky,
-    /// From 1 on.
+    /// A whole number from 1.
     Count,
     /// `true` or `false`.
     Switch,
@@ -73,7 +72,7 @@ const KEYS: [Key; 17] = [
     Key { name: "mdadm-src", id: "mdadm_src", kind: Kind::Path },
 ];
 
-/// A value, and where it stands.
+/// A key's value, and its line in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Setting {
     id: &'static str,
@@ -81,15 +80,15 @@ struct Setting {
     line: usize,
 }
 
-/// What a file says.
+/// The settings in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// As it is named to people.
+    /// Name of the file in messages.
     file: String,
     settings: Vec<Setting>,
 }
 
-/// Why a text is no configuration.
+/// An error in the file, with its place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {problem}")]
 pub(crate) struct ConfigError {
@@ -99,7 +98,7 @@ pub(crate) struct ConfigError {
 }
 
 impl Config {
-    /// The file that [`VARIABLE`] names, else the one of the work tree; nothing if there is none.
+    /// Reads the file that [`VARIABLE`] names, else the one of the work tree; `None` if there is none.
     pub(crate) fn load() -> Result<Option<Config>> {
         let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
         let path = named.clone().unwrap_or_else(|| workspace().join(FILE));
@@ -118,7 +117,7 @@ impl Config {
         Config::parse(&text, &shown, folder).map(Some).map_err(|error| usage(error.into()))
     }
 
-    /// Reads `text`; `file` is only named, relative paths are in `folder`.
+    /// Parses `text`. `file` is its name in messages; relative paths are relative to `folder`.
     fn parse(text: &str, file: &str, folder: &Path) -> Result<Config, ConfigError> {
         let line_of = |offset: usize| {
             1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
@@ -145,7 +144,7 @@ impl Config {
         Ok(Config { file: file.to_owned(), settings })
     }
 
-    /// Makes the values the defaults of `command` and all commands below it that have such a flag.
+    /// Makes the values the defaults of `command` and of all subcommands that have such a flag.
     pub(crate) fn apply(&self, command: Command) -> Command {
         let mut command = command;
         for setting in &self.settings {
@@ -160,7 +159,7 @@ impl Config {
             .fold(command, |command, name| command.mut_subcommand(name, |below| self.apply(below)))
     }
 
-    /// Where a flag's default comes from, if from here: `md-regress.toml:3`.
+    /// Place of the default of a flag, if the file sets it: `md-regress.toml:3`.
     pub(crate) fn place_of(&self, id: &str) -> Option<String> {
         let setting = self.settings.iter().find(|setting| setting.id == id)?;
         Some(format!("{}:{}", self.file, setting.line))
@@ -177,7 +176,8 @@ fn unknown_key(name: &str) -> String {
     }
 }
 
-/// The values of a key as a command line would give them; or what is wrong, for `` `key` … ``.
+/// The values of a key as arguments of its flag; or the rest of an error message that begins with
+/// `` `key` ``.
 fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, String> {
     let text = |value: &DeValue<'_>| match value {
         DeValue::String(text) if text.is_empty() => Err("is empty; leave it out instead".to_owned()),
@@ -226,7 +226,7 @@ fn read(key: &Key, value: &DeValue<'_>, folder: &Path) -> Result<Vec<String>, St
     }
 }
 
-/// One of the values of an option.
+/// One of the possible values of an option.
 fn choice<T: ValueEnum>(name: String) -> Result<Vec<String>, String> {
     let known: Vec<_> = T::value_variants()
         .iter()
@@ -333,7 +333,7 @@ mod tests {
         );
     }
 
-    /// A key without a flag would be read and forgotten.
+    /// A key without a flag would be read and have no effect.
     #[test]
     fn every_key_is_a_flag_somewhere() {
         use clap::CommandFactory;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use reports::RunResult;
 
-/// How a command ended.
+/// The way a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Everything asked for was done, and every test that ran did as expected.
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The number that the shell sees.
+    /// The exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             Exit::Passed => 0,
@@ -53,23 +53,24 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// How `bisect-step` ends: what `git bisect run` makes of each code is git's. From 128 on it stops.
+/// The way `bisect-step` ended. The meaning of each code is defined by `git bisect run`, which stops at 128
+/// and above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StepExit {
     /// The commit is good.
     Good,
-    /// It is bad.
+    /// The commit is bad.
     Bad,
-    /// It cannot be told.
+    /// The commit cannot be tested.
     Skip,
-    /// Nothing is known: an error of the host's, the harness's, or of the command line.
+    /// Nothing is known of the commit: an error of the host, the harness, or in the command line.
     Stop,
     /// The user ended it.
     Interrupted,
 }
 
 impl StepExit {
-    /// The number that git sees.
+    /// The exit code.
     pub(crate) fn code(self) -> u8 {
         match self {
             StepExit::Good => 0,
@@ -87,7 +88,7 @@ impl From<StepExit> for ExitCode {
     }
 }
 
-/// The codes, for `--help`.
+/// The exit codes, for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    passed

@@ -1,4 +1,4 @@
-//! `cargo xtask`: parse, call, exit code.
+//! `cargo xtask`: parses the command line, calls the command, returns its exit code.
 
 mod bench;
 mod children;
@@ -29,7 +29,7 @@ use harness::terminal::Terminal;
 const STEP: &str = "bisect-step";
 
 fn main() -> ExitCode {
-    // Before anything else: it takes a process with one thread.
+    // Before anything else, because it needs a process with a single thread.
     if let Some(code) = vm_images::build::enclosure::served() {
         return code;
     }
@@ -44,12 +44,12 @@ fn main() -> ExitCode {
         command.try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
-        // To git, clap's own code for what makes no sense would be a bad commit.
+        // clap's own exit code for a usage error would tell git that a commit is bad.
         Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == STEP) => {
             let _ = error.print();
             return StepExit::Stop.into();
         }
-        // Ends the process by itself for `--help`, `--version` and what makes no sense.
+        // Ends the process for `--help`, `--version` and usage errors.
         Err(error) => error.exit(),
     };
     if let Command::Janitor { folder } = &cli.command {
@@ -101,7 +101,7 @@ fn run(
     if let Command::Completions { shell } = cli.command {
         return Ok(commands::completions::run(Cli::command(), shell));
     }
-    // Files are all it needs: it works where no store can be.
+    // Needs only files, so it must work without a store.
     if let Command::Replay(options) = &cli.command {
         return commands::replay::run(terminal, options);
     }
@@ -112,7 +112,7 @@ fn run(
         return commands::tidy::run(options, &Cli::command());
     }
     let mut global = session::Options::from(cli.global);
-    // What our own checks build is ours, also where nothing encloses it.
+    // The checks build only our own sources, so they may run without a sandbox.
     global.trust_source |= matches!(&cli.command, Command::Selftest(_));
     let session = Session::open(cancel, Arc::clone(terminal), global)?;
     match cli.command {

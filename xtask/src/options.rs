@@ -17,7 +17,7 @@ use vm_images::build::checkout::Sources;
 use vm_images::spec::{KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
-/// What all commands understand.
+/// Options that all commands have.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GlobalOptions {
     /// Base of the Debian archive (…/debian); else the one of the host's own package configuration
@@ -29,8 +29,8 @@ pub(crate) struct GlobalOptions {
     /// `private` for one of md-regress's own, or a program; else the host's if it is 9.0 or newer
     #[arg(long, global = true, value_name = "QEMU", env = "MD_REGRESS_QEMU")]
     pub(crate) qemu: Option<String>,
-    /// Build trees, commits and checkouts of the user's even where this host forbids the namespaces that keep what they
-    /// run from the network: only for sources whose authors you know
+    /// Build trees, commits and checkouts of the user's even where this host forbids the namespaces that keep
+    /// what they run from the network: only for sources whose authors you know
     #[arg(long, global = true, env = "MD_REGRESS_TRUST_SOURCE", value_parser = FalseyValueParser::new())]
     pub(crate) trust_source: bool,
 }
@@ -42,14 +42,14 @@ impl From<GlobalOptions> for session::Options {
     }
 }
 
-/// How tests are run.
+/// Options of a run.
 #[derive(Debug, Args)]
 pub(crate) struct RunOptions {
     /// Kernel to test: deb:BRANCH or deb:BRANCH-FLAVOUR (the build that artifacts.lock pins, else the
     /// newest), or deb:RELEASE; with +md:PATH after it, with the md and dm-raid of a kernel tree, with
-    /// +md:PATH@REV of a commit. Or one of your own: tree:PATH and git:PATH@REV are built (with ,lockdep after
-    /// them, to prove the order of locks), image:BZIMAGE,modules=DIR is as you built it. May be given several
-    /// times; has no say in suites whose tests name their kernels (planted)
+    /// +md:PATH@REV of a commit. Or one of your own: tree:PATH and git:PATH@REV are built (with ,lockdep
+    /// after them, to prove the order of locks), image:BZIMAGE,modules=DIR is as you built it. May be given
+    /// several times; has no say in suites whose tests name their kernels (planted)
     #[arg(long = "kernel", value_name = "SPEC", default_value = "deb:6.12", env = "MD_REGRESS_KERNEL")]
     pub(crate) kernels: Vec<KernelSpecs>,
     /// Suite to take tests from
@@ -70,20 +70,21 @@ pub(crate) struct RunOptions {
     /// Folder that runs are written to
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_OUT")]
     pub(crate) out: Option<PathBuf>,
-    /// File that every attempt is appended to, and that tells how long tests take (default: reports/history.jsonl)
+    /// File that every attempt is appended to, and that tells how long tests take (default:
+    /// reports/history.jsonl)
     #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
     pub(crate) history: Option<PathBuf>,
     /// Neither read nor keep a history
     #[arg(long)]
     pub(crate) no_history: bool,
-    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
-    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As
+    /// -dbg packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
     pub(crate) debug_info: Vec<PathBuf>,
 }
 
-/// Which tests. Each of these adds tests, but for `--exclude`; without any, the suite's default ones
-/// are meant.
+/// Options that select tests. Each one adds tests, except `--exclude`; without any, the suite's default tests
+/// are selected.
 #[derive(Debug, Args)]
 pub(crate) struct SelectionOptions {
     /// Names or globs (default: the suite's default tags)
@@ -101,12 +102,12 @@ pub(crate) struct SelectionOptions {
 }
 
 impl SelectionOptions {
-    /// True if nothing is named, so that the suite's default tests are meant.
+    /// True if nothing is selected, so that the suite's default tests are meant.
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty() && self.tags.is_empty() && self.expressions.is_empty()
     }
 
-    /// As the core wants it.
+    /// The selection in the library's form.
     pub(crate) fn into_selection(self) -> Selection {
         Selection {
             patterns: self.patterns,
@@ -117,7 +118,7 @@ impl SelectionOptions {
     }
 }
 
-/// What the guest's LVM2 and mdadm are built from.
+/// Options for the sources of the guest's LVM2 and mdadm.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SourceOptions {
     /// Build LVM2 and its tests from this git work tree (with what is not committed) or unpacked source,
@@ -135,7 +136,7 @@ impl From<SourceOptions> for Sources {
     }
 }
 
-/// What a guest is made of, and how it runs.
+/// Options for the guest's kernel command line, accelerator and start.
 #[derive(Debug, Args)]
 pub(crate) struct GuestOptions {
     /// Add to the kernel's command line
@@ -157,7 +158,7 @@ pub(crate) struct GuestOptions {
     pub(crate) no_snapshot: bool,
 }
 
-/// How many times tests are run.
+/// Options for the number of tries.
 #[derive(Debug, Args)]
 pub(crate) struct TimesOptions {
     /// Try each test so many times, and say how often it failed; with --until-fail or --for, at most so many
@@ -169,8 +170,8 @@ pub(crate) struct TimesOptions {
     /// Try each test again and again, as long as this: 90s, 20m, 2h; what has begun is carried to its end
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     within: Option<Duration>,
-    /// Try again, up to so many times, what a test itself says failed, and what the host spoilt; what passes then is
-    /// flaky, and fails no run (but see --flaky). Crashes, hangs and changed data stand
+    /// Try again, up to so many times, what a test itself says failed, and what the host spoilt; what passes
+    /// then is flaky, and fails no run (but see --flaky). Crashes, hangs and changed data stand
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = ["repeat", "until_fail", "within"])]
     retries: Option<u32>,
 }
@@ -186,13 +187,13 @@ pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
     script::duration(text).ok_or("not a time up to a week, such as 90s, 20m or 2h")
 }
 
-/// What fails a run.
+/// Options for the verdicts that fail a run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PolicyOptions {
     /// Classes of what the kernel reports that fail a run, beside those that do by default: a name (warning,
-    /// storage-error, hung-task, kernel-log, test-warning …), or complaints for all of them; no-NAME lets a class pass.
-    /// Several with commas; the last word on a class counts. `cargo xtask list --classes` shows what each is, and what it
-    /// does by default
+    /// storage-error, hung-task, kernel-log, test-warning …), or complaints for all of them; no-NAME lets a
+    /// class pass. Several with commas; the last word on a class counts. `cargo xtask list --classes` shows
+    /// what each is, and what it does by default
     #[arg(long, value_name = "CLASS", env = "MD_REGRESS_FAIL_ON", value_delimiter = ',', value_parser = class)]
     fail_on: Vec<String>,
     /// What failed, and passed when it was tried again
@@ -200,7 +201,7 @@ pub(crate) struct PolicyOptions {
     flaky: FlakyChoice,
 }
 
-/// What becomes of a run in which a test was flaky.
+/// Effect of a flaky test on the result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FlakyChoice {
     /// Passes: it is shown
@@ -221,7 +222,7 @@ pub(crate) fn class(text: &str) -> Result<String, String> {
     Policy::of(&[text.to_owned()], false).map(|_| text.to_owned())
 }
 
-/// The kernels of all options.
+/// The kernels of several `--kernel` options.
 pub(crate) fn all(kernels: Vec<KernelSpecs>) -> Vec<KernelSpec> {
     kernels.into_iter().flat_map(|specs| specs.0).collect()
 }

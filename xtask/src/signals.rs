@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP ask everything to stop; a second one stops asking.
+//! SIGINT, SIGTERM and SIGHUP cancel everything; a second one ends the process.
 
 use std::thread;
 
@@ -7,8 +7,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vm_images::host::Cancel;
 
-/// Sets `cancel` at the first signal. A second one ends the process at once: children die
-/// with us, and the janitor still cleans up.
+/// Sets `cancel` at the first signal. A second one ends the process at once: child processes die with it, and
+/// the janitor still cleans up.
 pub(crate) fn install(cancel: &Cancel) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("failed to install signal handlers")?;
     let cancel = cancel.clone();

@@ -283,8 +283,8 @@ impl Enclosed {
         Ok(())
     }
 
-    /// Becomes the program without namespaces, with another root and user only. The working folder lies in the root
-    /// already.
+    /// Becomes the program without namespaces, with another root and user only. The working folder lies in
+    /// the root already.
     fn chrooted(&self) -> Result<u8, String> {
         let parent = rustix::process::getppid();
         close_at_exec()?;

@@ -19,7 +19,8 @@ pub(crate) fn sources_list(mirror: &Mirror, suites: &[(Archive, &str)], with_sou
     list
 }
 
-/// The text of `apt.conf`: all state is kept in `folder`; `acquire` is the part that is taken over from the host.
+/// The text of `apt.conf`: all state is kept in `folder`; `acquire` is the part that is taken over from the
+/// host.
 pub(crate) fn configuration(folder: &Path, acquire: &str) -> String {
     let quoted = |path: PathBuf| format!("\"{}\"", path.display());
     let mut conf = acquire.to_owned();

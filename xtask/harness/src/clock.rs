@@ -1,4 +1,4 @@
-//! The wall clock, as records have it, and durations as they have them.
+//! The wall clock and durations in the format of records.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Now, to the second, as RFC 3339 has it: `2026-11-30T22:05:03Z`.
+/// The current time in RFC 3339 format, to the second: `2026-11-30T22:05:03Z`.
 pub fn rfc3339_now() -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let now = time::OffsetDateTime::now_utc();

@@ -1,9 +1,10 @@
-//! Whose fault an error is: the user's, or the host's.
+//! Tells errors of the user from errors of the host and the harness.
 
 use vm_images::error::Fault;
 use vm_images::spec::error::BadKernelSpec;
 
-/// An error of the command line or of a file that the user writes; every other one is the host's or the harness's.
+/// An error of the user: the command line, or a file or source of theirs. Any other error is the host's or
+/// the harness's.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:#}")]
 pub struct UsageError(anyhow::Error);
@@ -13,7 +14,7 @@ pub fn usage(error: anyhow::Error) -> anyhow::Error {
     UsageError(error).into()
 }
 
-/// True if the user can mend what the error is of: the command line, a file or a source of theirs.
+/// True if an error is the user's, so that the user can fix it.
 pub fn is_users_fault(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<UsageError>()

@@ -1,5 +1,5 @@
-//! Writes `events.jsonl`: each event is in the kernel's hands before anybody hears of it; and keeps what they come
-//! to so far.
+//! Writes `events.jsonl`: an event is written before anybody acts on it. Also keeps the record that the
+//! events add up to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::error::usage;
 
-/// What goes before the reason why an event could not be appended.
+/// First words of the error when an event could not be appended.
 pub(crate) const FAILED: &str =
     "failed to append to events.jsonl; what it holds is whole, and the run ends here";
 
@@ -23,7 +23,7 @@ pub(crate) const FAILED: &str =
 #[derive(Debug)]
 pub struct EventLog {
     started: Instant,
-    /// Time on the log's clock when we began: a log that is resumed goes on where it stopped.
+    /// Time on the log's clock when this process began; more than zero for a resumed run.
     before: Duration,
     file: Mutex<Writer>,
     live: Mutex<LiveRecord>,
@@ -32,7 +32,7 @@ pub struct EventLog {
 #[derive(Debug)]
 struct Writer {
     file: File,
-    /// A line was cut short: what is appended now would be glued to it.
+    /// True after a partial line was written: the next one would be appended to it.
     torn: bool,
 }
 
@@ -40,13 +40,14 @@ impl EventLog {
     /// Creates the log of a new run, which begins now.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create_new(true).open(path)?;
-        // Held as long as we live: nobody resumes a run that is still at work. A file system without locks will do.
+        // The lock is held until the process ends, so that nobody resumes a run that is still active. A file
+        // system without locks is accepted.
         let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
         let file = Mutex::new(Writer { file, torn: false });
         Ok(EventLog { started: Instant::now(), before: Duration::ZERO, file, live: Mutex::default() })
     }
 
-    /// Goes on with the log of a run that was cut off. A line that was torn goes; what was whole stays.
+    /// Continues the log of a run that was cut off. A partial last line is removed; whole lines stay.
     pub(crate) fn resume(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mut file = OpenOptions::new()
@@ -81,7 +82,7 @@ impl EventLog {
         self.before + self.started.elapsed()
     }
 
-    /// Appends an event. One write a line, so that a SIGKILL tears nothing but the last line.
+    /// Appends an event with one write, so that a SIGKILL can tear only the last line.
     pub(crate) fn append(&self, event: Event) -> io::Result<()> {
         let at_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         let record = Record { at_ms, event };
@@ -94,17 +95,17 @@ impl EventLog {
         let written = writer.file.write_all(&line);
         writer.torn = written.is_err();
         written?;
-        // While the file is ours, so that both have the same order.
+        // Under the file's lock, so that the record has the same order.
         self.live.lock().expect("no panic with the lock").add(record);
         Ok(())
     }
 
-    /// Looks at what has happened so far.
+    /// Calls `at` with the record of all events so far.
     pub(crate) fn look<T>(&self, at: impl FnOnce(&RunRecord) -> T) -> T {
         at(self.live.lock().expect("no panic with the lock").record())
     }
 
-    /// What has happened so far.
+    /// A copy of the record of all events so far.
     pub(crate) fn record(&self) -> RunRecord {
         self.look(RunRecord::clone)
     }

@@ -1,15 +1,15 @@
-//! The product: a run of tests from its options to its verdicts, and what is built on runs.
+//! The library: a run of tests from its options to its verdicts, and everything that is built on runs.
 //!
 //! The modules stand on floors; each imports only from floors below its own (`cargo xtask tidy`):
 //!
-//! 1. what everything stands on: [`error`], [`clock`], [`words`], [`workspace`], [`terminal`], [`session`]
-//! 2. the machine and what it says: [`machine`], [`console`], [`symbols`]
-//! 3. [`suite`]: what tests there are; [`guest`]: one guest and its files; [`event_log`]
-//! 4. [`attempt`]: one test in one guest, and the verdict that it hangs
+//! 1. basics: [`error`], [`clock`], [`words`], [`workspace`], [`terminal`], [`session`]
+//! 2. the machine and its output: [`machine`], [`console`], [`symbols`]
+//! 3. [`suite`]: the tests of a suite; [`guest`]: one guest and its files; [`event_log`]
+//! 4. [`attempt`]: one test in one guest, and the decision that it hangs
 //! 5. [`run`]: choose, prepare, plan, begin or resume, carry out, judge
-//! 6. what uses runs: [`shell`], [`model`], [`bisect`]
+//! 6. users of runs: [`shell`], [`model`], [`bisect`]
 //!
-//! Deliberately not here: the command line, exit codes, benches and checks on real guests (`xtask/src`).
+//! Deliberately not here: the command line, exit codes, benchmarks and checks on real guests (`xtask/src`).
 
 pub mod clock;
 pub mod error;

@@ -1,5 +1,5 @@
-//! What every command stands on: cancellation by signals, the store with its janitor, the
-//! terminal. Made once in `main`, dropped last.
+//! Resources of every command: cancellation by signals, the store with its janitor, the terminal. Made once
+//! in `main`, dropped last.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use vm_images::store::Store;
 use crate::terminal::Terminal;
 use crate::workspace::{lock_file, workspace};
 
-/// Name of the hidden command that [`Janitor`] runs.
+/// Name of the hidden command that runs [`Janitor`].
 pub const JANITOR_COMMAND: &str = "janitor";
 
-/// What every command may be asked for.
+/// Options that every command has.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Base of the Debian archive; the host's own without.
+    /// Base URL of the Debian archive; `None` for the host's own mirror.
     pub mirror: Option<String>,
-    /// Folder of the store; [`Store::default_root`] without.
+    /// Folder of the store; `None` for [`Store::default_root`].
     pub store: Option<PathBuf>,
-    /// `private` for the tools root's QEMU, or a program; without, the host's if it is new enough.
+    /// `private` for the QEMU of the tools root, or a program; `None` for the host's if it is new enough.
     pub qemu: Option<String>,
-    /// Build a user's sources also where nothing can enclose what they run.
+    /// Build a user's sources even where no sandbox is available for the programs that they run.
     pub trust_source: bool,
 }
 
 /// One call of `cargo xtask`.
 pub struct Session {
-    /// Starts programs, and ends them.
+    /// Starts and ends programs.
     pub host: Host,
-    /// Where images are kept.
+    /// Store of images.
     pub store: Store,
-    /// Where progress is shown.
+    /// Terminal for progress.
     pub terminal: Arc<Terminal>,
-    /// What the user asked for.
+    /// Options of this call.
     pub(crate) options: Options,
-    /// Last, so that it cleans up after everything else is gone.
+    /// Declared last, so that it is dropped last and cleans up after everything else.
     _janitor: Arc<Janitor>,
 }
 
@@ -64,18 +64,18 @@ impl Session {
         Ok(Session { host, store, terminal, options, _janitor: janitor })
     }
 
-    /// Debian's archives, by the host's mirror or the one that was given.
+    /// Debian's archives, from the chosen mirror or the host's.
     pub fn apt(&self) -> Result<Apt<'_>> {
         let mirror = Mirror::detect(self.options.mirror.as_deref())?;
         Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
     }
 
-    /// The checkouts that a command line names, as they are now.
+    /// The checkouts of user's sources that a command line names, in their present state.
     pub fn checkouts(&self, sources: &Sources) -> Result<Vec<Checkout>> {
         Ok(sources.look_at(&self.host, &self.store.temporary().join("git.log"))?)
     }
 
-    /// Images from `apt`, by the lock file of this work tree.
+    /// Images made of packages from `apt`, as pinned by the lock file of this work tree.
     pub fn images<'a>(&'a self, apt: &'a Apt<'a>) -> Result<Images<'a>> {
         let lock = Lock::read(&lock_file())?;
         let plants = workspace().join("suites/planted/plants");

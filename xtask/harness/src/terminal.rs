@@ -1,5 +1,5 @@
-//! Progress on standard error: moving lines on a terminal, plain lines elsewhere. Data never
-//! goes through here.
+//! Shows progress on standard error: live lines on a terminal, plain lines elsewhere. Data for standard
+//! output go only through [`out`] and [`outln`].
 
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use vm_images::host::progress::Progress;
 
-/// Where progress is shown.
+/// Where and how progress is shown.
 #[derive(Debug)]
 pub struct Terminal {
     started: Instant,
@@ -18,12 +18,12 @@ pub struct Terminal {
     silent: bool,
 }
 
-/// One line that moves: a VM, or a step of preparation.
+/// One live line: a VM, or a step of preparation.
 #[derive(Debug)]
 pub(crate) struct Line(Option<ProgressBar>);
 
 impl Terminal {
-    /// Looks at standard error and `NO_COLOR` (no-color.org).
+    /// Decides by standard error and `NO_COLOR` (no-color.org).
     pub fn detect() -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -36,7 +36,7 @@ impl Terminal {
         }
     }
 
-    /// One that shows nothing.
+    /// A terminal that shows nothing.
     #[cfg(test)]
     pub(crate) fn silent() -> Self {
         Terminal { started: Instant::now(), bars: None, step: Mutex::new(None), colour: false, silent: true }
@@ -47,12 +47,12 @@ impl Terminal {
         self.colour
     }
 
-    /// True if lines move: then events need not be printed as they come.
+    /// True if live lines are shown, so that events need not be printed one by one.
     pub(crate) fn is_live(&self) -> bool {
         self.bars.is_some()
     }
 
-    /// A text that stays.
+    /// Prints a text that stays.
     pub fn say(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.suspend(|| print(text)),
@@ -61,12 +61,12 @@ impl Terminal {
         }
     }
 
-    /// A text that stays, with the time since the start.
+    /// Prints a text that stays, with the time since the start.
     pub fn timed(&self, text: &str) {
         self.say(&format!("[{:6.1} s] {text}", self.seconds()));
     }
 
-    /// A line that moves, until it is dropped; nothing where lines do not move.
+    /// Shows a live line until it is dropped; without effect where there are none.
     pub(crate) fn line(&self, name: &str) -> Line {
         Line(self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new_spinner());
@@ -78,7 +78,7 @@ impl Terminal {
         }))
     }
 
-    /// Columns of the terminal; 100 where there is none.
+    /// Width of the terminal, columns; 100 if there is none.
     pub(crate) fn width(&self) -> usize {
         let columns = rustix::termios::tcgetwinsize(std::io::stderr()).map(|size| usize::from(size.ws_col));
         columns.ok().filter(|&columns| columns >= 40).unwrap_or(100)
@@ -90,7 +90,7 @@ impl Terminal {
 }
 
 impl Line {
-    /// Replaces its text.
+    /// Replaces the text of a live line.
     pub(crate) fn set(&self, text: &str) {
         if let Some(bar) = &self.0 {
             bar.set_message(text.to_owned());
@@ -131,19 +131,20 @@ impl Progress for Terminal {
     }
 }
 
-/// Columns for a text on standard output: the terminal's, but no more than the eye follows; 100 where there is none.
+/// Width for texts on standard output, columns: the terminal's, up to a readable maximum; 100 if there is
+/// none.
 pub fn width_of_output() -> usize {
     let columns = rustix::termios::tcgetwinsize(std::io::stdout()).map(|size| usize::from(size.ws_col));
     columns.ok().filter(|&columns| columns >= 40).unwrap_or(100).min(160)
 }
 
-/// Data on standard output. A reader that has seen enough (`| head`) is no error.
+/// Prints data on standard output. A closed reader (`| head`) is no error.
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A line on standard output.
+/// Prints a line on standard output.
 #[macro_export]
 macro_rules! outln {
     ($($arg:tt)*) => { $crate::terminal::out(&format!("{}\n", format_args!($($arg)*))) };
@@ -151,6 +152,6 @@ macro_rules! outln {
 pub use outln;
 
 fn print(text: &str) {
-    // Nobody is left to tell if standard error is closed.
+    // If standard error is closed, nobody can be told.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

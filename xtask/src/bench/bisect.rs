@@ -1,5 +1,5 @@
-//! `bench bisect`: what searches cost and how often they are right, with trials drawn by lot. `bench graph`: something
-//! real to search.
+//! `bench bisect`: the number of trials of searches and how often they are right, with random trials.
+//! `bench commits`: makes a repository to search.
 
 use std::path::Path;
 
@@ -9,41 +9,42 @@ use vm_images::host::progress::Progress;
 use crate::bench::edits::{Plants, make, read_plant};
 use crate::bench::page::figure;
 use crate::exit::Exit;
-use harness::bisect::decide::Rules;
+use harness::bisect::decide::SearchRules;
 use harness::bisect::graph::Graph;
-use harness::bisect::simulate::{End, World, least_trials, ours, until_sure};
+use harness::bisect::simulate::{AnswerQuality, World, least_trials, ours, until_sure};
 use harness::error::usage;
 use harness::session::Session;
 use harness::workspace::workspace;
 
-/// What is promised of searches at a failure rate of 30 % over 64 commits.
+/// Promise of searches at a failure rate of 30 % over 64 commits: the fraction of right answers, and of
+/// trials compared to repeating each step until it is sure.
 const PROMISED_RIGHT: f64 = 0.95;
 const PROMISED_RATIO: f64 = 0.5;
 
-/// At most so many searches are wrong and sure, where failures bear no mark.
+/// Promise where failures have no kernel signature: the highest fraction of searches that are wrong and sure.
 const PROMISED_WRONG: f64 = 0.03;
-/// It is promised up to so many by chance; what is above is measured only.
+/// Highest rate of chance failures for which that is promised; for higher ones it is only measured.
 const NOISE_OF_PROMISE: f64 = 0.05;
-/// How often a bug shows, in the table of chance failures.
+/// Rates at which a bug shows, in the table of chance failures.
 const RATES: [f64; 3] = [0.3, 0.5, 1.0];
 
-/// What is simulated.
+/// Parameters of a simulation.
 #[derive(Clone, Debug)]
 pub(crate) struct Simulation {
-    /// Searches of the comparison, whose failures bear the kernel's own mark.
+    /// Number of searches of the comparison, whose failures have a kernel signature.
     pub(crate) n_searches: u64,
-    /// Searches of each cell of the table, whose failures bear none.
+    /// Number of searches for each line of the table, whose failures have none.
     pub(crate) n_of_cell: u64,
     pub(crate) n_commits: usize,
-    /// How often a trial of a bad commit fails, in the comparison.
+    /// Probability that a trial of a bad commit fails, in the comparison.
     pub(crate) rate: f64,
-    /// How often any trial fails by chance: rows of the table.
+    /// Probabilities that any trial fails by chance: rows of the table.
     pub(crate) noise: Vec<f64>,
-    /// The number that the first search's random numbers start from.
+    /// Seed of the first search's random numbers.
     pub(crate) seed: u64,
 }
 
-/// What each search by lot comes to, on all processors; search `n` draws from seed `seed + n`.
+/// Runs `n` random searches on all processors, and returns their results. Search `n` uses seed `seed + n`.
 fn by_lot<T: Send>(seed: u64, n: u64, search: impl Fn(fastrand::Rng) -> T + Sync) -> Vec<T> {
     let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     std::thread::scope(|scope| {
@@ -59,8 +60,8 @@ fn by_lot<T: Send>(seed: u64, n: u64, search: impl Fn(fastrand::Rng) -> T + Sync
     })
 }
 
-/// Searches over a row of commits: ours and one that stays at each step until it is sure; then how often ours are wrong
-/// where a test fails by chance as well.
+/// Compares our searches with ones that repeat each step until it is sure, over commits in a row; then
+/// measures how often ours are wrong where a test also fails by chance.
 pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
     let ids = (0..asked.n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}")));
     let graph = Graph::linear(ids)?;
@@ -69,8 +70,8 @@ pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
     Ok(if is_as_promised && is_rarely_wrong { Exit::Passed } else { Exit::TestsFailed })
 }
 
-const RULES: Rules =
-    Rules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
+const RULES: SearchRules =
+    SearchRules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
 
 fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     let &Simulation { n_searches, n_commits, rate, .. } = asked;
@@ -81,7 +82,7 @@ fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     });
     for sides in searches {
         for (side, outcome) in sides.into_iter().enumerate() {
-            n_right[side] += u32::from(outcome.end == End::Right);
+            n_right[side] += u32::from(outcome.end == AnswerQuality::Right);
             n_of_ends[side] += outcome.n_of_ends;
             n_between[side] += outcome.n;
         }
@@ -105,7 +106,7 @@ fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     Ok(f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO)
 }
 
-/// The table; true if searches are as rarely wrong and sure as is promised.
+/// Prints the table; returns true if no more searches are wrong and sure than is promised.
 fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
     let n_of_cell = asked.n_of_cell;
     if n_of_cell == 0 {
@@ -128,9 +129,9 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
             for outcome in searches {
                 n_trials += outcome.n_of_ends + outcome.n;
                 n_of[match outcome.end {
-                    End::Right => 0,
-                    End::WrongButSure => 1,
-                    End::Unsure => 2,
+                    AnswerQuality::Right => 0,
+                    AnswerQuality::WrongButSure => 1,
+                    AnswerQuality::Unsure => 2,
                 }] += 1;
             }
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
@@ -147,7 +148,7 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
     is_kept
 }
 
-/// A graph with a bug planted, from the source of Debian's 6.12.
+/// Makes a git repository with a planted bug from the source of Debian's 6.12.
 pub(crate) fn commits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));

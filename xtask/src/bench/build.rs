@@ -1,5 +1,5 @@
-//! What a step of a bisection of md costs before its VM starts: an edit is built where the last build was left, and for
-//! comparison from nothing. Both must come to the same modules, to the byte.
+//! `bench build`: the time to build md in a step of a search. An edit is built on top of the last build, and
+//! for comparison from nothing. Both must give identical modules.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -18,9 +18,9 @@ use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::session::Session;
 
-/// What is edited: files that most commits to md change, and the header that all of them share.
+/// Edited files: those that most commits to md change, and their common header.
 const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];
-/// The kernel whose md is edited.
+/// Kernel whose md is edited.
 const KERNEL: &str = "deb:6.12";
 
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
@@ -33,7 +33,7 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     let first = timed(&images, &spec)?;
     figure!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
     figure!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
-    // Never the edits of an earlier call: what those came to is in the store.
+    // Numbers that no earlier call has used: the store has the modules of earlier edits.
     let mut edit = u64::from(std::process::id()) * 1000;
     for file in FILES {
         let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
@@ -68,7 +68,7 @@ pub(super) fn edited_tree(
     Ok((tree, spec))
 }
 
-/// A change that the compiler sees.
+/// Makes a change that affects the compiled code.
 pub(super) fn edit_file(file: &Path, number: u64) -> Result<()> {
     let text = match file.extension() {
         Some(extension) if extension == "h" => format!("\n#define MD_REGRESS_EDIT_{number} {number}\n"),
@@ -90,7 +90,7 @@ fn timed(images: &Images<'_>, spec: &KernelSpec) -> Result<(Kernel, f64)> {
     Ok((kernel, started.elapsed().as_secs_f64()))
 }
 
-/// True if both guests get the same modules.
+/// True if both kernels give the guest identical modules.
 fn same(one: &Kernel, other: &Kernel) -> Result<bool> {
     let image = |kernel: &Kernel| {
         let replacement = kernel.replacement.as_ref().context("nothing was replaced")?;

@@ -1,8 +1,8 @@
-//! A git repository whose answer is known, made of a kernel's real drivers/md: edits that change nothing but the modules,
-//! in several files and on a branch that is merged, with a bug planted in one of them, and commits around it that do
-//! not build or fail in another way.
+//! Makes a git repository with a known first bad commit from a kernel's real drivers/md. Its commits are
+//! edits that do not change what the modules do, in several files and on a merged branch. One adds a bug, and
+//! others near it do not build, or fail in another way.
 //!
-//! Only for trying searches: it is made by `cargo xtask bench commits`.
+//! Only for trying searches: `cargo xtask bench commits` makes it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use vm_images::kernel::plant::Plant;
 
 /// Files that are edited in turn.
 const FILES: [&str; 7] = ["raid1.c", "md.c", "raid10.c", "dm-raid.c", "raid5.c", "md-bitmap.c", "md.h"];
-/// What the branch edits.
+/// File that the branch edits.
 const SIDE: &str = "raid0.c";
-/// Commits on the main line, and the branch's.
+/// Numbers of commits on the main line and on the branch.
 const N_COMMITS: usize = 32;
 const N_SIDE: usize = 4;
-/// Where the branch begins, and where it is merged.
+/// Commits where the branch begins and where it is merged.
 const BRANCH: (usize, usize) = (12, 26);
-/// What does not build, and what fails in another way: first and last commit.
+/// First and last of the commits that do not build, and of those that fail in another way.
 const BROKEN: (usize, usize) = (8, 10);
 const CRASHES: (usize, usize) = (15, 17);
-/// The first commit with the bug, and with nothing else: a revert of it fits on all that follow.
+/// The first commit with the bug. It contains nothing else, so a revert of it applies to all that follow.
 const CULPRIT: usize = 22;
 
-/// Plants by name.
+/// The plants of such a repository.
 pub(crate) struct Plants {
     /// The bug that is searched for, such as e3.
     pub(crate) bug: Plant,
@@ -36,14 +36,15 @@ pub(crate) struct Plants {
     pub(crate) half: Plant,
 }
 
-/// Reads a plant.
+/// Reads a plant from its file.
 pub(crate) fn read_plant(path: &Path) -> Result<Plant> {
     let text = fs::read_to_string(path).with_context(|| format!("failed to read `{}`", path.display()))?;
     Plant::parse(&text).map_err(|error| anyhow::anyhow!("plant `{}` is damaged: {error}", path.display()))
 }
 
-/// Makes the repository in `dir`, from the Makefile and drivers/md of `source`. The tags `good`, `bad` and `culprit` are a
-/// search's, `series-base` and `series` those of a bug that is made and then mended in two steps.
+/// Makes the repository in `dir` from the Makefile and drivers/md of `source`. The tags `good`, `bad` and
+/// `culprit` are for a search, `series-base` and `series` for a bug that is made and then mended in two
+/// steps.
 pub(crate) fn make(host: &Host, source: &Path, dir: &Path, plants: &Plants) -> Result<()> {
     let graph = Maker { host, source, dir: dir.to_owned(), log: dir.join(".git/made.log") };
     fs::create_dir_all(dir.join(".git")).with_context(|| format!("failed to make `{}`", dir.display()))?;
@@ -105,7 +106,7 @@ struct Maker<'h> {
 }
 
 impl Maker<'_> {
-    /// The work tree as it is after `n` edits, with `active` planted.
+    /// Writes the work tree after `n` edits, with the plants in `active`.
     fn write(&self, n: usize, active: &[&Plant]) -> Result<()> {
         for file in FILES {
             let from = self.source.join("drivers/md").join(file);
@@ -123,7 +124,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// The branch, and its merge into what is checked out.
+    /// Makes the branch, and merges it into the commit that is checked out.
     fn branch(&self) -> Result<()> {
         self.git(&["checkout", "--quiet", "side"])?;
         let path = self.dir.join("drivers/md").join(SIDE);
@@ -146,7 +147,7 @@ impl Maker<'_> {
         for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             call = call.without_env(name);
         }
-        // The same commits everywhere, and nobody's configuration.
+        // Fixed authors and dates, so that the commit ids are the same everywhere.
         for role in ["AUTHOR", "COMMITTER"] {
             call = call.env(format!("GIT_{role}_NAME"), "md-regress");
             call = call.env(format!("GIT_{role}_EMAIL"), "md-regress@localhost");
@@ -156,7 +157,7 @@ impl Maker<'_> {
     }
 }
 
-/// An edit that changes a file's modules and nothing that they do.
+/// An edit that changes a file's modules but not what they do.
 fn note(file: &str, number: usize) -> String {
     if file.ends_with(".h") {
         format!("\n/* change {number} */\n")
@@ -202,7 +203,7 @@ mod tests {
         let repository = Repository::open(&host, made.path(), source.path()).unwrap();
         let rev = |name: &str| repository.commit(name).unwrap();
         let graph = repository.graph(&rev("good"), &rev("bad"), &[]).unwrap();
-        // The branch's, and their merge.
+        // With the branch's commits, and their merge.
         assert_eq!(graph.n_subjects(), N_COMMITS + N_SIDE + 1);
         assert!(graph.subjects().iter().any(|subject| subject.id == rev("culprit").id));
         let git = |words: &[&str]| {

@@ -1,5 +1,5 @@
-//! `cargo xtask bench hang`: how long after a test's last move the verdict comes, and the evidence; what
-//! watching costs.
+//! `cargo xtask bench hang`: the time from a test's last activity to the verdict and to the evidence, and the
+//! cost of watching.
 
 use std::fs;
 use std::path::Path;
@@ -16,9 +16,9 @@ use harness::machine::Tuning;
 use harness::run::{self, Options};
 use harness::session::Session;
 
-/// Stops in the way that its variable `how` names.
+/// A script that hangs in the way that its variable `how` names.
 const STOPS: &str = include_str!("stops.sh");
-/// Ways to stop, as `stops.sh` knows them.
+/// Ways to hang, as `stops.sh` knows them.
 const WAYS: [&str; 11] = [
     "a-read-of-a-suspended-device",
     "a-write-to-raid1",
@@ -33,25 +33,25 @@ const WAYS: [&str; 11] = [
     "dm-raid-suspended-with-io-in-flight",
 ];
 
-/// What is promised: from the last move to the verdict, median and 95th percentile, then to the evidence, seconds;
-/// processor time of sampling, percent of a test's time. Of the emulator, which is the slowest that we run on.
+/// Promises: time from the last activity to the verdict (median and 95th percentile), then to the evidence,
+/// seconds; CPU time of sampling, percent of a test's time. Valid for emulation, the slowest accelerator.
 const VERDICT_MEDIAN_S: f64 = 10.0;
 const VERDICT_P95_S: f64 = 20.0;
 const EVIDENCE_MOST_S: f64 = 5.0;
 const SAMPLING_PERCENT: f64 = 2.0;
 
-/// What was measured.
+/// Figures of a bench.
 #[derive(Clone, Copy, Debug)]
-struct Measured {
+struct HangFigures {
     verdict_median_s: f64,
     verdict_p95_s: f64,
     evidence_most_s: f64,
-    /// `None` if it was not measured.
+    /// CPU time of sampling, percent of a test's time; `None` if it was not measured.
     sampling_percent: Option<f64>,
 }
 
-impl Measured {
-    /// A line for each promise that was not kept. What is no number was not measured, and keeps nothing.
+impl HangFigures {
+    /// A line for each promise that was not kept. NaN counts as not kept.
     fn broken_promises(&self) -> Vec<String> {
         let promises = [
             ("the median to a verdict", Some(self.verdict_median_s), VERDICT_MEDIAN_S, "s"),
@@ -68,16 +68,16 @@ impl Measured {
     }
 }
 
-/// One hang, seconds.
-struct Found {
-    /// From the last move to the verdict.
+/// Times of one hang, seconds.
+struct HangTimes {
+    /// Time from the last activity to the verdict.
     verdict_s: f64,
-    /// From the verdict to the evidence being complete.
+    /// Time from the verdict to the complete evidence.
     evidence_s: f64,
     kind: String,
 }
 
-/// Each way `n_rounds` times; then one test with and without samples, `n_pairs` times.
+/// Hangs `n_rounds` times in each way; then runs one test with and without sampling, `n_pairs` times.
 pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
     let (mut verdicts, mut evidence) = (Vec::new(), Vec::new());
@@ -111,18 +111,18 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
     let (verdict_median_s, verdict_p95_s, _) = spread("verdict", &mut verdicts);
     let (_, _, evidence_most_s) = spread("evidence", &mut evidence);
     let sampling_percent = cost(session, n_pairs)?;
-    let measured = Measured { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
+    let measured = HangFigures { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
     let broken = measured.broken_promises();
     broken.iter().for_each(|line| figure!("{line}"));
     Ok(if broken.is_empty() { Exit::Passed } else { Exit::TestsFailed })
 }
 
-/// The first line of a script may name its interpreter: the variable comes in front of all.
+/// The script with its variable set, before everything else: its first line may name an interpreter.
 fn with_way(how: &str) -> String {
     format!("#!/bin/bash\nhow={how}\n{STOPS}")
 }
 
-fn stop(session: &Session, script: &Path, out: &Path) -> Result<Found> {
+fn stop(session: &Session, script: &Path, out: &Path) -> Result<HangTimes> {
     let options = Options { scripts: vec![script.to_owned()], ..options("lvm2", None, out)? };
     let ran = run::run(session, &options)?.context("no test was selected")?;
     let attempt = ran.record.attempts.first().context("nothing was tried")?;
@@ -134,18 +134,18 @@ fn stop(session: &Session, script: &Path, out: &Path) -> Result<Found> {
     };
     let moved_s = moved_s(&ran.dir, attempt)?;
     let seconds = |ms: u64| ms as f64 / 1000.0;
-    // From the agent's answer to the verdict; the test starts a little later.
+    // Counted from the agent's answer to the verdict; the test starts a little later.
     let test_ms = facts.test_ms.context("the test was not timed")?;
     let begun_ms = begun_ms(&ran.dir)?;
     let evidence_ms = facts.evidence_ms.context("the evidence did not become complete")?;
-    Ok(Found {
+    Ok(HangTimes {
         verdict_s: seconds(test_ms.saturating_sub(begun_ms)) - moved_s,
         evidence_s: seconds(evidence_ms),
         kind: format!("{kind:?}"),
     })
 }
 
-/// How long it moved, by its own word.
+/// Duration of the test's activity, by its own output.
 fn moved_s(run: &Path, attempt: &Attempt) -> Result<f64> {
     let log = run.join(&attempt.dir).join("output.log");
     let output = fs::read_to_string(&log).with_context(|| format!("failed to read `{}`", log.display()))?;
@@ -154,7 +154,7 @@ fn moved_s(run: &Path, attempt: &Attempt) -> Result<f64> {
     said.parse().with_context(|| format!("`{said}` is no time"))
 }
 
-/// From the agent's answer to the test's start, milliseconds.
+/// Time from the agent's answer to the test's start, milliseconds.
 fn begun_ms(run: &Path) -> Result<u64> {
     let text = fs::read_to_string(run.join("events.jsonl")).context("failed to read events.jsonl")?;
     let (mut ready, mut started) = (None, None);
@@ -169,8 +169,8 @@ fn begun_ms(run: &Path) -> Result<u64> {
     Ok(times.1.saturating_sub(times.0))
 }
 
-/// What watching costs a test that works all the time: by the guest's own count, and against the same test
-/// unwatched. Percent of the test's time.
+/// Cost of watching a test that works all the time, percent of its time: CPU time of sampling by the guest's
+/// own accounting, and the difference to the same test unwatched.
 fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=n_pairs {
@@ -191,7 +191,7 @@ fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
     Ok(Some(share))
 }
 
-/// The value that `percent` of all do not exceed (nearest rank).
+/// The value that `percent` % of all do not exceed (nearest rank).
 fn percentile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() * percent).div_ceil(100).max(1);
@@ -212,14 +212,14 @@ mod tests {
 
     #[test]
     fn a_promise_that_is_not_kept_is_named() {
-        let good = Measured {
+        let good = HangFigures {
             verdict_median_s: 9.5,
             verdict_p95_s: 20.0,
             evidence_most_s: 2.0,
             sampling_percent: Some(1.9),
         };
         assert_eq!(good.broken_promises(), Vec::<String>::new());
-        let slow = Measured { verdict_p95_s: 21.26, sampling_percent: Some(2.5), ..good };
+        let slow = HangFigures { verdict_p95_s: 21.26, sampling_percent: Some(2.5), ..good };
         assert_eq!(
             slow.broken_promises(),
             [
@@ -227,8 +227,8 @@ mod tests {
                 "exceeded: the cost of sampling is 2.5 %, promised are 2 %"
             ]
         );
-        assert!(Measured { sampling_percent: None, ..good }.broken_promises().is_empty());
-        let nothing = Measured { verdict_median_s: f64::NAN, ..good };
+        assert!(HangFigures { sampling_percent: None, ..good }.broken_promises().is_empty());
+        let nothing = HangFigures { verdict_median_s: f64::NAN, ..good };
         assert_eq!(nothing.broken_promises().len(), 1, "nothing measured");
     }
 

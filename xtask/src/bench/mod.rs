@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the figures of README.md, each from a run on the spot. What is compared runs
-//! in turn within one call, and ratios of medians are printed: machines drift.
+//! `cargo xtask bench`: the figures of docs/figures.md, each measured on the spot. Compared alternatives take
+//! turns within one call, and ratios of medians are printed, because the speed of machines drifts.
 
 mod bisect;
 mod build;
@@ -56,9 +56,9 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 4)]
         pairs: usize,
     },
-    /// What a step of a search over commits of md takes, against a boot and a build from nothing, and with --kernel-tree
-    /// against make in a whole tree; with --simulate how often whole searches are right, and what they cost, against
-    /// repeating each step until it is sure
+    /// What a step of a search over commits of md takes, against a boot and a build from nothing, and with
+    /// --kernel-tree against make in a whole tree; with --simulate how often whole searches are right, and
+    /// what they cost, against repeating each step until it is sure
     Bisect {
         /// Whole searches by lot: no kernel is built, no VM runs
         #[arg(long)]
@@ -107,7 +107,8 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
-    /// Ask for a VM, have a command's output, VM gone: ours and virtme-ng's; memory of VMs, disk of a snapshot
+    /// Ask for a VM, have a command's output, VM gone: ours and virtme-ng's; memory of VMs, disk of a
+    /// snapshot
     #[command(after_help = BENCH_VM_HELP)]
     Vm {
         /// Times that each way is gone; medians are shown
@@ -116,11 +117,13 @@ pub(crate) enum BenchCommand {
         /// Leave virtme-ng out
         #[arg(long)]
         no_virtme: bool,
-        /// Kernel that both boot; one for any machine, because virtme-ng's root wants 9p, which those for the cloud lack
+        /// Kernel that both boot; one for any machine, because virtme-ng's root wants 9p, which those for the
+        /// cloud lack
         #[arg(long, value_name = "SPEC", default_value = "deb:6.12-amd64")]
         kernel: KernelSpec,
     },
-    /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side by side
+    /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side
+    /// by side
     #[command(after_help = suite::BENCH_SUITE_HELP)]
     Suite(BenchSuiteOptions),
     /// Make a git repository of the real drivers/md with a bug planted in one of 37 commits, to search it
@@ -143,14 +146,15 @@ pub(crate) enum BenchCommand {
     },
 }
 
-/// The test whose overhead is measured: one of dm-raid, short enough for several pairs, chatty as they all are.
+/// Test whose overhead is measured: a test of dm-raid, short enough for several pairs, and as talkative as
+/// all of them.
 const TEST: &str = "shell/component-raid.sh";
-/// Memory of a VM that is compared, MiB: as LVM2's tests want it.
+/// Memory of a compared VM, MiB; as much as LVM2's tests need.
 const BENCH_RAM_MIB: u32 = 2048;
-/// A quick test: what matters is when it begins.
+/// A quick test; only the time until it begins matters.
 const QUICK_TEST: &str = "shell/000-basic.sh";
 
-/// What is measured, and where the figures go.
+/// Parameters of a bench, and the destination of its figures.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
@@ -215,7 +219,7 @@ fn measure_all(session: &Session, command: &BenchCommand) -> Result<Exit> {
     }
 }
 
-/// An empty store, then a full one.
+/// Measures the set-up of an empty store, then the start of a test with a full one.
 fn setup(session: &Session) -> Result<Exit> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let store = scratch.join("store");
@@ -279,7 +283,7 @@ fn has_output(run: &Path) -> bool {
     tests.into_iter().any(|test| fs::metadata(test.path().join("output.log")).is_ok_and(|log| log.len() > 0))
 }
 
-/// One test with us listening, and the plain way: its output to a file in the guest, nobody listening.
+/// Compares a test that the harness listens to with the same test writing to a file in the guest.
 fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
     let (mut ours, mut plain, mut around) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=pairs {
@@ -304,15 +308,15 @@ fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
     Ok(Exit::Passed)
 }
 
-struct Measured {
+struct RunTimes {
     test_s: f64,
-    /// From the agent's answer to the end of the VM, without the test.
+    /// Time from the agent's answer to the end of the VM, without the test's, seconds.
     around_s: f64,
-    /// Processor time that watching it cost the guest, if it was watched.
+    /// CPU time that sampling took in the guest, seconds; `None` if the test was not watched.
     sampling_s: Option<f64>,
 }
 
-/// One test of a suite, or none of it, in a VM of its own.
+/// Options for one test of a suite, or for none of its tests, in a VM of its own.
 fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     Ok(Options {
         kernels: vec!["deb:6.12".parse()?],
@@ -326,13 +330,13 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     })
 }
 
-fn one(session: &Session, suite: &str, name: &str, tuning: Tuning) -> Result<Measured> {
+fn one(session: &Session, suite: &str, name: &str, tuning: Tuning) -> Result<RunTimes> {
     let out = scratch(session)?;
     measure(session, &Options { tuning, ..options(suite, Some(name), out.path())? })
 }
 
-/// A test with its output going to a file in the guest: nobody listens until it ends.
-fn one_unheard(session: &Session, test: &str) -> Result<Measured> {
+/// Runs a test with its output going to a file in the guest, so that nobody listens until it ends.
+fn one_unheard(session: &Session, test: &str) -> Result<RunTimes> {
     let out = scratch(session)?;
     let script = out.path().join("unheard.sh");
     let line =
@@ -350,7 +354,7 @@ fn scratch(session: &Session) -> Result<tempfile::TempDir> {
     folder.context("failed to make a folder")
 }
 
-fn measure(session: &Session, options: &Options) -> Result<Measured> {
+fn measure(session: &Session, options: &Options) -> Result<RunTimes> {
     let ran = run::run(session, options)?.context("no test was selected")?;
     let judged = ran.judged.first().context("nothing was judged")?;
     ensure!(
@@ -367,7 +371,7 @@ fn measure(session: &Session, options: &Options) -> Result<Measured> {
     let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
     let test_ms = facts.test_ms.context("the test was not timed")?;
     let ready_ms = attempt.ready_after_ms.context("the VM was not ready")?;
-    Ok(Measured {
+    Ok(RunTimes {
         test_s: seconds(test_ms),
         sampling_s: facts.sampling_ms.map(seconds),
         around_s: seconds(facts.vm_ms.saturating_sub(ready_ms + test_ms)),
@@ -380,7 +384,7 @@ fn median(values: &mut [f64]) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
 }
 
-/// The most memory that this process has had, MB (`VmHWM`, proc(5)).
+/// Peak memory of this process, MB (`VmHWM`, proc(5)).
 fn peak_memory_mb() -> Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

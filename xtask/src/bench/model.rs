@@ -1,4 +1,4 @@
-//! What the model costs: time and memory of the whole table, and states per second on one core.
+//! The cost of the model: time and memory of the whole table, and states per second on one core.
 
 use std::time::Instant;
 
@@ -11,9 +11,9 @@ use crate::bench::page::figure;
 use crate::exit::Exit;
 use harness::model::explore::{self as model, Cell};
 
-/// Plain scenarios, for states per second: no data, no walks.
+/// Plain scenarios, for states per second: without data and walks.
 const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];
-/// What the project asks for.
+/// States per second that the project requires.
 const STATES_PER_SECOND: f64 = 500_000.0;
 
 pub(super) fn model(quick: bool) -> Result<Exit> {
@@ -56,7 +56,7 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
     Ok(Exit::Passed)
 }
 
-/// `VmHWM` of this process.
+/// Peak memory of this process, MB (`VmHWM`, proc(5)).
 fn peak_memory_mb() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

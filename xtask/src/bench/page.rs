@@ -1,4 +1,4 @@
-//! The lines that a bench prints: kept, and on demand put into the page of figures in the documents.
+//! The lines that a bench prints: keeps them, and on request writes them into the documents' page of figures.
 
 use std::fs;
 use std::path::Path;
@@ -19,13 +19,13 @@ pub(super) fn print(line: &str) {
     lines.push('\n');
 }
 
-/// A line of a bench: printed, and kept for the documents.
+/// Formats and prints a line of a bench, and keeps it for the documents.
 macro_rules! figure {
     ($($arg:tt)*) => { $crate::bench::page::print(&format!($($arg)*)) };
 }
 pub(super) use figure;
 
-/// Puts what was printed between the markers of bench `name` in the document `path`.
+/// Writes the printed lines between the markers of bench `name` in the document `path`.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub(super) fn write(path: &Path, name: &str, command: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("failed to write `{shown}`"))
 }
 
-/// `text` with `block` between the markers of bench `name`.
+/// `text` with `block` between the markers of bench `name`; `None` if it has none.
 fn replace(text: &str, name: &str, block: &str) -> Option<String> {
     let begin = format!("<!-- bench {name} -->\n");
     let from = text.find(&begin)? + begin.len();

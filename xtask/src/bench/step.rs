@@ -1,7 +1,7 @@
-//! What a step of a search over commits of md takes, from an edit to the verdict of a test of five seconds: as `bisect`
-//! makes it with an overlay, and by the plain ways. These are the same build but a guest that boots; the overlay's modules
-//! from nothing, and a boot; and what a developer does without overlays: make in a whole kernel tree, and a boot; a whole
-//! kernel from nothing, and a boot.
+//! The time of a step of a search over commits of md, from an edit to the verdict of a five-second test.
+//! Compared are `bisect` with an overlay; the same build, but a booted guest; the overlay's modules built
+//! from nothing, and a boot; `make` in a whole kernel tree, and a boot, as developers do without overlays;
+//! and a whole kernel built from nothing, and a boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,16 +23,16 @@ use crate::exit::Exit;
 use harness::run::{self, Options};
 use harness::session::Session;
 
-/// What is promised: seconds of a step, and how much longer the plain ways take.
+/// Promises: seconds of a step, and the ratios of the other ways to it.
 const PROMISED_S: f64 = 20.0;
 const PROMISED_OF_MAKE: f64 = 1.3;
 const PROMISED_OF_NOTHING: f64 = 10.0;
 
-/// What most commits to md change; the header that all share is told apart.
+/// Files that most commits to md change; their common header is reported separately.
 const FILES: [&str; 3] = ["raid5.c", "md.c", "dm-raid.c"];
 const HEADER: &str = "md.h";
 
-/// A test of five seconds, most of which it waits, as tests of resyncs do.
+/// A test of five seconds that mostly waits, like tests of resyncs.
 const SCRIPT: &str = "#!/bin/bash
 # md-regress: ram=768M,disks=2x64M,timeout=2m,modules=raid1
 set -ex
@@ -42,9 +42,9 @@ sleep $((5 - SECONDS))
 mdadm --stop /dev/md0
 ";
 
-/// Seconds of a step in each way, a round each.
+/// Seconds of a step in each way, one for each round.
 #[derive(Default)]
-struct Ways {
+struct StepSeconds {
     ours: Vec<f64>,
     boots: Vec<f64>,
     modules_from_nothing: Vec<f64>,
@@ -58,7 +58,8 @@ struct Edited {
 }
 
 impl Edited {
-    /// A change that the compiler sees, and that no earlier call has made: what that came to is in the store.
+    /// Makes a change that affects the compiled code, and that no earlier call has made: the store has those
+    /// modules.
     fn edit(&self, file: &str) -> Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = u64::from(std::process::id()) * 1000 + NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -83,18 +84,18 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         let (kernels, scripts) = (vec![of.spec.clone()], vec![script.clone()]);
         run(session, &Options { kernels, scripts, snapshots, ..plain })
     };
-    // The first of each kind is not a step: all is built once, the guest is saved.
+    // The first step of each kind is not counted: it builds everything and saves the guest.
     step(&overlay, true)?;
     let mut from_nothing = None;
     if let Some(whole) = &whole {
         session.terminal.timed("a whole kernel from nothing, which takes minutes");
         let seconds = built(&clean, &whole.spec)?;
-        // Its boot is timed without the build, which goes on in a folder of its own.
+        // The kernel is built before, in a folder of its own, so that only the boot is timed.
         images.kernel(&whole.spec)?;
         from_nothing = Some(seconds + step(whole, false)?);
     }
-    let mut of_sources = Ways::default();
-    let mut of_header = Ways::default();
+    let mut of_sources = StepSeconds::default();
+    let mut of_header = StepSeconds::default();
     for round in 1..=rounds {
         for file in FILES.into_iter().chain([HEADER]) {
             session.terminal.timed(&format!("round {round} of {rounds}: {file}"));
@@ -109,7 +110,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
             }
             overlay.edit(file)?;
             let seconds = built(&clean, &overlay.spec)?;
-            // Not timed: what a run takes is there then.
+            // Not timed: makes everything that a run needs.
             images.kernel(&overlay.spec)?;
             ways.modules_from_nothing.push(seconds + step(&overlay, false)?);
         }
@@ -145,7 +146,7 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
     Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
 }
 
-/// A copy of a whole tree, without its history.
+/// A copy of a whole tree, without its git history.
 fn copied(session: &Session, tree: &Path, scratch: &Path) -> Result<Edited> {
     let copy = scratch.join("whole");
     session.terminal.timed(&format!("copying `{}`", tree.display()));

@@ -1,8 +1,8 @@
-//! `cargo xtask bench suite`: a sample of LVM2's RAID tests by our scheduler, and by LVM2's own runner in one VM, on the
-//! same host; with other numbers of VMs, and with each VM booted.
+//! `cargo xtask bench suite`: a sample of LVM2's RAID tests by our scheduler, and by LVM2's own runner in one
+//! VM, on the same host; with other numbers of VMs, and with each VM booted.
 //!
-//! What was measured is kept in a folder, so that a bench that was cut off goes on with the parts that are missing.
-//! Deliberately not here: which tests ([`sample`]), how the other runner is asked ([`runner`]).
+//! Results are kept in a folder, so that a bench that was cut off continues with the missing parts.
+//! Deliberately not here: the choice of tests ([`sample`]), the call of the other runner ([`runner`]).
 
 mod compare;
 mod runner;
@@ -61,13 +61,14 @@ pub(crate) struct BenchSuiteOptions {
     /// Folder that what was measured is kept in; what it has is not measured again
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// File that tells how long tests take, and that attempts are appended to (default: reports/history.jsonl)
+    /// File that tells how long tests take, and that attempts are appended to (default:
+    /// reports/history.jsonl)
     #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
     history: Option<PathBuf>,
 }
 
 impl BenchSuiteOptions {
-    /// As the bench wants it.
+    /// The options in the bench's form.
     pub(crate) fn asked(&self) -> SuiteBench {
         SuiteBench {
             tests: self.tests.clone(),
@@ -80,50 +81,50 @@ impl BenchSuiteOptions {
     }
 }
 
-/// What is asked of the bench.
+/// Parameters of the bench.
 #[derive(Clone, Debug)]
 pub(crate) struct SuiteBench {
-    /// Only tests of the sample whose names hold one of these; all without.
+    /// Only tests of the sample whose names contain one of these; empty for all.
     pub(crate) tests: Vec<String>,
-    /// Numbers of VMs at a time, one run each; the default number if there are none.
+    /// Numbers of VMs at a time, one part each; empty for the default number.
     pub(crate) n_vms: Vec<u16>,
-    /// Also with each VM booted.
+    /// True for a further part in which each VM is booted.
     pub(crate) cold: bool,
-    /// Without LVM2's own runner.
+    /// True to leave out LVM2's own runner.
     pub(crate) no_runner: bool,
     /// Folder that parts are kept in.
     pub(crate) out: Option<PathBuf>,
-    /// What tells how long tests take.
+    /// History file that has the durations of tests.
     pub(crate) history: PathBuf,
 }
 
-/// One run over the sample, as it is kept.
+/// Part of the bench: one run of the sample, as it is kept in the folder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Part {
+struct SampleRun {
     name: String,
-    /// What it was measured with: parts that differ in it are not compared.
+    /// Conditions of the measurement; only parts with the same ones are compared.
     conditions: String,
-    /// From asking for the run to its end.
+    /// Time from the start of the run to its end, seconds.
     wall_s: f64,
     n_vms: u32,
-    /// Most memory of all VMs at a time (Pss), MiB.
+    /// Peak memory of all VMs together (Pss), MiB.
     peak_mib: u64,
-    /// VMs that were restored from a snapshot.
+    /// Number of VMs that were restored from a snapshot.
     n_restored: usize,
-    tests: BTreeMap<String, TestPart>,
+    tests: BTreeMap<String, SampleTest>,
 }
 
-/// What one test came to in a part.
+/// Result of one test in a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct TestPart {
-    /// One word.
+struct SampleTest {
+    /// Verdict in one word.
     verdict: String,
-    /// Why, if there is something to say.
+    /// Reason; may be empty.
     why: String,
     test_s: f64,
 }
 
-/// Runs what is missing, and compares.
+/// Measures the missing parts, and prints the comparison.
 pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
     let tests: Vec<&str> = SAMPLE
         .iter()
@@ -164,9 +165,10 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
     Ok(Exit::Passed)
 }
 
-/// What the figures depend on, in one line, and the accelerator, which is not to be looked for again.
+/// The conditions on which the figures depend, in one line; and the accelerator, so that it is chosen only
+/// once.
 fn conditions(session: &Session, tests: &[&str]) -> Result<(String, AccelChoice)> {
-    // Everything is made before a clock runs.
+    // Everything is made before any time is measured.
     let specs = options("lvm2", None, Path::new(""))?.kernels;
     let prepared = prepare::prepare(session, &specs, &Default::default(), AccelChoice::Auto)?;
     let kernel = prepared.kernels.first().context("no kernel to boot")?;
@@ -191,12 +193,12 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The part of this name: as it was kept, or measured now.
-    fn part(&self, name: &str, measure: impl FnOnce(&Path) -> Result<Part>) -> Result<Part> {
+    /// The part of this name: the kept one, or one measured now.
+    fn part(&self, name: &str, measure: impl FnOnce(&Path) -> Result<SampleRun>) -> Result<SampleRun> {
         let slug = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let file = self.folder.join(format!("{slug}.json"));
         if let Ok(text) = fs::read_to_string(&file) {
-            let part: Part = serde_json::from_str(&text)
+            let part: SampleRun = serde_json::from_str(&text)
                 .with_context(|| format!("`{}` is damaged; remove it", file.display()))?;
             let wanted: Vec<&str> = part.tests.keys().map(String::as_str).collect();
             let mut tests = self.tests.clone();
@@ -212,14 +214,14 @@ impl Bench<'_> {
             return Ok(part);
         }
         self.session.terminal.timed(&format!("{name}: {}", self.conditions));
-        let part = Part { name: name.to_owned(), ..measure(&self.folder.join(&slug))? };
+        let part = SampleRun { name: name.to_owned(), ..measure(&self.folder.join(&slug))? };
         let text = serde_json::to_string_pretty(&part)?;
         fs::write(&file, text).with_context(|| format!("failed to write `{}`", file.display()))?;
         Ok(part)
     }
 
-    /// By our scheduler, each test in a VM of its own.
-    fn ours(&self, out: &Path, n_vms: Option<u16>, snapshots: bool) -> Result<Part> {
+    /// Measures our scheduler, with each test in a VM of its own.
+    fn ours(&self, out: &Path, n_vms: Option<u16>, snapshots: bool) -> Result<SampleRun> {
         let options = Options {
             selection: Selection {
                 patterns: self.tests.iter().map(|&name| name.to_owned()).collect(),
@@ -233,18 +235,19 @@ impl Bench<'_> {
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
         let tests = ran.judged.iter().map(|judged| (judged.test.name().to_owned(), test_part(&ran, judged)));
-        Ok(Part { tests: tests.collect(), ..self.whole(&ran, wall, peak_mib) })
+        Ok(SampleRun { tests: tests.collect(), ..self.whole(&ran, wall, peak_mib) })
     }
 
-    /// By LVM2's own runner, all in one VM of two processors, which is booted: a `stock` one, or one with our settings.
-    fn theirs(&self, out: &Path, stock: bool) -> Result<Part> {
+    /// Measures LVM2's own runner, with all tests in one booted VM of two processors: a `stock` one, or one
+    /// with our settings.
+    fn theirs(&self, out: &Path, stock: bool) -> Result<SampleRun> {
         fs::create_dir_all(out).with_context(|| format!("failed to create `{}`", out.display()))?;
         let script = out.join("lvm2-testsuite.sh");
         fs::write(&script, runner::script(&self.tests))
             .with_context(|| format!("failed to write `{}`", script.display()))?;
         let options = Options {
             scripts: vec![script],
-            // Nothing of ours takes the processor's time.
+            // No sampling, so that it takes no CPU time.
             tuning: Tuning { stock_machine: stock, unwatched: true },
             snapshots: false,
             accel: self.accel,
@@ -252,12 +255,12 @@ impl Bench<'_> {
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
         let tests = runner::results(&ran)?;
-        Ok(Part { tests, ..self.whole(&ran, wall, peak_mib) })
+        Ok(SampleRun { tests, ..self.whole(&ran, wall, peak_mib) })
     }
 
-    fn whole(&self, ran: &FinishedRun, wall: Duration, peak_mib: u64) -> Part {
+    fn whole(&self, ran: &FinishedRun, wall: Duration, peak_mib: u64) -> SampleRun {
         let finished = || ran.record.attempts.iter().filter_map(|attempt| attempt.finished());
-        Part {
+        SampleRun {
             name: String::new(),
             conditions: self.conditions.clone(),
             wall_s: wall.as_secs_f64(),
@@ -268,7 +271,7 @@ impl Bench<'_> {
         }
     }
 
-    /// Runs tests, timed, with an eye on the memory.
+    /// Runs tests; returns the run, its duration, and its peak memory, MiB.
     fn watched(&self, options: &Options) -> Result<(FinishedRun, Duration, u64)> {
         let (over, peak_kib) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -295,12 +298,16 @@ impl Bench<'_> {
     }
 }
 
-fn test_part(ran: &FinishedRun, judged: &Judged) -> TestPart {
+fn test_part(ran: &FinishedRun, judged: &Judged) -> SampleTest {
     let attempt = ran.record.attempts.iter().find(|attempt| Some(attempt.number) == judged.attempt);
     let test_ms = attempt.and_then(|attempt| attempt.finished()).and_then(|(_, facts)| facts.test_ms);
     let why = match judged.verdict {
         Verdict::Passed => String::new(),
         _ => judged.explanation(),
     };
-    TestPart { verdict: judged.verdict.to_string(), why, test_s: test_ms.unwrap_or_default() as f64 / 1000.0 }
+    SampleTest {
+        verdict: judged.verdict.to_string(),
+        why,
+        test_s: test_ms.unwrap_or_default() as f64 / 1000.0,
+    }
 }

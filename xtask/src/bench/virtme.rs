@@ -1,7 +1,7 @@
-//! virtme-ng from PyPI, made ready to do what our VMs do: with our QEMU, the same kernel and the same machine.
+//! Prepares virtme-ng from PyPI to do what our VMs do: with our QEMU, the same kernel and the same machine.
 //!
-//! Its root is the host's own over 9p, as it comes; its command's output is taken from a file in a folder that it
-//! shares, because the ports for it want a udev daemon of the host's, which not every host has.
+//! Its root is the host's own over 9p, as by default. A command's output is read from a file in a shared
+//! folder, because virtme-ng's ports for it need a udev daemon on the host, which not every host has.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,10 +20,10 @@ use vm_images::store::StoreError;
 use harness::machine::qemu::Qemu;
 use harness::session::Session;
 
-/// The version that ours is compared with.
+/// Version of virtme-ng that is compared.
 pub(super) const VERSION: &str = "1.42";
 
-/// virtme-ng, and what it is given.
+/// virtme-ng, and its settings.
 pub(super) struct Virtme<'a> {
     session: &'a Session,
     /// Folder of its Python packages.
@@ -45,7 +45,7 @@ enum MadeError {
 }
 
 impl<'a> Virtme<'a> {
-    /// Fetches it, unless the store has it, and lays out the kernel as it wants it.
+    /// Downloads it, unless the store has it, and arranges the kernel's files as it expects them.
     pub(super) fn prepare(
         session: &'a Session,
         images: &Images<'_>,
@@ -83,7 +83,7 @@ impl<'a> Virtme<'a> {
         Ok(Virtme { session, site, programs, kernel: image, shared, log })
     }
 
-    /// From its start to its end, in which it boots a VM that says its kernel's release.
+    /// Duration of one call, in which it boots a VM that prints its kernel's release.
     pub(super) fn once(&self, ram_mib: u32, append: &str, release: &str) -> Result<Duration> {
         let said = self.shared.join("said");
         let _ = fs::remove_file(&said);
@@ -105,7 +105,7 @@ impl<'a> Virtme<'a> {
         let call = call.arg(shared).args(["--exec", &words]);
         let started = Instant::now();
         match call.run(&self.log) {
-            // The command's status comes by those ports, too: what it said tells.
+            // The command's status comes through those ports, too, so only the output is checked.
             Ok(()) | Err(HostError::Failed { .. }) => {}
             Err(error) => return Err(error).context("virtme-ng failed"),
         }
@@ -121,7 +121,7 @@ impl<'a> Virtme<'a> {
     }
 }
 
-/// Its Python packages, by pip.
+/// Downloads its Python packages by pip.
 fn fetch(session: &Session) -> Result<PathBuf> {
     let python =
         session.host.call("python3").arg("--version").read(&session.store.temporary().join("pip.log"));
@@ -147,7 +147,7 @@ fn fetch(session: &Session) -> Result<PathBuf> {
     Ok(artifact.path("site"))
 }
 
-/// A script that starts `words` with its own arguments.
+/// Writes a script that runs `words` with the script's own arguments.
 fn program(folder: &Path, name: &str, words: impl IntoIterator<Item = OsString>) -> Result<()> {
     let words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let path = folder.join(name);
@@ -158,7 +158,7 @@ fn program(folder: &Path, name: &str, words: impl IntoIterator<Item = OsString>)
     write().with_context(|| format!("failed to write `{}`", path.display()))
 }
 
-/// A static busybox, from which it makes its initramfs.
+/// Unpacks a static busybox, from which virtme-ng makes its initramfs.
 fn busybox(session: &Session, scratch: &Path, programs: &Path) -> Result<()> {
     const PACKAGE: &str = "busybox-static";
     let apt = session.apt()?;

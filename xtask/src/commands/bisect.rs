@@ -1,4 +1,4 @@
-//! `cargo xtask bisect`: begins or goes on with a search, shows its progress, and writes what came of it.
+//! `cargo xtask bisect`: begins or continues a search, shows its progress, and writes its reports.
 
 use crate::commands::trial_options::{TrialOptions, probability, rate};
 use clap::Args;
@@ -13,16 +13,16 @@ use vm_images::kernel::overlay;
 use crate::commands::test::settings;
 use crate::exit::Exit;
 use harness::bisect::conduct::{Ended, Listener, search};
-use harness::bisect::decide::{Finding, Observation, Place, Rules, Why, passes_that_tell};
+use harness::bisect::decide::{Conclusion, Observation, Position, Purpose, SearchRules, passes_that_tell};
+use harness::bisect::exclusive::SearchLock;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::graph::Graph;
-use harness::bisect::hold::Hold;
-use harness::bisect::published::{Range, several_branches};
+use harness::bisect::observe::{Sighting, Trial};
+use harness::bisect::published::{VersionRange, several_branches};
 use harness::bisect::report;
 use harness::bisect::search::steps_left;
-use harness::bisect::state::{End, FORMAT, Question, Reverted, Source, State};
+use harness::bisect::state::{FORMAT, KernelSource, Question, Reverted, SearchEnd, SearchState};
 use harness::bisect::trial::{Tester, Trials, check_room, pinned, room_needed_mib};
-use harness::bisect::verdict::{Sighting, Trial};
 use harness::error::usage;
 use harness::run::folder::create_folder;
 use harness::run::folder::default_runs;
@@ -68,12 +68,13 @@ pub(crate) struct BisectOptions {
     /// Revision with the bug
     #[arg(long, value_name = "REV", requires = "kernel_tree")]
     pub(crate) bad: Option<String>,
-    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole
+    /// kernels
     #[arg(long, value_name = "SPEC", requires = "kernel_tree")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Search Debian's builds, as deb:6.12.43..6.12.117, instead of a tree's commits
     #[arg(id = "range", long = "kernels", value_name = "RANGE")]
-    pub(crate) range: Option<Range>,
+    pub(crate) range: Option<VersionRange>,
     /// The bug is in the older one: find what mended it
     #[arg(long)]
     pub(crate) find_fix: bool,
@@ -83,8 +84,8 @@ pub(crate) struct BisectOptions {
     /// Go on until the answer is that likely
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
     pub(crate) confidence: f64,
-    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report what
-    /// failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
+    /// How often the test is believed to fail by chance, before any trial, where the kernel does not report
+    /// what failed: 5%, or 0.05 (default: 3%; trials tell more, first of all those of the passing end)
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub(crate) chance_failures: Option<f64>,
     /// Only a failure that mentions this counts: in its signature, known issue, detail or last lines
@@ -106,13 +107,13 @@ pub(crate) struct BisectOptions {
     pub(crate) paths: Vec<String>,
 }
 
-/// What the folder of a search is called, before the time.
+/// Beginning of the names of searches' folders, before the time.
 const FOLDER: &str = "bisect-";
 
 pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let out = options.trial.out().unwrap_or_else(default_runs);
     let options_are_new = options.resume.is_none();
-    let (dir, mut state, _hold) = match &options.resume {
+    let (dir, mut state, _lock) = match &options.resume {
         Some(named) => {
             if options.trial.selects() {
                 return Err(usage(anyhow::anyhow!(
@@ -120,17 +121,18 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
                 )));
             }
             let dir = find(named, &out)?;
-            // Is it a search's folder at all? Then what another process has written by now is what counts.
-            State::read(&dir)?;
-            let hold = Hold::take(&dir)?;
-            let state = State::read(&dir)?;
+            // First checks that this is a search's folder at all; the state counts that is read under the
+            // lock.
+            SearchState::read(&dir)?;
+            let lock = SearchLock::take(&dir)?;
+            let state = SearchState::read(&dir)?;
             script_record::check_unchanged(&state.question.scripts, &dir)?;
             session.terminal.say(&format!(
                 "going on with {} after {} trials",
                 dir.display(),
                 state.trials.len()
             ));
-            (dir, state, hold)
+            (dir, state, lock)
         }
         None => begin(session, options, &out)?,
     };
@@ -139,28 +141,28 @@ pub(crate) fn run(session: &Session, options: BisectOptions) -> Result<Exit> {
     let scripts = state.question.scripts.clone();
     let source = state.question.source.clone();
     let mut trials = Trials { session, source, options: tests, scripts: &scripts, dir: &dir };
-    let mut shell = Shell { session, dir: &dir };
+    let mut listener = ProgressListener { session, dir: &dir };
     let mut is_stopped = false;
-    let done = search(&mut state, &mut trials, &mut shell).and_then(|ended| match ended {
-        Ended::Found(finding) => finish(session, &mut state, &trials, &finding, &dir),
+    let done = search(&mut state, &mut trials, &mut listener).and_then(|ended| match ended {
+        Ended::Found(conclusion) => finish(session, &mut state, &trials, &conclusion, &dir),
         Ended::Stopped(trouble) => {
             is_stopped = true;
             Err(usage(anyhow::anyhow!(report::explain(&state, &trouble))))
         }
     });
     if done.is_err() && options_are_new && state.trials.is_empty() && !dir.join("runs").exists() {
-        // Not even a run began: there is nothing to go on with, and no log.
+        // Not even a run began, so there is nothing to continue, and no log.
         let _stays_if_it_must = fs::remove_dir_all(&dir);
         return done;
     }
-    // What makes no sense makes none the next time.
+    // A search that was stopped as pointless would stop again.
     if done.is_err() && !is_stopped && (session.host.cancel().is_cancelled() || !state.trials.is_empty()) {
         session.terminal.say(&format!("to go on: cargo xtask bisect --resume {}", dir.display()));
     }
     done
 }
 
-/// The folder of a search that is to go on.
+/// The folder of a search to continue.
 fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     if named != Path::new("latest") {
         let here = [named.to_owned(), out.join(named)].into_iter().find(|dir| dir.is_dir());
@@ -168,8 +170,8 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     }
     let entries = fs::read_dir(out).into_iter().flatten().flatten();
     let searches = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER));
-    // One that found nothing out is not meant.
-    let goes_on = |dir: &PathBuf| State::read(dir).is_ok_and(|state| !state.trials.is_empty());
+    // A search without any trial is passed over.
+    let goes_on = |dir: &PathBuf| SearchState::read(dir).is_ok_and(|state| !state.trials.is_empty());
     let mut all: Vec<PathBuf> = searches.map(|entry| entry.path()).collect();
     order::sort(&mut all);
     let newest = all.iter().rev().find(|dir| goes_on(dir)).or(all.last()).cloned();
@@ -178,12 +180,16 @@ fn find(named: &Path, out: &Path) -> Result<PathBuf> {
     })
 }
 
-/// What the options ask, in a folder of its own.
-fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathBuf, State, Hold)> {
+/// Begins the search that the options ask for, in a folder of its own.
+fn begin(
+    session: &Session,
+    options: BisectOptions,
+    out: &Path,
+) -> Result<(PathBuf, SearchState, SearchLock)> {
     if !options.trial.selects() {
         return Err(usage(anyhow::anyhow!("which test? Name one, or give -E, --tag or --script")));
     }
-    let rules = Rules {
+    let rules = SearchRules {
         repeat: options.repeat,
         confidence: options.confidence,
         find_fix: options.find_fix,
@@ -199,20 +205,20 @@ fn begin(session: &Session, options: BisectOptions, out: &Path) -> Result<(PathB
     let tests = Options::from(options.trial);
     let settings = words_as_asked(&tests);
     let dir = create_folder(out, FOLDER)?;
-    let hold = Hold::take(&dir)?;
+    let lock = SearchLock::take(&dir)?;
     let scripts = script_record::keep(&tests.scripts, &dir);
     if scripts.is_err() {
         let _stays_if_it_must = fs::remove_dir_all(&dir);
     }
     let question = Question { source, old, new, rules, words, settings, scripts: scripts? };
-    let state = State { format: FORMAT, question, graph, trials: vec![], reverted: None };
+    let state = SearchState { format: FORMAT, question, graph, trials: vec![], reverted: None };
     state.write(&dir)?;
-    Ok((dir, state, hold))
+    Ok((dir, state, lock))
 }
 
-type Ends = (Source, End, End, Graph);
+type Ends = (KernelSource, SearchEnd, SearchEnd, Graph);
 
-fn published(session: &Session, range: &Range) -> Result<Ends> {
+fn published(session: &Session, range: &VersionRange) -> Result<Ends> {
     let apt = session.apt()?;
     let offered = session.images(&apt)?.kernels_offered()?;
     session.terminal.end_step();
@@ -223,7 +229,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
              one of several changes. A branch at a time tells more"
         ));
     }
-    let end = |kernel: &vm_images::debian::kernels::DebianKernel| End {
+    let end = |kernel: &vm_images::debian::kernels::DebianKernel| SearchEnd {
         name: format!("deb:{}", kernel.release),
         id: kernel.release.clone(),
         title: kernel.version.clone(),
@@ -231,7 +237,7 @@ fn published(session: &Session, range: &Range) -> Result<Ends> {
     let (old, later) = builds.split_first().context("a range has two ends")?;
     let new = end(later.last().context("a range has two ends")?);
     let graph = Graph::linear(later.iter().map(|kernel| (kernel.release.clone(), kernel.version.clone())))?;
-    Ok((Source::Published, end(old), new, graph))
+    Ok((KernelSource::Published, end(old), new, graph))
 }
 
 fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
@@ -252,22 +258,22 @@ fn commits(session: &Session, options: &BisectOptions) -> Result<Ends> {
         paths => paths.to_vec(),
     };
     let graph = repository.graph(&old, &new, &paths)?;
-    Ok((Source::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
+    Ok((KernelSource::Commits { tree: repository.top.clone(), overlay, paths }, old, new, graph))
 }
 
-/// Shows each trial, and keeps the state.
-struct Shell<'s> {
+/// Shows each trial, and saves the state.
+struct ProgressListener<'s> {
     session: &'s Session,
     dir: &'s Path,
 }
 
-impl Listener for Shell<'_> {
-    fn begins(&mut self, state: &State, place: Place, why: Why) {
+impl Listener for ProgressListener<'_> {
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose) {
         let number = state.trials.len() + 1;
-        self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, place, why)));
+        self.session.terminal.timed(&format!("trial {number}: {}", report::begins(state, position, why)));
     }
 
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()> {
         state.write(self.dir)?;
         let number = state.trials.len();
         self.session.terminal.timed(&format!("trial {number}: {}", report::over(state, observation)));
@@ -275,9 +281,9 @@ impl Listener for Shell<'_> {
             state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count() == 1;
         if *observation == Observation::Failed
             && is_first
-            && let Some(loose) = state.target().as_ref().and_then(report::loose)
+            && let Some(warning) = state.target().as_ref().and_then(report::warning_if_unsigned)
         {
-            self.session.terminal.note(&loose);
+            self.session.terminal.note(&warning);
         }
         let mut before = state.clone();
         before.trials.pop();
@@ -291,25 +297,27 @@ impl Listener for Shell<'_> {
     }
 }
 
-/// Writes the report, takes the culprit back, and writes it again.
+/// Writes the report, tests the new end with the culprit reverted, and writes the report again.
 fn finish(
     session: &Session,
-    state: &mut State,
+    state: &mut SearchState,
     trials: &Trials<'_>,
-    finding: &Finding,
+    conclusion: &Conclusion,
     dir: &Path,
 ) -> Result<Exit> {
-    let culprit = match (&state.question.source, &finding.first_new[..]) {
-        (Source::Commits { tree, overlay, .. }, &[culprit]) => Some((tree.clone(), overlay.clone(), culprit)),
-        (Source::Commits { .. } | Source::Published, _) => None,
+    let culprit = match (&state.question.source, &conclusion.first_new[..]) {
+        (KernelSource::Commits { tree, overlay, .. }, &[culprit]) => {
+            Some((tree.clone(), overlay.clone(), culprit))
+        }
+        (KernelSource::Commits { .. } | KernelSource::Published, _) => None,
     };
     let mut show = String::new();
     if let Some((tree, overlay, culprit)) = culprit {
         let repository = Repository::open(&session.host, &tree, session.store.temporary())?;
         show = repository.show(&state.graph.subject(culprit).id)?;
-        // The answer is not lost if this fails.
-        session.terminal.say(&report::answer(state, finding));
-        write_report(state, finding, &show, dir)?;
+        // Shown before the next step, which may fail.
+        session.terminal.say(&report::answer(state, conclusion));
+        write_report(state, conclusion, &show, dir)?;
         match revert(session, state, &repository, culprit, overlay, trials, dir) {
             Ok(()) => {}
             Err(error) if session.host.cancel().is_cancelled() => return Err(error),
@@ -318,34 +326,35 @@ fn finish(
             )),
         }
     }
-    write_report(state, finding, &show, dir)?;
-    outln!("{}", report::answer(state, finding));
-    for line in report::afterwards(state, finding, &show) {
+    write_report(state, conclusion, &show, dir)?;
+    outln!("{}", report::answer(state, conclusion));
+    for line in report::afterwards(state, conclusion, &show) {
         outln!("{line}");
     }
-    if let Some(command) = report::reproduce(state, finding) {
+    if let Some(command) = report::reproduce(state, conclusion) {
         outln!("reproduce: {command}");
     }
     outln!("report: {}", shown_path(&dir.join("report.txt")));
-    Ok(if finding.is_sure { Exit::Passed } else { Exit::TestsFailed })
+    Ok(if conclusion.is_sure { Exit::Passed } else { Exit::TestsFailed })
 }
 
-/// What is known so far, for people and for git.
-fn write_report(state: &State, finding: &Finding, show: &str, dir: &Path) -> Result<()> {
-    let evidence = report::telling(state, finding).and_then(|(trial, shown)| evidence_of(trial, shown));
-    let mail = report::mail(state, finding, show, &evidence.unwrap_or_default(), &files(state, finding));
-    for (name, text) in [("report.txt", mail), ("bisect.log", state.git_log(Some(finding)))] {
+/// Writes the present result, for people and for git.
+fn write_report(state: &SearchState, conclusion: &Conclusion, show: &str, dir: &Path) -> Result<()> {
+    let evidence = report::telling(state, conclusion).and_then(|(trial, shown)| evidence_of(trial, shown));
+    let mail =
+        report::mail(state, conclusion, show, &evidence.unwrap_or_default(), &files(state, conclusion));
+    for (name, text) in [("report.txt", mail), ("bisect.log", state.git_log(Some(conclusion)))] {
         let path = dir.join(name);
         fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     }
     Ok(())
 }
 
-/// Tests the new end without the culprit, as often as it takes to know that a pass is not luck; goes on with what was
-/// tried before.
+/// Tests the new end with the culprit reverted, as often as it takes to know that a pass is not luck.
+/// Continues after earlier such trials.
 fn revert(
     session: &Session,
-    state: &mut State,
+    state: &mut SearchState,
     repository: &Repository<'_>,
     culprit: usize,
     overlay: Option<DebianSpec>,
@@ -363,7 +372,7 @@ fn revert(
         }
         Err(ScratchError::Failed(error)) => return Err(error),
     };
-    let source = Source::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
+    let source = KernelSource::Commits { tree: scratch.dir().to_owned(), overlay, paths: vec![] };
     let mut trials =
         Trials { session, source, options: trials.options.clone(), scripts: trials.scripts, dir: trials.dir };
     let n_wanted = passes_that_tell(&state.graph, &state.sums(), state.question.rules, &[culprit]);
@@ -389,24 +398,24 @@ fn revert(
     }
 }
 
-/// The run's own report of what struck.
+/// The report of the run that showed the failure.
 fn evidence_of(trial: &Trial, shown: &Sighting) -> Option<String> {
     let Trial::Ran { run, .. } = trial else { return None };
     fs::read_to_string(Path::new(run).join(&shown.dir).join("report.txt")).ok()
 }
 
-/// Folders of the runs of the answer, and of what comes right before it.
-fn files(state: &State, finding: &Finding) -> Vec<String> {
-    let Some(&first) = finding.first_new.first() else { return vec![] };
+/// Folders of the runs of the answer, and of its parents.
+fn files(state: &SearchState, conclusion: &Conclusion) -> Vec<String> {
+    let Some(&first) = conclusion.first_new.first() else { return vec![] };
     let parents = &state.graph.subject(first).parents;
-    let mut places: Vec<_> = parents.iter().map(|&parent| Place::Subject(parent)).collect();
-    if places.is_empty() {
-        places.push(Place::OldEnd);
+    let mut positions: Vec<_> = parents.iter().map(|&parent| Position::Subject(parent)).collect();
+    if positions.is_empty() {
+        positions.push(Position::OldEnd);
     }
-    places.extend(finding.first_new.iter().map(|&idx| Place::Subject(idx)));
-    let runs = state.trials.iter().filter(|recorded| places.contains(&recorded.place));
+    positions.extend(conclusion.first_new.iter().map(|&idx| Position::Subject(idx)));
+    let runs = state.trials.iter().filter(|recorded| positions.contains(&recorded.position));
     let runs = runs.filter_map(|recorded| match &recorded.trial {
-        Trial::Ran { run, .. } => Some(format!("{}  {run}", state.shown(recorded.place))),
+        Trial::Ran { run, .. } => Some(format!("{}  {run}", state.shown(recorded.position))),
         Trial::Unbuildable { .. } => None,
     });
     runs.collect()

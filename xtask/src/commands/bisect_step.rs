@@ -1,6 +1,6 @@
-//! `xtask bisect-step`: a kernel tree as it is, for `git bisect run`.
+//! `xtask bisect-step`: tests a kernel tree as it is, for `git bisect run`.
 //!
-//! Whatever goes wrong with us ends in a code by which git stops, never in one by which it blames a commit.
+//! Any error of ours ends with an exit code at which git stops, never with one that blames a commit.
 
 use crate::commands::trial_options::TrialOptions;
 use clap::Args;
@@ -19,8 +19,8 @@ use vm_images::spec::{KernelSpec, Overlay};
 use crate::exit::StepExit;
 use harness::bisect::decide::Observation;
 use harness::bisect::git::Repository;
+use harness::bisect::target::Target;
 use harness::bisect::trial;
-use harness::bisect::verdict::Target;
 use harness::error::usage;
 use harness::run::options::Options;
 use harness::run::settings::words_as_asked;
@@ -65,7 +65,7 @@ pub(crate) struct StepOptions {
     pub(crate) trial: TrialOptions,
 }
 
-/// Runs `step`; its errors and panics become codes that stop git.
+/// Runs `step`; its errors and panics become exit codes that stop git.
 pub(crate) fn guarded(
     terminal: &Terminal,
     cancel: &Cancel,
@@ -81,7 +81,7 @@ pub(crate) fn guarded(
             terminal.say(&format!("bisect-step: nothing is known of this commit: {error:#}"));
             StepExit::Stop
         }
-        // The panic has said itself what it is.
+        // The panic has printed its message.
         Err(_) => StepExit::Stop,
     };
     exit.into()
@@ -102,7 +102,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         words.extend(kernel_tree.map(|tree| format!("--kernel-tree={}", absolute(&tree).display())));
         words.extend(overlay.map(|overlay| format!("--overlay={overlay}")));
         words.extend(signature.map(|text| format!("--signature={text}")));
-        // A step keeps no history, whatever is said.
+        // A step has no history, whatever the options say.
         words.extend(words_as_asked(&tests).into_iter().filter(|word| word != "--no-history"));
         outln!("{}", shell_line(&words));
         return Ok(StepExit::Good);
@@ -110,7 +110,7 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
     let here = kernel_tree.as_deref().unwrap_or(Path::new("."));
     let tree = match Repository::open(&session.host, here, session.store.temporary()) {
         Ok(repository) => repository.top,
-        // A tree that was named need not be a repository.
+        // A tree that was named need not be a git repository.
         Err(_) if kernel_tree.is_some() => absolute(here),
         Err(error) => return Err(error),
     };
@@ -118,13 +118,13 @@ pub(crate) fn run(session: &Session, options: StepOptions) -> Result<StepExit> {
         Some(base) => KernelSpec::overlaid(base, Overlay::Tree(tree)),
         None => KernelSpec::built_from(UserSource::Tree(tree)),
     };
-    let lock = signature.map_or(Target::Anything, Target::words);
+    let target = signature.map_or(Target::Anything, Target::words);
     let trial = trial::run(session, &tests, kernel)?;
-    let (exit, text) = match lock.observe(&trial) {
+    let (exit, text) = match target.observe(&trial) {
         Observation::Passed => (StepExit::Good, "good".to_owned()),
         Observation::Failed => {
             let what =
-                lock.met_by(&trial).map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
+                target.met_by(&trial).map(|sighting| format!(": {} {}", sighting.test, sighting.in_short()));
             (StepExit::Bad, format!("bad{}", what.unwrap_or_default()))
         }
         Observation::Other(why) => (StepExit::Skip, format!("skip, it goes wrong in another way: {why}")),

@@ -1,5 +1,5 @@
-//! `cargo xtask clean`: frees disk space. Says what there is unless told what to remove; whatever goes
-//! is made again when it is needed, but for runs.
+//! `cargo xtask clean`: frees disk space. Without an option it only says what there is. Everything that it
+//! removes is made again when needed, except runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub(crate) struct CleanOptions {
     pub(crate) force: bool,
 }
 
-/// What the store holds, by the option that removes it.
+/// Kinds of files in the store, by the option that removes them.
 const KINDS: [(&str, &[&str], &str); 4] = [
     ("--snapshots", &["snapshots"], "guests to restore; each takes one boot to make again"),
     (
@@ -140,13 +140,13 @@ fn line(option: &str, bytes: u64, chosen: bool, dry_run: bool, meaning: &str) {
     outln!("{option:<12} {:>8} MB  {done:<8}  {meaning}", bytes / 1_000_000);
 }
 
-/// What a shell left.
+/// True for the folder of a shell.
 fn is_shell(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with("shell-") && path.join("console.log").is_file()
 }
 
-/// Runs but for the newest `keep`, oldest first. Only what holds events is a run.
+/// All runs except the newest `keep`, oldest first. Only folders with events are runs.
 fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(out) {
         Ok(entries) => entries,

@@ -1,7 +1,7 @@
-//! `cargo xtask completions`: what a shell needs to complete our options.
+//! `cargo xtask completions`: scripts by which a shell completes our options.
 //!
-//! Shells complete `cargo`, not `cargo xtask`. For bash, what is printed wraps the completion that
-//! `cargo` has; for other shells it completes a function `xtask`, which is printed with it.
+//! Shells complete `cargo`, not `cargo xtask`. The script for bash wraps the completion of `cargo`; those for
+//! other shells complete a function `xtask`, which is printed with them.
 
 use clap::Command;
 use clap_complete::Shell;
@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::exit::Exit;
 use harness::terminal::out;
 
-/// Completes `cargo xtask …` in bash, and leaves the rest of `cargo` to whoever did it before.
+/// Completes `cargo xtask …` in bash, and leaves the rest of `cargo` to the previous completion.
 const BASH: &str = r#"
 _cargo_before_xtask=$(complete -p cargo 2>/dev/null | sed -n 's/.*-F \([^ ]*\) .*/\1/p')
 _cargo_with_xtask() {

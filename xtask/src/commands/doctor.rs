@@ -1,4 +1,4 @@
-//! `cargo xtask doctor`: what is there, what is missing, what was chosen and why. Looks and makes nothing.
+//! `cargo xtask doctor`: shows what is there, what is missing, and what was chosen and why. Makes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ use harness::run::{begin, budget, prepare};
 use harness::session::Session;
 use harness::terminal::outln;
 
-/// Programs of the host that making images takes, with the Debian package that has each.
+/// Host programs that are needed to make images, with the Debian package of each.
 const PROGRAMS: [(&str, &str); 6] = [
     ("apt-get", "apt"),
     ("apt-config", "apt"),
@@ -56,10 +56,10 @@ const SETTINGS: [(&str, &str); 18] = [
     ("trust-source", "trust_source"),
 ];
 
-/// What was found out, and if `test` can do without.
-enum Finding {
+/// Result of one check.
+enum CheckResult {
     Good(String),
-    /// Slower, or made when needed.
+    /// `test` works without it, but is slower or makes it when needed.
     Note(String),
     Bad(String),
 }
@@ -75,7 +75,7 @@ pub(crate) fn run(
         let (value, source) = setting(matches, config, id);
         outln!("  {name:<12} {value:<32} {source}");
     }
-    // Sizes take a walk through the whole store.
+    // Computing sizes takes a walk through the whole store.
     let stock = session.store.inventory();
     let mut n_bad = 0;
     outln!("\nhost");
@@ -100,17 +100,17 @@ pub(crate) fn run(
     Ok(if n_bad == 0 { Exit::Passed } else { Exit::Infra })
 }
 
-fn show(what: &str, finding: &Finding) -> u32 {
+fn show(what: &str, finding: &CheckResult) -> u32 {
     let (word, text, n_bad) = match finding {
-        Finding::Good(text) => ("ok", text, 0),
-        Finding::Note(text) => ("note", text, 0),
-        Finding::Bad(text) => ("MISSING", text, 1),
+        CheckResult::Good(text) => ("ok", text, 0),
+        CheckResult::Note(text) => ("note", text, 0),
+        CheckResult::Bad(text) => ("MISSING", text, 1),
     };
     outln!("  {word:<8} {what}: {text}");
     n_bad
 }
 
-/// A setting's value, and what it comes from.
+/// The value of a setting, and its origin.
 fn setting(matches: &ArgMatches, config: Option<&Config>, id: &str) -> (String, String) {
     let values = matches.get_raw_occurrences(id).into_iter().flatten().flatten();
     let values: Vec<_> = values.map(|value| value.to_string_lossy().into_owned()).collect();
@@ -125,7 +125,7 @@ fn setting(matches: &ArgMatches, config: Option<&Config>, id: &str) -> (String, 
     (value, source)
 }
 
-fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
+fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, CheckResult)> {
     let mut all = Vec::new();
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown");
@@ -134,9 +134,9 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     all.push((
         "system",
         if cfg!(target_arch = "x86_64") {
-            Finding::Good(format!("{}, kernel {}", name.trim_matches('"'), fact("kernel")))
+            CheckResult::Good(format!("{}, kernel {}", name.trim_matches('"'), fact("kernel")))
         } else {
-            Finding::Bad(format!("{name} is not x86_64; see \"Other hosts\" in README.md"))
+            CheckResult::Bad(format!("{name} is not x86_64; see \"Other hosts\" in README.md"))
         },
     ));
     let available = budget::memory_available_mib().unwrap_or(0);
@@ -144,9 +144,9 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     all.push((
         "machine",
         if available >= VM_MIB {
-            Finding::Good(machine)
+            CheckResult::Good(machine)
         } else {
-            Finding::Bad(format!("{machine}; a VM of the lvm2 suite takes {VM_MIB}"))
+            CheckResult::Bad(format!("{machine}; a VM of the lvm2 suite takes {VM_MIB}"))
         },
     ));
     all.push(("disk", disk(session, stock)));
@@ -154,17 +154,19 @@ fn host(session: &Session, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
     all.push((
         "programs",
         if absent.is_empty() {
-            Finding::Good(PROGRAMS.map(|(program, _)| program).join(", "))
+            CheckResult::Good(PROGRAMS.map(|(program, _)| program).join(", "))
         } else {
             let absent: Vec<_> =
                 absent.iter().map(|(program, package)| format!("{program} (package {package})")).collect();
-            Finding::Bad(format!("no {}", absent.join(", ")))
+            CheckResult::Bad(format!("no {}", absent.join(", ")))
         },
     ));
     all.push(("namespaces", namespaces(session)));
     all.push(("mirror", mirror(session)));
     let left_out = session.apt().ok().and_then(|apt| apt.left_out().ok()).unwrap_or_default();
-    all.extend(left_out.into_iter().map(|line| ("apt", Finding::Note(format!("not taken over: {line}")))));
+    all.extend(
+        left_out.into_iter().map(|line| ("apt", CheckResult::Note(format!("not taken over: {line}")))),
+    );
     all
 }
 
@@ -172,15 +174,15 @@ fn has(stock: &[Stock], kind: &str) -> bool {
     stock.iter().any(|stock| stock.kind == kind && stock.n_items > 0)
 }
 
-fn disk(session: &Session, stock: &[Stock]) -> Finding {
+fn disk(session: &Session, stock: &[Stock]) -> CheckResult {
     let root = session.store.root();
     let free = rustix::fs::statvfs(root).map_or(0, |disk| disk.f_bavail * disk.f_frsize);
     let is_filled = has(stock, "guest");
     let text = format!("{} MB free at {}", free / 1_000_000, root.display());
     if is_filled || free >= STORE_BYTES {
-        Finding::Good(text)
+        CheckResult::Good(text)
     } else {
-        Finding::Bad(format!("{text}; an empty store takes {} MB", STORE_BYTES / 1_000_000))
+        CheckResult::Bad(format!("{text}; an empty store takes {} MB", STORE_BYTES / 1_000_000))
     }
 }
 
@@ -190,33 +192,33 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).chain(more).any(|folder| folder.join(name).is_file())
 }
 
-/// How what is built can be kept from the host.
-fn namespaces(session: &Session) -> Finding {
+/// The way in which builds are kept from the host.
+fn namespaces(session: &Session) -> CheckResult {
     let scratch = session.store.temporary().join("doctor");
     let log = session.store.temporary().join("doctor.log");
     match Enclosure::possible(&session.host, &scratch, &log) {
-        Possible::Namespaces => Finding::Good("builds are kept from the host".into()),
-        Possible::TrustedOnly(why) => Finding::Note(format!(
+        Possible::Namespaces => CheckResult::Good("builds are kept from the host".into()),
+        Possible::TrustedOnly(why) => CheckResult::Note(format!(
             "forbidden ({why}): trees, commits and checkouts are built only with --trust-source; {ALLOW_IN_CONTAINER}"
         )),
         Possible::Nothing(why) => {
-            Finding::Bad(format!("forbidden ({why}): {ALLOW_NAMESPACES}, or run as root"))
+            CheckResult::Bad(format!("forbidden ({why}): {ALLOW_NAMESPACES}, or run as root"))
         }
     }
 }
 
-fn mirror(session: &Session) -> Finding {
+fn mirror(session: &Session) -> CheckResult {
     let apt = match session.apt() {
         Ok(apt) => apt,
-        Err(error) => return Finding::Bad(format!("{error:#}")),
+        Err(error) => return CheckResult::Bad(format!("{error:#}")),
     };
     let what = format!("{} (from {})", apt.mirror().debian, apt.mirror().from);
     match apt.reach() {
-        Ok(()) => Finding::Good(format!("{what} answers")),
+        Ok(()) => CheckResult::Good(format!("{what} answers")),
         Err(error) => {
             let why = error.to_string();
             let why = why.lines().find(|line| line.trim_start().starts_with("E: ")).unwrap_or("no answer");
-            Finding::Note(format!(
+            CheckResult::Note(format!(
                 "{what} does not answer: {}; what the store lacks cannot be fetched",
                 why.trim()
             ))
@@ -224,31 +226,31 @@ fn mirror(session: &Session) -> Finding {
     }
 }
 
-fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'static str, Finding)> {
+fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'static str, CheckResult)> {
     let mut all = Vec::new();
     let has_tools = has(stock, "tools");
     let qemu = match prepare::find_qemu_on_host(session) {
         Ok(Some(qemu)) => Some(qemu),
-        // Only if it is there already: a doctor looks.
+        // Only if it exists already: `doctor` makes nothing.
         Ok(None) if has_tools => {
             let apt = session.apt();
             apt.and_then(|apt| prepare::find_qemu(session, &session.images(&apt)?)).ok()
         }
         Ok(None) => None,
         Err(error) => {
-            all.push(("QEMU", Finding::Bad(format!("{error:#}"))));
+            all.push(("QEMU", CheckResult::Bad(format!("{error:#}"))));
             return all;
         }
     };
     let Some(qemu) = qemu else {
         all.push((
             "QEMU",
-            Finding::Note("none here; a private one is fetched when it is needed (50 MB)".into()),
+            CheckResult::Note("none here; a private one is fetched when it is needed (50 MB)".into()),
         ));
         return all;
     };
     let program = qemu.command.last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    all.push(("QEMU", Finding::Good(format!("{} ({program})", qemu.version))));
+    all.push(("QEMU", CheckResult::Good(format!("{} ({program})", qemu.version))));
     let cache = session.store.root().join("probes");
     let unknown = "nobody has tried to boot a guest under it yet; the next run does";
     let kvm = || match KvmAnswers::new(&cache, &qemu.version).known(None) {
@@ -258,9 +260,9 @@ fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'s
     all.push((
         "accelerator",
         match choose(options.guest.accel, kvm) {
-            Ok(chosen) => Finding::Good(format!("{} ({})", chosen.accel, chosen.reason)),
-            Err(error) if error.to_string().contains(unknown) => Finding::Note(error.to_string()),
-            Err(error) => Finding::Bad(error.to_string()),
+            Ok(chosen) => CheckResult::Good(format!("{} ({})", chosen.accel, chosen.reason)),
+            Err(error) if error.to_string().contains(unknown) => CheckResult::Note(error.to_string()),
+            Err(error) => CheckResult::Bad(error.to_string()),
         },
     ));
     let out = options.out.clone().unwrap_or_else(default_runs);
@@ -268,11 +270,11 @@ fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'s
     all
 }
 
-fn writable(folder: &Path) -> Finding {
+fn writable(folder: &Path) -> CheckResult {
     let nearest = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     match tempfile::Builder::new().prefix(".doctor-").tempfile_in(nearest) {
-        Ok(_) => Finding::Good(format!("written to {}", folder.display())),
-        Err(error) => Finding::Bad(format!(
+        Ok(_) => CheckResult::Good(format!("written to {}", folder.display())),
+        Err(error) => CheckResult::Bad(format!(
             "cannot be written to {}: {error}; --out names another folder",
             folder.display()
         )),

@@ -1,4 +1,4 @@
-//! `cargo xtask image`: makes everything that a run needs, and says where it is and what is in it.
+//! `cargo xtask image`: makes everything that a run needs, and shows its paths and contents.
 
 use std::time::Instant;
 

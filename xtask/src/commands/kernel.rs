@@ -1,4 +1,4 @@
-//! `cargo xtask kernel`: what the mirror offers, and fetching it.
+//! `cargo xtask kernel`: lists the kernels that the mirror offers, and fetches them.
 
 use std::path::Path;
 
@@ -74,7 +74,7 @@ fn list(session: &Session, branch: Option<&str>, all_flavours: bool) -> Result<E
     )))
 }
 
-/// The newest branch alone: those who test each night what there is cannot name it beforehand.
+/// Prints only the newest branch: nightly jobs cannot name it beforehand.
 fn newest(session: &Session) -> Result<Exit> {
     let apt = session.apt()?;
     let kernels = session.images(&apt)?.kernels_offered()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask list`: the tests of a suite, with what they exercise and need; for people or as JSON.
+//! `cargo xtask list`: the tests of a suite, with their subjects and needs; for people or as JSON.
 
 use std::collections::BTreeSet;
 
@@ -42,23 +42,23 @@ pub(crate) struct ListOptions {
     pub(crate) classes: bool,
 }
 
-/// A test, for programs. What is listed here stays; more may come.
+/// A test as JSON shows it. Existing fields stay; more may be added.
 #[derive(Debug, Serialize)]
 struct Listed<'a> {
-    /// As every report names it.
+    /// Name as in every report.
     id: String,
     suite: &'a str,
     name: &'a str,
-    /// None means the suite's default one.
+    /// Flavour; `None` for the suite's default one.
     flavour: Option<&'a str>,
     tags: &'a [String],
     needs: &'a [String],
     wants: &'a [String],
     ram_mib: u32,
     vcpus: u32,
-    /// At the speed of KVM.
+    /// Time without output after which the test is stopped under KVM, seconds.
     silence_timeout_s: u64,
-    /// At the speed of KVM.
+    /// Total time after which the test is stopped under KVM, seconds.
     test_timeout_s: u64,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
     Ok(if tests.is_empty() { Exit::NothingRan } else { Exit::Passed })
 }
 
-/// The table of what fails a run, by class.
+/// Prints the table of classes that may fail a run.
 fn classes() {
     let policy = Policy::default();
     outln!("{:<16} {:<11} {:<12} what it is", "class", "by itself", "in md or dm");

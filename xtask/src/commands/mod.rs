@@ -1,4 +1,4 @@
-//! One file a command: each turns parsed options into calls, and says what came of them.
+//! One file for each command: it turns parsed options into calls, and shows the results.
 
 pub(crate) mod bisect;
 pub(crate) mod bisect_step;

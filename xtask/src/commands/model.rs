@@ -177,7 +177,7 @@ fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {
     Ok(if all_as_expected { Exit::Passed } else { Exit::TestsFailed })
 }
 
-/// Whether the quick cells come to what is expected of them.
+/// Returns an error unless the quick cells give the expected results.
 pub(crate) fn check_quick() -> anyhow::Result<()> {
     let cells = quick_cells();
     let outcomes = explore_all(&cells, Limits::default());
@@ -302,7 +302,7 @@ fn show(options: &ShowOptions) -> anyhow::Result<Exit> {
     Ok(Exit::Passed)
 }
 
-/// A finding as `--finding` takes it, and in words.
+/// A finding in the form that `--finding` accepts, and in words.
 fn named(kind: Kind) -> String {
     let apart = if table::counts(kind) { "" } else { " (not counted in the table)" };
     format!("{}, {}{apart}", table::word(kind), story::describe(kind))
@@ -366,7 +366,7 @@ fn walk(terminal: &Terminal, options: &WalkOptions) -> anyhow::Result<Exit> {
     Ok(if found.keys().any(|(_, kind)| is_bad(*kind)) { Exit::TestsFailed } else { Exit::Passed })
 }
 
-/// Nothing that a table allows.
+/// True for a finding that no table allows.
 fn is_bad(kind: Kind) -> bool {
     matches!(kind, Kind::Deadlock | Kind::Livelock | Kind::Restart | Kind::Corruption)
 }

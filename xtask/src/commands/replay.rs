@@ -1,6 +1,6 @@
 //! `cargo xtask replay`: judges a run again from its events, without a VM.
 //!
-//! Never changes the events. What is judged by is this work tree's, as it is now.
+//! Never changes the events. The criteria are those of this work tree, as it is now.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,8 +20,8 @@ use clap::Args;
 use harness::error::usage;
 use harness::run::finished::{self, FinishedRun};
 use harness::run::{
+    criteria::{self, Criteria},
     folder,
-    known::{self, Known},
 };
 use harness::suite::script;
 use harness::suite::suite_names;
@@ -55,8 +55,9 @@ pub(crate) struct ReplayOptions {
     /// The same of what passed when it was tried again
     #[arg(id = "replay_flaky", long = "flaky", value_enum, value_name = "WHAT")]
     pub(crate) flaky: Option<FlakyChoice>,
-    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As -dbg
-    /// packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's events are left as they are
+    /// Folder with debug information, for stacks with lines: `vmlinux`, modules as `*.ko` or `*.ko.debug`. As
+    /// -dbg packages unpack it (/usr/lib/debug), or a kernel tree; may be given several times. The run's
+    /// events are left as they are
     #[arg(long, value_name = "DIR", env = "MD_REGRESS_DEBUG_INFO")]
     pub(crate) debug_info: Vec<PathBuf>,
     /// Folder that runs are looked for in (default: reports/out)
@@ -65,7 +66,7 @@ pub(crate) struct ReplayOptions {
 }
 
 impl ReplayOptions {
-    /// What the run is judged by: as it was recorded, but for what is said now.
+    /// The policy for judging: the recorded one, except where these options differ.
     pub(crate) fn policy(&self, recorded: &Policy) -> Policy {
         let flaky_fails = self.flaky.map_or(recorded.flaky_fails, |flaky| flaky == FlakyChoice::Fail);
         let words = self.fail_on.as_deref().unwrap_or(recorded.words());
@@ -100,7 +101,7 @@ pub(crate) fn run(terminal: &Terminal, options: &ReplayOptions) -> Result<Exit> 
     Ok(ran.show(terminal, reports_dir).into())
 }
 
-/// A run that was judged again, and what the user should know of how.
+/// A run that was judged again, and notes for the user.
 #[derive(Debug)]
 struct Replayed {
     ran: FinishedRun,
@@ -111,7 +112,7 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
     let mut record = finished::read_record(dir).map_err(blame)?;
     record.run.policy = policy(&record.run.policy);
     let suites = suite_names()?;
-    let mut known = Known { known_issues: known::known_issues()?, ..Known::default() };
+    let mut criteria = Criteria { known_issues: criteria::known_issues()?, ..Criteria::default() };
     let mut notes = Vec::new();
     for kernel_idx in record.kernel_idxs() {
         let release = record.kernels.get(&kernel_idx).map(|kernel| kernel.release.clone());
@@ -121,31 +122,31 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
         notes.extend(remarks);
     }
     for suite in suites_of(&record) {
-        // A name that comes from a file is looked up, never made a path.
-        // A user's own scripts: nobody expects anything of them but a pass.
+        // The name comes from a file: it is looked up, and never used as a path. The user's own scripts are
+        // no suite, and are only expected to pass.
         if suite == script::SUITE {
             continue;
         }
         if suites.contains(&suite) {
-            known.expectations.insert(suite.clone(), known::expectations_of(&suite)?);
+            criteria.expectations.insert(suite.clone(), criteria::expectations_of(&suite)?);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"
             ));
         }
     }
-    let ran = FinishedRun::judge(dir.to_owned(), record, &known);
+    let ran = FinishedRun::judge(dir.to_owned(), record, &criteria);
     Ok(Replayed { ran, notes })
 }
 
-/// Every suite that the run speaks of.
+/// Names of all suites in the run.
 fn suites_of(record: &RunRecord) -> BTreeSet<String> {
     let attempted = record.attempts.iter().map(|attempt| &attempt.test);
     let not_planned = record.not_planned.iter().map(|test| &test.test);
     attempted.chain(not_planned).map(|test| test.suite().to_owned()).collect()
 }
 
-/// A folder that holds no run was named by the user; a disk that cannot be read is the host's fault.
+/// A folder without a run is the user's error; a disk that cannot be read is the host's.
 fn blame(error: ReadError) -> anyhow::Error {
     match &error {
         ReadError::Io { cause, .. } if cause.kind() == ErrorKind::NotFound => usage(error.into()),
@@ -157,7 +158,7 @@ fn blame(error: ReadError) -> anyhow::Error {
     }
 }
 
-/// Holds the verdicts against those that the run's verdicts.json kept; a line for each that differs.
+/// Compares the verdicts with those in the run's verdicts.json; returns a line for each difference.
 fn differences(ran: &FinishedRun) -> Result<Vec<String>> {
     let path = ran.dir.join("verdicts.json");
     let text = match fs::read_to_string(&path) {

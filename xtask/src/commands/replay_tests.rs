@@ -1,4 +1,4 @@
-//! Replays of a recorded run: the same again, cut, changed, and everything that is no run.
+//! Replays of a recorded run: unchanged, cut, changed, and folders that are no runs.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ impl Runs {
     }
 }
 
-/// The words of an error that is the user's to mend.
+/// The text of an error that is the user's.
 fn usage_error<T: std::fmt::Debug>(result: Result<T>) -> String {
     let error = result.unwrap_err();
     assert_eq!(crate::exit_of(&error), Exit::Usage, "{error:#}");
@@ -64,7 +64,7 @@ fn a_verdict_that_is_no_longer_the_same_is_named() {
     let runs = Runs::with(EVENTS);
     let Replayed { ran, .. } = runs.judged();
     ran.write(&ran.dir).unwrap();
-    // What a later expectations.toml does: another outcome gets another verdict.
+    // Like a changed expectations.toml: another outcome gets another verdict.
     let changed = EVENTS.replace(r#"{"outcome":"fail","how":"exit status 3"}"#, r#"{"outcome":"pass"}"#);
     fs::write(runs.one().join("events.jsonl"), changed).unwrap();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, the quick part of the model's
-//! table, and then checks on real QEMU ([`crate::smoke`]).
+//! `cargo xtask selftest`: exactly what CI runs. Formatting, lints, tidiness, unit tests, the quick part of
+//! the model's table, and then checks on real QEMU ([`crate::smoke`]).
 
 use std::time::Instant;
 
@@ -108,7 +108,7 @@ impl Tally {
     }
 }
 
-/// Runs cargo where the user sees what it says.
+/// Runs cargo with its output shown.
 fn cargo(session: &Session, arguments: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let log = session.store.temporary().join("cargo.log");

@@ -1,4 +1,4 @@
-//! `cargo xtask series`: every commit of a series, built and tested.
+//! `cargo xtask series`: builds and tests every commit of a patch series.
 
 use crate::commands::trial_options::TrialOptions;
 use clap::Args;
@@ -12,7 +12,7 @@ use vm_images::host::progress::Progress;
 use crate::exit::Exit;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::series::Table;
-use harness::bisect::state::Source;
+use harness::bisect::state::KernelSource;
 use harness::bisect::trial::{self, check_room, is_infra, pinned, room_needed_mib, spec};
 use harness::error::usage;
 use harness::run::folder::create_folder;
@@ -45,7 +45,8 @@ pub(crate) struct SeriesOptions {
     /// Or the mails that it came in
     #[arg(long, value_name = "FILE")]
     pub(crate) mbox: Option<PathBuf>,
-    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole kernels
+    /// Build only md, its levels and dm-raid of each commit, on this kernel of Debian's; without it, whole
+    /// kernels
     #[arg(long, value_name = "SPEC")]
     pub(crate) overlay: Option<DebianSpec>,
     /// Try each test so many times
@@ -90,7 +91,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
     if commits.is_empty() {
         return Err(usage(anyhow::anyhow!("the series has no commit on top of `{}`", base.name)));
     }
-    let source = Source::Commits { tree, overlay, paths: vec![] };
+    let source = KernelSource::Commits { tree, overlay, paths: vec![] };
     check_room(session.store.root(), room_needed_mib(&source, 0))?;
     let dir = create_folder(&options.trial.out().unwrap_or_else(default_runs), "series-")?;
     let times = Times { repeat: Some(options.repeat), ..Times::default() };
@@ -102,7 +103,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
         session.terminal.timed(&format!("{what}: {} (\"{title}\")", harness::bisect::state::short(id)));
         match trial::run(session, &tests, spec(&source, id)) {
             Ok(trial) => table.add(number, id, title, &trial),
-            // The rest is still worth knowing.
+            // The other commits are still worth testing.
             Err(error) if is_infra(&error) => {
                 session.terminal.note(&format!("{error:#}"));
                 table.add_unknown(number, id, title, &format!("{:#}", error.root_cause()));
@@ -110,7 +111,7 @@ pub(crate) fn run(session: &Session, options: SeriesOptions) -> Result<Exit> {
             }
             Err(error) => return Err(error),
         }
-        // What is there already is not lost if the rest is.
+        // Written after each commit, so that it is not lost if a later one fails.
         let path = dir.join("series.md");
         fs::write(&path, table.markdown())
             .with_context(|| format!("failed to write `{}`", path.display()))?;

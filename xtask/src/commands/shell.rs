@@ -1,4 +1,4 @@
-//! `cargo xtask shell`: opens one, and says how it ended where that is not plain.
+//! `cargo xtask shell`: opens a shell in a guest, and says how it ended where that is not obvious.
 
 use crate::options::{GuestOptions, all};
 use anyhow::Result;
@@ -78,7 +78,7 @@ impl From<ShellOptions> for shell::Options {
     }
 }
 
-/// What a program dies of whose output nobody reads.
+/// Signal of a program whose output nobody reads any more.
 const SIGPIPE: i32 = 13;
 
 pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
@@ -112,7 +112,7 @@ pub(crate) fn run(session: &Session, options: &Options) -> Result<Exit> {
     Ok(exit)
 }
 
-/// What is told of an end, and what the caller of the command sees of it.
+/// The exit code for an end of the shell, and a message if one is needed.
 fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Option<String>) {
     let what = match options.argv.as_slice() {
         [] => "the shell".to_owned(),
@@ -120,12 +120,12 @@ fn judge(finished: &Finished, options: &Options, interactive: bool) -> (Exit, Op
     };
     match &finished.end {
         End::Exited(program::Exit::Code(0)) => (Exit::Passed, None),
-        // Whoever leaves a shell after a command that failed has seen that.
+        // A user who leaves a shell after a command that failed has seen the failure.
         End::Exited(program::Exit::Code(_)) if interactive && options.argv.is_empty() => (Exit::Passed, None),
         End::Exited(program::Exit::Code(code)) => {
             (Exit::TestsFailed, Some(format!("{what} ended with status {code}")))
         }
-        // A reader that has seen enough (`| head`) is no error.
+        // A closed reader (`| head`) is no error.
         End::Exited(program::Exit::Signal(SIGPIPE)) if finished.output_gone => (Exit::Passed, None),
         End::Exited(program::Exit::Signal(signal)) => {
             (Exit::TestsFailed, Some(format!("{what} was killed by signal {signal}")))

@@ -8,7 +8,7 @@ use crate::options::{GuestOptions, PolicyOptions, SelectionOptions};
 use harness::run::options::Options;
 use harness::suite::DEFAULT_SUITE;
 
-/// What is run on each kernel, and how.
+/// Options for the tests that run on each kernel.
 #[derive(Debug, Args)]
 pub(crate) struct TrialOptions {
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub(crate) fn probability(text: &str) -> Result<f64, &'static str> {
     p.filter(|p| (0.5..1.0).contains(p)).ok_or("not a probability from 0.5 to less than 1, such as 0.95")
 }
 
-/// `5%` or `0.05`.
+/// Parses a rate, `5%` or `0.05`.
 pub(crate) fn rate(text: &str) -> Result<f64, &'static str> {
     let rate = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
@@ -56,12 +56,12 @@ pub(crate) fn rate(text: &str) -> Result<f64, &'static str> {
 }
 
 impl TrialOptions {
-    /// The folder that is written to, if one is named.
+    /// The output folder, if one is named.
     pub(crate) fn out(&self) -> Option<PathBuf> {
         self.out.clone()
     }
 
-    /// True if it says what is to be run.
+    /// True if the options select a test.
     pub(crate) fn selects(&self) -> bool {
         !self.scripts.is_empty() || !self.selection.is_empty()
     }
@@ -82,7 +82,7 @@ impl From<TrialOptions> for Options {
             out: options.out,
             debug_info: options.debug_info,
             snapshots: !options.guest.no_snapshot,
-            // Without a history: kernels between two releases would blur what is known of either.
+            // No history: attempts on kernels between two releases would distort what is known of either.
             ..Options::new(&options.suite)
         }
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask update`: renews the lock file, and says what changed.
+//! `cargo xtask update`: renews the lock file, and shows the changes.
 
 use anyhow::Result;
 use vm_images::debian::lock::Lock;

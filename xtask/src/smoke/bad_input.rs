@@ -1,4 +1,5 @@
-//! What cannot work says why and what to do, by its exit code, too, and loses nothing.
+//! Checks that impossible requests end with a message that says why and what to do, with the right exit code,
+//! and without loss.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +11,15 @@ use reports::record::{AttemptState, RunEnd};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::checkouts;
-use super::other::Other;
+use super::other_xtask::OtherXtask;
 use super::{Scratch, wait_until};
 use harness::run::finished::read_record;
 use harness::session::Session;
 
-/// Everything that is wrong before the first guest starts.
+/// Errors that are found before the first guest starts.
 pub(super) fn wrong_words(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
-    let xtask = Other::new(session);
+    let xtask = OtherXtask::new(session);
     let runs = out.0.join("runs");
     let runs = runs.to_str().context("the folder has a plain name")?;
     let script = out.0.join("dust.sh");
@@ -45,36 +46,37 @@ pub(super) fn wrong_words(session: &Session) -> Result<()> {
     ensure!(!Path::new(runs).exists(), "a run was made of nothing");
     let bad = out.0.join("bad.toml");
     fs::write(&bad, "jobs = 2\nkernal = \"deb:6.1\"\n")?;
-    let config = Other::new(session).env("MD_REGRESS_CONFIG", &bad.to_string_lossy());
+    let config = OtherXtask::new(session).env("MD_REGRESS_CONFIG", &bad.to_string_lossy());
     let place = format!("{}:2: there is no key `kernal`; did you mean `kernel`?", bad.display());
     config.run(&out, ["test"])?.expect(2, &[&place])
 }
 
-/// A run that has nowhere to go.
+/// An output folder that cannot be written.
 pub(super) fn unwritable_output(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let file = out.0.join("a-file");
     fs::write(&file, "")?;
     let place = file.join("runs");
-    let ended = Other::new(session)
+    let ended = OtherXtask::new(session)
         .run(&out, ["test", "--suite", "canary", "must-pass", "--out", &place.to_string_lossy()])?;
     ended.expect(4, &["failed to create output folder", &place.to_string_lossy()])
 }
 
-/// An empty store that nothing can fill.
+/// An empty store and no network.
 pub(super) fn no_network(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
-    let xtask = Other::new(session).store(&out.0.join("store"));
+    let xtask = OtherXtask::new(session).store(&out.0.join("store"));
     let ended = xtask.run(&out, ["--mirror", "http://127.0.0.1:9/debian", "--qemu", "private", "test"])?;
     ended.expect(4, &["http://127.0.0.1:9/debian", "--mirror"])
 }
 
-/// The kernel's fault, with the end of its console.
+/// A kernel that does not boot is the kernel's fault; the end of its console is shown.
 pub(super) fn kernel_that_does_not_boot(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let runs = out.0.join("runs");
     let words = ["test", "--suite", "canary", "must-pass", "--append", "mem=20M", "--out"];
-    let ended = Other::new(session).run(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
+    let ended =
+        OtherXtask::new(session).run(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
     ended.expect(1, &["CRASH"])?;
     for text in ["crashed", "Kernel panic - not syncing", "    | [", "--append mem=20M"] {
         ensure!(ended.stdout.contains(text), "`{text}` is not in the report: {}", ended.stdout);
@@ -82,12 +84,13 @@ pub(super) fn kernel_that_does_not_boot(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// The host's fault, never the kernel's.
+/// A QEMU that dies is the host's fault, never the kernel's.
 pub(super) fn dead_qemu(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let runs = out.0.join("runs");
     let words = ["test", "--suite", "canary", "must-stay-alive", "--out"];
-    let run = Other::new(session).start(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
+    let run =
+        OtherXtask::new(session).start(&out, words.iter().copied().chain([&*runs.to_string_lossy()]))?;
     let mut qemu = None;
     let own = run.child.id();
     wait_until("its test runs", || {
@@ -108,13 +111,13 @@ fn is_qemu(pid: u32) -> bool {
     words.any(|word| word == b"-sandbox")
 }
 
-/// Two runs in one store and one folder.
+/// Two runs with one store and one output folder at the same time.
 pub(super) fn two_at_once(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let runs = out.0.join("runs");
     let runs = runs.to_string_lossy();
     let words = ["test", "--suite", "canary", "must-pass", "must-fail", "--out", &runs];
-    let xtask = Other::new(session);
+    let xtask = OtherXtask::new(session);
     let both = [xtask.start(&out, words)?, xtask.start(&out, words)?];
     for run in both {
         let ended = run.wait()?;
@@ -126,7 +129,7 @@ pub(super) fn two_at_once(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What was made and is no longer whole is made again. In a store of its own: others use ours.
+/// A damaged artifact is made again. In a store of its own, because other checks use the common one.
 pub(super) fn damaged_artifact(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let store = out.0.join("store");
@@ -136,7 +139,7 @@ pub(super) fn damaged_artifact(session: &Session) -> Result<()> {
         &store,
         &["tools", "build", "lvm2", "mdadm", "guest", "kernel", "probes", "files"],
     )?;
-    let xtask = Other::new(session).store(&store);
+    let xtask = OtherXtask::new(session).store(&store);
     let runs = out.0.join("runs");
     let runs = runs.to_string_lossy();
     let words = ["test", "--suite", "canary", "must-pass", "--no-snapshot", "--out", &runs];
@@ -151,7 +154,7 @@ pub(super) fn damaged_artifact(session: &Session) -> Result<()> {
     xtask.run(&out, words)?.expect(0, &["is damaged; building it again"])
 }
 
-/// Hard links of what is never changed in place.
+/// Copies a store by hard links, for files that are never changed in place.
 fn copy_of_store(session: &Session, to: &Path, kinds: &[&str]) -> Result<()> {
     for kind in kinds {
         let from = session.store.root().join(kind);
@@ -163,17 +166,17 @@ fn copy_of_store(session: &Session, to: &Path, kinds: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Started by a shell script that may mount: what it mounts goes with it.
-fn with_mounts(session: &Session, script: &str) -> Other {
+/// An `xtask` started by a shell script that may mount; its mounts go with it.
+fn with_mounts(session: &Session, script: &str) -> OtherXtask {
     let mut words = vec!["unshare", "--mount"];
     if !rustix::process::geteuid().is_root() {
         words.extend(["--user", "--map-root-user"]);
     }
     words.extend(["sh", "-c", script, "sh"]);
-    Other::new(session).wrapped(&words)
+    OtherXtask::new(session).wrapped(&words)
 }
 
-/// No room at each stage: making images, saving a snapshot, recording a run.
+/// A full disk at each stage: making images, saving a snapshot, recording a run.
 pub(super) fn full_disk(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let folder = |name: &str| -> Result<std::path::PathBuf> {
@@ -190,8 +193,8 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
     let ended = with_disk(&store, "30M").store(&store).run(&out, ["--qemu", "private", "image"])?;
     ended.expect(4, &["o space left on device"]).context("while images are made")?;
 
-    // The folder that everything is made in; what is made already lies beside it.
-    // Not for the runs: those of this check are looked at afterwards.
+    // The folder that everything is made in; finished artifacts are beside it. Runs go elsewhere, because
+    // this check looks at them afterwards.
     let elsewhere = tempfile::tempdir()?;
     let runs = elsewhere.path().join("runs");
     let words =
@@ -225,28 +228,28 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// A host that forbids namespaces: root's plain chroot takes their place, and without that an error says what
-/// to allow. Only root can take its own rights away.
+/// A host that forbids namespaces: plain chroot by root takes their place, and without root an error says
+/// what to allow. Only root can drop its own privileges.
 pub(super) fn no_namespaces(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     if !rustix::process::geteuid().is_root() {
         session.terminal.say("  only root can try this; left out");
         return Ok(());
     }
-    // All but what is built inside a root.
+    // All artifacts except those that are built inside a root.
     let store = out.0.join("store");
     fs::create_dir(&store)?;
     copy_of_store(session, &store, &["tools", "build", "lvm2", "files", "apt"])?;
     let forbidden = |rights: &str| {
         let bounds = format!("--bounding-set={rights}");
         let inherited = format!("--inh-caps={rights}");
-        Other::new(session).store(&store).wrapped(&["setpriv", &bounds, &inherited])
+        OtherXtask::new(session).store(&store).wrapped(&["setpriv", &bounds, &inherited])
     };
     let ended = forbidden("-sys_admin,-sys_chroot").run(&out, ["image"])?;
     ended.expect(4, &["lets no", "tried: ", "user namespaces"])?;
     forbidden("-sys_admin").run(&out, ["image"])?.expect(0, &["building mdadm"])?;
     ensure!(store.join("guest").is_dir(), "no guest image was made");
-    // What Debian signed needs no more; a tree of anybody's does.
+    // Packages signed by Debian need no sandbox; other people's trees do.
     let tree = out.0.join("mdadm");
     checkouts::unpack_mdadm(session, &tree)?;
     let words = ["image".as_ref(), "--mdadm-src".as_ref(), tree.as_os_str()];
@@ -256,8 +259,8 @@ pub(super) fn no_namespaces(session: &Session) -> Result<()> {
     forbidden("-sys_admin").run(&out, words)?.expect(0, &["building mdadm"])
 }
 
-/// Whatever a killed run has shown is in its events. Killed at `N_KILLS` points: every other one anywhere in the
-/// run, the rest while it shows attempts, however long it took to prepare.
+/// Everything that a killed run has shown is in its events. It is killed at `N_KILLS` points: every other one
+/// anywhere in the run, the rest while it shows attempts, however long preparing took.
 pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
     const N_KILLS: u64 = 20;
     let out = Scratch::new(session)?;
@@ -274,8 +277,8 @@ pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
         "--out",
         &runs_text,
     ];
-    let xtask = Other::new(session);
-    // Once before, or what is made only once would count.
+    let xtask = OtherXtask::new(session);
+    // Once before, or things that are made only once would count.
     xtask.run(&out, words)?.expect(0, &[])?;
     let begun = std::time::Instant::now();
     let ended = xtask.run(&out, words)?;
@@ -288,7 +291,7 @@ pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
     let mut state = seed;
     let mut n_shown = 0;
     for kill in 0..N_KILLS {
-        // Knuth's MMIX generator; its high bits are good enough to choose a moment.
+        // Knuth's MMIX generator; its high bits are random enough to choose a moment.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let from = if kill % 2 == 0 { Duration::ZERO } else { shows_from.min(whole) };
         let after = from + (whole - from).mul_f64((state >> 33) as f64 / f64::from(1u32 << 31));
@@ -303,14 +306,14 @@ pub(super) fn shown_is_recorded(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// When the first line of an attempt was shown, by its stamp: `[12.3 s] start  canary:must-pass`.
+/// Time at which the first line of an attempt was shown, by its stamp: `[12.3 s] start  canary:must-pass`.
 fn first_attempt_at(shown: &str) -> Option<Duration> {
     let line = shown.lines().find(|line| line.contains("] start "))?;
     let seconds = line.trim_start().strip_prefix('[')?.split(" s]").next()?;
     Duration::try_from_secs_f64(seconds.trim().parse().ok()?).ok()
 }
 
-/// Every line that tells of an attempt has its event. Gives how many lines there were.
+/// Checks that every line about an attempt has its event; returns the number of such lines.
 fn check_shown(shown: &str, runs: &Path) -> Result<usize> {
     let mut n_shown = 0;
     let lines = shown.lines().filter_map(|line| line.split_once("] ").map(|(_, told)| told));

@@ -1,4 +1,4 @@
-//! What runs, runs right: the suites' data, the canaries, lvm2's tests, the accelerator.
+//! Checks of normal runs: the suites' data, the canaries, lvm2's tests, the accelerator.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,10 +34,10 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let ran = run(session, &out, "canary", &[], AccelChoice::Auto)?;
     for judged in &ran.judged {
-        // An expectation that is met is a known failure, or a skip or warning that was expected.
+        // A met expectation is a known failure, or an expected skip or warning.
         let as_it_must = match &judged.expectation {
             Some(expectation) => expectation.met,
-            // Those that the kernel's log says something of.
+            // These pass with complaints, because of the kernel's log.
             None if COMPLAINED_OF.contains(&judged.test.name()) => {
                 judged.verdict == Verdict::PassedWithComplaints
             }
@@ -95,7 +95,7 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
     let line = facts("must-print-one-line")?.output_bytes;
     ensure!(line == 30_000_000, "an endless line was counted as {line}");
     let descriptors = String::from_utf8_lossy(&log("must-pass", "output.log")?).into_owned();
-    // 3 is that of `ls` itself, reading the folder.
+    // Exit code 3 is that of `ls`, which cannot read the folder.
     ensure!(
         descriptors.split_whitespace().eq(["0", "1", "2", "3"]),
         "descriptors leak into tests: {descriptors}"

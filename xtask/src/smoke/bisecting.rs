@@ -7,19 +7,19 @@ use anyhow::{Context, Result, ensure};
 use vm_images::host::HostError;
 
 use super::Scratch;
-use super::other::Other;
+use super::other_xtask::OtherXtask;
 use harness::session::Session;
 
-/// What a commit's raid1 calls itself, from the tag good on: what begins with `b` is bad.
+/// Versions that raid1 reports in the commits from the tag `good` on; those that begin with `b` are bad.
 const VERSIONS: [&str; 6] = ["g0", "g1", "g2", "b3", "b4", "b5"];
-/// The first bad one.
+/// Version in the first bad commit.
 const CULPRIT: &str = "b3";
 const SCRIPT: &str = "#!/bin/bash\n\
     # md-regress: modules=raid1\n\
     read -r version </sys/module/raid1/version\n\
     [[ $version = g* ]] || { echo \"raid1 is of version $version\"; exit 1; }\n";
 
-/// git names the commit; where the host is at fault it stops, and names none.
+/// git names the commit; if the host is at fault it stops and names none.
 pub(super) fn step(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let tree = out.0.join("linux");
@@ -36,7 +36,7 @@ pub(super) fn step(session: &Session) -> Result<()> {
 
     git(&["bisect", "start", "bad", "good"])?;
     let before = git(&["rev-parse", "HEAD"])?;
-    // To git, an error of ours with a code below 128 would be a bad commit.
+    // git would take an error of ours with a code below 128 for a bad commit.
     for broken in [vec!["--store", "/dev/null/store"], vec!["--no-such-option"]] {
         let words = [&["bisect", "run", &program, "bisect-step"], &broken[..], &common[2..]].concat();
         let error = git(&words).err().context("git went on over an error of the host's")?;
@@ -47,14 +47,14 @@ pub(super) fn step(session: &Session) -> Result<()> {
     ensure!(said.contains(&format!("{} is the first bad commit", culprit.1)), "git found another: {said}");
 
     let printed =
-        Other::new(session).run(&out, ["bisect-step", "--print", "--overlay", "deb:6.12", "reshape"])?;
+        OtherXtask::new(session).run(&out, ["bisect-step", "--print", "--overlay", "deb:6.12", "reshape"])?;
     printed.expect(0, &[])?;
     let line = format!("git bisect run {program} bisect-step --overlay=deb:6.12 ");
     ensure!(printed.stdout.starts_with(&line), "the line to paste is wrong: {}", printed.stdout);
     Ok(())
 }
 
-/// A repository with the md of the pinned kernel, in which each commit gives raid1 another version.
+/// Makes a repository with the md of the pinned kernel, in which each commit gives raid1 another version.
 fn toy(session: &Session, tree: &Path) -> Result<Vec<(&'static str, String)>> {
     let apt = session.apt()?;
     let images = session.images(&apt)?;
@@ -89,7 +89,7 @@ fn git(session: &Session, tree: &Path, words: &[&str]) -> Result<String, HostErr
     for (name, value) in [("NAME", "md-regress"), ("EMAIL", "md-regress@localhost")] {
         call = call.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
     }
-    // As for every check: nobody's own defaults.
+    // Without anybody's defaults, as in every check.
     call.env("MD_REGRESS_CONFIG", "/dev/null")
         .env("MD_REGRESS_TRUST_SOURCE", "true")
         .read(&tree.with_extension("log"))

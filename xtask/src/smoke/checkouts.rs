@@ -1,4 +1,4 @@
-//! Checkouts: what a user's tree holds is what the guest has; one that does not build is the user's to mend.
+//! Checkouts: the guest has the contents of a user's tree; a tree that does not build is the user's to mend.
 //! With mdadm, because it builds in seconds.
 
 use std::fs;
@@ -28,7 +28,7 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     };
     edit("ReadMe.c", &|text| text.replace("#define VERSION \"", "#define VERSION \"mine-"))?;
     fs::write(tree.join("tests/99mine"), "true\n")?;
-    // Which mdadm the guest has, and that it has the checkout's tests.
+    // The script prints the version of mdadm in the guest, and checks that the checkout's tests are there.
     let script = out.0.join("ask.sh");
     fs::write(&script, "mdadm --version 2>&1 && test -f /usr/share/mdadm-testsuite/tests/99mine\n")?;
     let options = Options {
@@ -66,7 +66,7 @@ pub(super) fn mdadm(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Upstream's tree, as an ordinary folder.
+/// Unpacks upstream's tree as an ordinary folder.
 pub(super) fn unpack_mdadm(session: &Session, to: &Path) -> Result<()> {
     let apt = session.apt()?;
     let files = session.images(&apt)?.source_package(Project::Mdadm)?;

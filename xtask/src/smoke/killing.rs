@@ -1,4 +1,4 @@
-//! What is killed leaves nothing running and loses nothing.
+//! Checks that a killed run leaves nothing running and loses nothing.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use protocol::Event;
 use reports::record::RunEnd;
 use rustix::process::Signal;
 
-use super::other::{Other, Started};
+use super::other_xtask::{OtherXtask, RunningXtask};
 use super::{Scratch, wait_until};
 use crate::children::{descendants_of, is_gone};
 use harness::run::finished::read_record;
@@ -46,11 +46,11 @@ pub(super) fn sigint(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Another `xtask` that runs a test which does not end by itself for a while.
+/// An `xtask` that runs a test of some length.
 struct RunningTest {
-    child: Started,
+    child: RunningXtask,
     out: PathBuf,
-    /// Temporary folders in the store that were there before it: of other runs.
+    /// Temporary folders in the store that belong to other runs.
     folders_before: Vec<PathBuf>,
 }
 
@@ -59,7 +59,7 @@ impl RunningTest {
     fn start(session: &Session, out: &Scratch) -> Result<Self> {
         let folders_before = temporary_folders(session);
         let words = ["test", "--suite", "canary", "must-stay-alive", "--out"].map(OsStr::new);
-        let child = Other::new(session).start(out, words.into_iter().chain([out.0.as_os_str()]))?;
+        let child = OtherXtask::new(session).start(out, words.into_iter().chain([out.0.as_os_str()]))?;
         let run = RunningTest { child, out: out.0.clone(), folders_before };
         let started = || {
             session.host.cancel().is_cancelled()
@@ -73,12 +73,12 @@ impl RunningTest {
         Ok(fs::canonicalize(self.out.join("latest"))?)
     }
 
-    /// All processes below it.
+    /// All descendants of its process.
     fn descendants(&self) -> Vec<u32> {
         descendants_of(self.child.child.id())
     }
 
-    /// Its own temporary folder in the store.
+    /// Temporary folders in the store that belong to this run.
     fn temporary_folders(&self, session: &Session) -> Vec<PathBuf> {
         let mut folders = temporary_folders(session);
         folders.retain(|folder| !self.folders_before.contains(folder));

@@ -1,4 +1,4 @@
-//! Many tries, and runs that are cut off and resumed, on real guests.
+//! Checks of repeated tries, and of runs that are cut off and resumed, on real guests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use reports::record::RunEnd;
 use reports::{RunRecord, Verdict};
 use rustix::process::Signal;
 
-use super::other::Other;
+use super::other_xtask::OtherXtask;
 use super::{Scratch, options, run_with, wait_until};
 use harness::run::finished::read_record;
 use harness::run::options::Options;
 use harness::run::tries::Times;
 use harness::session::Session;
 
-/// What is killed in the middle and resumed comes to what it would have come to.
+/// A run that is killed in the middle and resumed has the same results as one that was not.
 pub(super) fn resume(session: &Session) -> Result<()> {
     let tests = ["must-pass", "must-fail", "must-skip", "must-warn", "must-orphan"];
     let undisturbed = run_with(session, &options(&Scratch::new(session)?, "canary", &tests)?)?;
@@ -24,11 +24,11 @@ pub(super) fn resume(session: &Session) -> Result<()> {
     let file = out.0.join("history.jsonl");
     let words = ["test", "--suite", "canary", "-j", "1", "--out"].map(str::to_owned);
     let folders = [out.0.display().to_string(), "--history".into(), file.display().to_string()];
-    let xtask = Other::new(session);
+    let xtask = OtherXtask::new(session);
     let mut started =
         xtask.start(&out, words.iter().chain(&folders).cloned().chain(tests.map(str::to_owned)))?;
     let events = || out.0.join("latest/events.jsonl");
-    // In the middle: some are over, one runs.
+    // In the middle: some attempts are over, one runs.
     let is_in_the_middle = || {
         let log = reports::read_events(&events()).map(|log| log.records).unwrap_or_default();
         let count = |is: fn(&Event) -> bool| log.iter().filter(|record| is(&record.event)).count();
@@ -56,14 +56,14 @@ pub(super) fn resume(session: &Session) -> Result<()> {
     );
     let history = reports::history::read(&file)?;
     ensure!(history.lines.len() == tests.len(), "the history has {} lines", history.lines.len());
-    // Nothing is left to do, and nothing is done.
+    // Resuming a finished run does nothing.
     let resume = ["test", "--resume", "--out"].map(str::to_owned).into_iter().chain([folders[0].clone()]);
     xtask.run(&out, resume)?.expect(0, &[])?;
     ensure!(reports::history::read(&file)?.lines.len() == tests.len(), "a whole run was run again");
     Ok(())
 }
 
-/// Repeated and retried tests have a verdict, and logs of each try.
+/// Repeated and retried tests have one verdict, and logs of each try.
 pub(super) fn tries(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let script = out.0.join("fails.sh");

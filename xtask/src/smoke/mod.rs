@@ -1,4 +1,4 @@
-//! Checks of the whole harness on real QEMU: each is a run like a user's, and what it must leave.
+//! Smoke checks of the whole harness on real QEMU. Each makes a run as a user would, and checks the results.
 
 mod bad_input;
 mod basics;
@@ -6,7 +6,7 @@ mod bisecting;
 mod checkouts;
 mod killing;
 mod many;
-mod other;
+mod other_xtask;
 mod replacing;
 mod restoring;
 mod shell;
@@ -23,10 +23,10 @@ use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
 
-/// A check, by name.
+/// A check, with its name.
 type Check = (&'static str, fn(&Session) -> Result<()>);
 
-/// All checks, cheapest set-up first.
+/// All checks, those with the cheapest set-up first.
 pub(crate) const CHECKS: [Check; 28] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
@@ -58,10 +58,10 @@ pub(crate) const CHECKS: [Check; 28] = [
     ("a user's mdadm is what the guest has", checkouts::mdadm),
 ];
 
-/// What a check waits for at most.
+/// Longest wait of a check for an event.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Runs tests as a user would, but into a folder of ours.
+/// Runs tests as a user would, but into a folder of the check's own.
 fn run(
     session: &Session,
     out: &Scratch,
@@ -88,10 +88,10 @@ fn run_with(session: &Session, options: &Options) -> Result<FinishedRun> {
     run::run(session, options)?.context("no test was selected")
 }
 
-/// A folder in the store's temporary one: it goes with the process, whatever happens.
+/// A folder below the store's temporary one, which goes with this process in any case.
 struct Scratch(
     PathBuf,
-    /// The store that it lies in.
+    /// Store of the folder.
     PathBuf,
 );
 

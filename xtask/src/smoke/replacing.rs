@@ -84,7 +84,7 @@ fn start(attempt: u32, load: &[&str], replaced: Option<ReplacedModules>) -> Star
     }
 }
 
-/// The words of the guest's agent about the last of `tests`, which it must not start.
+/// The guest agent's reason for not starting the last of `tests`, which it must refuse.
 fn refusal(session: &Session, prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
     let replaced = spec.replaced.as_ref().context("nothing is replaced")?;
     let mut talk = Talk::start(&prepared.qemu, spec, Opening::without_entropy(), session.host.cancel())?;

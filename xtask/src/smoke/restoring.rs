@@ -1,4 +1,4 @@
-//! Snapshots: what is restored is as good as what was booted, and what cannot be restored is booted.
+//! Snapshots: a restored guest is as good as a booted one, and a guest that cannot be restored is booted.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ use harness::run::finished::FinishedRun;
 use harness::run::options::Options;
 use harness::session::Session;
 
-/// Prints the guest's clock, and random bytes.
+/// A test that prints the guest's clock, and random bytes.
 const TEST: &str = "show-clock-and-dice";
 
 pub(super) fn restored_is_as_good_as_booted(session: &Session) -> Result<()> {
@@ -33,7 +33,7 @@ pub(super) fn restored_is_as_good_as_booted(session: &Session) -> Result<()> {
         ensure!(kernel_log.contains("Linux version "), "the kernel's log lacks the boot");
         let output = log("output.log")?;
         let (clock, rolled) = output.split_once('\n').context("the test printed too little")?;
-        // When it printed that, not when we look.
+        // The time at which it was printed, not the present time.
         let printed = fs::metadata(ran.dir.join(&attempt.dir).join("output.log"))?.modified()?;
         let host = printed.duration_since(UNIX_EPOCH)?.as_secs();
         let off = host.abs_diff(clock.parse()?);
@@ -52,7 +52,7 @@ pub(super) fn damaged(session: &Session) -> Result<()> {
     run_with(session, &options)?;
     let state = newest_state(session)?;
     let mut file = OpenOptions::new().write(true).open(&state)?;
-    // The head says what the rest is.
+    // The header describes the rest of the file.
     file.seek(SeekFrom::Start(0))?;
     file.write_all(&[0xff; 4096])?;
     drop(file);

@@ -1,4 +1,4 @@
-//! `cargo xtask shell`, as a person at a terminal and as a script have it.
+//! `cargo xtask shell` as used by a person at a terminal and by a script.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";
 const CTRL_BRACKET: &str = "\x1d";
 
-/// What is expected is never what is typed, which is echoed: hence the sums.
+/// Expected texts differ from typed ones, which are echoed; hence the sums.
 pub(super) fn terminal(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
     let mut user = AtTerminal::start(&out, "lvm2", (31, 97))?;
@@ -35,7 +35,7 @@ pub(super) fn terminal(session: &Session) -> Result<()> {
     user.types("echo $TERM-$LVM_TEST_FLAVOUR-$PWD\r")?;
     user.expect("screen-ndev-vanilla-/usr/share/lvm2-testsuite\r\n")?;
 
-    // Ctrl-C is for the job in the foreground.
+    // Ctrl-C reaches the job in the foreground.
     user.types("sh -c 'echo begin-$((1+1)); exec sleep 1000'\r")?;
     user.expect("begin-2")?;
     user.types(CTRL_C)?;
@@ -58,22 +58,22 @@ pub(super) fn terminal(session: &Session) -> Result<()> {
     user.types("echo again-$?\r")?;
     user.expect("again-130")?;
 
-    // The job in the foreground hears of a new size.
+    // The job in the foreground is told of a new size.
     user.types("sh -c 'trap \"stty size\" WINCH; echo ready-$((3+3)); while :; do sleep 0.1; done'\r")?;
     user.expect("ready-6")?;
     user.resize((40, 120))?;
     user.expect("40 120")?;
     user.types(CTRL_C)?;
 
-    // Whoever has the terminal while the shell is stopped finds it as it was.
+    // While the shell is stopped, the terminal is in its original mode.
     user.signals(Signal::TSTP)?;
     wait_until("a stopped shell lends the terminal", || user.echoes().unwrap_or(false))?;
-    // The terminal is lent before that: a signal to go on would come too early.
+    // The terminal is restored before the stop; a signal to continue would come too early.
     wait_until("a stopped shell stands", || user.is_stopped())?;
     user.signals(Signal::CONT)?;
     wait_until("a shell that goes on has the terminal", || !user.echoes().unwrap_or(true))?;
 
-    // As the hint says that a test is run.
+    // A test is run as the shell's hint says.
     let test = protocol::TestId::new("lvm2", "shell/000-basic.sh")?;
     let by_hand = shell_line(&suite_named("lvm2")?.job(&test)?.argv);
     user.types(&format!("{by_hand} | tail -1; echo ended-${{PIPESTATUS[0]}}\r"))?;
@@ -117,7 +117,7 @@ pub(super) fn ways_out(session: &Session) -> Result<()> {
         leave(&mut user).and_then(|()| user.ends_with(code)).with_context(|| format!("left by {way}"))?;
         ensure!(user.text().contains(says), "left by {way}: it does not say `{says}`: {}", user.text());
     }
-    // Of two signals, the second ends the process at once, if the first has not yet.
+    // The second of two signals ends the process at once, unless the first has done so.
     let out = Scratch::new(session)?;
     let mut user = AtTerminal::start(&out, "canary", (24, 80))?;
     user.expect("# ")?;
@@ -142,11 +142,11 @@ pub(super) fn pipes(session: &Session) -> Result<()> {
     ensure!(piped.stdout == b"Linux\nno terminal\n", "a script prints {}", text(&piped.stdout));
     ensure!(piped.status.code() == Some(1), "a script that fails ended with {}", piped.status);
 
-    // More than all windows and pipes hold, every byte of it.
+    // More than all windows and pipes hold, each byte checked.
     let much: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let echoed = script(&out, &["--", "cat"], &much)?;
     ensure!(echoed.stdout == much, "{} of {} bytes came back", echoed.stdout.len(), much.len());
-    // Nobody reads it: that must keep nothing waiting.
+    // Input that nobody reads must not block anything.
     let ignored = script(&out, &["--", "true"], &much)?;
     ensure!(ignored.status.success(), "`true` with input ended with {}", ignored.status);
 
@@ -155,7 +155,7 @@ pub(super) fn pipes(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// This program's `shell`, for the canaries' small machine.
+/// The command line of this program's `shell`, for the canaries' small machine.
 fn program(out: &Scratch, suite: &str) -> Result<Vec<String>> {
     let path = |path: &std::path::Path| path.to_str().map(str::to_owned).context("a path is no text");
     let xtask = path(&std::env::current_exe()?)?;
@@ -171,13 +171,13 @@ fn program(out: &Scratch, suite: &str) -> Result<Vec<String>> {
     ])
 }
 
-/// Runs it as a script does.
+/// Runs the shell as a script does.
 fn script(out: &Scratch, arguments: &[&str], input: &[u8]) -> Result<Output> {
     let words = program(out, "canary")?;
     #[expect(clippy::disallowed_methods, reason = "started as a user would, with pipes of our own")]
     let mut command = Command::new(&words[0]);
     die_with_parent(&mut command);
-    super::other::neutral(&mut command);
+    super::other_xtask::neutral(&mut command);
     let mut child = command
         .args(&words[1..])
         .args(arguments)
@@ -188,7 +188,7 @@ fn script(out: &Scratch, arguments: &[&str], input: &[u8]) -> Result<Output> {
         .context("failed to start another xtask")?;
     let mut stdin = child.stdin.take().context("a child has no standard input")?;
     let input = input.to_vec();
-    // It need not read all of it.
+    // The shell may end without reading all of it.
     let feeder = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().context("failed to wait for another xtask")?;
     let _ = feeder.join();
@@ -202,7 +202,7 @@ struct AtTerminal {
     settings_before: String,
     child: Child,
     seen: Arc<Mutex<Vec<u8>>>,
-    /// How much of what was seen has been looked at.
+    /// Number of bytes of the screen's text that were matched.
     looked: usize,
 }
 
@@ -216,11 +216,11 @@ impl AtTerminal {
         let settings_before = settings(&theirs)?;
         set_size(&ours, size)?;
         let words = program(out, suite)?;
-        // It leads a session of its own, whose terminal this is: or no signal would tell of a new size.
+        // It leads a session with this terminal, or it would not be told of a new size.
         #[expect(clippy::disallowed_methods, reason = "started as a user would, on a terminal of our own")]
         let mut command = Command::new("setsid");
         die_with_parent(&mut command);
-        super::other::neutral(&mut command);
+        super::other_xtask::neutral(&mut command);
         let child = command
             .arg("--ctty")
             .args(&words)
@@ -255,7 +255,7 @@ impl AtTerminal {
         Ok(())
     }
 
-    /// Waits until this is printed, after what was waited for last.
+    /// Waits until this is printed, after the text that was waited for last.
     fn expect(&mut self, what: &str) -> Result<()> {
         let (seen, looked) = (Arc::clone(&self.seen), self.looked);
         let found = || {
@@ -265,7 +265,7 @@ impl AtTerminal {
             Some(looked + at + what.len())
         };
         let child = &mut self.child;
-        // What it said last may still be on its way when it has ended: `found` looks once more.
+        // When the process has ended, its last output may still be on its way: `found` looks once more.
         let mut ended = || matches!(child.try_wait(), Ok(Some(_)));
         let waited = wait_until(&format!("`{what}` is printed"), || found().is_some() || ended());
         waited.with_context(|| format!("the terminal shows: {}", self.text()))?;
@@ -287,7 +287,7 @@ impl AtTerminal {
         kill_process(pid, signal).context("failed to send a signal")
     }
 
-    /// True if the kernel says so (proc(5), state `T`).
+    /// True if the kernel reports that it is stopped (proc(5), state `T`).
     fn is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
@@ -312,7 +312,7 @@ impl AtTerminal {
         kill_process(pid, Signal::KILL).context("failed to kill QEMU")
     }
 
-    /// Waits for its end, with this status and the terminal as it was.
+    /// Waits for its end, with this exit code and with the terminal's original mode.
     fn ends_with(&mut self, code: i32) -> Result<()> {
         self.ends()?;
         let status = self.child.wait()?;
@@ -333,7 +333,7 @@ impl AtTerminal {
             "the terminal was left as {after}, not {}",
             self.settings_before
         );
-        // What it said last has still to come through the terminal.
+        // The last output has still to come through the terminal.
         let mut length = usize::MAX;
         wait_until("the terminal is quiet", || {
             let now = self.text().len();

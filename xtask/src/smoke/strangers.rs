@@ -1,5 +1,5 @@
-//! Makefiles of a stranger's: what they try while they are built in the real root with compilers. Everything that can be
-//! tried without compilers is in `vm-images/tests/enclosure.rs`.
+//! Builds a stranger's Makefiles in the real root with compilers, and checks what they could reach.
+//! Everything that can be checked without compilers is in `vm-images/tests/enclosure.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,8 +11,8 @@ use vm_images::spec::{KernelSpec, Overlay};
 use super::Scratch;
 use harness::session::Session;
 
-/// At the head of `drivers/md/Makefile`: each line prints a word if it could. `SECRET` is a file of the host's, `PID` a
-/// process.
+/// Lines put at the top of `drivers/md/Makefile`: each prints a word if its attempt succeeded. `SECRET` is a
+/// file of the host's, `PID` a process of the host.
 const TRIES: &str = "\
 could := $(shell \
     (echo x >>/usr/include/stdio.h) 2>/dev/null && echo write-to-the-root; \
@@ -51,17 +51,17 @@ pub(super) fn builds_are_enclosed(session: &Session) -> Result<()> {
         .replace("PID", &std::process::id().to_string())
         .replace("PORT", &listener.local_addr()?.port().to_string());
     let makefile = tree.join("drivers/md/Makefile");
-    // Another text each time, or there would be nothing to build the second time.
+    // A new text each time, or there would be nothing to build the second time.
     let text = fs::read_to_string(&makefile)?;
     fs::write(&makefile, format!("{tries}# {}\n{text}", secret.display()))?;
-    // The roots are there from now on.
+    // From now on the roots exist.
     images.kernel(&"deb:6.12+plant:none".parse()?)?;
     let before = roots(session)?;
     ensure!(!before.is_empty(), "there is no root that modules are built in");
     let spec = KernelSpec::overlaid("deb:6.12".parse()?, Overlay::Tree(tree));
     images.kernel(&spec).context("a build that only tries fails")?;
     ensure!(roots(session)? == before, "a build changed a root");
-    // And it would have been told: what can be done is an error of the build's.
+    // A counter-check: a successful attempt would be reported, as an error of the build.
     let text = fs::read_to_string(&makefile)?;
     fs::write(&makefile, text.replace("test -e ", "test ! -e "))?;
     let error = images.kernel(&spec).err().context("a try that succeeded was not told")?.to_string();
@@ -69,7 +69,7 @@ pub(super) fn builds_are_enclosed(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What of each root that things are built in would show a change: size and time of some files, the names in a folder.
+/// State of each root that things are built in: size and time of some files, names in a folder.
 fn roots(session: &Session) -> Result<BTreeMap<PathBuf, String>> {
     let mut all = BTreeMap::new();
     for kind in ["kbuild", "headers"] {

@@ -1,12 +1,12 @@
-//! The search where a test fails only sometimes: how likely each subject is to be the first new one, given all trials,
-//! and which trial would tell most. Pure.
+//! The search where a test fails only sometimes: how likely each subject is the first new one, given all
+//! trials, and which trial would tell most. Pure.
 //!
-//! Two unknown rates belong to it: how often the bug shows in what has it, and how often a test fails by chance, bug or
-//! not. Both are learnt from all trials, first of all those of the two ends, and integrated out together rather than
-//! estimated: what has the bug fails when the bug shows or chance strikes, so that it never fails more rarely than what
-//! has not. A bug that always shows is a case of its own with half of the belief, so that a reliable test needs no
-//! repeats. That no subject changed anything, because the bug is older than the passing end or was never mended, is
-//! believed possible as well.
+//! Two unknown rates belong to it: how often the bug shows in a kernel that has it, and how often the test
+//! fails by chance, bug or not. Both are learnt from all trials, mostly those of the two ends, and integrated
+//! out together rather than estimated. A kernel with the bug fails when the bug shows or chance strikes, so
+//! it never fails more rarely than one without. Half of the belief goes to a bug that always shows, so that a
+//! reliable test needs no repeats. It also stays possible that no subject changed anything: then the bug is
+//! older than the passing end, or was never mended.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +15,31 @@ use statrs::function::beta::ln_beta;
 
 use super::graph::Graph;
 
-/// How sure we are beforehand that a test which fails does so every time.
+/// Prior probability that a test which fails at all fails every time.
 const RELIABLE: f64 = 0.5;
-/// How often a test that fails only sometimes does, before any trial: Beta(1, 2), the rarer the likelier. A test that
-/// nearly always fails is hardly known from one that always does, which is the other half of the belief.
+/// Prior of the rate of a test that fails only sometimes: Beta(1, 2), so rare failures are likelier. A test
+/// that nearly always fails can hardly be told from one that always does, which is the other half of the
+/// belief.
 pub(crate) const FAILS: (f64, f64) = (1.0, 2.0);
-/// How sure we are beforehand that no subject made a difference: whoever asks has seen the ends differ.
+/// Prior probability that no subject made a difference. It is small: whoever starts a search has seen the
+/// ends differ.
 const NONE_CHANGED: f64 = 0.03;
-/// A trial that tells less is not worth making, bits.
+/// Smallest information gain for which a trial is made, bits.
 const GAIN_MIN: f64 = 1e-6;
-/// What is less likely is left out of sums over all.
+/// Probabilities below this are left out of sums.
 const NEGLIGIBLE: f64 = 1e-12;
-/// Its logarithm, about.
+/// Natural logarithm of `NEGLIGIBLE`, roughly.
 const LN_NEGLIGIBLE: f64 = -30.0;
-/// Rates of a bug that are summed over, beside "always".
+/// Number of rates at which the bug may show that are summed over, besides "always".
 const N_RATES: u32 = 32;
-/// Rates of chance failures that are summed over.
+/// Number of chance-failure rates that are summed over.
 const N_CHANCES: u32 = 28;
-/// The rarest of them; what is rarer cannot be told from never.
+/// Lowest chance-failure rate; a lower one cannot be told from zero.
 const CHANCE_MIN: f64 = 1e-5;
-/// The most frequent of them: what fails more often by chance tells nothing.
+/// Highest chance-failure rate: a test that fails by chance more often tells nothing.
 const CHANCE_MAX: f64 = 0.6;
 
-/// How often a test may fail by chance, before any trial: a beta distribution.
+/// Prior of the rate at which a test fails by chance: a beta distribution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Chance {
     a: f64,
@@ -45,81 +47,81 @@ pub(crate) struct Chance {
 }
 
 impl Chance {
-    /// Of any failure, if the user does not say.
+    /// Chance-failure rate if the user gives none and the failure has no kernel signature.
     pub(crate) const USUAL: f64 = 0.03;
-    /// Of a failure with the kernel's own mark, which another bug hardly has: one in a thousand, as sure as a thousand
-    /// trials make it.
+    /// Prior for a failure with a kernel signature (stack or report), which another bug hardly shares: one in
+    /// a thousand, with the weight of a thousand trials.
     pub(crate) const SIGNED: Chance = Chance { a: 1.0, b: 999.0 };
-    /// The smaller, the less is known beforehand: half a failure is what Jeffreys' prior knows.
+    /// Weight of the user's rate, in failures seen. Half a failure is as much as Jeffreys' prior knows.
     const FAILURES_KNOWN: f64 = 0.5;
 
-    /// About this rate; but it may as well be several times it, or none.
+    /// A prior with mean `rate`, wide enough that the true rate may be zero or several times as high.
     pub(crate) fn about(rate: f64) -> Chance {
         Chance { a: Chance::FAILURES_KNOWN, b: Chance::FAILURES_KNOWN * (1.0 - rate) / rate }
     }
 }
 
-/// What trials of one subject came to.
+/// Numbers of trials of one subject that failed and that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// In the way that is searched for.
+    /// Trials that failed in the way that is searched for.
     pub(crate) failed: u32,
     pub(crate) passed: u32,
 }
 
 impl Counts {
-    /// Trials that told something.
+    /// Number of trials that either failed or passed; others tell nothing.
     pub(crate) fn n(self) -> u32 {
         self.failed + self.passed
     }
 }
 
-/// All that is known.
+/// All trials of a search, as input of Bayes' rule.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Evidence<'a> {
+pub(crate) struct TrialData<'a> {
     pub(crate) graph: &'a Graph,
-    /// Of the old end, which is no subject.
+    /// Trials of the old end, which is no subject.
     pub(crate) old_end: Counts,
-    /// Of each subject.
+    /// Trials of each subject, by index.
     pub(crate) counts: &'a [Counts],
-    /// Subjects that no trial can be made of.
+    /// True for each subject that cannot be tested, by index.
     pub(crate) untestable: &'a [bool],
-    /// True if the new end fails, false if the old one does, and the search is for what mended it.
+    /// True if the new end fails. False if the old end fails and the search is for what mended it.
     pub(crate) new_fails: bool,
-    /// What is believed of chance failures beforehand.
+    /// Prior of the chance-failure rate.
     pub(crate) chance: Chance,
 }
 
-/// What is to be expected of the next trial: how likely it fails.
+/// Probabilities that the next trial fails.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
-    /// Of what has the bug.
+    /// Probability for a kernel that has the bug.
     with: f64,
-    /// Of what has not.
+    /// Probability for a kernel that has not.
     without: f64,
 }
 
-/// What to believe.
+/// Probabilities after all trials.
 #[derive(Clone, Debug)]
 pub(crate) struct Posterior {
-    /// That each subject is the first new one.
+    /// Probability of each subject to be the first new one, by index.
     each: Vec<f64>,
-    /// That none is: all subjects and both ends have the bug.
+    /// Probability that no subject is: all subjects and both ends have the bug.
     none: f64,
-    /// What to expect, if the subject is the first new one.
+    /// Failure rates to expect if the subject of this index is the first new one.
     rates: Vec<Rates>,
-    /// What to expect, if none is.
+    /// Failure rates to expect if no subject is.
     rates_of_none: Rates,
-    /// Subjects that no trial tells apart have the same number.
+    /// Class of each subject, by index; subjects of one class cannot be told apart by any trial.
     class: Vec<u64>,
 }
 
 impl Posterior {
-    /// By Bayes' rule, every subject being as likely as any other beforehand.
-    pub(crate) fn of(evidence: Evidence<'_>) -> Posterior {
-        let Evidence { graph, old_end, counts, untestable, new_fails, chance } = evidence;
+    /// Computes the posterior by Bayes' rule, with the same prior for every subject.
+    pub(crate) fn of(data: TrialData<'_>) -> Posterior {
+        let TrialData { graph, old_end, counts, untestable, new_fails, chance } = data;
         let n = graph.n_subjects();
-        // Of the trials, those of subjects that would be new, if this was the first new one.
+        // `new[i]` counts the trials of all subjects that are new if `i` is the first new one.
         let mut new = vec![Counts::default(); n];
         for (idx, of_idx) in counts.iter().enumerate().filter(|(_, of_idx)| of_idx.n() > 0) {
             for before in graph.ancestors(idx).ones() {
@@ -132,7 +134,7 @@ impl Posterior {
             passed: sum.passed + of_idx.passed,
         });
         let grid = Grid::new(chance);
-        // Few sums differ: they change where something was tested, and nowhere else.
+        // Sums differ only between subjects that a tested one separates, so most are found here.
         let mut known = BTreeMap::new();
         let mut sum_of = |with: Counts| {
             let without = Counts { failed: all.failed - with.failed, passed: all.passed - with.passed };
@@ -157,7 +159,8 @@ impl Posterior {
         Posterior { each, none: none / sum, rates, rates_of_none, class: classes(graph, untestable) }
     }
 
-    /// Those that are most likely, which no trial tells apart, and how likely it is one of them.
+    /// The most likely class: subjects that no trial tells apart, and the probability that one of them is the
+    /// first new one.
     pub(crate) fn most_likely(&self) -> (Vec<usize>, f64) {
         let mut sums = BTreeMap::<u64, f64>::new();
         for (class, p) in self.class.iter().zip(&self.each) {
@@ -168,8 +171,8 @@ impl Posterior {
         ((0..self.each.len()).filter(|&idx| self.class[idx] == class).collect(), p.min(1.0))
     }
 
-    /// The likeliest subjects that together are at least this likely, oldest first, and how likely they are; all of
-    /// them, if even that is not as likely.
+    /// The smallest set of likeliest subjects whose probabilities sum up to `confidence`, oldest first, with
+    /// that sum; all subjects if even their sum is lower.
     pub(crate) fn likeliest(&self, confidence: f64) -> (Vec<usize>, f64) {
         let mut order: Vec<usize> = (0..self.each.len()).collect();
         order.sort_by(|&a, &b| self.each[b].total_cmp(&self.each[a]));
@@ -186,29 +189,30 @@ impl Posterior {
         (taken, sum.min(1.0))
     }
 
-    /// The trial that tells most of those that can be made, and how much, bits. `None` is one of the old end.
+    /// The trial that tells most, of those that can be made, and its information gain, bits. `None` as index
+    /// is the old end.
     pub(crate) fn next(
         &self,
-        evidence: Evidence<'_>,
+        data: TrialData<'_>,
         can_be_made: impl Fn(Option<usize>) -> bool,
     ) -> Option<(Option<usize>, f64)> {
         let live = self.live();
         let mut best: Option<(Option<usize>, f64)> = None;
-        let mut look = |place, ancestors: &FixedBitSet| {
-            if !can_be_made(place) {
+        let mut look = |position, ancestors: &FixedBitSet| {
+            if !can_be_made(position) {
                 return;
             }
-            let gain = self.gain(&live, ancestors, evidence.new_fails);
+            let gain = self.gain(&live, ancestors, data.new_fails);
             if gain > GAIN_MIN && best.is_none_or(|(_, most)| gain > most) {
-                best = Some((place, gain));
+                best = Some((position, gain));
             }
         };
-        evidence.graph.each(|idx, ancestors| look(Some(idx), ancestors));
+        data.graph.each(|idx, ancestors| look(Some(idx), ancestors));
         look(None, &FixedBitSet::with_capacity(self.each.len()));
         best
     }
 
-    /// The subjects that matter, with their rates.
+    /// Subjects with more than a negligible probability, and their rates.
     fn live(&self) -> Vec<Live> {
         let matters = (0..self.each.len()).filter(|&idx| self.each[idx] > NEGLIGIBLE);
         let live = matters.map(|idx| {
@@ -219,7 +223,7 @@ impl Posterior {
         live.collect()
     }
 
-    /// What a trial of the subject with these ancestors would tell of the first new one.
+    /// Information gain about the first new subject by a trial of the subject with these ancestors, bits.
     fn gain(&self, live: &[Live], ancestors: &FixedBitSet, new_fails: bool) -> f64 {
         let mut fails = self.none * self.rates_of_none.with;
         let mut noise = self.none * entropy(self.rates_of_none.with);
@@ -232,62 +236,62 @@ impl Posterior {
         entropy(fails) - noise
     }
 
-    /// What is not known yet, bits.
+    /// Entropy of the posterior: what is not known yet, bits.
     pub(crate) fn doubt(&self) -> f64 {
         self.each.iter().chain([&self.none]).filter(|p| **p > 0.0).map(|p| -p * p.log2()).sum()
     }
 
-    /// How often a trial of what has the bug fails.
+    /// Probability that a trial of a kernel with the bug fails.
     pub(crate) fn fail_rate(&self) -> f64 {
         let each = self.each.iter().zip(&self.rates).map(|(p, rates)| p * rates.with);
         each.sum::<f64>() + self.none * self.rates_of_none.with
     }
 
-    /// How often a trial of what has no bug fails all the same.
+    /// Probability that a trial of a kernel without the bug fails all the same.
     pub(crate) fn chance_rate(&self) -> f64 {
         let each = self.each.iter().zip(&self.rates).map(|(p, rates)| p * rates.without);
         each.sum::<f64>() + self.none * self.rates_of_none.without
     }
 
-    /// How likely a subject is as at the new end.
+    /// Probability that a subject behaves as the new end does.
     pub(crate) fn is_new(&self, graph: &Graph, idx: usize) -> f64 {
         graph.ancestors(idx).ones().map(|before| self.each[before]).sum::<f64>().min(1.0)
     }
 
-    /// How likely a subject is the first new one.
+    /// Probability that a subject is the first new one.
     pub(crate) fn is_first_new(&self, idx: usize) -> f64 {
         self.each[idx]
     }
 
-    /// How likely none is: the ends do not differ.
+    /// Probability that no subject is the first new one: the ends do not differ.
     pub(crate) fn is_none(&self) -> f64 {
         self.none
     }
 }
 
-/// A subject that may be the first new one: how likely it is, times each rate and the rate's entropy.
+/// A subject that may be the first new one: its probability times each rate, and times each rate's entropy.
 struct Live {
     idx: usize,
     with: (f64, f64),
     without: (f64, f64),
 }
 
-/// A pair of rates, and what is believed of it beforehand.
-struct Cell {
+/// A pair of rates, and its prior.
+struct RatePair {
     rates: Rates,
-    /// The logarithm of the belief.
+    /// Logarithm of the prior.
     weight: f64,
-    /// Logarithms of the two rates, and of their complements.
+    /// Logarithms of the rate with the bug, and of its complement.
     with: (f64, f64),
     without: (f64, f64),
 }
 
-/// The pairs that are summed over.
-struct Grid(Vec<Cell>);
+/// All pairs of rates that are summed over.
+struct Grid(Vec<RatePair>);
 
 impl Grid {
     fn new(Chance { a, b }: Chance) -> Grid {
-        // Evenly by the logarithm: what matters is whether it is one in a hundred or one in ten.
+        // Spaced evenly by the logarithm: one in a hundred or one in ten is the difference that matters.
         let step = (CHANCE_MAX / CHANCE_MIN).ln() / f64::from(N_CHANCES);
         let ln_of = |n: u32| CHANCE_MIN.ln() + step * (f64::from(n) + 0.5);
         let density = |ln: f64| a * ln + (b - 1.0) * (-ln.exp()).ln_1p();
@@ -302,7 +306,7 @@ impl Grid {
                 let fails = 1.0 - (1.0 - shows) * (1.0 - by_chance);
                 let rates = Rates { with: fails, without: by_chance };
                 let with = (fails.ln(), (1.0 - fails).ln());
-                cells.push(Cell { rates, weight: of_chance + weight, with, without });
+                cells.push(RatePair { rates, weight: of_chance + weight, with, without });
             };
             add(1.0, RELIABLE.ln());
             for rate in (0..N_RATES).map(|at| (f64::from(at) + 0.5) / n) {
@@ -313,14 +317,15 @@ impl Grid {
         Grid(cells)
     }
 
-    /// The logarithm of how likely these counts are, whatever the rates; and what is to be expected of the next trial.
+    /// Logarithm of the likelihood of these counts, summed over all rates; and the rates to expect of the
+    /// next trial.
     fn sum(&self, with: Counts, without: Counts) -> (f64, Rates) {
-        // 0 times the logarithm of 0 is 0 here.
+        // 0 · ln 0 is 0 here.
         let times = |n: u32, ln: f64| if n == 0 { 0.0 } else { f64::from(n) * ln };
         let of = |counts: Counts, (ln, ln_not): (f64, f64)| {
             times(counts.failed, ln) + times(counts.passed, ln_not)
         };
-        let log_of = |cell: &Cell| cell.weight + of(with, cell.with) + of(without, cell.without);
+        let log_of = |cell: &RatePair| cell.weight + of(with, cell.with) + of(without, cell.without);
         let logs: Vec<f64> = self.0.iter().map(log_of).collect();
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let (mut sum, mut fails, mut by_chance) = (0.0, 0.0, 0.0);
@@ -334,13 +339,14 @@ impl Grid {
     }
 }
 
-/// Of something that happens at this rate, bits.
+/// Entropy of an event of this probability, bits.
 fn entropy(rate: f64) -> f64 {
     let of = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
     of(rate) + of(1.0 - rate)
 }
 
-/// Numbers that are the same for subjects which the same testable ones have among their ancestors.
+/// The class of each subject: equal numbers for subjects that have the same testable descendants, which no
+/// trial can tell apart.
 fn classes(graph: &Graph, untestable: &[bool]) -> Vec<u64> {
     if !untestable.contains(&true) {
         return (0..).take(graph.n_subjects()).collect();
@@ -351,7 +357,7 @@ fn classes(graph: &Graph, untestable: &[bool]) -> Vec<u64> {
         if untestable[idx] && idx != graph.tip() {
             return;
         }
-        // Each testable subject parts every class in two: those that it has, and those that it has not.
+        // Each testable subject splits every class in two: its ancestors, and the others.
         let mut parts = std::collections::BTreeMap::new();
         for before in ancestors.ones() {
             let part = *parts.entry(class[before]).or_insert_with(|| {

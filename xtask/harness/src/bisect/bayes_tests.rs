@@ -1,4 +1,4 @@
-//! Tests of what is believed: against sums over all rates, and what must hold of any belief.
+//! Tests of the posterior: against brute-force sums over all rates, and properties that any posterior has.
 
 use super::super::graph::testing::{graphs, row};
 use super::super::search::{self, Mark};
@@ -11,10 +11,11 @@ const FAILS_ONCE: Counts = Counts { failed: 1, passed: 0 };
 
 fn posterior(graph: &Graph, old_end: Counts, counts: &[Counts], new_fails: bool) -> Posterior {
     let untestable = vec![false; graph.n_subjects()];
-    Posterior::of(Evidence { graph, old_end, counts, untestable: &untestable, new_fails, chance: CHANCE })
+    Posterior::of(TrialData { graph, old_end, counts, untestable: &untestable, new_fails, chance: CHANCE })
 }
 
-/// The same by the sum over a grid of rates, with nothing but Bernoulli's formula; the last one is that none is new.
+/// The posterior by brute force: a sum over a grid of rates with Bernoulli's formula. The last entry is "no
+/// subject is new".
 fn by_force(graph: &Graph, old_end: Counts, counts: &[Counts], new_fails: bool) -> Vec<f64> {
     let n = graph.n_subjects();
     let sets: Vec<_> = (0..n).map(|idx| graph.ancestors(idx)).collect();
@@ -89,7 +90,7 @@ fn what_no_trial_tells_apart_is_one_answer() {
     (counts[0], counts[4]) = (Counts { failed: 0, passed: 3 }, Counts { failed: 3, passed: 0 });
     let untestable = [false, true, true, true, false, false];
     let old_end = Counts { failed: 0, passed: 2 };
-    let evidence = Evidence {
+    let data = TrialData {
         graph: &graph,
         old_end,
         counts: &counts,
@@ -97,7 +98,7 @@ fn what_no_trial_tells_apart_is_one_answer() {
         new_fails: true,
         chance: CHANCE,
     };
-    let (found, p) = Posterior::of(evidence).most_likely();
+    let (found, p) = Posterior::of(data).most_likely();
     assert!(found == [1, 2, 3, 4] && p > 0.95, "{found:?} {p}");
 }
 
@@ -127,10 +128,10 @@ proptest! {
     #[test]
     fn the_gain_is_what_the_doubt_loses_on_average((graph, counts, old_end) in trials()) {
         let untestable = vec![false; graph.n_subjects()];
-        let evidence = |counts: &[Counts]| Posterior::of(Evidence {
+        let believed = |counts: &[Counts]| Posterior::of(TrialData {
             graph: &graph, old_end, counts, untestable: &untestable, new_fails: true, chance: CHANCE,
         });
-        let before = evidence(&counts);
+        let before = believed(&counts);
         let live = before.live();
         for idx in 0..graph.n_subjects() {
             let ancestors = graph.ancestors(idx);
@@ -142,7 +143,7 @@ proptest! {
             let after = |counts_of: fn(Counts) -> Counts| {
                 let mut counts = counts.clone();
                 counts[idx] = counts_of(counts[idx]);
-                evidence(&counts).doubt()
+                believed(&counts).doubt()
             };
             let failed = after(|counts| Counts { failed: counts.failed + 1, ..counts });
             let passed = after(|counts| Counts { passed: counts.passed + 1, ..counts });
@@ -158,29 +159,30 @@ proptest! {
         prop_assert!((sum - 1.0).abs() < 1e-9, "{sum}");
         let (all, p) = belief.likeliest(1.0);
         prop_assert!(all.len() <= graph.n_subjects() && (p + belief.is_none() - 1.0).abs() < 1e-6);
-        // What has the bug fails no more rarely than what has not.
+        // A kernel with the bug fails no more rarely than one without.
         let rates = belief.rates.iter().chain([&belief.rates_of_none]);
         prop_assert!(rates.into_iter().all(|rates| rates.with >= rates.without && rates.with <= 1.0 + 1e-9));
     }
 
     #[test]
     fn no_trial_makes_it_surer_of_a_wrong_one_on_average((graph, counts, old_end) in trials()) {
-        // Neither of the passing end, which only tells of chance failures, nor of a subject.
+        // A trial tells nothing: neither of the passing end, which only measures chance failures, nor of a
+        // subject.
         let before = posterior(&graph, old_end, &counts, true);
-        for place in std::iter::once(None).chain((0..graph.n_subjects()).map(Some)) {
+        for position in std::iter::once(None).chain((0..graph.n_subjects()).map(Some)) {
             let after = |one: Counts| {
                 let (mut counts, mut old_end) = (counts.clone(), old_end);
-                let at = place.map_or(&mut old_end, |idx| &mut counts[idx]);
+                let at = position.map_or(&mut old_end, |idx| &mut counts[idx]);
                 (at.failed, at.passed) = (at.failed + one.failed, at.passed + one.passed);
                 posterior(&graph, old_end, &counts, true)
             };
             let (failed, passed) = (after(FAILS_ONCE), after(PASSES));
             for culprit in 0..graph.n_subjects() {
                 let Rates { with, without } = before.rates[culprit];
-                let has_bug = place.is_some_and(|idx| graph.ancestors(idx).contains(culprit));
+                let has_bug = position.is_some_and(|idx| graph.ancestors(idx).contains(culprit));
                 let fails = if has_bug { with } else { without };
                 let right = fails * failed.is_first_new(culprit) + (1.0 - fails) * passed.is_first_new(culprit);
-                prop_assert!(right >= before.is_first_new(culprit) - 1e-9, "{place:?} {culprit}");
+                prop_assert!(right >= before.is_first_new(culprit) - 1e-9, "{position:?} {culprit}");
             }
         }
     }
@@ -194,7 +196,7 @@ proptest! {
     ) {
         let class = classes(&graph, &untestable);
         for culprit in 0..graph.n_subjects() {
-            // All that can be tested has been.
+            // All testable subjects have been tested.
             let mut marks: Vec<_> = (0..graph.n_subjects()).map(|idx| Some(match untestable[idx] {
                 true => Mark::Untestable,
                 false if graph.ancestors(idx).contains(culprit) => Mark::New,
@@ -227,7 +229,7 @@ fn what_is_said_of_chance_beforehand_matters_less_than_what_is_seen() {
     let old_end = Counts { failed: 4, passed: 76 };
     let rate = |chance| {
         let (graph, untestable) = (row(1), [false]);
-        let evidence = Evidence {
+        let data = TrialData {
             graph: &graph,
             old_end,
             counts: &counts,
@@ -235,7 +237,7 @@ fn what_is_said_of_chance_beforehand_matters_less_than_what_is_seen() {
             new_fails: true,
             chance,
         };
-        Posterior::of(evidence).chance_rate()
+        Posterior::of(data).chance_rate()
     };
     for said in [0.005, 0.03, 0.1] {
         assert!((0.02..0.07).contains(&rate(Chance::about(said))), "{said}: {}", rate(Chance::about(said)));

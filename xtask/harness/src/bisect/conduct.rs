@@ -1,41 +1,50 @@
-//! Conducts a search: does what [`super::decide`] says, and keeps the state after every trial.
+//! Conducts a search: makes the trials that [`super::decide`] asks for, and keeps the state after each.
 
 use std::time::Instant;
 
 use anyhow::Result;
 
-use super::decide::{Action, Finding, Observation, Place, Trouble, Why, decide};
-use super::state::{Recorded, State};
+use super::decide::{Conclusion, NextStep, Observation, Position, Purpose, Trouble, decide};
+use super::state::{RecordedTrial, SearchState};
 use super::trial::Tester;
 
-/// How a search ended.
+/// End of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ended {
-    /// With an answer.
-    Found(Finding),
-    /// Without: it makes no sense.
+    /// The search has an answer.
+    Found(Conclusion),
+    /// The search makes no sense, for example because both ends fail.
     Stopped(Trouble),
 }
 
-/// Hears of a search's progress, and keeps its state.
+/// Is told of a search's progress, and saves its state.
 pub trait Listener {
-    /// A trial begins.
-    fn begins(&mut self, state: &State, place: Place, why: Why);
-    /// The last trial of `state` is over, and means this.
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()>;
+    /// Called before a trial of `position` begins.
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose);
+    /// Called after the last trial in `state`, with its meaning.
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()>;
 }
 
-/// Goes on with a search until it ends. An error of a trial's ends it, too, and it can be gone on with.
-pub fn search(state: &mut State, tester: &mut dyn Tester, listener: &mut dyn Listener) -> Result<Ended> {
+/// Continues a search until it ends. An error in a trial ends the call; the search can be continued
+/// afterwards.
+pub fn search(
+    state: &mut SearchState,
+    tester: &mut dyn Tester,
+    listener: &mut dyn Listener,
+) -> Result<Ended> {
     loop {
         match decide(&state.graph, &state.sums(), state.question.rules) {
-            Action::Found(finding) => return Ok(Ended::Found(finding)),
-            Action::Stop(trouble) => return Ok(Ended::Stopped(trouble)),
-            Action::Test(place, why) => {
-                listener.begins(state, place, why);
+            NextStep::Found(conclusion) => return Ok(Ended::Found(conclusion)),
+            NextStep::Stop(trouble) => return Ok(Ended::Stopped(trouble)),
+            NextStep::Test(position, why) => {
+                listener.begins(state, position, why);
                 let started = Instant::now();
-                let trial = tester.test(state.named(place).0)?;
-                state.trials.push(Recorded { place, trial, seconds: started.elapsed().as_secs_f64() });
+                let trial = tester.test(state.named(position).0)?;
+                state.trials.push(RecordedTrial {
+                    position,
+                    trial,
+                    seconds: started.elapsed().as_secs_f64(),
+                });
                 if let Some((_, observation)) = state.observations().last() {
                     listener.over(state, observation)?;
                 }

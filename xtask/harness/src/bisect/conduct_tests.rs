@@ -1,23 +1,25 @@
-//! Whole searches over toy repositories: git is real, kernels are not. What a commit comes to is written in its tree.
+//! Whole searches over toy repositories: git is real, kernels are not. The result of each commit is written
+//! in its tree.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context;
 
-use super::super::decide::Rules;
+use super::super::decide::SearchRules;
 use super::super::git::tests::Toy;
-use super::super::state::{FORMAT, Question, Source};
-use super::super::verdict::{Class, Failure, NothingKnown, Sighting, Trial, TrialResult};
+use super::super::observe::{Class, Failure, NothingKnown, Sighting, Trial, TrialResult};
+use super::super::state::{FORMAT, KernelSource, Question};
 use super::*;
 
 const MD: &str = "drivers/md/md.c";
 
-/// Reads what a commit's md.c says: `good`, `bad`, `crash`, `broken`, `skip`; `flaky`, which is bad at every third try;
-/// `fails`, of which the kernel says nothing, or `chance`, which fails like that at its first try.
+/// A tester that reads the result from the commit's md.c: `good`, `bad`, `crash`, `broken`, `skip`; `flaky`
+/// is bad at every third try, `fails` leaves no kernel report, `chance` fails like that at its first try
+/// only.
 struct Oracle<'t> {
     toy: &'t Toy,
     n_tries: BTreeMap<String, usize>,
-    /// The host fails at this trial.
+    /// Index of the trial at which the host fails.
     fails_at: Option<usize>,
     n_trials: usize,
 }
@@ -73,7 +75,7 @@ impl Tester for Oracle<'_> {
     }
 }
 
-/// Writes the state after each trial and reads it back, as the shell does.
+/// A listener that writes the state after each trial and reads it back, as the command does.
 struct Keeper {
     dir: tempfile::TempDir,
     said: Vec<String>,
@@ -86,35 +88,38 @@ impl Keeper {
 }
 
 impl Listener for Keeper {
-    fn begins(&mut self, state: &State, place: Place, why: Why) {
-        self.said.push(super::super::report::begins(state, place, why));
+    fn begins(&mut self, state: &SearchState, position: Position, why: Purpose) {
+        self.said.push(super::super::report::begins(state, position, why));
     }
 
-    fn over(&mut self, state: &State, observation: &Observation) -> Result<()> {
+    fn over(&mut self, state: &SearchState, observation: &Observation) -> Result<()> {
         state.write(self.dir.path())?;
-        assert_eq!(State::read(self.dir.path())?, *state);
+        assert_eq!(SearchState::read(self.dir.path())?, *state);
         self.said.push(super::super::report::over(state, observation));
         Ok(())
     }
 }
 
-fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> State {
+fn ask(toy: &Toy, old: &str, new: &str, find_fix: bool) -> SearchState {
     let repository = toy.open();
     let (old, new) = (repository.commit(old).unwrap(), repository.commit(new).unwrap());
     let graph = repository.graph(&old, &new, &["drivers/md".to_owned()]).unwrap();
     let paths = vec!["drivers/md".to_owned()];
-    let source =
-        Source::Commits { tree: repository.top.clone(), overlay: Some("deb:6.12".parse().unwrap()), paths };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
+    let source = KernelSource::Commits {
+        tree: repository.top.clone(),
+        overlay: Some("deb:6.12".parse().unwrap()),
+        paths,
+    };
+    let rules = SearchRules { repeat: None, confidence: 0.95, find_fix, chance_failures: None };
     let question = Question { source, old, new, rules, words: None, settings: vec![], scripts: vec![] };
-    State { format: FORMAT, question, graph, trials: vec![], reverted: None }
+    SearchState { format: FORMAT, question, graph, trials: vec![], reverted: None }
 }
 
 fn oracle(toy: &Toy) -> Oracle<'_> {
     Oracle { toy, n_tries: BTreeMap::new(), fails_at: None, n_trials: 0 }
 }
 
-/// A repository in which commit `n` says `kinds[n]`, under a line that makes each differ.
+/// A repository in which commit `n` says `kinds[n]`, under a line that makes each commit differ.
 fn toy(kinds: &[&str]) -> Toy {
     let toy = Toy::new();
     for (n, kind) in kinds.iter().enumerate() {
@@ -122,7 +127,7 @@ fn toy(kinds: &[&str]) -> Toy {
         if n == 0 {
             toy.git(&["tag", ROOT]);
         }
-        // What no overlay is built from is no subject.
+        // Commits outside the overlay's paths are no subjects.
         toy.commit(&format!("net: commit {n}"), &[("net/x.c", &n.to_string())]);
     }
     toy
@@ -140,10 +145,10 @@ fn kinds(n: usize, from: &[(usize, &'static str)]) -> Vec<&'static str> {
         .collect()
 }
 
-fn found(state: &State, ended: Ended) -> Vec<String> {
+fn found(state: &SearchState, ended: Ended) -> Vec<String> {
     match ended {
-        Ended::Found(finding) => {
-            finding.first_new.iter().map(|&idx| state.graph.subject(idx).title.clone()).collect()
+        Ended::Found(conclusion) => {
+            conclusion.first_new.iter().map(|&idx| state.graph.subject(idx).title.clone()).collect()
         }
         Ended::Stopped(trouble) => panic!("{}", super::super::report::explain(state, &trouble)),
     }
@@ -185,12 +190,13 @@ fn the_host_s_error_stops_the_search_and_it_goes_on_where_it_was() {
         let mut oracle = Oracle { fails_at: Some(fails_at), ..oracle(&toy) };
         let error = search(&mut state, &mut oracle, &mut keeper).unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");
-        let mut state = if fails_at == 1 { state } else { State::read(keeper.dir.path()).unwrap() };
+        let mut state = if fails_at == 1 { state } else { SearchState::read(keeper.dir.path()).unwrap() };
         assert_eq!(state.trials.len(), fails_at - 1);
         let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
         assert_eq!(found(&state, ended), ["md: commit 12"]);
-        let places = |state: &State| state.trials.iter().map(|recorded| recorded.place).collect::<Vec<_>>();
-        assert_eq!(places(&state), places(&whole));
+        let positions =
+            |state: &SearchState| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
+        assert_eq!(positions(&state), positions(&whole));
     }
 }
 
@@ -204,17 +210,18 @@ fn a_search_with_chance_failures_goes_on_where_it_was() {
         whole
             .observations()
             .iter()
-            .any(|(place, seen)| *place == Place::Subject(8) && *seen == Observation::Failed)
+            .any(|(position, seen)| *position == Position::Subject(8) && *seen == Observation::Failed)
     );
     for fails_at in (2..=whole.trials.len()).step_by(3) {
         let mut keeper = Keeper::new();
         let mut oracle = Oracle { fails_at: Some(fails_at), ..oracle(&toy) };
         search(&mut ask(&toy, ROOT, "main", false), &mut oracle, &mut keeper).unwrap_err();
-        let mut state = State::read(keeper.dir.path()).unwrap();
+        let mut state = SearchState::read(keeper.dir.path()).unwrap();
         let ended = search(&mut state, &mut oracle, &mut keeper).unwrap();
         assert_eq!(found(&state, ended), ["md: commit 14"]);
-        let places = |state: &State| state.trials.iter().map(|recorded| recorded.place).collect::<Vec<_>>();
-        assert_eq!(places(&state), places(&whole));
+        let positions =
+            |state: &SearchState| state.trials.iter().map(|recorded| recorded.position).collect::<Vec<_>>();
+        assert_eq!(positions(&state), positions(&whole));
     }
 }
 
@@ -225,7 +232,7 @@ fn what_mended_it_is_found_the_other_way_round() {
     let mut state = ask(&toy, ROOT, "main", true);
     let ended = search(&mut state, &mut oracle(&toy), &mut Keeper::new()).unwrap();
     let log = match &ended {
-        Ended::Found(finding) => state.git_log(Some(finding)),
+        Ended::Found(conclusion) => state.git_log(Some(conclusion)),
         Ended::Stopped(_) => String::new(),
     };
     assert_eq!(found(&state, ended), ["md: commit 13"]);
@@ -269,11 +276,11 @@ fn gits_own_bisect_comes_to_the_same_from_our_log() {
         let toy = toy(&kinds(34, &[first, (9, "broken"), (11, first.1), from]));
         let mut state = ask(&toy, ROOT, "main", find_fix);
         let ended = search(&mut state, &mut oracle(&toy), &mut Keeper::new()).unwrap();
-        let Ended::Found(finding) = &ended else { panic!("{ended:?}") };
+        let Ended::Found(conclusion) = &ended else { panic!("{ended:?}") };
         let log = toy.scratch.path().join("bisect.log");
-        std::fs::write(&log, state.git_log(Some(finding))).unwrap();
+        std::fs::write(&log, state.git_log(Some(conclusion))).unwrap();
         let said = toy.git(&["bisect", "replay", &log.to_string_lossy()]);
-        let culprit = &state.graph.subject(finding.first_new[0]).id;
+        let culprit = &state.graph.subject(conclusion.first_new[0]).id;
         let word = if find_fix { "new" } else { "bad" };
         assert!(
             said.contains(&format!("{culprit} is the first {word} commit")),

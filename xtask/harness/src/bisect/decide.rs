@@ -1,189 +1,197 @@
-//! What a search does next, from all that its trials have come to: so it goes on after any interruption as if there
-//! had been none. Pure.
+//! Decides a search's next step from all its trials so far, so that it continues after an interruption as if
+//! there had been none. Pure.
 //!
-//! Both ends are confirmed first. As long as no answer contradicts another, each is trusted ([`super::search`]); from
-//! then on, or where the failing end passes now and then, all are only likely ([`super::bayes`]). What is found is tested
-//! again, and so is what comes right before it.
+//! Both ends are confirmed first. As long as no trial contradicts another, each is trusted
+//! ([`super::search`]). After the first contradiction, or if the failing end passes now and then, answers are
+//! only likely (`super::bayes`). The answer and its parents are tested again before the search ends.
 
 use serde::{Deserialize, Serialize};
 
-use super::bayes::{Chance, Counts, Evidence, FAILS, Posterior};
+use super::bayes::{Chance, Counts, FAILS, Posterior, TrialData};
 use super::graph::Graph;
 use super::search::{self, Mark, Next};
 
-/// What is tested.
+/// A position in the graph that can be tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Place {
+pub enum Position {
     /// The old end, which is no subject of the search.
     OldEnd,
-    /// A subject; the last one is the new end.
+    /// A subject, by index; the last one is the new end.
     Subject(usize),
 }
 
-/// What a trial means.
+/// The meaning of one trial for the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
-    /// It failed in the way that is searched for.
+    /// The kernel failed in the way that is searched for.
     Failed,
-    /// It passed.
+    /// The test passed.
     Passed,
-    /// It went wrong in another way: that says nothing.
+    /// Something else went wrong, in these words; that tells nothing.
     Other(String),
-    /// It told nothing, and would not the next time.
+    /// The kernel could not be tested, for this reason, and would not be testable the next time.
     Untestable(String),
 }
 
-/// How a search is made.
+/// The user's choices for a search.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rules {
-    /// Trials of each end at least.
+pub struct SearchRules {
+    /// Minimum number of trials of each end.
     pub repeat: Option<u32>,
-    /// How likely the answer must be.
+    /// Probability that the answer must reach, 0 to 1.
     pub confidence: f64,
-    /// The old end fails, and what mended it is searched for.
+    /// True if the old end fails, and the search is for the commit that mended it.
     pub find_fix: bool,
-    /// How often a test is believed to fail by chance, before any trial, where a failure bears no mark of the kernel's
-    /// own.
+    /// Expected rate of chance failures, 0 to 1, where a failure has no kernel signature. `None` is a
+    /// default.
     #[serde(default)]
     pub chance_failures: Option<f64>,
 }
 
-impl Rules {
-    /// What to believe of chance failures before any trial.
+impl SearchRules {
+    /// Prior of the chance-failure rate.
     fn chance(self, is_signed: bool) -> Chance {
         match self.chance_failures {
-            // What bears the kernel's own mark is told apart from chance, whatever else the test does.
+            // A kernel signature tells the failure apart from chance, whatever else the test does.
             _ if is_signed => Chance::SIGNED,
             Some(rate) => Chance::about(rate),
             None => Chance::about(Chance::USUAL),
         }
     }
 
-    /// The end that should fail, and the one that should pass.
-    pub(crate) fn ends(self, graph: &Graph) -> (Place, Place) {
-        let (old, new) = (Place::OldEnd, Place::Subject(graph.tip()));
+    /// The end that should fail, and the end that should pass.
+    pub(crate) fn ends(self, graph: &Graph) -> (Position, Position) {
+        let (old, new) = (Position::OldEnd, Position::Subject(graph.tip()));
         if self.find_fix { (old, new) } else { (new, old) }
     }
 }
 
-/// What to do next.
+/// The next step of a search.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Action {
-    /// A trial.
-    Test(Place, Why),
-    /// The search makes no sense.
+pub(crate) enum NextStep {
+    /// Make a trial.
+    Test(Position, Purpose),
+    /// Stop: the search makes no sense.
     Stop(Trouble),
-    /// The answer.
-    Found(Finding),
+    /// Stop: this is the answer.
+    Found(Conclusion),
 }
 
-/// What a trial is for.
+/// The purpose of a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Why {
-    /// Does it fail where it is said to?
+pub enum Purpose {
+    /// Confirms that the failing end fails.
     ConfirmFailing,
-    /// Does it pass where it is said to?
+    /// Confirms that the passing end passes.
     ConfirmPassing,
-    /// It parts what is left.
+    /// Narrows down the subjects that are left.
     Search {
-        /// Subjects that may be the first new one.
+        /// Number of subjects that may still be the first new one.
         n_left: usize,
-        /// Trials that are still to come, about.
+        /// Estimated number of trials to come.
         n_trials_left: f64,
     },
-    /// The answer is tested again.
+    /// Tests the answer again, or a parent of it.
     Verify,
 }
 
-/// Why a search makes no sense.
+/// A reason why a search makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The end that should fail does not.
+    /// The end that should fail passes.
     FailingEndPasses {
-        /// In so many trials.
+        /// Number of trials, all of which passed.
         n: u32,
     },
-    /// The end that should fail goes wrong in other ways only.
+    /// The end that should fail goes wrong only in other ways.
     FailingEndOther {
-        /// So often it passed.
+        /// Number of trials that passed.
         n_passed: u32,
-        /// So often it went wrong.
+        /// Number of trials that went wrong in other ways.
         n_other: u32,
-        /// How it did the last time.
+        /// Description of the last one that went wrong.
         why: String,
     },
-    /// The end that should fail tells nothing.
+    /// The end that should fail cannot be tested, for this reason.
     FailingEndUntestable(String),
-    /// The end that should pass fails in just the same way.
+    /// The end that should pass fails in the way that is searched for.
     PassingEndFails,
-    /// The end that should pass fails in another way.
+    /// The end that should pass fails in another way, in these words.
     PassingEndOther(String),
-    /// The end that should pass tells nothing.
+    /// The end that should pass cannot be tested, for this reason.
     PassingEndUntestable(String),
 }
 
 /// The answer of a search.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
-    /// The first new one is one of these, oldest first; several if no trial tells them apart.
+pub struct Conclusion {
+    /// The first new subject, by index; several, oldest first, if no trial tells them apart.
     pub first_new: Vec<usize>,
-    /// How likely that is.
+    /// Probability that `first_new` holds the first new subject.
     pub(crate) confidence: f64,
-    /// True if it is one subject, and as likely as was asked for, by a margin where chance failures come near.
+    /// True if `first_new` is one subject and reaches the confidence that the user asked for, plus a margin
+    /// where chance failures are nearly as frequent as the bug.
     pub is_sure: bool,
-    /// If it is not: the likeliest that together are as likely as was asked for, oldest first, and how likely they are.
+    /// The likeliest subjects that together reach the confidence, oldest first, and their probability. Equal
+    /// to `first_new` if that is sure.
     pub(crate) one_of: (Vec<usize>, f64),
-    /// How often a trial of what has the bug fails.
+    /// Probability that a trial of a kernel with the bug fails.
     pub(crate) fail_rate: f64,
-    /// How often a trial of what has no bug fails all the same.
+    /// Probability that a trial of a kernel without the bug fails all the same.
     pub(crate) chance_rate: f64,
 }
 
 /// Trials of a failing end that never fails, before the search is given up.
 const FAILING_END_TRIES: u32 = 20;
-/// Failures of the failing end before the search begins: two in the same way are no chance, and a rate is learnt on the
-/// way.
+/// Failures of the failing end before the search begins. Two in the same way are hardly chance, and they give
+/// a first estimate of the rate.
 const FAILURES_WANTED: u32 = 2;
-/// Trials of an end at most, unless more are asked for.
+/// Maximum number of trials of one end, unless `repeat` asks for more.
 const END_TRIES_MAX: u32 = 40;
-/// That the passing end had only luck must be less likely before the search: what is between the ends tells more, and
-/// an answer right beside the passing end is doubted again.
+/// Highest probability that the passing end passed by luck with which the search may begin. Generous: trials
+/// in between add evidence, and an answer next to the passing end is checked again (`LUCK_MAX`).
 const LUCK_MAX_BEFORE: f64 = 0.3;
-/// The same of an answer that stands beside it, and of what is said to be mended.
+/// Highest probability that the passing end passed by luck when the answer stands right next to it, or when a
+/// fix is called one.
 const LUCK_MAX: f64 = 0.05;
-/// How sure it must be that both ends fail alike before the search is given up.
+/// Probability that both ends have the bug at which the search is given up.
 const SAME_AT_BOTH_ENDS: f64 = 0.8;
-/// Trials of the passing end that measure chance failures, where failures bear no mark and are no rule.
+/// Trials of the passing end that measure chance failures, where failures have no kernel signature and the
+/// failing end passes now and then.
 const TRIES_THAT_MEASURE: u32 = 6;
-/// The part of the allowed doubt that an answer may have, if no trial contradicts another: that a bug which shows in half
-/// of the trials did so in each of them by luck is what such answers are wrong by. Measured by `bench bisect --simulate`,
-/// as the next three.
+/// Share of the user's allowed doubt that an answer may have if no trial contradicts another. Such answers
+/// are wrong if a bug that shows in half of the trials showed in each of them by luck. Measured by
+/// `bench bisect --simulate`.
 const DOUBT_IF_RELIABLE: f64 = 0.2;
-/// The same, if some do, and chance failures are far from the bug's.
+/// Share of the allowed doubt if some trials contradict others, and chance failures are much rarer than the
+/// bug. Measured by `bench bisect --simulate`.
 const DOUBT_IF_RARE: f64 = 0.75;
-/// What part of the bug's rate chance failures have when it is halved; it falls as the square of theirs.
+/// Ratio of chance failures to failures by the bug at which `DOUBT_IF_RARE` is halved; beyond that it falls
+/// with the square of the ratio. Measured by `bench bisect --simulate`.
 const CHANCE_COMES_NEAR: f64 = 0.05;
-/// As far as it falls.
+/// Lowest share of the allowed doubt. Measured by `bench bisect --simulate`.
 const DOUBT_MIN: f64 = 0.05;
-/// Trials of one subject that went wrong in another way, none of which told anything, before no more are made.
+/// Trials of one subject that went wrong in another way, before it is given up, if none of its trials failed
+/// or passed.
 const OTHER_MAX: u32 = 2;
-/// The same, although some told something.
+/// Trials of one subject that told nothing, before no more are made, if others failed or passed.
 const NOTHING_MAX: u32 = 4;
-/// Trials of a search at most: then chance failures come too near for an answer, and it is said what is likely.
+/// Maximum number of trials of a search. Beyond it chance failures are too frequent for an answer; the
+/// likeliest is reported.
 const TRIALS_MAX: u32 = 1000;
-/// Trials of the answer, and of what comes right before it.
+/// Trials of the answer, and of each of its parents, before it is reported.
 const VERIFY_TRIES: u32 = 2;
 
-/// What the trials of one place came to.
+/// Summed-up trials of one position.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     counts: Counts,
-    /// How many told nothing.
+    /// Number of trials that told nothing.
     n_nothing: u32,
-    /// How the last of them that went wrong in another way did.
+    /// Description of the last trial that went wrong in another way.
     other: Option<String>,
-    /// Why no trial will tell anything.
+    /// Reason why no trial will tell anything.
     untestable: Option<String>,
 }
 
@@ -203,13 +211,13 @@ impl Tally {
         }
     }
 
-    /// Why it cannot be tested, if no trial told anything and none will.
+    /// The reason why this position cannot be tested, if no trial told anything and none will.
     fn is_given_up(&self) -> Option<&str> {
         let has_other = self.other.as_deref().filter(|_| self.n_nothing >= OTHER_MAX);
         self.untestable.as_deref().or(has_other).filter(|_| self.counts.n() == 0)
     }
 
-    /// True if no more trials of it are made.
+    /// True if no more trials are made at this position.
     fn is_spent(&self) -> bool {
         self.is_given_up().is_some() || self.n_nothing >= NOTHING_MAX
     }
@@ -220,24 +228,25 @@ impl Tally {
 pub struct Sums {
     old_end: Tally,
     subjects: Vec<Tally>,
-    /// The counts of each subject.
+    /// The counts of each subject, by index.
     pub(crate) counts: Vec<Counts>,
-    /// True if what is searched for bears the kernel's own mark.
+    /// True if the failure that is searched for has a kernel signature.
     is_signed: bool,
 }
 
 impl Sums {
-    /// `is_signed`: see [`Evidence`].
+    /// Sums up `trials`. `is_signed` is true if the failure has a kernel signature
+    /// ([`super::target::Target::is_signed`]).
     pub(crate) fn of<'a>(
         graph: &Graph,
         is_signed: bool,
-        trials: impl IntoIterator<Item = (Place, &'a Observation)>,
+        trials: impl IntoIterator<Item = (Position, &'a Observation)>,
     ) -> Sums {
         let (mut old_end, mut subjects) = (Tally::default(), vec![Tally::default(); graph.n_subjects()]);
-        for (place, observation) in trials {
-            match place {
-                Place::OldEnd => old_end.add(observation),
-                Place::Subject(idx) => subjects[idx].add(observation),
+        for (position, observation) in trials {
+            match position {
+                Position::OldEnd => old_end.add(observation),
+                Position::Subject(idx) => subjects[idx].add(observation),
             }
         }
         let counts = subjects.iter().map(|tally| tally.counts).collect();
@@ -248,13 +257,13 @@ impl Sums {
         self.subjects.iter().map(|tally| tally.is_given_up().is_some()).collect()
     }
 
-    /// What to believe by all of it.
-    pub(crate) fn posterior(&self, graph: &Graph, rules: Rules) -> Posterior {
-        Posterior::of(self.evidence(graph, &self.untestable(), rules))
+    /// Probabilities after all these trials.
+    pub(crate) fn posterior(&self, graph: &Graph, rules: SearchRules) -> Posterior {
+        Posterior::of(self.data(graph, &self.untestable(), rules))
     }
 
-    fn evidence<'a>(&'a self, graph: &'a Graph, untestable: &'a [bool], rules: Rules) -> Evidence<'a> {
-        Evidence {
+    fn data<'a>(&'a self, graph: &'a Graph, untestable: &'a [bool], rules: SearchRules) -> TrialData<'a> {
+        TrialData {
             graph,
             old_end: self.old_end.counts,
             counts: &self.counts,
@@ -264,50 +273,50 @@ impl Sums {
         }
     }
 
-    /// Trials that were made, whatever they came to.
+    /// Number of trials made, whatever they meant.
     fn n_trials(&self) -> u32 {
         let of = |tally: &Tally| tally.counts.n() + tally.n_nothing;
         of(&self.old_end) + self.subjects.iter().map(of).sum::<u32>()
     }
 
-    /// What the trials of a place came to.
-    pub(crate) fn counts_at(&self, place: Place) -> Counts {
-        self.at(place).counts
+    /// Failures and passes at a position.
+    pub(crate) fn counts_at(&self, position: Position) -> Counts {
+        self.at(position).counts
     }
 
-    fn at(&self, place: Place) -> &Tally {
-        match place {
-            Place::OldEnd => &self.old_end,
-            Place::Subject(idx) => &self.subjects[idx],
+    fn at(&self, position: Position) -> &Tally {
+        match position {
+            Position::OldEnd => &self.old_end,
+            Position::Subject(idx) => &self.subjects[idx],
         }
     }
 }
 
-/// What to do next.
-pub(crate) fn decide(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
+/// The next step of the search.
+pub(crate) fn decide(graph: &Graph, sums: &Sums, rules: SearchRules) -> NextStep {
     let (failing, passing) = rules.ends(graph);
     confirm_failing(sums, failing, rules)
         .or_else(|| confirm_passing(graph, sums, failing, passing, rules))
         .unwrap_or_else(|| search(graph, sums, rules))
 }
 
-fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
-    let tally = sums.at(place);
+fn confirm_failing(sums: &Sums, position: Position, rules: SearchRules) -> Option<NextStep> {
+    let tally = sums.at(position);
     let (failed, n) = (tally.counts.failed, tally.counts.n());
-    let test = Some(Action::Test(place, Why::ConfirmFailing));
+    let test = Some(NextStep::Test(position, Purpose::ConfirmFailing));
     if failed == 0 {
         let is_enough = n + tally.n_nothing >= rules.repeat.unwrap_or(FAILING_END_TRIES);
         return match (&tally.untestable, &tally.other) {
-            (Some(why), _) if n == 0 => Some(Action::Stop(Trouble::FailingEndUntestable(why.clone()))),
+            (Some(why), _) if n == 0 => Some(NextStep::Stop(Trouble::FailingEndUntestable(why.clone()))),
             (_, Some(why)) if is_enough || tally.is_given_up().is_some() => {
                 let (n_passed, n_other) = (n, tally.n_nothing);
-                Some(Action::Stop(Trouble::FailingEndOther { n_passed, n_other, why: why.clone() }))
+                Some(NextStep::Stop(Trouble::FailingEndOther { n_passed, n_other, why: why.clone() }))
             }
-            (_, _) if is_enough => Some(Action::Stop(Trouble::FailingEndPasses { n })),
+            (_, _) if is_enough => Some(NextStep::Stop(Trouble::FailingEndPasses { n })),
             (_, _) => test,
         };
     }
-    // What it has shown must do.
+    // The trials that were made must suffice.
     if tally.is_spent() {
         return None;
     }
@@ -319,18 +328,18 @@ fn confirm_failing(sums: &Sums, place: Place, rules: Rules) -> Option<Action> {
 fn confirm_passing(
     graph: &Graph,
     sums: &Sums,
-    failing: Place,
-    passing: Place,
-    rules: Rules,
-) -> Option<Action> {
+    failing: Position,
+    passing: Position,
+    rules: SearchRules,
+) -> Option<NextStep> {
     let tally = sums.at(passing);
-    let test = Some(Action::Test(passing, Why::ConfirmPassing));
+    let test = Some(NextStep::Test(passing, Purpose::ConfirmPassing));
     if tally.counts.failed > 0 {
         let none_changed = sums.posterior(graph, rules).is_none();
         if sums.is_signed || none_changed >= SAME_AT_BOTH_ENDS {
-            return Some(Action::Stop(Trouble::PassingEndFails));
+            return Some(NextStep::Stop(Trouble::PassingEndFails));
         }
-        // It may be chance, which the search reckons with, once it is told from what is searched for.
+        // This may be a chance failure. The search allows for those once the bug is told apart from them.
         let is_told = tally.counts.passed > 0 && none_changed <= LUCK_MAX_BEFORE;
         if !is_told && tally.counts.n() < END_TRIES_MAX && !tally.is_spent() {
             return test;
@@ -342,7 +351,7 @@ fn confirm_passing(
             Some(_) => Trouble::PassingEndUntestable(why),
             None => Trouble::PassingEndOther(why),
         };
-        return Some(Action::Stop(trouble));
+        return Some(NextStep::Stop(trouble));
     }
     let of_failing = sums.at(failing).counts;
     let mut wanted = passes_that_tell_of(of_failing, LUCK_MAX_BEFORE).max(rules.repeat.unwrap_or(0));
@@ -353,9 +362,9 @@ fn confirm_passing(
     if is_enough { None } else { test }
 }
 
-/// Passes of what is believed to have no bug that are hardly luck, by all trials of what has it if one of `first_new` is
-/// the first new one.
-pub fn passes_that_tell(graph: &Graph, sums: &Sums, rules: Rules, first_new: &[usize]) -> u32 {
+/// Number of passes of a kernel thought to be without the bug that are hardly luck. Estimated from all trials
+/// of kernels that have the bug if one of `first_new` is the first new subject.
+pub fn passes_that_tell(graph: &Graph, sums: &Sums, rules: SearchRules, first_new: &[usize]) -> u32 {
     let mut of_bug = if rules.find_fix { sums.old_end.counts } else { Counts::default() };
     for (idx, counts) in sums.counts.iter().enumerate() {
         let ancestors = graph.ancestors(idx);
@@ -373,7 +382,8 @@ fn passes_that_tell_of(of_failing: Counts, luck_max: f64) -> u32 {
     if of_failing.passed == 0 { 1 } else { passes_wanted(of_failing, luck_max).min(END_TRIES_MAX) }
 }
 
-/// So many passes are only luck with a probability of `luck_max`, if trials fail as often as `counts` shows.
+/// Number of passes that are all luck with a probability of at most `luck_max`, if trials fail as often as
+/// `counts` shows.
 pub(crate) fn passes_wanted(counts: Counts, luck_max: f64) -> u32 {
     let (a, b) = FAILS;
     let (failed, passed) = (f64::from(counts.failed) + a, f64::from(counts.passed) + b);
@@ -385,30 +395,30 @@ pub(crate) fn passes_wanted(counts: Counts, luck_max: f64) -> u32 {
     n
 }
 
-fn search(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
+fn search(graph: &Graph, sums: &Sums, rules: SearchRules) -> NextStep {
     let untestable = sums.untestable();
-    let evidence = sums.evidence(graph, &untestable, rules);
-    let posterior = Posterior::of(evidence);
+    let data = sums.data(graph, &untestable, rules);
+    let posterior = Posterior::of(data);
     let marks = marks(graph, sums, rules);
     let is_reliable = marks.is_some();
     if let Some(marks) = marks {
         match search::next(graph, &marks) {
             Next::Test(idx) => {
                 let n_left = search::candidates(graph, &marks).count_ones(..);
-                // The answer is tested again.
+                // Two more, because the answer is tested again.
                 let n_trials_left = f64::from(search::steps_left(n_left)) + 2.0;
-                return Action::Test(Place::Subject(idx), Why::Search { n_left, n_trials_left });
+                return NextStep::Test(Position::Subject(idx), Purpose::Search { n_left, n_trials_left });
             }
             Next::Found(first_new) => {
                 if let Some(again) = to_verify(graph, sums, rules, &first_new) {
-                    return Action::Test(again, Why::Verify);
+                    return NextStep::Test(again, Purpose::Verify);
                 }
             }
             Next::Contradiction => {}
         }
     }
     let (first_new, p) = posterior.most_likely();
-    let finding = |first_new: Vec<usize>, is_enough: bool| Finding {
+    let conclusion = |first_new: Vec<usize>, is_enough: bool| Conclusion {
         is_sure: is_enough && first_new.len() == 1,
         one_of: if is_enough { (first_new.clone(), p) } else { posterior.likeliest(rules.confidence) },
         first_new,
@@ -417,32 +427,32 @@ fn search(graph: &Graph, sums: &Sums, rules: Rules) -> Action {
         chance_rate: posterior.chance_rate(),
     };
     if posterior.is_none() >= rules.confidence {
-        return Action::Stop(Trouble::PassingEndFails);
+        return NextStep::Stop(Trouble::PassingEndFails);
     }
     let wanted = wanted(sums, rules, &posterior, is_reliable);
     if p >= wanted {
         return match to_verify(graph, sums, rules, &first_new) {
-            Some(again) => Action::Test(again, Why::Verify),
-            None => Action::Found(finding(first_new, true)),
+            Some(again) => NextStep::Test(again, Purpose::Verify),
+            None => NextStep::Found(conclusion(first_new, true)),
         };
     }
     if sums.n_trials() >= TRIALS_MAX {
-        return Action::Found(finding(first_new, false));
+        return NextStep::Found(conclusion(first_new, false));
     }
-    let place = |idx: Option<usize>| idx.map_or(Place::OldEnd, Place::Subject);
-    match posterior.next(evidence, |idx| !sums.at(place(idx)).is_spent()) {
-        None => Action::Found(finding(first_new, false)),
+    let position = |idx: Option<usize>| idx.map_or(Position::OldEnd, Position::Subject);
+    match posterior.next(data, |idx| !sums.at(position(idx)).is_spent()) {
+        None => NextStep::Found(conclusion(first_new, false)),
         Some((idx, gain)) => {
             let n_left = (0..graph.n_subjects()).filter(|&idx| posterior.is_first_new(idx) > 0.01).count();
-            let why = Why::Search { n_left, n_trials_left: (posterior.doubt() / gain).max(1.0) };
-            Action::Test(place(idx), why)
+            let why = Purpose::Search { n_left, n_trials_left: (posterior.doubt() / gain).max(1.0) };
+            NextStep::Test(position(idx), why)
         }
     }
 }
 
-/// How likely the answer must be for the search to end. Without the kernel's own mark the rates beforehand are a guess,
-/// and a wrong one tells as certain what is not: a part of the doubt that the user allows is kept for that.
-fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -> f64 {
+/// Confidence at which the search ends. Without a kernel signature the prior rates are a guess, and a wrong
+/// guess makes a wrong answer look certain, so only a part of the doubt that the user allows is used.
+fn wanted(sums: &Sums, rules: SearchRules, posterior: &Posterior, is_reliable: bool) -> f64 {
     let of_doubt = if sums.is_signed {
         1.0
     } else if is_reliable {
@@ -454,8 +464,8 @@ fn wanted(sums: &Sums, rules: Rules, posterior: &Posterior, is_reliable: bool) -
     1.0 - (1.0 - rules.confidence) * of_doubt
 }
 
-/// Each subject's answer, if all can be trusted.
-fn marks(graph: &Graph, sums: &Sums, rules: Rules) -> Option<Vec<Option<Mark>>> {
+/// Each subject's mark if all trials can be trusted; `None` if two contradict each other.
+fn marks(graph: &Graph, sums: &Sums, rules: SearchRules) -> Option<Vec<Option<Mark>>> {
     let (failed, passed) = if rules.find_fix { (Mark::Old, Mark::New) } else { (Mark::New, Mark::Old) };
     let mark = |tally: &Tally| match (tally.counts.failed, tally.counts.passed) {
         (0, 0) => Ok(tally.is_given_up().map(|_| Mark::Untestable)),
@@ -471,18 +481,19 @@ fn marks(graph: &Graph, sums: &Sums, rules: Rules) -> Option<Vec<Option<Mark>>> 
     Some(marks)
 }
 
-/// What has to be tested again before a single answer stands: it, and what comes right before it. Beside the passing
-/// end nothing but its own passes tells that the bug is not older still, or was never mended.
-fn to_verify(graph: &Graph, sums: &Sums, rules: Rules, first_new: &[usize]) -> Option<Place> {
+/// The next position to test again before a single answer is reported: the answer, then its parents. If the
+/// passing end is a parent, only its own passes tell that the bug is not older still (or was mended at all),
+/// so it needs more of them.
+fn to_verify(graph: &Graph, sums: &Sums, rules: SearchRules, first_new: &[usize]) -> Option<Position> {
     let &[culprit] = first_new else { return None };
     let parents = &graph.subject(culprit).parents;
-    let before = parents.iter().map(|&parent| Place::Subject(parent));
-    let old_end = parents.is_empty().then_some(Place::OldEnd);
+    let before = parents.iter().map(|&parent| Position::Subject(parent));
+    let old_end = parents.is_empty().then_some(Position::OldEnd);
     let (_, passing) = rules.ends(graph);
     let of_passing = passes_that_tell(graph, sums, rules, first_new).max(VERIFY_TRIES);
-    [Place::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|place| {
-        let wanted = if *place == passing { of_passing } else { VERIFY_TRIES };
-        let tally = sums.at(*place);
+    [Position::Subject(culprit)].into_iter().chain(before).chain(old_end).find(|position| {
+        let wanted = if *position == passing { of_passing } else { VERIFY_TRIES };
+        let tally = sums.at(*position);
         tally.counts.n() < wanted && !tally.is_spent()
     })
 }

@@ -1,43 +1,44 @@
-//! Tests of what a search does next: whole searches with trials drawn by lot, and with true answers.
+//! Tests of the search's decisions: whole searches, with random trials and with true ones.
 
 use super::super::graph::testing::{graphs, row};
-use super::super::simulate::{End, World, ours};
+use super::super::simulate::{AnswerQuality, World, ours};
 use super::*;
 use proptest::prelude::*;
 
-const RULES: Rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
+const RULES: SearchRules =
+    SearchRules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
 
-/// Goes on until the search ends; `answer` gives what each trial comes to.
+/// Runs a search to its end; `answer` gives the meaning of each trial.
 fn conduct(
     graph: &Graph,
-    rules: Rules,
-    mut answer: impl FnMut(Place, usize) -> Observation,
-) -> (Action, Vec<(Place, Observation)>) {
-    let mut trials: Vec<(Place, Observation)> = Vec::new();
+    rules: SearchRules,
+    mut answer: impl FnMut(Position, usize) -> Observation,
+) -> (NextStep, Vec<(Position, Observation)>) {
+    let mut trials: Vec<(Position, Observation)> = Vec::new();
     loop {
-        let sums = Sums::of(graph, false, trials.iter().map(|(place, seen)| (*place, seen)));
+        let sums = Sums::of(graph, false, trials.iter().map(|(position, seen)| (*position, seen)));
         match decide(graph, &sums, rules) {
-            Action::Test(place, _) => {
-                let n_before = trials.iter().filter(|(other, _)| *other == place).count();
-                trials.push((place, answer(place, n_before)));
+            NextStep::Test(position, _) => {
+                let n_before = trials.iter().filter(|(other, _)| *other == position).count();
+                trials.push((position, answer(position, n_before)));
                 assert!(trials.len() < 2000, "a search without an end");
             }
-            end @ (Action::Stop(_) | Action::Found(_)) => return (end, trials),
+            end @ (NextStep::Stop(_) | NextStep::Found(_)) => return (end, trials),
         }
     }
 }
 
-fn truth(graph: &Graph, culprit: usize, place: Place, find_fix: bool) -> Observation {
-    let is_new = match place {
-        Place::OldEnd => false,
-        Place::Subject(idx) => graph.ancestors(idx).contains(culprit),
+fn truth(graph: &Graph, culprit: usize, position: Position, find_fix: bool) -> Observation {
+    let is_new = match position {
+        Position::OldEnd => false,
+        Position::Subject(idx) => graph.ancestors(idx).contains(culprit),
     };
     if is_new == find_fix { Observation::Passed } else { Observation::Failed }
 }
 
-fn found(action: Action) -> Vec<usize> {
+fn found(action: NextStep) -> Vec<usize> {
     match action {
-        Action::Found(finding) => finding.first_new,
+        NextStep::Found(conclusion) => conclusion.first_new,
         other => panic!("{other:?}"),
     }
 }
@@ -45,38 +46,42 @@ fn found(action: Action) -> Vec<usize> {
 #[test]
 fn both_ends_come_first_and_the_answer_is_tested_again() {
     let graph = row(32);
-    let (end, trials) = conduct(&graph, RULES, |place, _| truth(&graph, 20, place, false));
+    let (end, trials) = conduct(&graph, RULES, |position, _| truth(&graph, 20, position, false));
     assert_eq!(found(end), [20]);
-    let places: Vec<_> = trials.iter().map(|(place, _)| *place).collect();
-    assert_eq!(places[..3], [Place::Subject(31), Place::Subject(31), Place::OldEnd]);
-    let n_of = |idx| places.iter().filter(|place| **place == Place::Subject(idx)).count();
+    let positions: Vec<_> = trials.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions[..3], [Position::Subject(31), Position::Subject(31), Position::OldEnd]);
+    let n_of = |idx| positions.iter().filter(|position| **position == Position::Subject(idx)).count();
     assert_eq!((n_of(20), n_of(19)), (3, 3));
-    // One more of each than where the kernel's own mark tells the failure from others.
-    assert_eq!(places.len(), 3 + 5 + 4);
+    // One more of each than where a kernel signature tells the failure from others.
+    assert_eq!(positions.len(), 3 + 5 + 4);
 }
 
 #[test]
 fn ends_that_are_not_as_said_stop_the_search() {
     let graph = row(8);
-    let stop = |answer: fn(Place) -> Observation| match conduct(&graph, RULES, |place, _| answer(place)).0 {
-        Action::Stop(trouble) => trouble,
+    let stop = |answer: fn(Position) -> Observation| match conduct(&graph, RULES, |position, _| {
+        answer(position)
+    })
+    .0
+    {
+        NextStep::Stop(trouble) => trouble,
         other => panic!("{other:?}"),
     };
     assert_eq!(stop(|_| Observation::Passed), Trouble::FailingEndPasses { n: 20 });
     assert_eq!(stop(|_| Observation::Failed), Trouble::PassingEndFails);
-    // Whatever it comes to between passes: there is an end to it.
+    // The search ends, whatever the trials between two passes show.
     let (end, trials) = conduct(&graph, RULES, |_, n_before| match n_before {
         0 => Observation::Passed,
         _ => Observation::Other("hung elsewhere".into()),
     });
     let why = "hung elsewhere".to_owned();
-    assert_eq!(end, Action::Stop(Trouble::FailingEndOther { n_passed: 1, n_other: 19, why }));
+    assert_eq!(end, NextStep::Stop(Trouble::FailingEndOther { n_passed: 1, n_other: 19, why }));
     assert_eq!(trials.len(), 20);
     let skips = stop(|_| Observation::Untestable("skipped: no raid".into()));
     assert_eq!(skips, Trouble::FailingEndUntestable("skipped: no raid".into()));
-    let other = stop(|place| match place {
-        Place::OldEnd => Observation::Other("crashed".into()),
-        Place::Subject(_) => Observation::Failed,
+    let other = stop(|position| match position {
+        Position::OldEnd => Observation::Other("crashed".into()),
+        Position::Subject(_) => Observation::Failed,
     });
     assert_eq!(other, Trouble::PassingEndOther("crashed".into()));
 }
@@ -84,10 +89,10 @@ fn ends_that_are_not_as_said_stop_the_search() {
 #[test]
 fn an_answer_that_turns_out_wrong_is_searched_on() {
     let graph = row(32);
-    // The first trial of 15 fails by another's fault.
-    let (end, trials) = conduct(&graph, RULES, |place, n_before| match place {
-        Place::Subject(15) if n_before == 0 => Observation::Failed,
-        _ => truth(&graph, 24, place, false),
+    // The first of 15 trials fails for an unrelated reason.
+    let (end, trials) = conduct(&graph, RULES, |position, n_before| match position {
+        Position::Subject(15) if n_before == 0 => Observation::Failed,
+        _ => truth(&graph, 24, position, false),
     });
     assert_eq!(found(end), [24], "{trials:?}");
 }
@@ -95,14 +100,14 @@ fn an_answer_that_turns_out_wrong_is_searched_on() {
 #[test]
 fn what_fails_in_another_way_does_not_count() {
     let graph = row(32);
-    let (end, _) = conduct(&graph, RULES, |place, _| match place {
-        Place::Subject(12..=17) => Observation::Other("crashed elsewhere".into()),
-        _ => truth(&graph, 9, place, false),
+    let (end, _) = conduct(&graph, RULES, |position, _| match position {
+        Position::Subject(12..=17) => Observation::Other("crashed elsewhere".into()),
+        _ => truth(&graph, 9, position, false),
     });
     assert_eq!(found(end), [9]);
-    let (end, _) = conduct(&graph, RULES, |place, _| match place {
-        Place::Subject(12..=17) => Observation::Untestable("does not build".into()),
-        _ => truth(&graph, 14, place, false),
+    let (end, _) = conduct(&graph, RULES, |position, _| match position {
+        Position::Subject(12..=17) => Observation::Untestable("does not build".into()),
+        _ => truth(&graph, 14, position, false),
     });
     assert_eq!(found(end), [12, 13, 14, 15, 16, 17, 18]);
 }
@@ -112,12 +117,12 @@ fn a_rate_is_learnt_at_the_failing_end() {
     let graph = row(16);
     let mut lot = fastrand::Rng::with_seed(3);
     let world = World { graph: &graph, culprit: 5, rate: 0.3, noise: 0.0, find_fix: false };
-    let (_, trials) = conduct(&graph, RULES, |place, _| world.trial(place, &mut lot));
-    let n_of = |wanted: Place, seen: Observation| {
+    let (_, trials) = conduct(&graph, RULES, |position, _| world.trial(position, &mut lot));
+    let n_of = |wanted: Position, seen: Observation| {
         trials.iter().filter(|trial| **trial == (wanted, seen.clone())).count()
     };
-    assert!(n_of(Place::Subject(15), Observation::Failed) >= 2);
-    assert!(n_of(Place::OldEnd, Observation::Passed) >= 3);
+    assert!(n_of(Position::Subject(15), Observation::Failed) >= 2);
+    assert!(n_of(Position::OldEnd, Observation::Passed) >= 3);
 }
 
 #[test]
@@ -126,53 +131,53 @@ fn an_answer_beside_the_passing_end_is_doubted() {
         let graph = row(16);
         let mut lot = fastrand::Rng::with_seed(1);
         let world = World { graph: &graph, culprit, rate: 0.3, noise: 0.0, find_fix };
-        let rules = Rules { find_fix, ..RULES };
-        let (end, trials) = conduct(&graph, rules, |place, _| world.trial(place, &mut lot));
+        let rules = SearchRules { find_fix, ..RULES };
+        let (end, trials) = conduct(&graph, rules, |position, _| world.trial(position, &mut lot));
         assert_eq!(found(end), [culprit]);
         let (_, passing) = rules.ends(&graph);
-        let n = trials.iter().filter(|(place, _)| *place == passing).count();
+        let n = trials.iter().filter(|(position, _)| *position == passing).count();
         assert!(n >= 6, "{n} passes of the end beside it");
     }
 }
 
 #[test]
 fn an_end_that_should_pass_may_still_fail_late() {
-    // The bug is older than the passing end, which is lucky at first.
+    // The bug is older than the passing end, which passes by luck at first.
     let graph = row(16);
-    let (end, _) = conduct(&graph, RULES, |place, n_before| match place {
-        Place::OldEnd if n_before < 3 => Observation::Passed,
-        _ if n_before % 3 == 2 || place == Place::OldEnd => Observation::Failed,
-        Place::OldEnd | Place::Subject(_) => Observation::Passed,
+    let (end, _) = conduct(&graph, RULES, |position, n_before| match position {
+        Position::OldEnd if n_before < 3 => Observation::Passed,
+        _ if n_before % 3 == 2 || position == Position::OldEnd => Observation::Failed,
+        Position::OldEnd | Position::Subject(_) => Observation::Passed,
     });
-    assert_eq!(end, Action::Stop(Trouble::PassingEndFails));
+    assert_eq!(end, NextStep::Stop(Trouble::PassingEndFails));
 }
 
 #[test]
 fn a_chance_failure_of_the_passing_end_does_not_end_a_search() {
     let graph = row(32);
-    let (end, trials) = conduct(&graph, RULES, |place, n_before| match place {
-        Place::OldEnd if n_before == 0 => Observation::Failed,
-        _ => truth(&graph, 20, place, false),
+    let (end, trials) = conduct(&graph, RULES, |position, n_before| match position {
+        Position::OldEnd if n_before == 0 => Observation::Failed,
+        _ => truth(&graph, 20, position, false),
     });
     assert_eq!(found(end), [20], "{trials:?}");
-    let (end, trials) = conduct(&graph, RULES, |place, _| match place {
-        Place::OldEnd => Observation::Failed,
-        Place::Subject(_) => truth(&graph, 20, place, false),
+    let (end, trials) = conduct(&graph, RULES, |position, _| match position {
+        Position::OldEnd => Observation::Failed,
+        Position::Subject(_) => truth(&graph, 20, position, false),
     });
-    assert_eq!((end, trials.len()), (Action::Stop(Trouble::PassingEndFails), 4));
+    assert_eq!((end, trials.len()), (NextStep::Stop(Trouble::PassingEndFails), 4));
 }
 
 #[test]
 fn what_the_search_has_learnt_says_how_many_passes_tell() {
     let graph = row(4);
     let trials = [
-        (Place::Subject(3), Observation::Failed),
-        (Place::Subject(3), Observation::Failed),
-        (Place::Subject(2), Observation::Passed),
-        (Place::Subject(2), Observation::Failed),
-        (Place::Subject(1), Observation::Passed),
+        (Position::Subject(3), Observation::Failed),
+        (Position::Subject(3), Observation::Failed),
+        (Position::Subject(2), Observation::Passed),
+        (Position::Subject(2), Observation::Failed),
+        (Position::Subject(1), Observation::Passed),
     ];
-    let sums = Sums::of(&graph, true, trials.iter().map(|(place, seen)| (*place, seen)));
+    let sums = Sums::of(&graph, true, trials.iter().map(|(position, seen)| (*position, seen)));
     assert_eq!(passes_that_tell(&graph, &sums, RULES, &[3]), 1);
     assert!(passes_that_tell(&graph, &sums, RULES, &[2]) > 3);
 }
@@ -180,9 +185,9 @@ fn what_the_search_has_learnt_says_how_many_passes_tell() {
 #[test]
 fn what_goes_wrong_in_another_way_once_is_tried_again() {
     let graph = row(32);
-    let (end, trials) = conduct(&graph, RULES, |place, n_before| match place {
-        Place::OldEnd | Place::Subject(15) if n_before == 0 => Observation::Other("chance".into()),
-        _ => truth(&graph, 15, place, false),
+    let (end, trials) = conduct(&graph, RULES, |position, n_before| match position {
+        Position::OldEnd | Position::Subject(15) if n_before == 0 => Observation::Other("chance".into()),
+        _ => truth(&graph, 15, position, false),
     });
     assert_eq!(found(end), [15], "{trials:?}");
 }
@@ -191,13 +196,13 @@ fn what_goes_wrong_in_another_way_once_is_tried_again() {
 fn flaky_searches_are_as_right_as_they_say() {
     for (rate, find_fix) in [(0.3, false), (0.6, false), (0.6, true), (0.9, false)] {
         let graph = row(32);
-        let rules = Rules { find_fix, ..RULES };
+        let rules = SearchRules { find_fix, ..RULES };
         let n_right = (0..60)
             .filter(|&seed| {
                 let mut lot = fastrand::Rng::with_seed(seed);
                 let culprit = lot.usize(..32);
                 let world = World { graph: &graph, culprit, rate, noise: 0.0, find_fix };
-                ours(world, rules, true, &mut lot).end == End::Right
+                ours(world, rules, true, &mut lot).end == AnswerQuality::Right
             })
             .count();
         assert!(n_right >= 53, "{n_right} of 60 at a rate of {rate}");
@@ -214,7 +219,7 @@ fn chance_failures_make_a_search_longer_and_not_wrong() {
             let world = World { graph: &graph, culprit, rate, noise: 0.05, find_fix: false };
             ours(world, RULES, false, &mut lot).end
         });
-        let n_wrong = ends.filter(|end| *end == End::WrongButSure).count();
+        let n_wrong = ends.filter(|end| *end == AnswerQuality::WrongButSure).count();
         assert!(n_wrong <= 3, "{n_wrong} of 60 at a rate of {rate}");
     }
 }
@@ -229,7 +234,7 @@ fn chance_failures_that_come_near_the_bugs_are_no_answer() {
             true => Observation::Failed,
             false => Observation::Passed,
         });
-        assert!(matches!(end, Action::Stop(Trouble::PassingEndFails)), "{end:?}");
+        assert!(matches!(end, NextStep::Stop(Trouble::PassingEndFails)), "{end:?}");
     }
 }
 
@@ -237,20 +242,21 @@ fn chance_failures_that_come_near_the_bugs_are_no_answer() {
 fn what_is_said_of_chance_beforehand_counts() {
     let graph = row(16);
     let chance_rate = |chance_failures| {
-        let rules = Rules { chance_failures, ..RULES };
-        let (end, _) = conduct(&graph, rules, |place, n_before| match place {
-            // A chance failure, once.
-            Place::Subject(7) if n_before == 0 => Observation::Failed,
-            Place::Subject(15) if n_before == 1 => Observation::Passed,
-            _ => truth(&graph, 11, place, false),
+        let rules = SearchRules { chance_failures, ..RULES };
+        let (end, _) = conduct(&graph, rules, |position, n_before| match position {
+            // One chance failure.
+            Position::Subject(7) if n_before == 0 => Observation::Failed,
+            Position::Subject(15) if n_before == 1 => Observation::Passed,
+            _ => truth(&graph, 11, position, false),
         });
-        let Action::Found(finding) = end else { panic!("{end:?}") };
-        assert_eq!(finding.first_new, [11]);
-        finding.chance_rate
+        let NextStep::Found(conclusion) = end else { panic!("{end:?}") };
+        assert_eq!(conclusion.first_new, [11]);
+        conclusion.chance_rate
     };
     assert!(chance_rate(Some(0.2)) > chance_rate(Some(0.002)));
-    // An old search said nothing of it.
-    let old: Rules = serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
+    // States written by older versions lack the field.
+    let old: SearchRules =
+        serde_json::from_str(r#"{"repeat":null,"confidence":0.95,"find_fix":false}"#).unwrap();
     assert_eq!(old, RULES);
 }
 
@@ -263,14 +269,14 @@ proptest! {
         }),
         find_fix in any::<bool>(),
     ) {
-        let rules = Rules { find_fix, ..RULES };
-        let (end, _) = conduct(&graph, rules, |place, _| match place {
-            Place::Subject(idx) if broken[idx] && idx != graph.tip() => Observation::Untestable("broken".into()),
-            _ => truth(&graph, culprit, place, find_fix),
+        let rules = SearchRules { find_fix, ..RULES };
+        let (end, _) = conduct(&graph, rules, |position, _| match position {
+            Position::Subject(idx) if broken[idx] && idx != graph.tip() => Observation::Untestable("broken".into()),
+            _ => truth(&graph, culprit, position, find_fix),
         });
         let found = found(end);
         prop_assert!(found.contains(&culprit), "{found:?}");
-        // No more than what nothing tells apart.
+        // All candidates that remain are ones that no trial tells apart.
         for idx in (0..graph.n_subjects()).filter(|&idx| !broken[idx] || idx == graph.tip()) {
             let ancestors = graph.ancestors(idx);
             prop_assert!(found.iter().all(|&other| ancestors.contains(other) == ancestors.contains(culprit)));
@@ -284,11 +290,11 @@ proptest! {
         noise in 0.0..0.9,
     ) {
         let mut lot = fastrand::Rng::with_seed(seed);
-        let (end, _) = conduct(&graph, RULES, |place, _| {
-            if lot.f64() < noise { Observation::Other("noise".into()) } else { truth(&graph, culprit, place, false) }
+        let (end, _) = conduct(&graph, RULES, |position, _| {
+            if lot.f64() < noise { Observation::Other("noise".into()) } else { truth(&graph, culprit, position, false) }
         });
-        if let Action::Found(finding) = end {
-            prop_assert!(finding.first_new.contains(&culprit) || finding.confidence < 0.95);
+        if let NextStep::Found(conclusion) = end {
+            prop_assert!(conclusion.first_new.contains(&culprit) || conclusion.confidence < 0.95);
         }
     }
 
@@ -299,12 +305,12 @@ proptest! {
     ) {
         let mut lot = fastrand::Rng::with_seed(seed);
         let world = World { graph: &graph, culprit, rate: 0.5, noise: 0.0, find_fix: false };
-        let (end, _) = conduct(&graph, RULES, |place, _| world.trial(place, &mut lot));
+        let (end, _) = conduct(&graph, RULES, |position, _| world.trial(position, &mut lot));
         // By bad luck the failing end may never have failed.
         let ended = match end {
-            Action::Found(finding) => finding.confidence >= 0.95,
-            Action::Stop(trouble) => matches!(trouble, Trouble::FailingEndPasses { n: 20 }),
-            Action::Test(..) => false,
+            NextStep::Found(conclusion) => conclusion.confidence >= 0.95,
+            NextStep::Stop(trouble) => matches!(trouble, Trouble::FailingEndPasses { n: 20 }),
+            NextStep::Test(..) => false,
         };
         prop_assert!(ended);
     }

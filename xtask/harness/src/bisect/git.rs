@@ -1,7 +1,8 @@
-//! A user's kernel repository, as far as a search reads it: revisions, what lies between them, what a commit changes.
+//! A user's kernel repository, as far as a search reads it: revisions, the commits between them, and each
+//! commit's changes.
 //!
-//! The work tree, the index, HEAD, refs and objects of the user's are never written to. What has to be made (a commit
-//! taken back, a series from a mailbox) is made in a repository of our own, [`Scratch`], which borrows the user's objects.
+//! The user's work tree, index, HEAD, refs and objects are never written to. New commits (a revert, a series
+//! from a mailbox) are made in a repository of our own, [`Scratch`], which borrows the user's objects.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,24 +12,24 @@ use vm_images::host::{Call, Host, HostError};
 
 use super::graph::{BadGraph, Graph};
 use super::mailbox;
-use super::state::{End, short, shown_paths};
+use super::state::{SearchEnd, short, shown_paths};
 use crate::error::usage;
 
-/// What makes a kernel tree one that can be tested here.
+/// File that a kernel tree must have to be tested here.
 const MD: &str = "drivers/md/md.c";
 
-/// A repository.
+/// A user's git repository.
 #[derive(Clone, Debug)]
 pub struct Repository<'h> {
     host: &'h Host,
-    /// Its top folder.
+    /// Top folder of its work tree.
     pub top: PathBuf,
-    /// Folder of ours for what git says.
+    /// Folder of ours for the output of git.
     scratch: PathBuf,
 }
 
 impl<'h> Repository<'h> {
-    /// The one that `path` lies in.
+    /// Opens the repository that `path` lies in.
     pub fn open(host: &'h Host, path: &Path, scratch: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(usage(anyhow::anyhow!(
@@ -58,14 +59,14 @@ impl<'h> Repository<'h> {
         self.call(words).read(log.path())
     }
 
-    /// The commit that `rev` names.
-    pub fn commit(&self, rev: &str) -> Result<End> {
+    /// Resolves `rev` to a commit.
+    pub fn commit(&self, rev: &str) -> Result<SearchEnd> {
         let wanted = format!("{rev}^{{commit}}");
         match self.read(&["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
             Ok(id) => {
                 let id = id.trim().to_owned();
                 let title = self.read(&["log", "-1", "--format=%s", &id, "--"])?;
-                Ok(End { name: rev.to_owned(), id, title: title.trim_end_matches('\n').to_owned() })
+                Ok(SearchEnd { name: rev.to_owned(), id, title: title.trim_end_matches('\n').to_owned() })
             }
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
                 "`{}` has no commit `{rev}`; fetch it first, if it is somebody else's",
@@ -75,8 +76,8 @@ impl<'h> Repository<'h> {
         }
     }
 
-    /// An error unless `commit` has md.
-    pub fn check_md(&self, commit: &End) -> Result<()> {
+    /// Returns an error unless `commit` has md.
+    pub fn check_md(&self, commit: &SearchEnd) -> Result<()> {
         match self.read(&["cat-file", "-e", &format!("{}:{MD}", commit.id)]) {
             Ok(_) => Ok(()),
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
@@ -89,8 +90,8 @@ impl<'h> Repository<'h> {
         }
     }
 
-    /// An error unless `old` is an ancestor of `new`.
-    pub fn check_ancestor(&self, old: &End, new: &End, terms: (&str, &str)) -> Result<()> {
+    /// Returns an error unless `old` is an ancestor of `new`.
+    pub fn check_ancestor(&self, old: &SearchEnd, new: &SearchEnd, terms: (&str, &str)) -> Result<()> {
         match self.read(&["merge-base", "--is-ancestor", &old.id, &new.id]) {
             Ok(_) => return Ok(()),
             Err(HostError::Failed { .. }) => {}
@@ -117,8 +118,8 @@ impl<'h> Repository<'h> {
         Err(usage(anyhow::anyhow!("{of_old} `{old_name}` is no ancestor of {of_new} `{new_name}`: {hint}")))
     }
 
-    /// What lies after `old`, up to `new`, as far as it touches `paths`.
-    pub fn graph(&self, old: &End, new: &End, paths: &[String]) -> Result<Graph> {
+    /// The commits after `old` up to `new` that touch `paths`, or all if that is empty.
+    pub fn graph(&self, old: &SearchEnd, new: &SearchEnd, paths: &[String]) -> Result<Graph> {
         let not_old = format!("^{}", old.id);
         let mut words = vec!["rev-list", "--topo-order", "--reverse", "--parents", "--format=%s"];
         words.extend([new.id.as_str(), not_old.as_str(), "--"]);
@@ -138,12 +139,12 @@ impl<'h> Repository<'h> {
         })
     }
 
-    /// What `git show --stat` says of a commit.
+    /// The output of `git show --stat` for a commit.
     pub fn show(&self, id: &str) -> Result<String> {
         Ok(self.read(&["show", "--stat", "--format=medium", "--no-color", id, "--"])?)
     }
 
-    /// Its parents.
+    /// Full ids of a commit's parents.
     pub(crate) fn parents(&self, id: &str) -> Result<Vec<String>> {
         let line = self.read(&["rev-list", "--parents", "-1", id, "--"])?;
         Ok(line.split_whitespace().skip(1).map(str::to_owned).collect())
@@ -155,29 +156,29 @@ impl<'h> Repository<'h> {
     }
 }
 
-/// git in `dir`, deaf to what the caller's environment says of another repository.
+/// A call of git in `dir` that ignores environment variables naming another repository.
 fn call<'h>(host: &'h Host, dir: &Path) -> Call<'h> {
     let mut call = host.call("git").dir(dir);
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
         call = call.without_env(name);
     }
-    // The first lest it writes to the index, the second lest it starts a daemon.
+    // GIT_OPTIONAL_LOCKS=0 keeps git from writing to the index, core.fsmonitor=false from starting a daemon.
     call.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").args(["-c", "core.fsmonitor=false"])
 }
 
-/// A repository of our own that borrows another's objects. It has no work tree: an index is enough.
+/// A repository of our own that borrows another's objects. It has an index but no work tree.
 #[derive(Debug)]
 pub struct Scratch<'h> {
     repository: Repository<'h>,
 }
 
-/// Why something was not made in a [`Scratch`].
+/// Why a commit was not made in a [`Scratch`].
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
-    /// The change does not fit.
+    /// The change does not apply, in git's words.
     #[error("{0}")]
     DoesNotApply(String),
-    /// Anything else.
+    /// Any other error.
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
 }
@@ -189,7 +190,7 @@ impl From<HostError> for ScratchError {
 }
 
 impl<'h> Scratch<'h> {
-    /// One in `dir`, which is ours and stays as long as its commits are wanted.
+    /// Creates one in `dir`, which must be ours and stay as long as its commits are used.
     pub fn create(of: &Repository<'h>, dir: &Path) -> Result<Self> {
         let failed = || format!("failed to make a repository in `{}`", dir.display());
         fs::create_dir_all(dir).with_context(failed)?;
@@ -198,7 +199,7 @@ impl<'h> Scratch<'h> {
         repository.read(&["init", "--quiet"]).with_context(failed)?;
         let borrowed = format!("{}\n", of.path_of("objects")?.display());
         fs::write(dir.join(".git/objects/info/alternates"), borrowed).with_context(failed)?;
-        // A shallow clone lacks what its oldest commits come from, and must say so here, too.
+        // In a shallow clone the oldest commits lack their parents; this repository has to know that, too.
         let shallow = of.path_of("shallow")?;
         if shallow.is_file() {
             fs::copy(shallow, dir.join(".git/shallow")).with_context(failed)?;
@@ -206,12 +207,12 @@ impl<'h> Scratch<'h> {
         Ok(Scratch { repository })
     }
 
-    /// Its folder.
+    /// Folder of this repository.
     pub fn dir(&self) -> &Path {
         &self.repository.top
     }
 
-    /// A commit that is `tip` without what `culprit` did.
+    /// Makes a commit that is `tip` with `culprit` reverted; returns its id.
     pub fn revert(&self, culprit: &str, tip: &str) -> Result<String, ScratchError> {
         let parents = self.repository.parents(culprit)?;
         let [parent] = &parents[..] else {
@@ -228,7 +229,7 @@ impl<'h> Scratch<'h> {
         self.commit(tip, &["-m", &message], &[])
     }
 
-    /// The commits that `mbox` makes on `base`, in the order of the series.
+    /// Applies the mails of `mbox` on `base`; returns the ids of the commits in the order of the series.
     pub fn apply_mailbox(&self, base: &str, mbox: &Path) -> Result<Vec<String>, ScratchError> {
         let mails = self.dir().join(".git/mails");
         fs::create_dir_all(&mails).context("failed to make a folder for mails")?;
@@ -268,7 +269,7 @@ impl<'h> Scratch<'h> {
             let is_patch = fs::read_to_string(&patch)
                 .is_ok_and(|text| text.contains("\ndiff --git ") || text.contains("\n--- "));
             if !is_patch {
-                // A cover letter.
+                // This mail is a cover letter.
                 continue;
             }
             self.apply(&patch, &[]).map_err(|error| match error {
@@ -309,7 +310,8 @@ impl<'h> Scratch<'h> {
     ) -> Result<String, ScratchError> {
         let tree = self.repository.read(&["write-tree"])?;
         let mut call = self.repository.call(&["commit-tree", tree.trim(), "-p", parent]).args(message);
-        // Nobody's configuration is needed, and the same change makes the same commit.
+        // A fixed author and date: no configuration of git is needed, and the same change gives the same
+        // commit id.
         for (name, value) in
             [("NAME", "md-regress"), ("EMAIL", "md-regress@localhost"), ("DATE", "1700000000 +0000")]
         {
@@ -321,7 +323,7 @@ impl<'h> Scratch<'h> {
     }
 }
 
-/// git's own words, in a line.
+/// The output of git in one line.
 fn said(tail: &str) -> String {
     let lines = tail.lines().map(|line| line.trim_start_matches([' ', '|']).trim());
     let telling = |line: &&str| !line.is_empty();

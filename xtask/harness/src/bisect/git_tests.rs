@@ -4,10 +4,10 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 use vm_images::host::Cancel;
 
-/// Every file's content, and time if it has one that counts.
+/// Content of every file, and its time if that matters.
 type Looks = BTreeMap<PathBuf, (Vec<u8>, Option<std::time::SystemTime>)>;
 
-/// A repository with a drivers/md, and what it looks like from outside.
+/// A repository with drivers/md, and a way to see every change to it.
 pub(crate) struct Toy {
     pub(crate) host: Host,
     pub(crate) dir: tempfile::TempDir,
@@ -27,7 +27,7 @@ impl Toy {
 
     pub(crate) fn git(&self, words: &[&str]) -> String {
         let mut call = call(&self.host, self.dir.path());
-        // It would go on writing in the background.
+        // Automatic maintenance would go on writing in the background.
         call = call.args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"]);
         for (name, value) in [("NAME", "A U Thor"), ("EMAIL", "author@example.org")] {
             call = call.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
@@ -51,8 +51,9 @@ impl Toy {
         Repository::open(&self.host, self.dir.path(), self.scratch.path()).unwrap()
     }
 
-    /// Every file with its content and time. Objects have no time: git marks those that it would have written as used, also
-    /// in a repository that it borrows from, so that they outlive the next clean-up (object-file.c, `freshen_loose_object`).
+    /// Every file with its content and time. Objects have no time here: git updates the time of objects that
+    /// it would have written, also in a repository that it borrows from, so that they survive the next
+    /// clean-up (object-file.c, `freshen_loose_object`).
     pub(crate) fn looks(&self) -> Looks {
         let files = walkdir::WalkDir::new(self.dir.path()).into_iter().map(Result::unwrap);
         let files = files.filter(|entry| entry.file_type().is_file());
@@ -67,7 +68,7 @@ impl Toy {
     }
 }
 
-/// Names of what differs.
+/// Names of the files that differ.
 fn differences(before: &Looks, after: &Looks) -> Vec<PathBuf> {
     let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
@@ -146,7 +147,7 @@ fn a_commit_is_taken_back_and_the_users_tree_never_hears_of_it() {
     toy.commit("base", &[(MD, &numbered(99)), ("Makefile", "VERSION = 6\n")]);
     let culprit = toy.commit("break", &[(MD, &numbered(3))]);
     let tip = toy.commit("more", &[(MD, &numbered(3).replace("line 15", "line fifteen"))]);
-    // Not committed, and staged: both must stay.
+    // One uncommitted edit and one staged file; both must stay.
     fs::write(toy.dir.path().join(MD), "being edited").unwrap();
     fs::write(toy.dir.path().join("new"), "staged").unwrap();
     toy.git(&["add", "new"]);

@@ -1,23 +1,23 @@
-//! The subjects of a search as a graph: the commits between two ends, with merges, or kernels in a row. Pure: the
-//! text of `git rev-list` in, ancestors out.
+//! The subjects of a search as a graph: the commits between two ends, with merges, or kernel builds in a row.
+//! Pure: reads the text of `git rev-list`, computes ancestors.
 
 use std::collections::BTreeMap;
 
 use fixedbitset::FixedBitSet;
 use serde::{Deserialize, Serialize};
 
-/// One subject of a search.
+/// One subject of a search: a commit, or a kernel build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
-    /// A commit's full id, or a kernel's release.
+    /// Full id of a commit, or release of a kernel build.
     pub id: String,
-    /// The first line of its message; of a kernel its package's version.
+    /// Subject line of a commit, or package version of a kernel build.
     pub title: String,
-    /// Those of its parents that are subjects, by index; a commit without any comes right after the old end.
+    /// Indices of those parents that are subjects; a commit without any comes right after the old end.
     pub parents: Vec<usize>,
 }
 
-/// Everything after the old end, up to the new one.
+/// All subjects: everything after the old end, up to the new one.
 ///
 /// Invariant: parents stand before their children, and the last subject has all others among its ancestors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,22 +25,22 @@ pub struct Graph {
     subjects: Vec<Subject>,
 }
 
-/// Why a text is no graph.
+/// Why a text does not describe a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadGraph {
     /// A line that git would not write.
     #[error("git's list of commits makes no sense at `{0}`")]
     Line(String),
-    /// Nothing.
+    /// No subject at all.
     #[error("no commit between the two ends{0}")]
     Empty(&'static str),
-    /// Several ends.
+    /// More than one subject without children.
     #[error("`{0}` is no ancestor of the newest commit")]
     Loose(String),
 }
 
 impl Graph {
-    /// Subjects in a row, the oldest first.
+    /// A graph of subjects in a row, given oldest first.
     pub fn linear(subjects: impl IntoIterator<Item = (String, String)>) -> Result<Self, BadGraph> {
         let subjects = subjects.into_iter().enumerate().map(|(idx, (id, title))| Subject {
             id,
@@ -50,7 +50,7 @@ impl Graph {
         Graph::new(subjects.collect())
     }
 
-    /// Reads what `git rev-list --topo-order --reverse --parents --format=%s` writes.
+    /// Parses the output of `git rev-list --topo-order --reverse --parents --format=%s`.
     pub(crate) fn parse(text: &str) -> Result<Self, BadGraph> {
         let bad = |line: &str| BadGraph::Line(line.to_owned());
         let mut places: BTreeMap<&str, usize> = BTreeMap::new();
@@ -59,7 +59,7 @@ impl Graph {
         while let Some(line) = lines.next() {
             let mut ids = line.strip_prefix("commit ").ok_or_else(|| bad(line))?.split(' ');
             let id = ids.next().filter(|id| !id.is_empty()).ok_or_else(|| bad(line))?;
-            // Parents that are not in the list are the old end, or before it.
+            // Parents that are not in the list are the old end, or older.
             let parents = ids.filter_map(|parent| places.get(parent).copied()).collect();
             let title = lines.next().ok_or_else(|| bad(line))?.to_owned();
             places.insert(id, subjects.len());
@@ -83,12 +83,13 @@ impl Graph {
         }
     }
 
-    /// How many subjects there are.
+    /// Number of subjects.
     pub fn n_subjects(&self) -> usize {
         self.subjects.len()
     }
 
-    /// The new end, or what is the same as it in the paths that the search is limited to.
+    /// Index of the last subject: the new end, or the last commit before it that touches the paths of the
+    /// search.
     pub(crate) fn tip(&self) -> usize {
         self.subjects.len() - 1
     }
@@ -103,7 +104,7 @@ impl Graph {
         &self.subjects
     }
 
-    /// `idx` and everything that it has among its ancestors.
+    /// Indices of `idx` itself and all its ancestors.
     pub(crate) fn ancestors(&self, idx: usize) -> FixedBitSet {
         let mut seen = FixedBitSet::with_capacity(self.n_subjects());
         let mut open = vec![idx];
@@ -115,8 +116,8 @@ impl Graph {
         seen
     }
 
-    /// Calls `see` with each subject and its ancestors, itself among them. A set is dropped after its last child, so
-    /// that a long row costs no more memory than a short one.
+    /// Calls `see` with each subject's index and the indices of its ancestors and itself. Each set is dropped
+    /// after its last child, so a long row takes no more memory than a short one.
     pub(crate) fn each(&self, mut see: impl FnMut(usize, &FixedBitSet)) {
         let mut n_children = vec![0_usize; self.n_subjects()];
         for subject in &self.subjects {
@@ -151,8 +152,8 @@ pub(crate) mod testing {
     use super::*;
     use proptest::prelude::*;
 
-    /// Graphs with merges: each subject has one or two parents among the last few; what would be loose is joined at
-    /// the end.
+    /// Random graphs with merges: each subject has one or two parents among the last few; loose ends are
+    /// joined by the last subject.
     pub(crate) fn graphs(max_len: usize) -> impl Strategy<Value = Graph> {
         proptest::collection::vec((0_usize..3, 0_usize..6, prop::bool::weighted(0.3)), 1..max_len).prop_map(
             |shape| {
@@ -186,7 +187,7 @@ pub(crate) mod testing {
         )
     }
 
-    /// `n` subjects in a row.
+    /// A graph of `n` subjects in a row.
     pub(crate) fn row(n: usize) -> Graph {
         Graph::linear((0..n).map(|idx| (format!("{idx:040x}"), format!("commit {idx}")))).unwrap()
     }

@@ -1,26 +1,27 @@
-//! In which order the mails of a series are applied: archives keep them as they came in, with answers in between. Pure.
+//! The order in which the mails of a patch series are applied. Archives keep mails as they came in, mixed
+//! with replies. Pure.
 
-/// What a mail's head says.
+/// The parts of a mail's header that tell its place in a series.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// As in `[PATCH v2 03/11]`: which, and of how many.
+    /// Number and total, as in `[PATCH v2 03/11]`.
     number: Option<(u32, u32)>,
-    /// An answer quotes patches, and may bring one that is meant as an idea.
+    /// True for a reply. Replies quote patches, and may contain one that is meant as a suggestion only.
     is_answer: bool,
 }
 
-/// Reads the head of a mail.
+/// Parses the header of a mail.
 pub(crate) fn head(mail: &str) -> Head {
     let mut lines = mail.lines().take_while(|line| !line.is_empty()).skip_while(|line| !is_subject(line));
     let Some(first) = lines.next() else { return Head::default() };
     let mut subject = first["Subject:".len()..].trim().to_owned();
-    // Long ones are folded.
+    // Continuation lines of a long subject.
     for line in lines.take_while(|line| line.starts_with([' ', '\t'])) {
         subject.push(' ');
         subject.push_str(line.trim());
     }
     let is_answer = subject.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("re:"));
-    // Lists put their names before it, in brackets of their own.
+    // Mailing lists may put their own name in brackets before the patch number.
     let tags = subject.split('[').skip(1).filter_map(|rest| rest.split_once(']')).map(|(tag, _)| tag);
     let number = tags.flat_map(str::split_whitespace).find_map(|word| {
         let (number, all) = word.split_once('/')?;
@@ -33,8 +34,8 @@ fn is_subject(line: &str) -> bool {
     line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case("subject:"))
 }
 
-/// Which mails are applied, by index: no answers, and by their numbers if each has one of its own. An error names the
-/// patches that are missing.
+/// Indices of the mails to apply, without replies, ordered by number if each has a number of its own. An
+/// error names the missing patches.
 pub(crate) fn order(heads: &[Head]) -> Result<Vec<usize>, String> {
     let mut order: Vec<usize> = (0..heads.len()).filter(|&idx| !heads[idx].is_answer).collect();
     let mut numbers: Vec<(u32, u32)> = order.iter().filter_map(|&idx| heads[idx].number).collect();
@@ -80,7 +81,7 @@ mod tests {
     fn what_has_no_number_stays_as_it_came() {
         let heads: Vec<_> = ["[PATCH] md: b", "md: a", "[PATCH 1/2] md: c"].into_iter().map(mail).collect();
         assert_eq!(order(&heads).unwrap(), [0, 1, 2]);
-        // Two versions in one file cannot be told apart by numbers alone.
+        // Numbers alone cannot tell two versions in one file apart.
         let heads: Vec<_> = ["[PATCH 2/2] md: b", "[PATCH 2/2] md: b"].into_iter().map(mail).collect();
         assert_eq!(order(&heads).unwrap(), [0, 1]);
         assert_eq!(head("no head"), Head::default());

@@ -1,30 +1,37 @@
 //! Names the commit that broke something, or mended it.
 //!
-//! Read in this order:
-//! - [`graph`] is what lies between the two ends, as a graph;
-//! - [`search`] finds the first bad one where answers can be trusted, [`bayes`] where they are only likely;
-//! - [`verdict`] says what a trial means: only the failure of the failing end counts;
-//! - [`decide`] says what to do next, from all trials so far, and [`state`] is the file that holds them;
-//! - [`conduct`] does it, by [`trial`] and [`git`];
-//! - [`hold`] keeps a second process away from it;
-//! - [`report`] says what came of it.
+//! Words: a search has two ends, the *old* and the *new* one, of which one fails and the other passes. Its
+//! *subjects* are the commits (or kernel builds) after the old end up to the new one. The answer is the
+//! *first new* subject: the one that broke, or with `--find-fix` mended, what is searched for.
 //!
-//! All but the last but one, and reading and writing the state, are pure; [`simulate`] measures them with trials drawn
-//! by lot. [`published`] is Debian's builds as a graph, [`series`] a table of patches instead of a search, with
-//! [`mailbox`] for those that came by mail, [`planted`] a graph whose answer is known, [`options`] the command lines.
+//! Read in this order:
+//! - [`graph`]: the subjects as a graph;
+//! - [`search`]: finds the first new subject where each answer can be trusted, `bayes` where answers are
+//!   only likely;
+//! - [`observe`]: what the tests of one kernel showed; [`target`]: the failure that is searched for, and what
+//!   a trial means for it;
+//! - [`decide`]: what to do next, given all trials so far; [`state`]: the file that holds the trials;
+//! - [`conduct`]: makes the trials, with [`trial`] and [`git`];
+//! - [`exclusive`]: keeps a second process out of a search;
+//! - [`report`]: the answer, for people.
+//!
+//! `conduct`, `trial`, `git`, `exclusive` and the state file do I/O; everything else is pure. [`simulate`]
+//! measures searches with random trials. [`published`] makes Debian's builds into a graph. [`series`] is a
+//! table of patches instead of a search, with `mailbox` for patches that came by mail.
 
 pub(crate) mod bayes;
 pub mod conduct;
 pub mod decide;
+pub mod exclusive;
 pub mod git;
 pub mod graph;
-pub mod hold;
 pub(crate) mod mailbox;
+pub mod observe;
 pub mod published;
 pub mod report;
 pub mod search;
 pub mod series;
 pub mod simulate;
 pub mod state;
+pub mod target;
 pub mod trial;
-pub mod verdict;

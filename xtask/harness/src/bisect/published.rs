@@ -1,4 +1,4 @@
-//! `deb:6.12.43..6.12.117`: builds that Debian has published, as the subjects of a search. Pure.
+//! `deb:6.12.43..6.12.117`: the kernel builds that Debian has published, as subjects of a search. Pure.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -6,38 +6,38 @@ use std::str::FromStr;
 use vm_images::debian::kernels::{DebianKernel, compare_versions};
 use vm_images::spec::debian::DEFAULT_FLAVOUR;
 
-/// From one version to another.
+/// A range of kernel versions, from the old end to the new.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Range {
+pub struct VersionRange {
     old: String,
     new: String,
 }
 
-/// Why a text is no range, or there is none.
+/// Why a text is not a usable range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRange {
-    /// Not to be read.
+    /// The text cannot be parsed.
     #[error("`{0}` is no range of kernels; one looks like deb:6.12.43..6.12.117")]
     Text(String),
-    /// No such build.
+    /// An end of the range names no published build.
     #[error("the mirror has no build of {version}; of its branch it has {}", has.join(", "))]
     NoBuild {
         /// The version that was named.
         version: String,
-        /// The versions that there are.
+        /// The versions that are published.
         has: Vec<String>,
     },
-    /// The wrong way round.
+    /// The ends are in the wrong order.
     #[error("{old} is not older than {new}")]
     Order {
-        /// The first end.
+        /// The first end as given.
         old: String,
-        /// The second end, which is older.
+        /// The second end as given, which is older.
         new: String,
     },
 }
 
-impl FromStr for Range {
+impl FromStr for VersionRange {
     type Err = BadRange;
 
     fn from_str(text: &str) -> Result<Self, BadRange> {
@@ -51,16 +51,17 @@ impl FromStr for Range {
         if !is_version(old) || !is_version(new) {
             return Err(bad());
         }
-        Ok(Range { old: old.to_owned(), new: new.to_owned() })
+        Ok(VersionRange { old: old.to_owned(), new: new.to_owned() })
     }
 }
 
-impl Range {
-    /// The builds of the range, oldest first, one a version of Linux.
+impl VersionRange {
+    /// The builds of the range, oldest first, one for each Linux version.
     pub fn choose(&self, offered: &[DebianKernel]) -> Result<Vec<DebianKernel>, BadRange> {
         let mut builds: Vec<DebianKernel> = Vec::new();
         for kernel in offered.iter().filter(|kernel| kernel.flavour == DEFAULT_FLAVOUR) {
-            // Sorted by version: what is built from the same Linux again, for another release of Debian, comes first.
+            // Sorted by package version: a rebuild of the same Linux for an older release of Debian
+            // (`~bpo12`) sorts first.
             match builds.last_mut() {
                 Some(last) if upstream(&last.version) == upstream(&kernel.version) => *last = kernel.clone(),
                 Some(_) | None => builds.push(kernel.clone()),
@@ -83,7 +84,7 @@ impl Range {
     }
 }
 
-/// The branches of these builds, in words, if there is more than one.
+/// The stable branches of these builds, as text, if there is more than one.
 pub fn several_branches(builds: &[DebianKernel]) -> Option<String> {
     let mut branches: Vec<&str> = builds.iter().map(|kernel| kernel.branch.as_str()).collect();
     branches.dedup();
@@ -91,7 +92,7 @@ pub fn several_branches(builds: &[DebianKernel]) -> Option<String> {
     (!before.is_empty()).then(|| format!("{} and {last}", before.join(", ")))
 }
 
-/// `6.12.117` of `6.12.117-1~bpo12+1`.
+/// The Linux version in a package version: `6.12.117` in `6.12.117-1~bpo12+1`.
 fn upstream(version: &str) -> &str {
     version.split(['-', '+', '~']).next().unwrap_or(version)
 }
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_range_is_one_build_a_version() {
-        let range: Range = "deb:6.12.94..6.12.107".parse().unwrap();
+        let range: VersionRange = "deb:6.12.94..6.12.107".parse().unwrap();
         let builds = range.choose(&offered()).unwrap();
         let releases: Vec<_> = builds.iter().map(|kernel| kernel.release.as_str()).collect();
         assert_eq!(
@@ -138,9 +139,10 @@ mod tests {
     #[test]
     fn what_is_no_range_is_said() {
         for text in ["6.12.94..6.12.95", "deb:6.12.94", "deb:6.12..6.13", "deb:6.12.94..", "deb:6.12.94..x"] {
-            assert_eq!(text.parse::<Range>(), Err(BadRange::Text(text.to_owned())));
+            assert_eq!(text.parse::<VersionRange>(), Err(BadRange::Text(text.to_owned())));
         }
-        let error = |text: &str| text.parse::<Range>().unwrap().choose(&offered()).unwrap_err().to_string();
+        let error =
+            |text: &str| text.parse::<VersionRange>().unwrap().choose(&offered()).unwrap_err().to_string();
         let no_build = "the mirror has no build of 6.12.96; of its branch it has 6.12.94, 6.12.95, 6.12.107";
         assert_eq!(error("deb:6.12.96..6.12.107"), no_build);
         assert_eq!(error("deb:6.12.107..6.12.94"), "6.12.107 is not older than 6.12.94");

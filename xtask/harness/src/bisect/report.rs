@@ -1,30 +1,31 @@
-//! What a search came to, for people: on the terminal, and as a mail. Pure.
+//! The result of a search for people: lines for the terminal, and a mail. Pure.
 
 use std::collections::BTreeMap;
 
 use reports::text::{duration, printable};
 
-use super::decide::{Finding, Observation, Place, Trouble, Why};
-use super::state::{Reverted, Source, State, shown_paths};
-use super::verdict::{Class, Failure, Sighting, Target, Trial, TrialResult};
+use super::decide::{Conclusion, Observation, Position, Purpose, Trouble};
+use super::observe::{Class, Failure, Sighting, Trial, TrialResult};
+use super::state::{KernelSource, Reverted, SearchState, shown_paths};
+use super::target::Target;
 
-/// A line for a trial that begins: what is tested, why, and how long it will still take.
-pub fn begins(state: &State, place: Place, why: Why) -> String {
+/// A line for a trial that begins: the subject, the purpose, and the estimated time to the end of the search.
+pub fn begins(state: &SearchState, position: Position, why: Purpose) -> String {
     let (old, new) = state.terms();
-    let end = |place| match place {
-        Place::OldEnd => old,
-        Place::Subject(_) => new,
+    let end = |position| match position {
+        Position::OldEnd => old,
+        Position::Subject(_) => new,
     };
-    let shown = state.shown(place);
+    let shown = state.shown(position);
     match why {
-        Why::ConfirmFailing => format!("{} end, which should fail: {shown}", end(place)),
-        Why::ConfirmPassing => format!("{} end, which should pass: {shown}", end(place)),
-        Why::Verify => format!("again, to be sure: {shown}"),
-        Why::Search { n_left, n_trials_left } => {
+        Purpose::ConfirmFailing => format!("{} end, which should fail: {shown}", end(position)),
+        Purpose::ConfirmPassing => format!("{} end, which should pass: {shown}", end(position)),
+        Purpose::Verify => format!("again, to be sure: {shown}"),
+        Purpose::Search { n_left, n_trials_left } => {
             let seconds = state.seconds_per_trial().unwrap_or_default() * n_trials_left;
-            let likely = match place {
-                Place::OldEnd => 0.0,
-                Place::Subject(idx) => {
+            let likely = match position {
+                Position::OldEnd => 0.0,
+                Position::Subject(idx) => {
                     state.sums().posterior(&state.graph, state.question.rules).is_new(&state.graph, idx)
                 }
             };
@@ -38,8 +39,8 @@ pub fn begins(state: &State, place: Place, why: Why) -> String {
     }
 }
 
-/// A line for a trial that is over.
-pub fn over(state: &State, observation: &Observation) -> String {
+/// A line for the trial that ended last.
+pub fn over(state: &SearchState, observation: &Observation) -> String {
     let Some(last) = state.trials.last() else { return String::new() };
     let (failed, passed) = state.terms_of_outcomes();
     let met = state.target().and_then(|target| target.met_by(&last.trial).cloned());
@@ -57,8 +58,8 @@ pub fn over(state: &State, observation: &Observation) -> String {
     printable(&format!("{text} ({:.0} s)", last.seconds))
 }
 
-/// What is to be said when the first failure was seen, if it has nothing that tells it from others.
-pub fn loose(target: &Target) -> Option<String> {
+/// A warning after the first failure, if nothing tells it apart from other failures of the test.
+pub fn warning_if_unsigned(target: &Target) -> Option<String> {
     let Target::Seen { test, wrong } = target else { return None };
     let counts = match wrong.class {
         Class::Failure => "failure",
@@ -75,11 +76,11 @@ pub fn loose(target: &Target) -> Option<String> {
 }
 
 /// Why a search stopped, and what to do about it.
-pub fn explain(state: &State, trouble: &Trouble) -> String {
+pub fn explain(state: &SearchState, trouble: &Trouble) -> String {
     let (failing, passing) = state.terms_of_outcomes();
-    let named = |place| {
-        let end = if place == Place::OldEnd { &state.question.old } else { &state.question.new };
-        format!("`{}`, {}", end.name, state.shown(place))
+    let named = |position| {
+        let end = if position == Position::OldEnd { &state.question.old } else { &state.question.new };
+        format!("`{}`, {}", end.name, state.shown(position))
     };
     let (of_failing, of_passing) = state.question.rules.ends(&state.graph);
     let (of_failing, of_passing) = (named(of_failing), named(of_passing));
@@ -90,12 +91,12 @@ pub fn explain(state: &State, trouble: &Trouble) -> String {
                     "A complaint counts only if it is searched for ({complaint}): begin again with --signature TEXT, \
                      of what it complains"
                 ),
-                (None, Source::Commits { paths, .. }) if !paths.is_empty() => format!(
+                (None, KernelSource::Commits { paths, .. }) if !paths.is_empty() => format!(
                     "Only commits that touch {} are tested: what breaks it may be another. If it fails more rarely than \
                      that, --repeat says how often to try",
                     shown_paths(paths)
                 ),
-                (None, Source::Commits { .. } | Source::Published) => {
+                (None, KernelSource::Commits { .. } | KernelSource::Published) => {
                     "Is it the right revision, and the right test? \
                      If it fails more rarely than that, --repeat says how often to try"
                         .to_owned()
@@ -146,8 +147,9 @@ fn times(n: impl Into<u64>) -> String {
     if n == 1 { "once".to_owned() } else { format!("{n} times") }
 }
 
-/// How often each end failed, and what else that may mean, if the passing end passed as well.
-fn how_often(state: &State) -> String {
+/// How often each end failed, and what else that may mean; empty unless the passing end both failed and
+/// passed.
+fn how_often(state: &SearchState) -> String {
     let (failing, passing) = state.question.rules.ends(&state.graph);
     let sums = state.sums();
     let (of_failing, of_passing) = (sums.counts_at(failing), sums.counts_at(passing));
@@ -164,8 +166,8 @@ fn how_often(state: &State) -> String {
     )
 }
 
-/// What a test that passed complained of last.
-fn complaint(state: &State) -> Option<String> {
+/// The last complaint of a test that passed.
+fn complaint(state: &SearchState) -> Option<String> {
     let seen = state.trials.iter().rev().flat_map(|recorded| recorded.trial.seen());
     seen.into_iter().find_map(|sighting| match &sighting.result {
         TrialResult::Complained(wrong) => Some(printable(&wrong.in_short())),
@@ -177,19 +179,19 @@ fn complaint(state: &State) -> Option<String> {
 }
 
 /// The answer in a sentence.
-pub fn answer(state: &State, finding: &Finding) -> String {
+pub fn answer(state: &SearchState, conclusion: &Conclusion) -> String {
     let (_, new) = state.terms();
     let noun = state.noun();
-    let sure = percent(finding.confidence);
-    match &finding.first_new[..] {
+    let sure = percent(conclusion.confidence);
+    match &conclusion.first_new[..] {
         &[idx] => {
-            let most_likely = if finding.is_sure { "" } else { "most likely " };
-            let shown = state.shown(Place::Subject(idx));
-            let (one_of, p) = &finding.one_of;
+            let most_likely = if conclusion.is_sure { "" } else { "most likely " };
+            let shown = state.shown(Position::Subject(idx));
+            let (one_of, p) = &conclusion.one_of;
             let one_of = match &one_of[..] {
-                [first, .., last] if !finding.is_sure => {
+                [first, .., last] if !conclusion.is_sure => {
                     let (first, last) =
-                        (state.shown(Place::Subject(*first)), state.shown(Place::Subject(*last)));
+                        (state.shown(Position::Subject(*first)), state.shown(Position::Subject(*last)));
                     let (n, p) = (one_of.len(), percent(*p));
                     format!("; it is one of {n}, from {first} to {last}, with {p}")
                 }
@@ -198,8 +200,8 @@ pub fn answer(state: &State, finding: &Finding) -> String {
             format!("the first {new} {noun} is {most_likely}{shown}, with a probability of {sure}{one_of}")
         }
         several => {
-            let first = several.first().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
-            let last = several.last().map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
+            let first = several.first().map(|&idx| state.shown(Position::Subject(idx))).unwrap_or_default();
+            let last = several.last().map(|&idx| state.shown(Position::Subject(idx))).unwrap_or_default();
             format!(
                 "the first {new} {noun} is one of {}, from {first} to {last}, with a probability of {sure}: those in \
                  between could not be tested",
@@ -209,9 +211,9 @@ pub fn answer(state: &State, finding: &Finding) -> String {
     }
 }
 
-/// How often the passing end failed all the same, and what that says of chance; nothing where failures bear a mark that
-/// tells them apart.
-fn chance_failures(state: &State, finding: &Finding) -> Option<String> {
+/// How often the passing end failed, and what that says of chance failures; `None` where a kernel signature
+/// tells failures apart.
+fn chance_failures(state: &SearchState, conclusion: &Conclusion) -> Option<String> {
     if state.target()?.is_signed() {
         return None;
     }
@@ -219,15 +221,15 @@ fn chance_failures(state: &State, finding: &Finding) -> Option<String> {
     let counts = state.sums().counts_at(passing);
     let (_, term) = state.terms_of_outcomes();
     let (failed, n) = (counts.failed, counts.n());
-    let chance = percent(finding.chance_rate);
+    let chance = percent(conclusion.chance_rate);
     let failures = if failed == 1 { "failure" } else { "failures" };
     Some(format!(
         "{failed} {failures} in {n} trials of the {term} end; by all trials, what has no bug fails in about {chance} of them"
     ))
 }
 
-/// What to do about failures that count as the same, although they differ from each other; nothing if they do not.
-pub fn differences(state: &State) -> Option<String> {
+/// Advice if failures that count as the same differ from each other.
+pub fn differences(state: &SearchState) -> Option<String> {
     let target = state.target()?;
     if target.is_signed() {
         return None;
@@ -235,7 +237,7 @@ pub fn differences(state: &State) -> Option<String> {
     let mut ways: BTreeMap<String, (usize, String)> = BTreeMap::new();
     for wrong in state.trials.iter().filter_map(|recorded| target.met_by(&recorded.trial)?.result.wrong()) {
         let said = wrong.signature.first().or(wrong.last_lines.last()).unwrap_or(&wrong.detail);
-        // Numbers differ from try to try: times, processes, devices.
+        // Numbers (times, processes, devices) differ from try to try.
         let words = |text: &str| -> String { text.chars().filter(|c| !c.is_ascii_digit()).collect() };
         let way = format!("{}\n{}", words(&wrong.detail), words(said));
         ways.entry(way).or_insert_with(|| (0, said.clone())).0 += 1;
@@ -258,8 +260,8 @@ pub fn differences(state: &State) -> Option<String> {
     ))
 }
 
-/// What the culprit's absence came to.
-fn reverted(state: &State, reverted: &Reverted) -> String {
+/// The result of testing the new end with the culprit reverted.
+fn reverted(state: &SearchState, reverted: &Reverted) -> String {
     let (old, new) = state.terms();
     let on = format!("on top of the {new} end");
     match reverted {
@@ -269,7 +271,7 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
             let n = trials.len();
             let of_all = if n == 1 { String::new() } else { format!(", {n} times of {n}") };
             let find_fix = state.question.rules.find_fix;
-            // Each but the last passed.
+            // All trials but the last passed, otherwise no more were made.
             let came = match trials.last().map(observe).unwrap_or(Observation::Untestable("not tried".into()))
             {
                 Observation::Passed if find_fix => {
@@ -286,14 +288,14 @@ fn reverted(state: &State, reverted: &Reverted) -> String {
     }
 }
 
-/// What the terminal shows after the answer.
-pub fn afterwards(state: &State, finding: &Finding, show: &str) -> Vec<String> {
+/// The lines that the terminal shows after the answer.
+pub fn afterwards(state: &SearchState, conclusion: &Conclusion, show: &str) -> Vec<String> {
     let mut lines: Vec<String> =
         show.trim_end().lines().map(|line| printable(&format!("    {line}"))).collect();
     lines.extend(state.reverted.as_ref().map(|came| printable(&reverted(state, came))));
-    lines.extend(chance_failures(state, finding));
+    lines.extend(chance_failures(state, conclusion));
     lines.extend(differences(state));
-    let other = |(_, seen): &(Place, Observation)| match seen {
+    let other = |(_, seen): &(Position, Observation)| match seen {
         Observation::Other(_) | Observation::Untestable(_) => true,
         Observation::Failed | Observation::Passed => false,
     };
@@ -304,14 +306,14 @@ pub fn afterwards(state: &State, finding: &Finding, show: &str) -> Vec<String> {
     lines
 }
 
-/// A table of all that was tested, oldest first.
-pub(crate) fn table(state: &State) -> Vec<String> {
+/// A table of all positions that were tested, oldest first.
+pub(crate) fn table(state: &SearchState) -> Vec<String> {
     let observations = state.observations();
     let mut rows: BTreeMap<Option<usize>, BTreeMap<String, usize>> = BTreeMap::new();
-    for (place, observation) in &observations {
-        let idx = match place {
-            Place::OldEnd => None,
-            Place::Subject(idx) => Some(*idx),
+    for (position, observation) in &observations {
+        let idx = match position {
+            Position::OldEnd => None,
+            Position::Subject(idx) => Some(*idx),
         };
         let came = match observation {
             Observation::Failed => "failed".to_owned(),
@@ -322,19 +324,25 @@ pub(crate) fn table(state: &State) -> Vec<String> {
         *rows.entry(idx).or_default().entry(came).or_default() += 1;
     }
     let lines = rows.into_iter().map(|(idx, came)| {
-        let place = idx.map_or(Place::OldEnd, Place::Subject);
+        let position = idx.map_or(Position::OldEnd, Position::Subject);
         let came: Vec<_> = came
             .into_iter()
             .map(|(came, n)| if n == 1 { came } else { format!("{n} times {came}") })
             .collect();
-        printable(&format!("{:<60} {}", state.shown(place), came.join(", ")))
+        printable(&format!("{:<60} {}", state.shown(position), came.join(", ")))
     });
     lines.collect()
 }
 
-/// `report.txt`: the answer as a mail. `show` is what git says of the culprit, `evidence` the report of a run in which
-/// it struck, `files` where the rest lies.
-pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files: &[String]) -> String {
+/// `report.txt`: the answer as a mail. `show` is git's description of the culprit, `evidence` the report of a
+/// run in which the failure occurred, `files` the paths of everything else.
+pub fn mail(
+    state: &SearchState,
+    conclusion: &Conclusion,
+    show: &str,
+    evidence: &str,
+    files: &[String],
+) -> String {
     let target = state.target();
     let what = target.as_ref().map(Target::in_short).unwrap_or_default();
     let title = match &target {
@@ -342,12 +350,12 @@ pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files:
         Some(Target::Words { .. } | Target::Anything) | None => what.clone(),
     };
     let since = if state.question.rules.find_fix { "mended by" } else { "since" };
-    let since = match finding.first_new.len() {
-        1 if !finding.is_sure => format!("{since}, most likely,"),
+    let since = match conclusion.first_new.len() {
+        1 if !conclusion.is_sure => format!("{since}, most likely,"),
         _ => since.to_owned(),
     };
-    let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Place::Subject(idx))).unwrap_or_default();
-    let first = match &finding.first_new[..] {
+    let shown = |idx: Option<&usize>| idx.map(|&idx| state.shown(Position::Subject(idx))).unwrap_or_default();
+    let first = match &conclusion.first_new[..] {
         several @ [first, .., last] => {
             let (n, first, last) = (several.len(), shown(Some(first)), shown(Some(last)));
             format!("one of {n} {}s, {first} to {last}", state.noun())
@@ -361,15 +369,15 @@ pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files:
     };
     say(&what);
     say("");
-    say(&sentence(&answer(state, finding)));
+    say(&sentence(&answer(state, conclusion)));
     let n_failed = state.observations().iter().filter(|(_, seen)| *seen == Observation::Failed).count();
-    let rate = if finding.fail_rate < RELIABLE {
-        format!("; what has the bug fails in about {} of them", percent(finding.fail_rate))
+    let rate = if conclusion.fail_rate < RELIABLE {
+        format!("; what has the bug fails in about {} of them", percent(conclusion.fail_rate))
     } else {
         String::new()
     };
     say(&sentence(&format!("{} trials, of which {n_failed} failed in this way{rate}", state.trials.len())));
-    if let Some(chance) = chance_failures(state, finding) {
+    if let Some(chance) = chance_failures(state, conclusion) {
         say(&sentence(&chance));
     }
     if let Some(advice) = differences(state) {
@@ -385,7 +393,7 @@ pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files:
     say("");
     say("Tested, oldest first:");
     table(state).iter().for_each(|line| say(&format!("    {line}")));
-    if let Some(command) = reproduce(state, finding) {
+    if let Some(command) = reproduce(state, conclusion) {
         say("");
         say("To see it again:");
         say(&format!("    {command}"));
@@ -399,60 +407,64 @@ pub fn mail(state: &State, finding: &Finding, show: &str, evidence: &str, files:
         say("");
         say("What was seen, in full:");
         say("");
-        // Its subject is not this mail's.
+        // The subject line of that report is not the one of this mail.
         let lines = evidence.trim_end().lines();
         lines.filter(|line| !line.starts_with("Subject: ")).skip_while(|line| line.is_empty()).for_each(say);
     }
-    // Mails to the lists are better off without.
+    // Mails to kernel lists should be plain ASCII.
     text.replace('←', "<-").replace('…', "...")
 }
 
-/// What fails that often is said to fail always: a rate is learnt from few trials.
+/// A failure rate above this counts as "always": rates are learnt from few trials.
 const RELIABLE: f64 = 0.8;
 
-/// With a capital and one full stop.
+/// `text` with a capital first letter and one full stop.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first: String = chars.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
     format!("{first}{}.", chars.as_str().trim_end_matches('.'))
 }
 
-/// The command that shows the bug again: at the culprit, or with --find-fix right before it.
-pub fn reproduce(state: &State, finding: &Finding) -> Option<String> {
-    telling(state, finding)?.1.reproduce.clone()
+/// The command that reproduces the bug: at the culprit, or with `--find-fix` right before it.
+pub fn reproduce(state: &SearchState, conclusion: &Conclusion) -> Option<String> {
+    telling(state, conclusion)?.1.reproduce.clone()
 }
 
-/// What shows the bug best, with its trial: of the culprit, else the last one that failed.
-pub fn telling<'s>(state: &'s State, finding: &Finding) -> Option<(&'s Trial, &'s Sighting)> {
+/// The trial and the test in it that show the bug best: the culprit's, else the last ones that failed.
+pub fn telling<'s>(state: &'s SearchState, conclusion: &Conclusion) -> Option<(&'s Trial, &'s Sighting)> {
     let target = state.target()?;
     let failed = || {
         let trials = state.trials.iter().rev();
-        trials.filter_map(|recorded| Some((recorded.place, &recorded.trial, target.met_by(&recorded.trial)?)))
+        trials.filter_map(|recorded| {
+            Some((recorded.position, &recorded.trial, target.met_by(&recorded.trial)?))
+        })
     };
-    let of_culprit = failed().find(|(place, ..)| match place {
-        Place::OldEnd => false,
-        Place::Subject(idx) => finding.first_new == [*idx],
+    let of_culprit = failed().find(|(position, ..)| match position {
+        Position::OldEnd => false,
+        Position::Subject(idx) => conclusion.first_new == [*idx],
     });
     of_culprit.or_else(|| failed().next()).map(|(_, trial, sighting)| (trial, sighting))
 }
 
-/// What is to be said before the first trial.
-pub fn opening(state: &State) -> String {
+/// The line shown before the first trial.
+pub fn opening(state: &SearchState) -> String {
     let (old, new) = state.terms();
     let n = state.graph.n_subjects();
     let limited = match &state.question.source {
-        Source::Commits { paths, .. } if !paths.is_empty() => format!(" that touch {}", shown_paths(paths)),
-        Source::Commits { .. } | Source::Published => String::new(),
+        KernelSource::Commits { paths, .. } if !paths.is_empty() => {
+            format!(" that touch {}", shown_paths(paths))
+        }
+        KernelSource::Commits { .. } | KernelSource::Published => String::new(),
     };
     let nouns = if n == 1 { state.noun().to_owned() } else { format!("{}s", state.noun()) };
     format!(
         "{n} {nouns}{limited} after {old} {}, up to {new} {}",
-        state.shown(Place::OldEnd),
-        state.shown(Place::Subject(state.graph.tip()))
+        state.shown(Position::OldEnd),
+        state.shown(Position::Subject(state.graph.tip()))
     )
 }
 
-/// `97.3 %`; never 100: what the ends are is believed, not known.
+/// `97.3 %`; never 100, because even the ends are only believed to be what they seem.
 pub(crate) fn percent(p: f64) -> String {
     if p > 0.9995 { "more than 99.9 %".to_owned() } else { format!("{:.1} %", 100.0 * p) }
 }

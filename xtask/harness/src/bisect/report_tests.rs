@@ -1,9 +1,9 @@
-//! Snapshots of what is said of a search.
+//! Snapshot tests of a search's reports.
 
-use super::super::decide::Rules;
+use super::super::decide::SearchRules;
 use super::super::graph::Graph;
-use super::super::state::{End, FORMAT, Question, Recorded};
-use super::super::verdict::{Class, Sighting};
+use super::super::observe::{Class, Sighting};
+use super::super::state::{FORMAT, Question, RecordedTrial, SearchEnd};
 use super::*;
 
 fn id(n: usize) -> String {
@@ -26,21 +26,23 @@ fn hang() -> TrialResult {
     })
 }
 
-fn sample() -> State {
+fn sample() -> SearchState {
     let subjects = (1..=4).map(|n| (id(n), format!("md: change {n}")));
-    let end = |n: usize, name: &str| End { name: name.into(), id: id(n), title: format!("md: change {n}") };
-    let rules = Rules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
+    let end =
+        |n: usize, name: &str| SearchEnd { name: name.into(), id: id(n), title: format!("md: change {n}") };
+    let rules = SearchRules { repeat: None, confidence: 0.95, find_fix: false, chance_failures: None };
     let paths = vec!["drivers/md".to_owned()];
-    let source = Source::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".parse().unwrap()), paths };
+    let source =
+        KernelSource::Commits { tree: "/linux".into(), overlay: Some("deb:6.12".parse().unwrap()), paths };
     let mut trials = vec![];
-    let mut add = |place, trial| trials.push(Recorded { place, trial, seconds: 20.0 });
-    add(Place::Subject(3), trial(hang()));
-    add(Place::Subject(3), trial(hang()));
-    add(Place::OldEnd, trial(TrialResult::Passed));
-    add(Place::Subject(1), Trial::Unbuildable { error: "md.c:7:1: error: expected ';'".into() });
-    add(Place::Subject(2), trial(hang()));
-    add(Place::Subject(0), trial(TrialResult::Passed));
-    State {
+    let mut add = |position, trial| trials.push(RecordedTrial { position, trial, seconds: 20.0 });
+    add(Position::Subject(3), trial(hang()));
+    add(Position::Subject(3), trial(hang()));
+    add(Position::OldEnd, trial(TrialResult::Passed));
+    add(Position::Subject(1), Trial::Unbuildable { error: "md.c:7:1: error: expected ';'".into() });
+    add(Position::Subject(2), trial(hang()));
+    add(Position::Subject(0), trial(TrialResult::Passed));
+    SearchState {
         format: FORMAT,
         question: Question {
             source,
@@ -57,37 +59,37 @@ fn sample() -> State {
     }
 }
 
-fn sure(first_new: &[usize], confidence: f64) -> Finding {
+fn sure(first_new: &[usize], confidence: f64) -> Conclusion {
     let first_new = first_new.to_vec();
     let one_of = (first_new.clone(), confidence);
-    Finding { first_new, confidence, is_sure: true, one_of, fail_rate: 0.93, chance_rate: 0.001 }
+    Conclusion { first_new, confidence, is_sure: true, one_of, fail_rate: 0.93, chance_rate: 0.001 }
 }
 
 #[test]
 fn the_mail_is_complete() {
     let state = sample();
-    let finding = sure(&[2], 0.9873);
+    let conclusion = sure(&[2], 0.9873);
     let show = "commit 3\nAuthor: x\n\n    md: change 3\n\n drivers/md/md.c | 2 +-\n";
-    insta::assert_snapshot!(mail(&state, &finding, show, "Subject: hung\n\nstacks", &["logs".to_owned()]));
+    insta::assert_snapshot!(mail(&state, &conclusion, show, "Subject: hung\n\nstacks", &["logs".to_owned()]));
 }
 
 #[test]
 fn several_are_said_to_be_several() {
     let state = sample();
-    let finding = Finding { is_sure: false, ..sure(&[1, 2], 0.9999) };
-    insta::assert_snapshot!(answer(&state, &finding));
+    let conclusion = Conclusion { is_sure: false, ..sure(&[1, 2], 0.9999) };
+    insta::assert_snapshot!(answer(&state, &conclusion));
 }
 
 #[test]
 fn what_is_not_sure_is_not_said_to_be() {
     let state = sample();
     let one_of = (vec![2], 0.6);
-    let finding = Finding { is_sure: false, one_of, fail_rate: 0.3, ..sure(&[2], 0.6) };
-    assert!(!finding.is_sure);
-    assert!(answer(&state, &finding).contains("most likely"));
-    let text = mail(&state, &finding, "", "", &[]);
+    let conclusion = Conclusion { is_sure: false, one_of, fail_rate: 0.3, ..sure(&[2], 0.6) };
+    assert!(!conclusion.is_sure);
+    assert!(answer(&state, &conclusion).contains("most likely"));
+    let text = mail(&state, &conclusion, "", "", &[]);
     assert!(text.contains("fails in about 30.0 % of them."), "{text}");
-    let several = Finding { first_new: vec![1, 2], ..finding };
+    let several = Conclusion { first_new: vec![1, 2], ..conclusion };
     assert!(
         mail(&state, &several, "", "", &[])
             .starts_with("Subject: [bisected] lvm2:shell/x.sh hung since one of 2 ")
@@ -100,14 +102,14 @@ fn only_a_failure_that_nothing_names_is_said_to_be_loose() {
         let signature = signature.iter().map(|&line| line.to_owned()).collect();
         let wrong =
             Failure { class, detail: String::new(), signature, known_issues: vec![], last_lines: vec![] };
-        loose(&Target::Seen { test: "x".into(), wrong }).is_some()
+        warning_if_unsigned(&Target::Seen { test: "x".into(), wrong }).is_some()
     };
     assert!(of(Class::Failure, &[]) && of(Class::Timeout, &[]));
     assert!(!of(Class::Failure, &["WARNING: md_run"]) && of(Class::Hang, &[]) && !of(Class::Corruption, &[]));
 }
 
-/// The sample with a failure that only the test tells of, at both ends and in between.
-fn unmarked(said: &[&str], at_passing: &[bool]) -> State {
+/// The sample with a failure that has no kernel signature, at both ends and in between.
+fn unmarked(said: &[&str], at_passing: &[bool]) -> SearchState {
     let mut state = sample();
     let failed = |said: &str| {
         TrialResult::Wrong(Failure {
@@ -118,25 +120,25 @@ fn unmarked(said: &[&str], at_passing: &[bool]) -> State {
             last_lines: vec![said.into()],
         })
     };
-    let recorded = |place, came| Recorded { place, trial: trial(came), seconds: 20.0 };
-    state.trials = said.iter().map(|said| recorded(Place::Subject(3), failed(said))).collect();
+    let recorded = |position, came| RecordedTrial { position, trial: trial(came), seconds: 20.0 };
+    state.trials = said.iter().map(|said| recorded(Position::Subject(3), failed(said))).collect();
     let at_passing = at_passing
         .iter()
-        .map(|&fails| recorded(Place::OldEnd, if fails { failed("x") } else { TrialResult::Passed }));
+        .map(|&fails| recorded(Position::OldEnd, if fails { failed("x") } else { TrialResult::Passed }));
     state.trials.extend(at_passing);
     state
 }
 
 #[test]
 fn chance_failures_are_counted_where_nothing_tells_them_apart() {
-    let finding = Finding { chance_rate: 0.043, ..sure(&[2], 0.98) };
-    assert!(!mail(&sample(), &finding, "", "", &[]).contains("trials of the good end"));
+    let conclusion = Conclusion { chance_rate: 0.043, ..sure(&[2], 0.98) };
+    assert!(!mail(&sample(), &conclusion, "", "", &[]).contains("trials of the good end"));
     let state = unmarked(&["x", "x"], &[false, true, false, false]);
-    let text = mail(&state, &finding, "", "", &[]);
+    let text = mail(&state, &conclusion, "", "", &[]);
     let line =
         "1 failure in 4 trials of the good end; by all trials, what has no bug fails in about 4.3 % of them.";
     assert!(text.contains(line), "{text}");
-    assert!(afterwards(&state, &finding, "").iter().any(|said| said == line.trim_end_matches('.')));
+    assert!(afterwards(&state, &conclusion, "").iter().any(|said| said == line.trim_end_matches('.')));
 }
 
 #[test]
@@ -166,11 +168,11 @@ fn ends_that_fail_alike_are_said_to() {
 fn one_of_several_is_said_where_chance_comes_near() {
     let state = sample();
     let one_of = (vec![1, 2, 3], 0.961);
-    let finding = Finding { is_sure: false, one_of, ..sure(&[2], 0.7) };
-    let text = answer(&state, &finding);
+    let conclusion = Conclusion { is_sure: false, one_of, ..sure(&[2], 0.7) };
+    let text = answer(&state, &conclusion);
     assert!(text.contains("most likely") && text.contains("; it is one of 3, from "), "{text}");
     assert!(text.ends_with("with 96.1 %"), "{text}");
-    assert!(mail(&state, &finding, "", "", &[]).contains("hung since, most likely, 000"));
+    assert!(mail(&state, &conclusion, "", "", &[]).contains("hung since, most likely, 000"));
 }
 
 #[test]
@@ -192,13 +194,13 @@ fn each_trouble_says_what_to_do() {
 #[test]
 fn progress_says_how_much_is_left() {
     let state = sample();
-    let why = Why::Search { n_left: 2, n_trials_left: 3.0 };
+    let why = Purpose::Search { n_left: 2, n_trials_left: 3.0 };
     let lines = [
         opening(&state),
-        begins(&state, Place::Subject(3), Why::ConfirmFailing),
-        begins(&state, Place::OldEnd, Why::ConfirmPassing),
-        begins(&state, Place::Subject(1), why),
-        begins(&state, Place::Subject(2), Why::Verify),
+        begins(&state, Position::Subject(3), Purpose::ConfirmFailing),
+        begins(&state, Position::OldEnd, Purpose::ConfirmPassing),
+        begins(&state, Position::Subject(1), why),
+        begins(&state, Position::Subject(2), Purpose::Verify),
         over(&state, &Observation::Passed),
     ];
     insta::assert_snapshot!(lines.join("\n"));
@@ -208,4 +210,16 @@ fn progress_says_how_much_is_left() {
 fn no_probability_is_rounded_to_certainty() {
     assert_eq!(percent(0.99999), "more than 99.9 %");
     assert_eq!(percent(0.5), "50.0 %");
+}
+
+#[test]
+fn the_state_file_keeps_its_keys() {
+    let file = serde_json::to_value(sample()).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&file), ["format", "history", "question", "reverted", "trials"]);
+    let first = &file["trials"][0];
+    assert_eq!(keys(first), ["place", "seconds", "trial"]);
+    assert_eq!(first["place"], serde_json::json!({ "subject": 3 }));
+    assert_eq!(first["trial"]["came"], "ran");
+    assert_eq!(first["trial"]["seen"][0]["came"]["as"], "wrong");
 }

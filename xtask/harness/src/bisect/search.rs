@@ -1,35 +1,35 @@
-//! The search for the first new subject where each one's answer can be trusted: git-bisect's, over a graph, with
-//! subjects that cannot be tested. Pure.
+//! The search for the first new subject where each trial can be trusted: git-bisect's, over a graph with
+//! merges, with subjects that cannot be tested. Pure.
 //!
-//! Deliberately not here: answers that are only likely ([`super::bayes`]).
+//! Deliberately not here: answers that are only likely (`super::bayes`).
 
 use fixedbitset::FixedBitSet;
 
 use super::graph::Graph;
 
-/// What is known of one subject.
+/// Mark of a subject: what its trials have shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// As at the old end.
+    /// The subject behaves like the old end.
     Old,
-    /// As at the new end.
+    /// The subject behaves like the new end.
     New,
-    /// It told nothing, and would not.
+    /// The subject cannot be tested.
     Untestable,
 }
 
-/// What to do next.
+/// The next step of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Test this one.
+    /// Test the subject of this index.
     Test(usize),
-    /// The first new subject is one of these, oldest first: no test tells them apart.
+    /// The first new subject is one of these, oldest first: no trial can tell them apart.
     Found(Vec<usize>),
-    /// No subject explains all marks: one of them is wrong.
+    /// No subject explains all marks, so one of them is wrong.
     Contradiction,
 }
 
-/// Those that may be the first new one: ancestors of all new ones and of no old one.
+/// Subjects that may be the first new one: ancestors of all new ones and of no old one.
 pub(crate) fn candidates(graph: &Graph, marks: &[Option<Mark>]) -> FixedBitSet {
     let mut left = FixedBitSet::with_capacity(graph.n_subjects());
     left.insert_range(..);
@@ -43,7 +43,7 @@ pub(crate) fn candidates(graph: &Graph, marks: &[Option<Mark>]) -> FixedBitSet {
     left
 }
 
-/// The best subject to test, by how evenly it parts what is left. The new end is known to be new.
+/// The subject that splits the candidates most evenly. The new end needs no test here: it counts as new.
 pub(crate) fn next(graph: &Graph, marks: &[Option<Mark>]) -> Next {
     let left = candidates(graph, marks);
     let n_left = left.count_ones(..);
@@ -58,7 +58,7 @@ pub(crate) fn next(graph: &Graph, marks: &[Option<Mark>]) -> Next {
         }
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         let evenness = n_before.min(n_left - n_before) as f64 * likely_testable(idx, marks);
-        // Of equals rather one that may be the culprit itself, and the oldest of these.
+        // Among equals prefer one that may be the culprit itself, and then the oldest.
         let rank = (evenness, left.contains(idx), idx);
         if best.is_none_or(|best| (rank.0, rank.1) > (best.0, best.1)) {
             best = Some(rank);
@@ -70,7 +70,8 @@ pub(crate) fn next(graph: &Graph, marks: &[Option<Mark>]) -> Next {
     }
 }
 
-/// What breaks a build breaks that of its neighbours: the more were found broken, the farther away it is worth trying.
+/// Guess how likely the subject at `idx` can be tested, 0 to 1. Its neighbours tell: a commit that breaks the
+/// build breaks it for those after it, too, so each one found broken makes its neighbourhood less likely.
 pub(crate) fn likely_testable(idx: usize, marks: &[Option<Mark>]) -> f64 {
     let broken = || (0..marks.len()).filter(|&idx| marks[idx] == Some(Mark::Untestable));
     let Some(distance) = broken().map(|broken| broken.abs_diff(idx)).min() else { return 1.0 };
@@ -79,7 +80,7 @@ pub(crate) fn likely_testable(idx: usize, marks: &[Option<Mark>]) -> f64 {
     distance / (distance + n_broken)
 }
 
-/// Tests that are still to come, if all can be made.
+/// Number of tests to come in the worst case, if every subject can be tested.
 pub fn steps_left(n_candidates: usize) -> u32 {
     n_candidates.max(1).next_power_of_two().trailing_zeros()
 }
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Searches with true answers; gives what was found, and how many tests that took.
+    /// Searches with true answers; returns the result and the number of tests.
     fn search(graph: &Graph, culprit: usize, untestable: &[bool]) -> (Vec<usize>, usize) {
         let mut marks = vec![None; graph.n_subjects()];
         marks[graph.tip()] = Some(Mark::New);
@@ -112,7 +113,7 @@ mod tests {
         unreachable!("a search ends")
     }
 
-    /// All that no testable subject tells from the culprit.
+    /// The candidates by brute force: all subjects that no testable one tells apart from the culprit.
     fn by_force(graph: &Graph, culprit: usize, untestable: &[bool]) -> Vec<usize> {
         let testable: Vec<_> = (0..graph.n_subjects())
             .filter(|&idx| !untestable[idx] || idx == graph.tip())

@@ -1,14 +1,14 @@
-//! A series of patches as a table: what each test came to on each commit. Pure.
+//! The table of a patch series: the result of each test on each commit. Pure.
 
 use reports::text::printable;
 
+use super::observe::{Class, Sighting, Trial, TrialResult, first_error};
 use super::state::short;
-use super::verdict::{Class, Sighting, Trial, TrialResult, first_error};
 
-/// Commits and what their tests came to.
+/// Commits, and the results of their tests.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// In the order in which they were first seen.
+    /// Names of the tests in the order in which they were first seen.
     tests: Vec<String>,
     rows: Vec<Row>,
 }
@@ -16,7 +16,7 @@ pub struct Table {
 #[derive(Clone, Debug)]
 struct Row {
     name: String,
-    /// A cell each of the table's tests, or one for all.
+    /// One cell for each of the table's tests, or one text for all.
     cells: Cells,
 }
 
@@ -50,7 +50,7 @@ impl Table {
         self.push(number, id, title, cells);
     }
 
-    /// Adds a commit of which nothing is known, for the host's or the harness's reasons.
+    /// Adds a commit of which nothing is known, because the host or the harness failed.
     pub fn add_unknown(&mut self, number: usize, id: &str, title: &str, why: &str) {
         self.push(number, id, title, Cells::All(format!("nothing is known: {why}")));
     }
@@ -60,7 +60,8 @@ impl Table {
         self.rows.push(Row { name: format!("{number} | `{}` {}", short(id), cell(title)), cells });
     }
 
-    /// True if every commit after the base was built, and every test passed on it. What a series mends fails on its base.
+    /// True if every commit after the base was built, and every test passed on it. The base may fail: the
+    /// series may mend it.
     pub fn all_passed(&self) -> bool {
         self.rows.iter().skip(1).all(|row| match &row.cells {
             Cells::Each(cells) => cells.iter().all(|cell| cell.passed),
@@ -68,7 +69,7 @@ impl Table {
         })
     }
 
-    /// The table.
+    /// The table as Markdown.
     pub fn markdown(&self) -> String {
         let mut text = String::from("| patch | commit |");
         self.tests.iter().for_each(|test| text.push_str(&format!(" {} |", cell(test))));
@@ -93,7 +94,7 @@ impl Table {
     }
 }
 
-/// What each test came to; of several tries each way, how often.
+/// One cell for each test; if a test was tried several times, each different result with its count.
 fn cells(seen: &[Sighting]) -> Vec<Cell> {
     let mut tests: Vec<&str> = Vec::new();
     for sighting in seen {
@@ -111,7 +112,7 @@ fn cells(seen: &[Sighting]) -> Vec<Cell> {
                 None => ways.push((passed, text, 1)),
             }
         }
-        // What went wrong stands first.
+        // Failures stand before passes.
         ways.sort_by_key(|(passed, _, _)| *passed);
         let shown = |(_, text, n): &(bool, String, usize)| match tries.len() {
             1 => text.clone(),
@@ -138,7 +139,7 @@ fn in_short(sighting: &Sighting) -> String {
     }
 }
 
-/// A class's word; what counts against a commit stands out.
+/// The word for a class of failure, bold if it counts against the commit.
 fn emphasis(class: Class) -> String {
     match class {
         Class::Complaint => class.word().to_owned(),
@@ -148,14 +149,14 @@ fn emphasis(class: Class) -> String {
     }
 }
 
-/// What cannot end a cell, or be more than text in it.
+/// `text` without anything that would end a table cell or be markup.
 fn cell(text: &str) -> String {
     printable(text).replace('|', "\\|").replace('\n', " ").replace('<', "&lt;")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Failure;
+    use super::super::observe::Failure;
     use super::*;
 
     fn ran(result: TrialResult) -> Trial {

@@ -1,55 +1,55 @@
-//! Searches with trials that are drawn by lot instead of run: what a search costs, and how often it is right.
+//! Simulated searches with random trials: how many trials a search takes, and how often its answer is right.
 //!
-//! The search is the real one, [`super::decide()`]. What it is held against is a search that stays at each step until
-//! it is sure, with the same belief about rates beforehand and the same confidence.
+//! The decisions are the real ones, `super::decide::decide`. They are compared with a classic search that
+//! repeats each step until it is sure, with the same prior of rates and the same confidence.
 
 use super::bayes::Counts;
-use super::decide::{Action, Observation, Place, Rules, Sums, Why, decide, passes_wanted};
+use super::decide::{NextStep, Observation, Position, Purpose, SearchRules, Sums, decide, passes_wanted};
 use super::graph::Graph;
 use super::search::{self, Mark, Next};
 
-/// A graph whose culprit is known.
+/// A graph with a known culprit.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
     /// The commits.
     pub graph: &'a Graph,
-    /// Index of the first bad one.
+    /// Index of the first new commit.
     pub culprit: usize,
-    /// How often a trial of what has the bug fails.
+    /// Probability that a trial of a commit with the bug shows it.
     pub rate: f64,
-    /// How often any trial fails by chance, in just the same way.
+    /// Probability that any trial fails by chance, in a way that looks the same.
     pub noise: f64,
-    /// The bug is there before the culprit, which mends it.
+    /// True if the bug exists before the culprit, which mends it.
     pub find_fix: bool,
 }
 
-/// How good an answer is.
+/// Quality of a search's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It names the culprit, and says that it is sure.
+pub enum AnswerQuality {
+    /// The answer names the culprit with certainty.
     Right,
-    /// It names another, and says that it is sure.
+    /// The answer names another commit with certainty.
     WrongButSure,
-    /// It says that it is not sure, or stopped.
+    /// The answer is uncertain, or the search stopped without one.
     Unsure,
 }
 
-/// What a search came to.
+/// The result and the cost of one simulated search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// How the search ended.
-    pub end: End,
-    /// Trials of the two ends, before the search.
+pub struct SimulatedSearch {
+    /// Quality of the answer.
+    pub end: AnswerQuality,
+    /// Trials of the two ends before the search.
     pub n_of_ends: u32,
-    /// Trials in between.
+    /// Trials after that.
     pub n: u32,
 }
 
 impl World<'_> {
-    pub(crate) fn trial(&self, place: Place, lot: &mut fastrand::Rng) -> Observation {
-        let is_new = match place {
-            Place::OldEnd => false,
-            Place::Subject(idx) => self.graph.ancestors(idx).contains(self.culprit),
+    pub(crate) fn trial(&self, position: Position, lot: &mut fastrand::Rng) -> Observation {
+        let is_new = match position {
+            Position::OldEnd => false,
+            Position::Subject(idx) => self.graph.ancestors(idx).contains(self.culprit),
         };
         let shows = is_new != self.find_fix && lot.f64() < self.rate;
         let fails = shows || self.noise > 0.0 && lot.f64() < self.noise;
@@ -57,11 +57,12 @@ impl World<'_> {
     }
 }
 
-/// Trials that no search can do without, on average, to be right about one of `n` commits with this confidence when the
-/// bug shows in `rate` of them: the bits that are wanted by what a trial tells at most. A trial is a use of a Z-channel
-/// (what is good never fails), and knowing the answers does not make a channel wider (Shannon, "The zero error capacity
-/// of a noisy channel", 1956); with a chance to be wrong fewer bits are wanted (Fano's inequality; Burnashev, "Data
-/// transmission over a discrete channel with feedback", 1976).
+/// Average number of trials that any search needs to be right about one of `n` commits with this confidence,
+/// when the bug shows in `rate` of the trials: bits of information wanted, divided by the most that a trial
+/// can give. A trial is a use of a Z-channel (a good commit never fails). Feedback does not raise a channel's
+/// capacity (Shannon, "The zero error capacity of a noisy channel", 1956), and an allowed error lowers the
+/// number of bits (Fano's inequality; Burnashev, "Data transmission over a discrete channel with feedback",
+/// 1976).
 pub fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     let bits = (n as f64).log2();
@@ -72,39 +73,46 @@ pub fn least_trials(n: usize, rate: f64, confidence: f64) -> f64 {
     ((confidence * bits - doubt) / of_a_trial).max(0.0)
 }
 
-/// A search as `bisect` makes it; `is_signed` if failures bear the kernel's own mark, which chance failures do not.
-pub fn ours(world: World<'_>, rules: Rules, is_signed: bool, lot: &mut fastrand::Rng) -> Outcome {
-    let mut trials: Vec<(Place, Observation)> = Vec::new();
+/// Simulates a search as `bisect` makes it. `is_signed` is true if failures have a kernel signature, which
+/// chance failures have not.
+pub fn ours(
+    world: World<'_>,
+    rules: SearchRules,
+    is_signed: bool,
+    lot: &mut fastrand::Rng,
+) -> SimulatedSearch {
+    let mut trials: Vec<(Position, Observation)> = Vec::new();
     let (mut n_of_ends, mut n) = (0, 0);
     loop {
-        let sums = Sums::of(world.graph, is_signed, trials.iter().map(|(place, seen)| (*place, seen)));
+        let sums = Sums::of(world.graph, is_signed, trials.iter().map(|(position, seen)| (*position, seen)));
         match decide(world.graph, &sums, rules) {
-            Action::Test(place, why) => {
+            NextStep::Test(position, why) => {
                 match why {
-                    Why::ConfirmFailing | Why::ConfirmPassing => n_of_ends += 1,
-                    Why::Search { .. } | Why::Verify => n += 1,
+                    Purpose::ConfirmFailing | Purpose::ConfirmPassing => n_of_ends += 1,
+                    Purpose::Search { .. } | Purpose::Verify => n += 1,
                 }
-                trials.push((place, world.trial(place, lot)));
+                trials.push((position, world.trial(position, lot)));
             }
-            Action::Stop(_) => return Outcome { end: End::Unsure, n_of_ends, n },
-            Action::Found(found) => {
+            NextStep::Stop(_) => return SimulatedSearch { end: AnswerQuality::Unsure, n_of_ends, n },
+            NextStep::Found(found) => {
                 let end = match (found.is_sure, found.first_new == [world.culprit]) {
-                    (true, true) => End::Right,
-                    (true, false) => End::WrongButSure,
-                    (false, _) => End::Unsure,
+                    (true, true) => AnswerQuality::Right,
+                    (true, false) => AnswerQuality::WrongButSure,
+                    (false, _) => AnswerQuality::Unsure,
                 };
-                return Outcome { end, n_of_ends, n };
+                return SimulatedSearch { end, n_of_ends, n };
             }
         }
     }
 }
 
-/// Failures of the failing end by which the plain way learns the rate.
+/// Failures of the failing end from which the classic search learns the rate.
 const FAILURES_OF_END: u32 = 3;
 
-/// The classic search that repeats each step until it fails, or passed so often that the whole search is right with the
-/// same confidence. The failing end is tried until it has failed three times, and the passing end like a step.
-pub fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Outcome {
+/// Simulates the classic search, which repeats each step until it fails, or has passed so often that the
+/// whole search is right with the same confidence. It tries the failing end until that has failed three
+/// times, and the passing end like any step.
+pub fn until_sure(world: World<'_>, rules: SearchRules, lot: &mut fastrand::Rng) -> SimulatedSearch {
     let (failing, passing) = rules.ends(world.graph);
     let mut of_failing = Counts::default();
     while of_failing.failed < FAILURES_OF_END {
@@ -118,14 +126,14 @@ pub fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Ou
     let n_steps = search::steps_left(world.graph.n_subjects());
     let wanted = passes_wanted(of_failing, (1.0 - rules.confidence) / f64::from(n_steps.max(1)));
     let (mut n_of_ends, mut n) = (of_failing.n(), 0);
-    let fails = |place, n: &mut u32, lot: &mut fastrand::Rng| {
+    let fails = |position, n: &mut u32, lot: &mut fastrand::Rng| {
         (0..wanted).any(|_| {
             *n += 1;
-            world.trial(place, lot) == Observation::Failed
+            world.trial(position, lot) == Observation::Failed
         })
     };
     if fails(passing, &mut n_of_ends, lot) {
-        return Outcome { end: End::Unsure, n_of_ends, n };
+        return SimulatedSearch { end: AnswerQuality::Unsure, n_of_ends, n };
     }
     let mut marks = vec![None; world.graph.n_subjects()];
     marks[world.graph.tip()] = Some(Mark::New);
@@ -133,14 +141,15 @@ pub fn until_sure(world: World<'_>, rules: Rules, lot: &mut fastrand::Rng) -> Ou
     loop {
         match search::next(world.graph, &marks) {
             Next::Test(idx) => {
-                let came = fails(Place::Subject(idx), &mut n, lot);
+                let came = fails(Position::Subject(idx), &mut n, lot);
                 marks[idx] = Some(if came { failed } else { passed });
             }
             Next::Found(found) => {
-                let end = if found == [world.culprit] { End::Right } else { End::WrongButSure };
-                return Outcome { end, n_of_ends, n };
+                let end =
+                    if found == [world.culprit] { AnswerQuality::Right } else { AnswerQuality::WrongButSure };
+                return SimulatedSearch { end, n_of_ends, n };
             }
-            Next::Contradiction => return Outcome { end: End::Unsure, n_of_ends, n },
+            Next::Contradiction => return SimulatedSearch { end: AnswerQuality::Unsure, n_of_ends, n },
         }
     }
 }
@@ -151,7 +160,7 @@ mod tests {
 
     #[test]
     fn no_search_does_with_less_than_its_bits() {
-        // A trial that always fails on what is bad tells one bit.
+        // A trial that always fails on a bad commit gives one bit.
         assert!((least_trials(64, 1.0, 1.0) - 6.0).abs() < 1e-9);
         // The capacity of a Z-channel of 0.3 is 0.177 bit.
         assert!((least_trials(64, 0.3, 1.0) - 6.0 / 0.177).abs() < 0.1);

@@ -1,4 +1,4 @@
-//! A trial: one kernel, built if it must be, through the same pipeline as `cargo xtask test`.
+//! Trials: one kernel, built if necessary, tested by the same pipeline as `cargo xtask test`.
 
 use std::path::Path;
 
@@ -13,29 +13,29 @@ use vm_images::spec::revision::Revision;
 use vm_images::spec::user::UserSource;
 use vm_images::spec::{KernelSpec, Overlay};
 
-use super::state::Source;
-use super::verdict::{NothingKnown, Sighting, Trial};
+use super::observe::{NothingKnown, Sighting, Trial};
+use super::state::KernelSource;
 use crate::error::usage;
 use crate::run::finished::FinishedRun;
 use crate::run::script_record;
 use crate::run::{self, Options};
 use crate::session::Session;
 
-/// Tests subjects of a search. The one fake is a toy of a test's.
+/// Tests subjects of a search. Besides [`Trials`] only tests implement it.
 pub trait Tester {
-    /// Tests the subject of this name. An error says nothing of it.
+    /// Tests the subject with this id. An error says nothing of the subject.
     fn test(&mut self, id: &str) -> Result<Trial>;
 }
 
-/// Real trials.
+/// Tests subjects on real kernels.
 pub struct Trials<'s> {
-    /// The call that it belongs to.
+    /// Session that the trials run in.
     pub session: &'s Session,
-    /// Where kernels come from.
-    pub source: Source,
-    /// How tests are run; the kernel is each subject's.
+    /// Where the kernels come from.
+    pub source: KernelSource,
+    /// Options of each run; `kernels` is replaced by the subject's.
     pub options: Options,
-    /// The user's own scripts, as they were when the search began, and the folder of their copies.
+    /// The user's own scripts as they were when the search began; their copies are in `dir`.
     pub scripts: &'s [Script],
     /// Folder of the search.
     pub dir: &'s Path,
@@ -43,7 +43,7 @@ pub struct Trials<'s> {
 
 impl Tester for Trials<'_> {
     fn test(&mut self, id: &str) -> Result<Trial> {
-        // A long search invites to edit its script, and trials of two scripts are of two tests.
+        // Users edit a script during a long search; trials of two versions would be trials of two tests.
         script_record::check_unchanged(self.scripts, self.dir)?;
         let trial = run(self.session, &self.options, spec(&self.source, id))?;
         script_record::check_unchanged(self.scripts, self.dir)?;
@@ -52,14 +52,14 @@ impl Tester for Trials<'_> {
 }
 
 /// The kernel of a subject: a published build by its release, or a commit by its id.
-pub fn spec(source: &Source, id: &str) -> KernelSpec {
+pub fn spec(source: &KernelSource, id: &str) -> KernelSpec {
     let revision = |tree: &Path| Revision { path: tree.to_owned(), rev: id.to_owned() };
     match source {
-        Source::Published => DebianSpec::Exact { release: id.to_owned() }.into(),
-        Source::Commits { tree, overlay: Some(base), .. } => {
+        KernelSource::Published => DebianSpec::Exact { release: id.to_owned() }.into(),
+        KernelSource::Commits { tree, overlay: Some(base), .. } => {
             KernelSpec::overlaid(base.clone(), Overlay::Commit(revision(tree)))
         }
-        Source::Commits { tree, overlay: None, .. } => {
+        KernelSource::Commits { tree, overlay: None, .. } => {
             KernelSpec::built_from(UserSource::Commit(revision(tree)))
         }
     }
@@ -73,7 +73,7 @@ pub fn pinned(session: &Session, overlay: &DebianSpec) -> Result<DebianSpec> {
     Ok(DebianSpec::Exact { release: kernel.release })
 }
 
-/// Tests one kernel once; where the harness or the host failed, a second time.
+/// Tests one kernel; once more if the harness or the host failed.
 pub fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<Trial> {
     match run_once(session, options, kernel.clone()) {
         Err(error) if is_infra(&error) => {
@@ -84,8 +84,8 @@ pub fn run(session: &Session, options: &Options, kernel: KernelSpec) -> Result<T
     }
 }
 
-/// True for what the host did to an attempt, which says nothing of the next one; what it did before any began would
-/// happen again.
+/// True if the host failed during an attempt, which may not happen again. An error before the first attempt
+/// would.
 pub fn is_infra(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<NothingKnown>(), Some(NothingKnown::Infra(_)))
 }
@@ -103,12 +103,12 @@ fn run_once(session: &Session, options: &Options, kernel: KernelSpec) -> Result<
     trial_of(&ran)
 }
 
-/// What a run's tests came to; an error if the host, the harness or the user ended it.
+/// The trial made of a run; an error if the host, the harness or the user ended it.
 fn trial_of(ran: &FinishedRun) -> Result<Trial> {
     if ran.record.end != RunEnd::Finished {
         return Err(NothingKnown::Interrupted.into());
     }
-    // Each try by itself: the worst of several need not be the one that is searched for.
+    // Each try counts on its own: the worst of several need not be the failure that is searched for.
     let tries = ran.judged.iter().flat_map(Judged::each_try);
     let seen: Result<Vec<_>, _> = tries.map(|judged| Sighting::of(&ran.record, &judged)).collect();
     let seen =
@@ -116,12 +116,12 @@ fn trial_of(ran: &FinishedRun) -> Result<Trial> {
     Ok(Trial::Ran { run: ran.dir.display().to_string(), seen })
 }
 
-/// True for an error of the source that was to be built: another commit may do.
+/// True for an error in the kernel's source: another commit may be fine.
 fn is_of_source(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| Fault::of(cause) == Some(Fault::Source))
 }
 
-/// An error unless the disk of `path` has room for `needed_mib`.
+/// Returns an error unless the disk of `path` has `needed_mib` MiB free.
 pub fn check_room(path: &Path, needed_mib: u64) -> Result<()> {
     let disk = rustix::fs::statvfs(path)
         .with_context(|| format!("failed to ask for the room of the disk of `{}`", path.display()))?;
@@ -136,13 +136,13 @@ pub fn check_room(path: &Path, needed_mib: u64) -> Result<()> {
     )))
 }
 
-/// What the store grows by during a search, MiB.
-pub fn room_needed_mib(source: &Source, n_steps: u32) -> u64 {
+/// Growth of the store during a search, MiB (estimate).
+pub fn room_needed_mib(source: &KernelSource, n_steps: u32) -> u64 {
     match source {
-        // Modules of each step, and what is kept of a build, within the store's own bounds.
-        Source::Commits { overlay: Some(_), .. } => 2048,
-        Source::Commits { overlay: None, .. } => 6144,
-        Source::Published => 300 * u64::from(n_steps + 2),
+        // Modules of each step, and cached build folders, which the store limits.
+        KernelSource::Commits { overlay: Some(_), .. } => 2048,
+        KernelSource::Commits { overlay: None, .. } => 6144,
+        KernelSource::Published => 300 * u64::from(n_steps + 2),
     }
 }
 
@@ -154,10 +154,10 @@ mod tests {
     fn subjects_are_kernels_as_a_user_would_name_them() {
         let commits = |overlay: Option<&str>| {
             let overlay = overlay.map(|base| base.parse().unwrap());
-            Source::Commits { tree: "/no/linux".into(), overlay, paths: vec![] }
+            KernelSource::Commits { tree: "/no/linux".into(), overlay, paths: vec![] }
         };
         for (source, id, text) in [
-            (Source::Published, "6.12.107+deb13-cloud-amd64", "deb:6.12.107+deb13-cloud-amd64"),
+            (KernelSource::Published, "6.12.107+deb13-cloud-amd64", "deb:6.12.107+deb13-cloud-amd64"),
             (commits(Some("deb:6.12")), "0a1b", "deb:6.12+md:/no/linux@0a1b"),
             (commits(None), "0a1b", "git:/no/linux@0a1b"),
         ] {

@@ -1,25 +1,25 @@
-//! Hears the guest agent give up on the console: the harness's fault, not the kernel's. Pure.
+//! Recognises on the console that the guest agent gave up: an error of the harness, not of the kernel. Pure.
 //!
-//! Deliberately not here: how it says so ([`protocol::last_words`]), and what else may have ended the machine
-//! ([`crate::guest::end`]).
+//! Deliberately not here: the format of these lines ([`protocol::last_words`]), and what else may have ended
+//! the machine ([`crate::guest::end`]).
 
 use std::time::Duration;
 
 use protocol::last_words::{LastWords, hear};
 
-/// What the agent of one guest was heard to say.
+/// Last words of one guest's agent, as far as the console showed them.
 #[derive(Debug)]
 pub(crate) struct AgentWords {
-    /// The number that this guest is greeted with.
+    /// Session number with which the agent was greeted.
     session: u64,
-    /// The first such line, whoever wrote it.
+    /// The first line of this format, whoever wrote it.
     any: Option<String>,
-    /// The first that bears the number, and when it came.
+    /// The first such line with the session number, and its time since the machine started.
     signed: Option<(Duration, String)>,
 }
 
 impl AgentWords {
-    /// Of a guest that is greeted with this number.
+    /// A watch for the agent that was greeted with this session number.
     pub(crate) fn new(session: u64) -> Self {
         AgentWords { session, any: None, signed: None }
     }
@@ -33,14 +33,15 @@ impl AgentWords {
         }
     }
 
-    /// Why the agent gave up, if it did. Once it was ready, a test may run, and only signed words are its own; before,
-    /// nobody else speaks, and it may not know the number yet.
+    /// Why the agent gave up, if it did. Once the agent was ready, a test may write such lines, too, so only
+    /// a line with the session number counts. Before that nobody else writes, and the agent may not know the
+    /// number yet.
     pub(crate) fn gave_up(&self, was_ready: bool) -> Option<&str> {
         let signed = self.signed.as_ref().map(|(_, why)| why.as_str());
         if was_ready { signed } else { signed.or(self.any.as_deref()) }
     }
 
-    /// When its signed words came, if they did: from then on nobody serves the guest.
+    /// Time of the line with the session number; from then on no agent serves the guest.
     pub(crate) fn gone_since(&self) -> Option<Duration> {
         self.signed.as_ref().map(|(at, _)| *at)
     }
@@ -75,7 +76,7 @@ mod tests {
             (words.gave_up(true), words.gone_since()),
             (Some("out of memory"), Some(Duration::from_secs(1)))
         );
-        // A restored guest has the number of the greeting that it was saved after.
+        // A restored guest keeps the session number of the greeting before its snapshot.
         assert_eq!(heard(&[&say(Some(1), "no port")]).gave_up(false), Some("no port"));
     }
 }

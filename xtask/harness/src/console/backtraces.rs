@@ -1,5 +1,5 @@
-//! Reads the backtraces that the kernel prints when it is asked where everybody is: sysrq l, w and t, and
-//! the panic that an unexplained NMI ends in. Pure and bounded.
+//! Reads the backtraces that the kernel prints on request (sysrq l, w and t), and those of the panic by an
+//! NMI. Pure and bounded.
 //!
 //! Deliberately not here: reports that the kernel makes of its own accord (`reports.rs`).
 
@@ -13,22 +13,22 @@ use super::line::LogLine;
 use super::stack::{frame, instruction_pointer, kept};
 use super::tasks::{TaskLine, stack_of, task_line};
 
-/// Tasks whose parents are remembered.
+/// Maximum number of tasks whose parents are remembered.
 const PARENTS_MAX: usize = 4096;
 
-/// What the kernel has printed since it was asked.
+/// Backtraces printed since the request.
 #[derive(Debug, Default)]
 pub(crate) struct Backtraces {
     done: Vec<TaskStack>,
-    open: Option<Open>,
+    open: Option<OpenBacktrace>,
     parents: BTreeMap<u32, u32>,
 }
 
 /// A backtrace that is still being printed.
 #[derive(Debug)]
-struct Open {
+struct OpenBacktrace {
     stack: TaskStack,
-    /// What interrupted the task is none of its own: an interrupt's frames are passed over.
+    /// True inside the frames of an interrupt, which are no part of the task's stack and are skipped.
     in_interrupt: bool,
 }
 
@@ -57,7 +57,7 @@ impl Backtraces {
         }
         if let Some(stack) = task.map(|task| task.stack()).or_else(on_cpu) {
             self.close();
-            self.open = Some(Open { stack, in_interrupt: false });
+            self.open = Some(OpenBacktrace { stack, in_interrupt: false });
             return;
         }
         let Some(open) = &mut self.open else { return };
@@ -67,11 +67,12 @@ impl Backtraces {
             "</TASK>" => self.close(),
             _ => {
                 if let Some(found) = instruction_pointer(text) {
-                    // Here it was interrupted: what was read so far is how the interrupt came to print this.
+                    // Here the task was interrupted: the frames read so far are those of the interrupt that
+                    // prints this.
                     open.stack.frames = vec![kept(found.text)];
                 } else if let Some(found) = frame(text)
                     && !open.in_interrupt
-                    // arm64 and powerpc begin a task's stack with how it left the processor.
+                    // On arm64 and powerpc a sleeping task's stack begins with the switch away from it.
                     && found.function != "__switch_to"
                     && open.stack.frames.len() < FRAMES_MAX
                 {
@@ -81,12 +82,12 @@ impl Backtraces {
         }
     }
 
-    /// Who started whom, as far as it was printed.
+    /// Parent process of each task, by process id, as far as it was printed.
     pub(crate) fn parents(&self) -> &BTreeMap<u32, u32> {
         &self.parents
     }
 
-    /// What was printed: tasks on a processor first, then those that wait without a say. Idle ones are left
+    /// The backtraces: tasks on a processor first, then those in uninterruptible sleep. Idle tasks are left
     /// out.
     pub(crate) fn stacks(mut self) -> Vec<TaskStack> {
         self.close();
@@ -98,12 +99,12 @@ impl Backtraces {
     }
 
     fn close(&mut self) {
-        let Some(Open { stack, .. }) = self.open.take() else { return };
-        // The idle task of a processor has no id.
+        let Some(OpenBacktrace { stack, .. }) = self.open.take() else { return };
+        // The idle task of each processor has process id 0.
         if stack.pid == 0 || stack.frames.is_empty() || self.done.len() >= 4 * STACKS_MAX {
             return;
         }
-        // Asked for everybody, the kernel repeats those that it was asked for before.
+        // sysrq t repeats the tasks that sysrq l and w printed.
         if !self.done.iter().any(|done| done.pid == stack.pid) {
             self.done.push(stack);
         }
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(traces.parents(), &BTreeMap::from([(126, 2), (55, 50)]));
     }
 
-    /// Blocked tasks of arm64, with levels and the caller who asked, and of 5.0: no mark ends a stack.
+    /// Blocked tasks of arm64, with levels and callers, and of 5.0, where no mark ends a stack.
     #[test]
     fn blocked_tasks_of_other_formats_are_read() {
         let arm64 = "\

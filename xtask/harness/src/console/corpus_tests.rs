@@ -1,7 +1,7 @@
-//! Holds the classifier against real logs: `xtask/harness/testdata/kernel-logs/`.
+//! Tests the classifier with real logs: `xtask/harness/testdata/kernel-logs/`.
 //!
-//! `UPDATE=1 cargo test -p xtask corpus` writes the headers anew; read what changed before you keep it. With
-//! `KERNEL_LOGS=DIR` it is the logs of another folder.
+//! `UPDATE=1 cargo test -p harness corpus` rewrites the headers; read the differences before you keep them.
+//! With `KERNEL_LOGS=DIR` the logs of another folder are used.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,11 +12,11 @@ use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use super::Reports;
 use crate::workspace::workspace;
 
-/// A log, with what its header says of where it comes from.
+/// A log, and its header's fields about its origin.
 struct Entry {
     kernel: String,
     how: String,
-    /// The header as it stands.
+    /// The header as it stands in the file.
     header: String,
     log: String,
 }
@@ -60,7 +60,7 @@ impl Entry {
     }
 }
 
-/// As in `events.jsonl`.
+/// Name of a report kind as in `events.jsonl`.
 fn name(kind: ReportKind) -> String {
     serde_json::to_value(kind).unwrap().as_str().unwrap().to_owned()
 }
@@ -87,7 +87,8 @@ fn real_logs_are_classified_as_their_headers_say() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The kernel log of the guest agent bears no caller, and kmsg's own records no stamp at all.
+/// Logs without stamps: the kernel log from the guest agent has no callers, records of /dev/kmsg no stamps at
+/// all.
 #[test]
 fn a_log_without_stamps_says_the_same() {
     let path = workspace().join("xtask/harness/testdata/kernel-logs/raid1-member-fails.txt");

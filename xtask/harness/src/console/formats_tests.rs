@@ -1,10 +1,10 @@
-//! Holds each rule of the classifier against the formats of the kernel's own sources:
+//! Tests each rule of the classifier with format strings from the kernel's sources:
 //! `xtask/harness/testdata/kernel-formats.txt`.
 //!
-//! No rule may be one that can never match: each has a format here, which the kernel has, and a line that is
-//! made of it is recognised by that rule. The sources are not in the repository; with `KERNEL_SOURCES=DIR`,
-//! where each release lies unpacked in a folder of its name, `UPDATE=1 cargo test -p xtask kernel_formats`
-//! looks each format up and writes the `FROM` lines anew, and without `UPDATE` they are compared.
+//! So no rule can be one that never matches: each has a format here that exists in the kernel, and the rule
+//! recognises a line made from it. The sources are not in the repository. With `KERNEL_SOURCES=DIR`, where
+//! each release is unpacked in a folder of its name, the `FROM` lines are checked, and
+//! `UPDATE=1 cargo test -p harness kernel_formats` rewrites them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,21 +17,21 @@ use regex::Regex;
 use super::{openings, storage};
 use crate::workspace::workspace;
 
-/// A format of the kernel's, and what the classifier makes of it.
+/// A format string of the kernel, and the classifier's result for it.
 #[derive(Debug, Default)]
 struct Format {
-    /// What the function that prints it puts before it.
+    /// Text that the printing function puts before the format.
     before: String,
-    /// As it stands in the source, its pieces joined, or the beginning of it.
+    /// The format string or its beginning, with adjacent literals joined.
     format: String,
-    /// What stands for its directives, in order; a default where there is none.
+    /// Values for its conversion specifiers, in order; a default where none is given.
     with: Vec<String>,
     after: String,
-    /// `storage-error | md: flush IO error`; of an opening, the words that its title begins with.
+    /// Expected result: `storage-error | md: flush IO error`; for an opening, the first words of its title.
     says: String,
-    /// The folder that it is looked for in.
+    /// Folder of the sources in which the format is searched.
     within: String,
-    /// `6.12.117 drivers/md/md.c`.
+    /// Releases and files that have the format: `6.12.117 drivers/md/md.c`.
     from: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ fn path() -> PathBuf {
     workspace().join("xtask/harness/testdata/kernel-formats.txt")
 }
 
-/// What stands before the first format, and the formats.
+/// The text before the first format, and the formats.
 fn read() -> (String, Vec<Format>) {
     let text = fs::read_to_string(path()).unwrap();
     let mut parts = text.split("\n\n");
@@ -111,7 +111,7 @@ impl Format {
     }
 }
 
-/// What the classifier says of a line, and the rule by which.
+/// The pattern that recognises a line, and the result.
 fn judged(line: &str) -> Option<(&'static str, String)> {
     let kind_name = |kind: ReportKind| serde_json::to_value(kind).unwrap().as_str().unwrap().to_owned();
     if let Some((pattern, opening)) = openings::recognised(line) {
@@ -149,7 +149,7 @@ fn every_rule_matches_a_format_of_the_kernel() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The sources of one release: each file's text, its literals joined.
+/// The sources of one release: the text of each file with adjacent literals joined, by path.
 fn sources(dir: &Path) -> BTreeMap<String, String> {
     let joint = Regex::new(r#""\s*(?:\\\s*)?""#).unwrap();
     let mut all = BTreeMap::new();
@@ -159,7 +159,7 @@ fn sources(dir: &Path) -> BTreeMap<String, String> {
             let path = entry.unwrap().path();
             let is_source =
                 path.extension().is_some_and(|extension| ["c", "h", "rs"].iter().any(|of| extension == *of));
-            // What is declared there is printed elsewhere, and it is a third of all.
+            // Headers declare formats that are printed elsewhere, and are a third of all files.
             let is_told_of = !["include", "boot", "dts", "tests"].iter().any(|folder| path.ends_with(folder));
             if path.is_dir() && is_told_of {
                 todo.push(path);
@@ -178,7 +178,7 @@ fn kernel_formats_are_in_the_kernels_sources() {
     let (head, mut formats) = read();
     assert!(!formats.is_empty());
     let Some(dir) = std::env::var_os("KERNEL_SOURCES") else {
-        // Whoever has no sources can still see that each says where it is from.
+        // Without sources, check at least that each format has a well-formed origin.
         let is_place = |from: &String| {
             from.split_once(' ').is_some_and(|(release, file)| {
                 release.starts_with(|c: char| c.is_ascii_digit()) && file.contains('/')

@@ -1,13 +1,12 @@
-//! Says which functions of the kernel are nobody's: any bug may come through them, so that none is named by
-//! them.
+//! Lists the kernel functions that never name a bug, because any bug may go through them.
 //!
-//! Pure. From the frames of reports and the sources of 5.10 to 7.3: what prints a report, enters the kernel,
-//! waits, locks, allocates, counts references, links lists, copies, and queues work. A function with new
-//! suffixes (`_noprof`, `_or_report`) is of its family.
+//! Pure. From the frames of reports and the sources of 5.10 to 7.3: functions that print a report, enter the
+//! kernel, wait, lock, allocate, count references, link lists, copy, or queue work. A function with another
+//! suffix (`_noprof`, `_or_report`) belongs to the same family.
 
-/// By their beginning, without leading underscores.
+/// Families of helpers by their first letters, without leading underscores.
 const FAMILIES: &[&str] = &[
-    // Reports: the printing, the checkers, and how each architecture comes to them.
+    // Reports: printing, checkers, and each architecture's way into them.
     "dump_stack",
     "dump_backtrace",
     "show_stack",
@@ -55,12 +54,12 @@ const FAMILIES: &[&str] = &[
     "program_check_",
     "data_access_",
     "interrupt_return",
-    // Rust's panic, and the C functions that its code reaches the kernel by.
+    // Rust's panic, and C helpers through which Rust code calls the kernel.
     "rust_helper_",
     "rust_begin_unwind",
     "rust_panic",
     "rustc_",
-    // Debugging of objects, lists, references.
+    // Debugging of objects, lists and references.
     "debug_object",
     "debug_check_",
     "debug_print_object",
@@ -84,7 +83,7 @@ const FAMILIES: &[&str] = &[
     "klist_",
     "percpu_ref_",
     "percpu_counter_",
-    // Who creates sysfs files, devices and entries of proc by name.
+    // Creation of sysfs files, devices and proc entries by name.
     "sysfs_",
     "kernfs_",
     "device_add",
@@ -170,8 +169,8 @@ const FAMILIES: &[&str] = &[
     "radix_tree_",
 ];
 
-/// Further families, by their beginning as it stands: an underscore tells them apart from somebody's
-/// function.
+/// Further families by their first letters including underscores: an underscore tells these apart from
+/// functions of a subsystem.
 const EXACT_FAMILIES: &[&str] = &[
     // Work and timers.
     "queue_work",
@@ -208,7 +207,7 @@ const EXACT_FAMILIES: &[&str] = &[
     "__copy_",
 ];
 
-/// By their whole name.
+/// Helpers by their whole name; `name` covers `__name` as well.
 const NAMES: &[&str] = &[
     "__warn",
     "report_bug",
@@ -273,7 +272,7 @@ const NAMES: &[&str] = &[
     "try_to_grab_pending",
     "worker_thread",
     "submit_bio_wait",
-    // What a timer's interrupt finds, and how one CPU asks another for its stack.
+    // Functions under a timer interrupt, and those by which one CPU asks another for its stack.
     "rcu_sched_clock_irq",
     "print_cpu_stall",
     "check_cpu_stall",
@@ -300,7 +299,7 @@ const NAMES: &[&str] = &[
     "cpu_relax",
     "pv_native_safe_halt",
     "end_repeat_nmi",
-    // Pages and the slabs' checks.
+    // Pages and checks of slabs.
     "free_to_partial_list",
     "free_debug_processing",
     "alloc_debug_processing",
@@ -344,7 +343,7 @@ const NAMES: &[&str] = &[
     "kstrdup",
 ];
 
-/// By their whole name: how the kernel is entered, which every task's stack ends with.
+/// Functions by which the kernel is entered, by their whole name. They end every task's stack.
 const ENTRIES: &[&str] = &[
     "entry_SYSCALL_64_after_hwframe",
     "do_syscall_64",
@@ -370,19 +369,19 @@ const ENTRIES: &[&str] = &[
     "default_idle_call",
 ];
 
-/// Functions that tell nothing about a bug because any bug may come through them.
+/// True for a function that does not identify a bug, because any bug may go through it.
 pub(super) fn is_generic(function: &str) -> bool {
     let bare = function.trim_start_matches('_');
     FAMILIES.iter().any(|family| bare.starts_with(family))
         || EXACT_FAMILIES.iter().any(|family| function.starts_with(family))
         || NAMES.contains(&function)
-        // `__memcpy` is memcpy, for the checker that takes its place.
+        // `__memcpy` is memcpy, for checkers that replace that.
         || (function.starts_with("__") && NAMES.contains(&bare))
         || ENTRIES.contains(&function)
         || is_rust_panic(function)
 }
 
-/// Rust's own way into a panic, with its names as the compiler writes them (v0 and the older form):
+/// True for Rust's own functions on the way to a panic, with names mangled as v0 or in the older form:
 /// `_RNvNtCs…_4core9panicking5panic`, `core::panicking::panic_fmt`.
 fn is_rust_panic(function: &str) -> bool {
     const PARTS: [&str; 8] = [

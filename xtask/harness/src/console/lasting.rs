@@ -1,10 +1,10 @@
-//! Words of the kernel without what differs from boot to boot. Pure.
+//! Removes from kernel messages the parts that differ from boot to boot. Pure.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Words without what differs from boot to boot: addresses, ids of processes, counts.
+/// `words` without the parts that differ from boot to boot: addresses, process ids, counts.
 pub(super) fn lasting(words: &str) -> String {
     static CHANGING: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"\b0x[0-9a-f]+\b|\b[0-9a-f]{8,}\b|(?:/|#|\b)\d+\b")
@@ -14,7 +14,8 @@ pub(super) fn lasting(words: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `kworker/0:1+md` → `kworker`, `md127_raid5` → `mdN_raid5`: a task's name without what differs.
+/// A task's name without the parts that differ from boot to boot: `kworker/0:1+md` → `kworker`, `md127_raid5`
+/// → `mdN_raid5`.
 pub(super) fn lasting_comm(comm: &str) -> String {
     static ARRAY: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^md\d+_").expect("a regular expression of our own"));

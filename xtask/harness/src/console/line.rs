@@ -1,39 +1,40 @@
-//! Takes a line of a log apart: what a console, a journal or dmesg puts before the kernel's words, who said
-//! them, and where another line begins in the middle of one.
+//! Splits a line of a log into the prefix of a console, a journal or dmesg, the caller, and the kernel's
+//! words; and finds where another line begins in the middle of one.
 //!
-//! Pure, and it allocates nothing: every line of every log comes through here. Deliberately not here: what
-//! the words mean.
+//! Pure, and without allocation: every line of every log passes here. Deliberately not here: the meaning of
+//! the words.
 
-/// A piece of a log's line without its stamps: mostly the whole line.
+/// A line of a log without its prefix, or the part of it that one writer wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LogLine<'a> {
-    /// `T1` or `C0`, of a kernel that says whose line it is (`CONFIG_PRINTK_CALLER`).
+    /// The kernel's caller id, `T1` (thread) or `C0` (CPU), if the kernel prints it (`CONFIG_PRINTK_CALLER`).
     pub(super) caller: Option<&'a str>,
-    /// The words. What bore no stamp keeps the spaces that it began with.
+    /// The kernel's words. A line without a stamp keeps its leading spaces.
     pub(super) text: &'a str,
-    /// It bore a time stamp and another line began in the middle of it: two writers shared the console.
+    /// True if the line has a time stamp and another line begins in its middle: two writers shared the
+    /// console.
     pub(super) is_cut: bool,
 }
 
 impl<'a> LogLine<'a> {
-    /// The pieces of a line: where a test wrote without a line end, or two CPUs wrote at once, the kernel's
-    /// next line begins behind other text, but it has its stamp. A record of /dev/kmsg that holds several
-    /// lines has them divided by `\x0a`; a bare carriage return begins anew at the left edge.
+    /// The pieces of a line. If a test wrote no line end, or two CPUs wrote at once, the kernel's next line
+    /// follows other text, but has its own stamp. A record of /dev/kmsg with several lines separates them by
+    /// `\x0a`; a bare carriage return starts a new line, too.
     pub(super) fn pieces(line: &'a str) -> Pieces<'a> {
         Pieces { rest: Some(line), caller: None }
     }
 
-    /// The first piece, which is the line unless two were mixed.
+    /// The first piece, which is the whole line unless two lines were mixed.
     pub(super) fn of(line: &'a str) -> Self {
         Self::pieces(line).next().unwrap_or(LogLine { caller: None, text: "", is_cut: false })
     }
 }
 
-/// See [`LogLine::pieces`].
+/// Iterator of [`LogLine::pieces`].
 #[derive(Debug)]
 pub(super) struct Pieces<'a> {
     rest: Option<&'a str>,
-    /// Who said the line before, in the same record.
+    /// Caller of the piece before, if that was in the same record.
     caller: Option<&'a str>,
 }
 
@@ -42,24 +43,24 @@ impl<'a> Iterator for Pieces<'a> {
 
     fn next(&mut self) -> Option<LogLine<'a>> {
         let line = self.rest.take()?;
-        let head = Head::of(line);
-        let (end, skipped) = next_begins(line, head.end).unwrap_or((line.len(), 0));
+        let prefix = Prefix::of(line);
+        let (end, skipped) = next_begins(line, prefix.end).unwrap_or((line.len(), 0));
         if end < line.len() {
             self.rest = Some(&line[end + skipped..]);
         }
-        let text = line[head.end..end].trim_end();
-        let text = if head.end > 0 { text.trim_start() } else { text };
-        let is_cut = head.is_stamped && skipped == 0 && end < line.len();
-        let caller = head.caller.or(self.caller.take());
+        let text = line[prefix.end..end].trim_end();
+        let text = if prefix.end > 0 { text.trim_start() } else { text };
+        let is_cut = prefix.is_stamped && skipped == 0 && end < line.len();
+        let caller = prefix.caller.or(self.caller.take());
         self.caller = caller.filter(|_| skipped == RECORD_BREAK.len());
         Some(LogLine { caller, text, is_cut })
     }
 }
 
-/// How /dev/kmsg writes the end of a line within a record (msg_add_ext_text, printk.c).
+/// The end of a line within a record of /dev/kmsg (msg_add_ext_text, printk.c).
 const RECORD_BREAK: &[u8] = b"\\x0a";
 
-/// Where after `from` a further line begins, and how many bytes before it are no text.
+/// Position after `from` where a further line begins, and the number of bytes before it that are no text.
 fn next_begins(line: &str, from: usize) -> Option<(usize, usize)> {
     let bytes = line.as_bytes();
     (from..bytes.len()).find_map(|at| match bytes[at] {
@@ -70,7 +71,7 @@ fn next_begins(line: &str, from: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// `[   12.345678]` at the beginning: where it ends, and how many decimals it has.
+/// `[   12.345678]` at the beginning: the position after it, and its number of decimals.
 fn stamp_end(bytes: &[u8]) -> Option<(usize, usize)> {
     let run = |from: usize, of: fn(&u8) -> bool| bytes[from..].iter().take_while(|byte| of(byte)).count();
     if bytes.first() != Some(&b'[') {
@@ -87,16 +88,16 @@ fn stamp_end(bytes: &[u8]) -> Option<(usize, usize)> {
     (decimals > 0 && bytes.get(end) == Some(&b']')).then_some((end + 1, decimals))
 }
 
-/// What stands before a line's words.
-struct Head<'a> {
-    /// Where the words begin, or the spaces before them.
+/// Prefix of a line, before the kernel's words.
+struct Prefix<'a> {
+    /// Position of the words, or of the spaces before them.
     end: usize,
     caller: Option<&'a str>,
     is_stamped: bool,
 }
 
-impl<'a> Head<'a> {
-    fn of(line: &'a str) -> Head<'a> {
+impl<'a> Prefix<'a> {
+    fn of(line: &'a str) -> Prefix<'a> {
         let mut end = before_kernel(line);
         let bytes = line.as_bytes();
         let mut is_stamped = false;
@@ -106,16 +107,16 @@ impl<'a> Head<'a> {
             (end, is_stamped) = (end + length, true);
         }
         let mut caller = None;
-        // dmesg sets the caller apart by a space, the console does not.
+        // dmesg puts a space before the caller, the console does not.
         let gap = usize::from(is_stamped && line[end..].starts_with(" ["));
         if let Some((name, length)) = caller_id(&line[end + gap..]) {
             (caller, end) = (Some(name), end + gap + length);
         }
-        Head { end, caller, is_stamped }
+        Prefix { end, caller, is_stamped }
     }
 }
 
-/// `[   T12]`, `[ C1]`: the caller, and how long it is.
+/// `[   T12]`, `[ C1]`: the caller and the length of the whole.
 fn caller_id(text: &str) -> Option<(&str, usize)> {
     let rest = text.strip_prefix('[')?;
     let (name, _) = rest.split_once(']')?;
@@ -127,7 +128,7 @@ fn caller_id(text: &str) -> Option<(&str, usize)> {
     is_id.then_some((name, end))
 }
 
-/// `[Fri May 10 17:51:08 2024]` of `dmesg -T`: how long it is.
+/// Length of `[Fri May 10 17:51:08 2024]`, the stamp of `dmesg -T`.
 fn calendar_stamp(text: &str) -> Option<usize> {
     let (stamp, _) = text.strip_prefix('[')?.split_once(']')?;
     let is_day =
@@ -135,8 +136,8 @@ fn calendar_stamp(text: &str) -> Option<usize> {
     (is_day && stamp.len() == 24 && stamp.matches(':').count() == 2).then_some(stamp.len() + 2)
 }
 
-/// What a level (`<6>`, `kern  :warn  : `) or a journal (`May 10 17:51:08 server kernel: `, `kernel: `) puts
-/// before the kernel's own stamp: how long it is.
+/// Length of the text before the kernel's own stamp: a level (`<6>`, `kern  :warn  : `) or a journal's prefix
+/// (`May 10 17:51:08 server kernel: `, `kernel: `).
 fn before_kernel(line: &str) -> usize {
     let mut at = 0;
     if let Some(rest) = line.strip_prefix('<')
@@ -155,7 +156,7 @@ fn before_kernel(line: &str) -> usize {
     if let Some(text) = rest.strip_prefix("kernel:") {
         return line.len() - text.trim_start_matches(' ').len();
     }
-    // A date: of a month's name and a day, or of a year.
+    // A date with the name of a month and a day, or with a year.
     let is_date = rest.as_bytes().first().is_some_and(u8::is_ascii_uppercase)
         && rest.as_bytes().get(3) == Some(&b' ')
         && rest.as_bytes().get(9) == Some(&b':')
@@ -163,8 +164,7 @@ fn before_kernel(line: &str) -> usize {
             && rest.as_bytes().get(4) == Some(&b'-')
             && rest.as_bytes().get(10) == Some(&b'T');
     match rest.find(" kernel:").filter(|found| is_date && *found < 120) {
-        // One space parts it from the words; the kernel's own spaces, before a frame, go as they do behind a
-        // stamp.
+        // One space follows `kernel:`; further spaces belong to the kernel's text, as after a stamp.
         Some(found) => at + found + " kernel:".len() + usize::from(rest[found + 8..].starts_with(' ')),
         None => at,
     }

@@ -30,7 +30,7 @@ use std::collections::VecDeque;
 
 use line::LogLine;
 
-/// Longest line that is looked at; the rest of a longer one is passed over.
+/// Longest line that is looked at, bytes; the rest of a longer one is ignored.
 const MAX_LINE: usize = 4096;
 
 /// Splits output into lines of bounded length, as lossy text without line ends.
@@ -40,7 +40,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Takes bytes and hands each complete line to `each`.
+    /// Takes bytes and calls `each` with every complete line.
     pub(crate) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let (text, ends) = match piece.strip_suffix(b"\n") {
@@ -56,13 +56,13 @@ impl Lines {
         }
     }
 
-    /// The line that is still without an end.
+    /// The last line, which has no end yet.
     pub(crate) fn rest(&self) -> String {
         String::from_utf8_lossy(&self.line).into_owned()
     }
 }
 
-/// What the console has said of the kernel's end.
+/// The signs on the console that the kernel ended.
 #[derive(Debug, Default)]
 pub(crate) struct Crash {
     /// The first line that names a fault, without its time stamp.
@@ -74,10 +74,10 @@ pub(crate) struct Crash {
     tail: VecDeque<String>,
 }
 
-/// Lines that are kept for the report.
+/// Maximum number of lines that are kept for the report.
 const TAIL_LINES: usize = 20;
 
-/// Lines that name a fault, as the kernel begins them.
+/// First words of lines in which the kernel names a fault.
 const FAULTS: [&str; 7] = [
     "BUG: ",
     "Oops: ",
@@ -125,12 +125,12 @@ impl Crash {
         self.tail.iter().cloned().collect()
     }
 
-    /// True once the kernel said that it panics.
+    /// True after the kernel printed that it panics.
     pub(crate) fn panicked(&self) -> bool {
         self.panicked
     }
 
-    /// The fault's line, if there was one.
+    /// The line that names the fault, if there was one.
     pub(crate) fn title(&self) -> Option<&str> {
         self.fault.as_deref()
     }
@@ -141,11 +141,11 @@ impl Crash {
     }
 }
 
-/// How many messages the kernel says were lost before this line: a console that was too slow, or a reader, has not
-/// seen them (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x; journald has `Missed 4 kernel
-/// messages`). The line stands at the place of the gap.
+/// Number of messages that were lost before this line, if the line says so. A slow console or reader loses
+/// messages (`** 123 printk messages dropped **`, kernel/printk/printk.c since 3.x;
+/// `Missed 4 kernel messages` of journald). The line stands at the place of the gap.
 pub(crate) fn dropped_messages(line: &str) -> Option<u64> {
-    // Most lines are none of these: ask for the rarest character first.
+    // A cheap check first: most lines have neither.
     if !line.contains("** ") && !line.contains("Missed ") {
         return None;
     }

@@ -1,7 +1,7 @@
-//! Reads one report of the kernel's, from the line that opens it to its last.
+//! Reads one kernel report, from the line that opens it to its last.
 //!
-//! Pure and bounded. Deliberately not here: which line opens a report (`openings.rs`), and what becomes of
-//! one that is complete (`reports.rs`).
+//! Pure and bounded. Deliberately not here: which lines open a report (`openings.rs`), and what happens to a
+//! complete one (`reports.rs`).
 
 use std::sync::LazyLock;
 
@@ -14,72 +14,72 @@ use super::stack::{frame, instruction_pointer, is_doubtful_frame, kept};
 use super::tasks::{stack_of, task_line};
 use super::workqueue::StalledWork;
 
-/// Lines after its title that may belong to a report. Wait that long: the backtrace trails it, and
-/// lockdep tells its whole chain before.
+/// Maximum number of lines after its title that may belong to a report. That many, because the backtrace
+/// trails the title, and lockdep prints its whole chain before.
 const LINES_MAX: usize = 300;
 
-/// Lines of somebody else that may stand in a backtrace before it counts as over.
+/// Lines of other callers after which an unfinished backtrace counts as over.
 const FOREIGN_MAX: usize = 5;
 
-/// Links of lockdep's chain whose stacks are kept.
+/// Maximum number of links of lockdep's chain whose stacks are kept.
 const CHAIN_MAX: usize = 24;
 
-/// Lines between the stacks of a race's two accesses: with `CONFIG_KCSAN_VERBOSE` the locks that are held and
-/// when interrupts were last on.
+/// Maximum number of lines between the stacks of a race's two accesses: with `CONFIG_KCSAN_VERBOSE` these are
+/// the held locks, and where interrupts were last enabled.
 const BETWEEN_ACCESSES_MAX: usize = 16;
 
-/// Lines after `cut here` by which a WARNING must show itself.
+/// Maximum number of lines after `cut here` until a WARNING's own line.
 const CUT_HERE_MAX: usize = 12;
 
-/// A report that is still being told.
+/// A report that is not complete yet.
 #[derive(Debug)]
 pub(super) struct OpenReport {
     pub(super) opening: Opening,
     caller: Option<String>,
-    /// A processor that prints its stack on behalf of the caller.
+    /// Caller id of another processor that prints its stack for this report.
     deputy: Option<String>,
     pub(super) frames: Vec<String>,
-    /// Whom the kernel names as the reason; of a race the other side, of a cycle of locks its links.
+    /// Stacks of the causes that the kernel names: the other side of a race, or the links of a lock cycle.
     causes: Vec<TaskStack>,
-    /// The link of lockdep's chain whose stack is to come, and whether one is being told.
+    /// Description of the link of lockdep's chain whose stack comes next, and whether that stack has begun.
     next_link: Option<String>,
     is_in_link: bool,
     pub(super) stage: Stage,
     work: StalledWork,
-    /// Where the lock was taken that lockdep speaks of first.
+    /// Function that took the lock that lockdep names first.
     pub(super) held_at: Option<String>,
     expects_held_at: bool,
     n_lines: usize,
     n_foreign: usize,
-    /// A stamp in the middle of a line, a second report inside.
+    /// True if a stamp in the middle of a line, or a second report inside this one, was seen.
     pub(super) is_mangled: bool,
     has_headline: bool,
     has_exception: bool,
-    /// `<TASK>` or its like has been seen, so that `</TASK>` is to come.
+    /// True after `<TASK>` or a similar mark: then `</TASK>` ends the stack.
     has_marks: bool,
-    /// The kernel may say, behind the stack, who holds what the task waits for.
+    /// True if the kernel may name, after the stack, the holder of the lock that the task waits for.
     may_name_blocker: bool,
 }
 
-/// How far a report has been read.
+/// The part of a report that is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its words; the stack is to come.
+    /// The words before the stack.
     Words,
-    /// Its stack.
+    /// The stack.
     Stack,
-    /// All there must be; who blocks the task may follow.
+    /// All necessary parts were read; the holder of the lock may follow.
     Done,
-    /// The stack of who does.
+    /// The stack of that holder.
     Cause,
 }
 
-/// What a line does to the report that is open.
+/// The effect of a line on the open report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It belongs to it, or it does not matter.
+    /// The report goes on; the line belongs to it or is ignored.
     Goes,
-    /// It is the report's last, or the first that is not its own.
+    /// The report ends, with this line or before it.
     Ends,
 }
 
@@ -107,13 +107,13 @@ impl OpenReport {
         }
     }
 
-    /// True if a line of this caller, or of none, is this report's.
+    /// True if lines of this caller belong to this report; `None` for lines that name none.
     pub(super) fn is_by(&self, caller: Option<&str>) -> bool {
         caller == self.caller.as_deref() || caller.is_some() && caller == self.deputy.as_deref()
     }
 
-    /// A processor prints its stack because the kernel asked it to, from here on (`NMI backtrace for cpu 1`):
-    /// under its own name.
+    /// Notes that another processor prints its stack from here on, on the kernel's request
+    /// (`NMI backtrace for cpu 1`), under its own caller id. Returns true if `line` is of that processor.
     pub(super) fn delegates_to(&mut self, line: &LogLine<'_>) -> bool {
         let asks = self.opening.kind.is_of_hang() || self.opening.kind == ReportKind::Lockdep;
         if asks && self.stage == Stage::Words && line.text.starts_with("NMI backtrace for cpu") {
@@ -122,7 +122,7 @@ impl OpenReport {
         self.deputy.is_some() && self.deputy.as_deref() == line.caller
     }
 
-    /// True if `next` goes on with this report: a fault tells the same several times.
+    /// True if `next` continues this report: for one fault the kernel prints several opening lines.
     pub(super) fn goes_on_with(&self, next: &Opening) -> bool {
         use ReportKind::{Bug, Oops, Panic, RcuStall, Warning};
         if self.stage != Stage::Words {
@@ -134,33 +134,33 @@ impl OpenReport {
             Part::Exception => !self.has_exception,
             Part::Whole | Part::Reason | Part::CutHere => true,
         };
-        // Every pool that stalls is named before the works are.
+        // The kernel names all stalled pools before the works.
         if own.tail == Tail::Nothing && own.kind == ReportKind::WorkqueueStall && next.kind == own.kind {
             return next.tail == Tail::Nothing && self.work.is_untold();
         }
         match (own.part, next.part) {
-            // Whatever was cut from here, unless a stack has said already that it was a WARNING.
+            // Any opening continues `cut here`, unless a stack has shown that it was a WARNING.
             (Part::CutHere, _) => {
                 self.frames.is_empty() && (next.part != Part::Whole || next.kind == Warning)
             }
-            // A corrupted list, then `kernel BUG at lib/list_debug.c` or its WARNING.
+            // A corrupted list, followed by `kernel BUG at lib/list_debug.c` or a WARNING there.
             (Part::Reason, Part::Headline | Part::Exception) => fits,
             (Part::Reason, Part::Whole) => next.kind == Warning,
             (Part::Reason, Part::CutHere) => true,
-            // Since 7.0 a WARNING's words come behind it.
+            // Since 7.0 the words of a WARNING follow its line.
             (Part::Whole, Part::Reason) => own.kind == Warning && self.frames.is_empty(),
             _ => match (own.kind, next.kind) {
                 // `BUG: …`, then `Oops: …`.
                 (Oops | Bug, Oops) => fits,
-                // The stalls of one grace period; the lines of one panic.
+                // Several stalls in one grace period, or several lines of one panic.
                 (RcuStall, RcuStall) | (Panic, Panic) => true,
                 _ => false,
             },
         }
     }
 
-    /// True if `next` is a fault of another processor, told in between: the two cannot be told apart by their
-    /// callers, and each has its words.
+    /// True if `next` is a fault of another processor whose lines are interleaved with this report's: their
+    /// callers cannot tell the two apart, and each has words of its own.
     pub(super) fn is_mixed_with(&self, next: &Opening) -> bool {
         self.stage == Stage::Words
             && self.frames.is_empty()
@@ -168,7 +168,7 @@ impl OpenReport {
             && next.kind == ReportKind::Oops
     }
 
-    /// Takes from a further line of the same report what the first did not say.
+    /// Adds from a further opening line of this report what is not known yet.
     pub(super) fn deepen(&mut self, next: Opening) {
         self.n_lines += 1;
         self.has_headline |= next.part == Part::Headline;
@@ -178,7 +178,7 @@ impl OpenReport {
         self.opening.deepen(next);
     }
 
-    /// The instruction pointer's frame, if this report has none yet.
+    /// Takes the frame of the instruction pointer as the innermost, if no frame is known yet.
     pub(super) fn take_pointer(&mut self, text: &str) -> bool {
         let found = instruction_pointer(text).filter(|_| self.frames.is_empty());
         if let Some(found) = &found {
@@ -187,13 +187,13 @@ impl OpenReport {
         found.is_some()
     }
 
-    /// True if its first line is all of it.
+    /// True if the opening line is the whole report.
     pub(super) fn is_complete(&self) -> bool {
         self.opening.tail == Tail::Nothing
             && matches!(self.opening.kind, ReportKind::Bug | ReportKind::Lockdep | ReportKind::RcuStall)
     }
 
-    /// True if it has told all that it must, so that only silence shows that no more comes.
+    /// True if all necessary parts were read, so that only silence can show that nothing more comes.
     pub(super) fn is_told(&self) -> bool {
         match self.stage {
             Stage::Words => self.opening.tail == Tail::Nothing,
@@ -202,12 +202,12 @@ impl OpenReport {
         }
     }
 
-    /// False for a `cut here` that nothing came of.
+    /// False for a `cut here` that nothing followed.
     pub(super) fn is_something(&self) -> bool {
         self.opening.part != Part::CutHere || self.opening.file.is_some() || !self.frames.is_empty()
     }
 
-    /// Its stack was to come, and something else came.
+    /// True if something else came where the stack was to come.
     pub(super) fn breaks_off(&self) -> bool {
         match self.stage {
             Stage::Words => self.opening.needs_stack(),
@@ -216,7 +216,7 @@ impl OpenReport {
         }
     }
 
-    /// Whom the kernel names as the reason, and the function that the title of a stalled workqueue names.
+    /// The causes that the kernel named, and the function for the title of a workqueue stall.
     pub(super) fn take_causes(&mut self) -> (Vec<TaskStack>, Option<String>) {
         if self.opening.kind == ReportKind::WorkqueueStall {
             return std::mem::take(&mut self.work).causes();
@@ -224,7 +224,8 @@ impl OpenReport {
         (std::mem::take(&mut self.causes), None)
     }
 
-    /// One more line was read, of somebody else.
+    /// Counts a line that was read since the title, of whatever caller; ends the report if there are too
+    /// many.
     pub(super) fn ages(&mut self) -> Step {
         self.n_lines += 1;
         if self.n_lines <= LINES_MAX {
@@ -286,12 +287,12 @@ impl OpenReport {
 
     fn step_in_stack(&mut self, text: &str, is_cut: bool) -> Step {
         if instruction_pointer(text).is_some() {
-            // What faulted, or spins, is the innermost function, and on x86 is in no trace.
+            // The innermost function is the one that faulted or spins; on x86 the trace does not have it.
             self.take_pointer(text);
             return Step::Goes;
         }
         if matches!(text, "Call Trace:" | "Call trace:" | "Backtrace:") {
-            // A second stack is another's.
+            // A second stack belongs to another task.
             let is_second = self.stage == Stage::Done || self.stage == Stage::Stack && self.frames.len() > 1;
             if is_second {
                 return Step::Ends;
@@ -302,7 +303,7 @@ impl OpenReport {
             return Step::Goes;
         }
         if let Some(found) = frame(text) {
-            // KCSAN and KFENCE list functions without a heading.
+            // KCSAN and KFENCE print functions without a heading.
             if self.stage == Stage::Words && self.is_listed_bare() {
                 self.stage = Stage::Stack;
             }
@@ -328,7 +329,7 @@ impl OpenReport {
                 Step::Goes
             }
             "</TASK>" => Step::Ends,
-            // Registers stand in a trace where it enters the kernel.
+            // Registers stand in a trace where the kernel was entered.
             _ if is_register_line(text) => Step::Goes,
             _ if self.is_past_its_stack(text) => Step::Ends,
             _ => {
@@ -339,8 +340,8 @@ impl OpenReport {
         }
     }
 
-    /// `INFO: task cat:1301 is blocked on a mutex likely owned by task mdadm:1290.` and its kin
-    /// (`debug_show_blocker`, kernel/hung_task.c, since 6.16), then the stack of who holds it.
+    /// Looks for `INFO: task cat:1301 is blocked on a mutex likely owned by task mdadm:1290.` and similar
+    /// lines (`debug_show_blocker`, kernel/hung_task.c, since 6.16), which the stack of the holder follows.
     fn look_for_blocker(&mut self, text: &str) -> Option<Step> {
         static BLOCKER: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(
@@ -378,7 +379,7 @@ impl OpenReport {
         Some(Step::Goes)
     }
 
-    /// Of a lock the kernel knows who holds it.
+    /// True if the task waits for a lock with a known holder.
     fn waits_for_a_lock(&self) -> bool {
         const LOCKS: [&str; 6] = ["mutex_lock", "ww_mutex", "rwsem_down", "down_read", "down_write", "down"];
         self.frames.iter().take(8).any(|frame| {
@@ -387,8 +388,8 @@ impl OpenReport {
         })
     }
 
-    /// Lockdep names first the lock that it objects to, with where it is taken: `…, at: md_open+0x4f/0x110`,
-    /// or on the next line.
+    /// Looks for the lock that lockdep objects to, which it names first, with the function that takes it, as
+    /// in `…, at: md_open+0x4f/0x110` or on the next line.
     fn look_for_lock(&mut self, text: &str) {
         if self.held_at.is_some() || self.stage != Stage::Words {
             return;
@@ -399,11 +400,12 @@ impl OpenReport {
         self.expects_held_at = text.ends_with(" at:");
     }
 
-    /// The links of the chain that a new lock would close, each with the stack that took it, come before the
-    /// stack of who is about to (`print_circular_bug_entry`, `print_shortest_lock_dependencies` and
-    /// `print_usage_bug`, kernel/locking/lockdep.c): `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `...
-    /// acquired at:`, `... which became HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`.
-    /// Where a lock was used first, of which the same reports tell, is no link.
+    /// Looks for a link of the chain that a new lock would close. Each link's stack comes before the stack of
+    /// the task that is about to take the lock (`print_circular_bug_entry`,
+    /// `print_shortest_lock_dependencies` and `print_usage_bug`, kernel/locking/lockdep.c):
+    /// `-> #1 (&mddev->reconfig_mutex){+.+.}-{3:3}:`, `... acquired at:`,
+    /// `... which became HARDIRQ-irq-unsafe at:`, `{IN-SOFTIRQ-W} state was registered at:`. The place where
+    /// a lock was first used, which these reports print, too, is no link.
     fn look_for_link(&mut self, text: &str) {
         const HEADINGS: [&str; 4] = [" acquired at:", "-safe at:", "-unsafe at:", "state was registered at:"];
         if self.stage != Stage::Words {
@@ -430,8 +432,8 @@ impl OpenReport {
         }
     }
 
-    /// `read to 0xffff… of 8 bytes by task 21 on cpu 1:` (`print_report`, kernel/kcsan/report.c): the second
-    /// of a race's accesses, once the first has told its stack.
+    /// Looks for `read to 0xffff… of 8 bytes by task 21 on cpu 1:` (`print_report`, kernel/kcsan/report.c):
+    /// the second access of a race, after the stack of the first.
     fn look_for_access(&mut self, text: &str) -> Option<Step> {
         static ACCESS: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r" of \d+ bytes by (?:task (?<pid>\d+)|interrupt) on cpu \d+:$")
@@ -465,7 +467,7 @@ impl OpenReport {
         matches!(self.opening.kind, ReportKind::DataRace | ReportKind::MemoryError)
     }
 
-    /// What KASAN and KMSAN tell of the memory has stacks of its own.
+    /// True if a line begins KASAN's or KMSAN's notes on the memory, which have stacks of their own.
     fn is_past_its_stack(&self, text: &str) -> bool {
         const BEGINNINGS: [&str; 7] = [
             "Allocated by task",
@@ -480,7 +482,7 @@ impl OpenReport {
     }
 
     fn add(&mut self, text: &str) {
-        // arm64 and powerpc begin the trace with what their instruction pointer said.
+        // On arm64 and powerpc the trace repeats the function of the instruction pointer first.
         if self.frames.len() == 1 && self.frames[0] == text {
             return;
         }

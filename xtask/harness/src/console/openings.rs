@@ -1,9 +1,9 @@
-//! Recognises the line by which a report in a kernel's log begins.
+//! Recognises the lines by which kernel reports begin.
 //!
-//! Pure. The formats are those of 5.10 to 7.3 on x86, arm64 and powerpc; `xtask/harness/testdata/kernel-formats.txt`
-//! says where in the kernel's sources each comes from, and a test holds every rule against it. Deliberately
-//! not here: which lines belong to a report (`reports.rs`), what it is called (`titles.rs`), and lines that
-//! are a report by themselves (`storage.rs`).
+//! Pure. The formats are those of 5.10 to 7.3 on x86, arm64 and powerpc;
+//! `xtask/harness/testdata/kernel-formats.txt` says where each is in the kernel's sources, and a test checks
+//! every rule with it. Deliberately not here: which lines belong to a report (`reports.rs`), its title
+//! (`titles.rs`), and single-line reports (`storage.rs`).
 
 mod rules;
 
@@ -15,59 +15,57 @@ use regex::{Captures, Regex};
 use super::lasting::lasting;
 use rules::{BEGINNINGS, RULES, Rule};
 
-/// What the first line of a report says, before its stack has been read.
+/// Content of the line that opens a report, before the stack has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Opening {
     pub(super) kind: ReportKind,
-    /// `BUG: kernel NULL pointer dereference`.
+    /// Words of the title: `BUG: kernel NULL pointer dereference`.
     pub(super) words: String,
-    /// Words that other lines of the same report have for it.
+    /// Words from further opening lines of the same report.
     pub(super) other_words: Vec<String>,
-    /// The function that the line itself names.
+    /// Function named by the line itself.
     pub(super) function: Option<String>,
-    /// A function that has to do with it, to be named if the stack has none: the callback of a timer that was
-    /// freed.
+    /// Related function, for the title if the stack has none: for instance the callback of a freed timer.
     pub(super) hint: Option<String>,
-    /// The source file that the line names.
+    /// Source file named by the line.
     pub(super) file: Option<String>,
-    /// The task that it struck, `lvm`.
+    /// Name of the task that hit the problem, `lvm`.
     pub(super) comm: Option<String>,
-    /// Its process id.
+    /// Process id of that task.
     pub(super) pid: Option<u32>,
-    /// The pool that a workqueue stalls in, `cpus=0 node=0 flags=0x0 nice=0`.
+    /// Pool of a workqueue stall, `cpus=0 node=0 flags=0x0 nice=0`.
     pub(super) pool: Option<String>,
     pub(super) tail: Tail,
     pub(super) part: Part,
     pub(super) detail: Detail,
-    /// The beginning of the line is missing.
+    /// True if the beginning of the line is missing.
     pub(super) is_clipped: bool,
 }
 
-/// What follows the words.
+/// The end of a report's title, after the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tail {
-    /// ` in FUNCTION`: a report without a stack was cut.
+    /// ` in FUNCTION`; a report without a stack is incomplete.
     Stack,
-    /// ` in FUNCTION`, if there is a stack.
+    /// ` in FUNCTION` if there is a stack.
     MaybeStack,
     /// Nothing: the words say all.
     Nothing,
 }
 
-/// Which part of a report a line is: a fault is told in several.
+/// The part of a report that an opening line is. The kernel prints several for one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// A report of its own.
     Whole,
-    /// Why there will be a WARNING or a BUG, or just was: `list_del corruption…`, `refcount_t: underflow…`.
-    /// It names the bug better than they do.
+    /// The reason for a WARNING or a BUG that comes next, or came just before: `list_del corruption…`,
+    /// `refcount_t: underflow…`. It names the bug better than those do.
     Reason,
-    /// What the kernel was about when the processor objected: `BUG: kernel NULL pointer dereference`, `kernel
-    /// BUG at`.
+    /// The kernel's own words before an exception: `BUG: kernel NULL pointer dereference`, `kernel BUG at`.
     Headline,
     /// The processor's exception: `Oops: 0000 [#1]`.
     Exception,
-    /// `cut here`: something follows, and it is a WARNING if its line was lost.
+    /// `cut here`: a report follows; if its opening line is lost, it was a WARNING.
     CutHere,
 }
 
@@ -90,7 +88,7 @@ static PATTERNS: LazyLock<Vec<(&'static Rule, Regex)>> = LazyLock::new(|| {
     RULES.iter().map(compiled).collect()
 });
 
-/// What begins with this line, which has no time stamp any more.
+/// The report that begins with this line, which must have no time stamp.
 pub(super) fn opening(line: &str) -> Option<Opening> {
     if BEGINNINGS.iter().any(|start| line.starts_with(start))
         && let Some((_, opening)) = matching(line)
@@ -99,7 +97,7 @@ pub(super) fn opening(line: &str) -> Option<Opening> {
     }
     let whole = restored(line)?;
     let (rule, mut opening) = matching(&whole)?;
-    // The rule for what has no rule would take any line.
+    // The fallback rule would match any line.
     if RULES.last().is_some_and(|last| std::ptr::eq(last, rule)) {
         return None;
     }
@@ -111,7 +109,7 @@ fn matching(line: &str) -> Option<(&'static Rule, Opening)> {
     PATTERNS.iter().find_map(|(rule, pattern)| Some((*rule, rule.opening(line, &pattern.captures(line)?))))
 }
 
-/// The pattern that a line matches first, with what it opens: for the test that no rule is idle.
+/// The first pattern that matches a line, and the result: for the test that every rule is used.
 #[cfg(test)]
 pub(super) fn recognised(line: &str) -> Option<(&'static str, Opening)> {
     opening(line).filter(|opening| !opening.is_clipped)?;
@@ -149,11 +147,11 @@ impl Rule {
     }
 }
 
-/// `RNING: CPU: 0 PID: 7 at …` → `WARNING: CPU: 0 PID: 7 at …`: a console with several writers loses the
-/// first letters of a line.
+/// Completes a line whose first letters were lost on a console with several writers:
+/// `RNING: CPU: 0 PID: 7 at …` → `WARNING: CPU: 0 PID: 7 at …`.
 fn restored(line: &str) -> Option<String> {
     const WORDS: [&str; 3] = ["WARNING: ", "BUG: K", "INFO: task "];
-    // By the letter that each could begin with, lest every line be compared with all.
+    // A cheap check of the first letter before all comparisons.
     if !line.starts_with(['A', 'R', 'N', 'I', 'G', 'U', 'F', 'O', ':', 'C']) {
         return None;
     }
@@ -167,7 +165,7 @@ fn restored(line: &str) -> Option<String> {
 }
 
 impl Opening {
-    /// What `cut here` announces, as long as nobody says what it is.
+    /// The opening for `cut here`, until another line says what it is.
     pub(super) fn cut_here() -> Opening {
         Opening {
             kind: ReportKind::Warning,
@@ -186,8 +184,8 @@ impl Opening {
         }
     }
 
-    /// Takes file and function from what is left of a WARNING's line: `…ID: 4049 at drivers/md/dm-raid.c:4105
-    /// raid_resume+0xee/0x100`.
+    /// Takes file and function from what is left of a WARNING's line:
+    /// `…ID: 4049 at drivers/md/dm-raid.c:4105 raid_resume+0xee/0x100`.
     pub(super) fn take_place(&mut self, text: &str) {
         static PLACE: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(r"(?<file>[\w./+-]+\.(?:[chS]|rs)):\d+ ?(?:at )?(?:(?<function>[A-Za-z_][\w.]*)\+0x)?")
@@ -199,17 +197,17 @@ impl Opening {
         }
     }
 
-    /// True if a report without a stack was cut.
+    /// True if a report without a stack is incomplete.
     pub(super) fn needs_stack(&self) -> bool {
         self.tail == Tail::Stack
     }
 
-    /// Goes on with a further line of the same report, and keeps whatever says more: a reason more than the
-    /// WARNING that it is of, what the kernel says more than the exception that it took.
+    /// Adds a further opening line of the same report, and keeps the more telling words: a reason rather than
+    /// its WARNING, the kernel's words rather than the exception.
     pub(super) fn deepen(&mut self, next: Opening) {
         let is_more = match (self.part, next.part) {
             (Part::CutHere, _) => true,
-            // Of a panic in Rust, what matters is the BUG that it ends in: its stack is the panic's.
+            // A panic in Rust ends in a BUG, which names it better: the stack is the panic's.
             (Part::Reason, Part::Headline) => self.detail == Detail::RustPanic,
             (Part::Reason | Part::Headline, _) => false,
             (Part::Whole, Part::Reason) => self.kind == ReportKind::Warning,

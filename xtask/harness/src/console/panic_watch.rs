@@ -1,48 +1,48 @@
-//! Tells a panic from a test that only writes of one. Pure: times are data.
+//! Decides between a panic and a test that only prints one's words. Pure: times are data.
 //!
-//! The hypervisor's word (pvpanic) stands. Words on the console are taken for a panic until the guest shows
-//! that it lives: its agent speaks long after them, or it powers off as it was asked to.
+//! A report of the hypervisor (pvpanic) is final. Words on the console count as a panic unless the guest
+//! shows later that it is alive: its agent speaks, or it powers off as requested.
 
 use std::time::Duration;
 
-/// After a panic, a word of the agent may still be on its way for so long.
+/// Time after a panic in which messages that the agent sent before it may still arrive.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// What is known of a panic.
+/// The knowledge about a panic so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PanicWatch {
     hypervisor: Option<Duration>,
     console: Option<Duration>,
-    /// The console spoke of a panic that was none.
+    /// True if the console showed words of a panic that was none.
     cried: bool,
 }
 
 impl PanicWatch {
-    /// The console speaks of a panic.
+    /// Notes that the console shows words of a panic.
     pub(crate) fn console_says(&mut self, at: Duration) {
         if !self.cried {
             self.console.get_or_insert(at);
         }
     }
 
-    /// The hypervisor reports one.
+    /// Notes that the hypervisor reports a panic.
     pub(crate) fn hypervisor_says(&mut self, at: Duration) {
         self.hypervisor.get_or_insert(at);
     }
 
-    /// The agent spoke: a kernel that panicked lets nobody speak.
+    /// Notes that the agent spoke; after a panic it cannot.
     pub(crate) fn agent_spoke(&mut self, at: Duration) {
         if self.console.is_some_and(|since| at > since + LAST_WORDS) {
             self.lives();
         }
     }
 
-    /// The guest powered off, as it was asked to.
+    /// Notes that the guest powered off as requested.
     pub(crate) fn ended_as_asked(&mut self) {
         self.lives();
     }
 
-    /// When it panicked, if it did.
+    /// Time of the panic, if there was one.
     pub(crate) fn since(&self) -> Option<Duration> {
         self.hypervisor.or(self.console)
     }

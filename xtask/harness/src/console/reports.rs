@@ -1,8 +1,8 @@
-//! Finds the reports of something wrong in a kernel's log, line by line.
+//! Finds kernel reports (oopses, warnings, hung tasks and so on) in a log, line by line.
 //!
-//! Pure and bounded: it holds the reports that are still being told, one of each caller, and the titles of
-//! those that were told. Deliberately not here: how a report is read (`open_report.rs`), what it means for a
-//! verdict, and the decision whether the machine is dead ([`super::Crash`]).
+//! Pure and bounded: it keeps the open reports, one for each caller, and the titles of those given.
+//! Deliberately not here: how a report is read (`open_report.rs`), its meaning for a verdict, and the
+//! decision whether the machine is dead ([`super::Crash`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,48 +16,49 @@ use super::openings::{Opening, Part, opening};
 use super::stack::{instruction_pointer, telling_apart};
 use super::storage::storage_line;
 
-/// Reports of one kind at most in one attempt, with md or dm in them and again without. No kind uses up
-/// another's share: under KCSAN each race has a title of its own, and the oops that comes after the fiftieth
-/// must be told.
+/// Maximum number of reports of one kind in one attempt, counted separately with and without md or dm. Kinds
+/// have separate limits because under KCSAN each race has a title of its own, and an oops after the fiftieth
+/// race must still be reported.
 pub(crate) const REPORTS_MAX: usize = 50;
 
-/// Reports of one title at most, with different stacks; beyond them only the first that has md or dm in it.
+/// Maximum number of reports with one title and different stacks; after that only the first with md or dm in
+/// it.
 const VARIANTS_MAX: usize = 4;
 
-/// Reports that may be told at one time, each by its own caller.
+/// Maximum number of open reports, each of its own caller.
 const OPEN_MAX: usize = 8;
 
-/// Hung tasks whose stacks are remembered.
+/// Maximum number of hung tasks whose stacks are remembered.
 const HUNG_MAX: usize = 64;
 
 /// Reads a console or a kernel log, and gives each bug once.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    /// Those that are still being told, the oldest first.
+    /// Reports that are not complete yet, the oldest first.
     open: Vec<OpenReport>,
-    /// By title, what tells apart the reports that have it.
+    /// Reports already given, by title.
     told: BTreeMap<String, Vec<Variant>>,
-    /// By kind, and by whether md or dm is in them.
+    /// Number of reports given, by kind and by whether md or dm is in them.
     n_told: BTreeMap<(ReportKind, bool), usize>,
-    /// Kinds of which more was to tell.
+    /// Kinds of which some reports were left out.
     cut: BTreeSet<ReportKind>,
-    /// The stacks of hung tasks: who is named as one's cause may have been told of before.
+    /// Stacks of hung tasks, by process id: a later report may name one as its cause.
     hung: BTreeMap<u32, TaskStack>,
-    /// The newest title of each kind that a panic may be the end of.
+    /// The newest title of each kind that a panic may end.
     newest: Vec<(ReportKind, String)>,
-    /// Kinds of what began with the newest line.
+    /// Kinds of the reports that began with the newest line.
     begun: Vec<ReportKind>,
     first_oops: Option<String>,
-    /// What ended the kernel, if a panic did.
+    /// Title of the report that ended the kernel, if a panic did.
     ended_by: Option<String>,
 }
 
-/// A report that was told, beside others of its title.
+/// A report that was given, as one of those with its title.
 #[derive(Debug)]
 struct Variant {
-    /// The frames that tell it from others.
+    /// Frames that distinguish it from others with this title.
     apart: Vec<String>,
-    /// A frame of md's or dm's is among all of its frames, or those of its causes.
+    /// True if a frame of md or dm is in its stack, or in those of its causes.
     has_storage: bool,
 }
 
@@ -70,8 +71,8 @@ impl Variant {
         }
     }
 
-    /// True if `other`, of the same title, says nothing that this one has not said. One that was cut says
-    /// less of the same; but what shows md or dm is not the same as what was cut before it came to that.
+    /// True if `other`, with the same title, adds nothing to this one. A report that was cut short adds
+    /// nothing, but one that shows md or dm adds something to a cut one that did not reach those frames.
     fn covers(&self, other: &Variant) -> bool {
         let is_same = self.apart.starts_with(&other.apart) || other.apart.starts_with(&self.apart);
         let is_empty = self.apart.is_empty() && !other.apart.is_empty();
@@ -80,7 +81,7 @@ impl Variant {
 }
 
 impl Reports {
-    /// Takes the next line, with or without a time stamp; gives what is complete with it.
+    /// Takes the next line, with or without a time stamp; returns reports that are complete with it.
     pub(crate) fn look(&mut self, line: &str) -> Vec<KernelReport> {
         let mut done = Vec::new();
         self.begun.clear();
@@ -90,7 +91,7 @@ impl Reports {
         done
     }
 
-    /// The log has ended, or the machine has: gives what was still being told.
+    /// Ends the log; returns the reports that were still open.
     pub(crate) fn finish(&mut self) -> Vec<KernelReport> {
         let mut done = Vec::new();
         while !self.open.is_empty() {
@@ -99,18 +100,18 @@ impl Reports {
         done
     }
 
-    /// What killed the kernel, if it is dead: the report that its panic is the end of, the panic itself, or
-    /// without one the first fault.
+    /// Title of what killed the kernel, if it is dead: the report that its panic ended, the panic itself, or
+    /// without a panic the first fault.
     pub(crate) fn fatal_title(&self) -> Option<&str> {
         self.ended_by.as_deref().or(self.first_oops.as_deref())
     }
 
-    /// Kinds of the reports that began with the newest line, and may be told much later.
+    /// Kinds of the reports that began with the newest line, which may be complete much later.
     pub(crate) fn begun(&self) -> &[ReportKind] {
         &self.begun
     }
 
-    /// Kinds of which there was more than is told.
+    /// Kinds of which some reports were left out.
     pub(crate) fn cut(&self) -> &BTreeSet<ReportKind> {
         &self.cut
     }
@@ -126,7 +127,7 @@ impl Reports {
             return;
         }
         if !self.open.is_empty() {
-            // Of what was lost here, a part may have been of any of them.
+            // The lost lines may belong to any of the open reports.
             if super::dropped_messages(line.text).is_some() {
                 self.open.iter_mut().filter(|open| !open.is_told()).for_each(|open| open.is_mangled = true);
             }
@@ -146,14 +147,14 @@ impl Reports {
         }
     }
 
-    /// The reports that a line of this caller may belong to, the oldest first. Several only if two were
-    /// mixed.
+    /// Open reports that a line of this caller may belong to, the oldest first. More than one only if two
+    /// were mixed.
     fn of(&self, caller: Option<&str>) -> Vec<usize> {
         let own: Vec<_> = (0..self.open.len()).filter(|&idx| self.open[idx].is_by(caller)).collect();
         if !own.is_empty() {
             return own;
         }
-        // Who is not named, in the log or in the line, may be anyone.
+        // If the log or the line names no caller, it may be anybody's.
         let may_be = |&idx: &usize| caller.is_none() || self.open[idx].is_by(None);
         (0..self.open.len()).rev().find(may_be).into_iter().collect()
     }
@@ -168,7 +169,7 @@ impl Reports {
         let (mut is_mixed, has_room) = (false, self.open.len() < OPEN_MAX);
         for idx in own.into_iter().rev() {
             let open = &mut self.open[idx];
-            // What is cut next is told when it is known what it is.
+            // A second `cut here` is reported once it is known what it is.
             if next.part == Part::CutHere && open.stage == Stage::Words && open.is_something() {
                 return;
             }
@@ -176,7 +177,8 @@ impl Reports {
                 (open.is_mangled, is_mixed) = (true, true);
                 continue;
             }
-            // A fault in the middle of another's stack: whose the rest is, nobody knows.
+            // A fault in the middle of another's stack: nobody can tell which of the two the further lines
+            // belong to.
             is_mixed |= open.stage == Stage::Stack && open.breaks_off() && next.kind == ReportKind::Oops;
             open.is_mangled |= open.breaks_off();
             done.extend(self.close(idx));
@@ -202,7 +204,7 @@ impl Reports {
                 let _is_deputy = self.open.iter_mut().any(|open| open.delegates_to(line));
             }
             [idx] => ends.extend((self.open[idx].step(line) == Step::Ends).then_some(idx)),
-            // Of two that are mixed only the instruction pointers are told apart, by their order.
+            // For two mixed reports only the instruction pointers can be assigned, by their order.
             [first, ..] => {
                 let text = line.text.trim();
                 if instruction_pointer(text).is_some() {
@@ -211,7 +213,7 @@ impl Reports {
                 ends.extend((text == "</TASK>" || text.starts_with("---[ end ")).then_some(first));
             }
         }
-        // Nobody waits for ever for a caller who says no more.
+        // A report ends even if its caller prints nothing more.
         let is_stepped = |idx: usize| own.len() == 1 && own[0] == idx;
         for idx in 0..self.open.len() {
             if !is_stepped(idx) && self.open[idx].ages() == Step::Ends && !ends.contains(&idx) {
@@ -224,7 +226,7 @@ impl Reports {
         }
     }
 
-    /// Completes a report that is open.
+    /// Completes an open report.
     fn close(&mut self, idx: usize) -> Option<KernelReport> {
         let mut open = self.open.remove(idx);
         if !open.is_something() {
@@ -232,7 +234,7 @@ impl Reports {
         }
         let (mut causes, blamed) = open.take_causes();
         for cause in &mut causes {
-            // Who is hung as well is told once (hung_task.c).
+            // A cause that is hung itself was printed only once (hung_task.c).
             if let Some(known) = self.hung.get(&cause.pid).filter(|known| known.comm == cause.comm)
                 && cause.frames.is_empty()
             {
@@ -258,7 +260,7 @@ impl Reports {
         if report.kind == ReportKind::Panic {
             let cause = self.cause_of(&report.title);
             self.ended_by.get_or_insert_with(|| cause.clone().unwrap_or_else(|| report.title.clone()));
-            // The end of what has been told already is no report of its own.
+            // A panic that ends a report already given is no report of its own.
             if cause.is_some() {
                 return None;
             }
@@ -275,8 +277,8 @@ impl Reports {
         self.tell(report)
     }
 
-    /// True for a further report of a hung task that was cut before it said anything new. Remembers the stack
-    /// of any other.
+    /// True for a further report of a hung task that was cut short before it added anything. Remembers the
+    /// stack of any other.
     fn is_known_hung(&mut self, open: &OpenReport) -> bool {
         let (ReportKind::HungTask, Some(pid), Some(comm)) =
             (open.opening.kind, open.opening.pid, open.opening.comm.as_deref())
@@ -294,7 +296,7 @@ impl Reports {
         false
     }
 
-    /// The report that a panic is the end of, by the panic's words.
+    /// Title of the report that a panic ends, found by the panic's words.
     fn cause_of(&self, panic: &str) -> Option<String> {
         let newest = |kind| self.newest.iter().find(|(of, _)| *of == kind).map(|(_, title)| title.clone());
         let words = panic.trim_start_matches("Kernel panic - not syncing: ");
@@ -313,8 +315,8 @@ impl Reports {
         }
     }
 
-    /// Gives a report, unless it has been given. Two bugs may have one title: they are told apart by their
-    /// stacks, unless these differ by chance.
+    /// Gives a report, unless it was given before. Two bugs may have one title; then their stacks distinguish
+    /// them, unless those differ by chance.
     fn tell(&mut self, report: KernelReport) -> Option<KernelReport> {
         let variant = Variant::of(&report);
         let variants = self.told.get(&report.title).map_or(&[][..], Vec::as_slice);
@@ -335,20 +337,20 @@ impl Reports {
     }
 }
 
-/// What one bug has in common with no other: the title, and the frames that tell it from others of that title. Reports
-/// from two logs of one kernel are compared by it.
+/// Key that identifies a bug: the title, and the frames that distinguish it from others with that title.
+/// Reports from two logs of one kernel are matched by it.
 #[cfg(test)]
 pub(crate) fn identity(report: &KernelReport) -> String {
     format!("{} {}", report.title, apart(report).join(" "))
 }
 
-/// The frames that tell a report from others of its title.
+/// The frames that distinguish a report from others with its title.
 fn apart(report: &KernelReport) -> Vec<&str> {
     if tells_by_stack(report.kind) { telling_apart(&report.frames) } else { Vec::new() }
 }
 
-/// True where the stack is the bug's. A spinning or starved processor is interrupted anywhere, and of a race
-/// either side may come first.
+/// True if the stack identifies the bug. A spinning or starved processor is interrupted anywhere, and either
+/// side of a race may come first.
 fn tells_by_stack(kind: ReportKind) -> bool {
     match kind {
         ReportKind::Oops

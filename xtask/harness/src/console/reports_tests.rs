@@ -1,7 +1,8 @@
-//! Reports that need kernels nobody ships (KASAN, lockdep, KCSAN, UBSAN), cut and interleaved ones, floods.
+//! Tests with reports of kernels that no distribution ships (KASAN, lockdep, KCSAN, UBSAN), and with reports
+//! that are cut short, interleaved or too many.
 //!
-//! The texts are composed from the kernel's printk formats, none is from a boot; those that are from a boot
-//! are in `xtask/harness/testdata/kernel-logs/`.
+//! The texts are composed from the kernel's printk formats, not taken from a boot; for those see
+//! `xtask/harness/testdata/kernel-logs/`.
 
 use super::*;
 use proptest::prelude::*;
@@ -14,7 +15,7 @@ fn read(log: &str) -> Vec<KernelReport> {
     all
 }
 
-/// The log is one report of this kind and title.
+/// Checks that the log is one report of this kind and title.
 #[track_caller]
 fn check(log: &str, kind: ReportKind, title: &str) -> KernelReport {
     let all = read(log);
@@ -73,7 +74,7 @@ fn both_sides_of_a_race_give_one_title() {
     }
 }
 
-/// Who raced with whom is in two stacks, and md may be in the second alone.
+/// A race has two stacks, and md may be only in the second.
 #[test]
 fn the_other_side_of_a_race_is_a_cause() {
     let log = |between: &str, other: &str| {
@@ -187,7 +188,7 @@ Call Trace:
  </TASK>
 ";
 
-/// A cycle of locks is md's if one of its links is.
+/// A lock cycle belongs to md if one of its links does.
 #[test]
 fn the_links_of_a_cycle_are_causes() {
     let report = check(
@@ -207,14 +208,14 @@ fn the_links_of_a_cycle_are_causes() {
         ReportKind::Lockdep,
         &report.title,
     )));
-    // A chain without end is bounded.
+    // An endless chain is bounded.
     let chain: String =
         (0..90).map(|n| format!("-> #{n} (lock{n}){{+.+.}}:\n       f_{n}+0x1/0x2\n")).collect();
     let long = CYCLE.replacen("-> #2", &format!("{chain}-> #2"), 1);
     assert_eq!(read(&long)[0].causes.len(), 24);
 }
 
-/// The other reports of lockdep's tell who made the lock what it is; who used it first is nobody's fault.
+/// Other lockdep reports name the task that made the lock unsafe; the first user is not to blame.
 #[test]
 fn who_made_a_lock_unsafe_is_a_cause() {
     for (heading, is_cause) in [
@@ -342,7 +343,7 @@ fn a_report_that_was_cut_or_mixed_says_so() {
     assert_eq!((cut[0].title.as_str(), cut[0].corrupted), ("BUG: kernel NULL pointer dereference", true));
     let mixed = with_stack("WARNING: CPU: 0 PID: 77 at a.c:1 md_st[    9.000001] art+0x1/0x2");
     assert!(read(&mixed)[0].corrupted);
-    // Two at once: the first one's stack never came.
+    // Two at once: the stack of the first never came.
     let two = format!(
         "INFO: task lvm:1 blocked for more than 120 seconds.\n{}",
         with_stack("UBSAN: shift in a.c:1:2")
@@ -388,7 +389,7 @@ fn a_flood_is_told_once_and_a_varied_one_a_bounded_number_of_times() {
     assert_eq!(read(&varied).len(), REPORTS_MAX);
 }
 
-/// Each race has its own title: none of them takes an oops' place, nor that of a race in md.
+/// Each race has a title of its own: they must not displace an oops, nor a race in md.
 #[test]
 fn a_flood_of_one_kind_leaves_room_for_the_others() {
     let race = |n: u32, function: &str| {
@@ -415,7 +416,7 @@ fn a_flood_of_one_kind_leaves_room_for_the_others() {
     assert_eq!(reports.cut(), &BTreeSet::from([ReportKind::DataRace, ReportKind::Warning]));
 }
 
-/// A panic of arm64 names the exception first.
+/// On arm64 a panic names the exception first.
 #[test]
 fn a_panic_after_an_oops_is_its_end_on_every_architecture() {
     let mut reports = Reports::default();
@@ -448,19 +449,19 @@ fn one_title_with_many_stacks_is_told_a_bounded_number_of_times() {
     assert_eq!(bugs.len(), VARIANTS_MAX);
 }
 
-/// A line of the same bug that was cut short, or has more frames, is no other bug.
+/// A report of the same bug that is cut short, or has more frames, is no other bug.
 #[test]
 fn a_report_that_says_less_is_the_same() {
     let whole = with_stack("WARNING: CPU: 0 PID: 77 at drivers/md/md.c:1 md_start+0x1/0x2");
     let cut = "WARNING: CPU: 0 PID: 78 at drivers/md/md.c:1 md_start+0x1/0x2\n---[ end trace 0 ]---\n";
     assert_eq!(read(&format!("{whole}{cut}")).len(), 1);
-    // Only if it shows what the one that was cut did not come to.
+    // Only if it shows what the cut one did not reach.
     assert_eq!(read(&format!("{cut}{whole}{cut}{whole}")).len(), 2);
     let (whole, cut) = (whole.replace("md", "xx").replace("raid", "yy"), cut.replace("md", "xx"));
     assert_eq!(read(&format!("{cut}{whole}")).len(), 1);
 }
 
-/// A report that shows md is told, whatever others had its title before it.
+/// A report that shows md is given, however many had its title before.
 #[test]
 fn the_first_of_a_title_with_md_in_it_is_told() {
     let title = "WARNING: CPU: 0 PID: 77 at block/blk-core.c:1 submit_bio+0x1/0x2";
@@ -468,18 +469,18 @@ fn the_first_of_a_title_with_md_in_it_is_told() {
         format!("{title}\nCall Trace:\n <TASK>\n{functions} </TASK>\n---[ end trace 0 ]---\n")
     };
     let of_md = by(" submit_bio_noacct+0x1/0x2\n raid5_make_request+0x1/0x2 [raid456]\n");
-    // The first was cut before its stack came, or is another's with the same innermost frames.
+    // The first was cut short before its stack, or belongs to another with the same innermost frames.
     for before in [format!("{title}\n---[ end trace 0 ]---\n"), by(" submit_bio_noacct+0x1/0x2\n")] {
         let all = read(&format!("{before}{of_md}{of_md}"));
         assert_eq!(all.iter().map(is_of_storage).collect::<Vec<_>>(), [false, true], "{before}");
     }
-    // So many others that no more are told.
+    // So many others that no more are given.
     let others: String =
         (0..2 * VARIANTS_MAX).map(|n| by(&format!(" somebody{n}+0x1/0x2\n xfs_x+0x1/0x2\n"))).collect();
     let all = read(&format!("{others}{of_md}{of_md}{others}"));
     assert_eq!(all.len(), VARIANTS_MAX + 1);
     assert!(is_of_storage(&all[VARIANTS_MAX]));
-    // A stall is not told by its stack; that it is md's is seen by it.
+    // A stall is not identified by its stack; that md is in it shows there.
     let stall = |function: &str| {
         format!(
             "rcu: INFO: rcu_preempt self-detected stall on CPU\nCall Trace:\n <TASK>\n spin+0x1/0x2\n {function}\n </TASK>\n"
@@ -513,7 +514,7 @@ Call Trace:
         report.causes.iter().map(|cause| (cause.pid, cause.comm.as_str(), cause.state)).collect();
     assert_eq!(causes, [(1290, "mdadm", 'D')]);
     assert_eq!(report.causes[0].frames, ["__schedule+0x1/0x2", "stop_sync_thread+0x1/0x2 [md_mod]"]);
-    // A semaphore, a holder with spaces in its name, and one of whom nothing is known.
+    // A semaphore, a holder with spaces in its name, and an unknown holder.
     let semaphore = "INFO: task cat:1301 blocked on a semaphore likely last held by task my task:7";
     let rest = log.split_once("INFO: task cat:1301 is").unwrap().0;
     let report =
@@ -525,7 +526,7 @@ Call Trace:
     assert_eq!(report.causes, []);
 }
 
-/// What waits for no lock has no holder to be named: it is told at its end.
+/// A task that waits for no lock has no holder: the report is given as soon as it ends.
 #[test]
 fn a_report_is_told_as_soon_as_it_is_whole() {
     let log = "INFO: task dd:7 blocked for more than 122 seconds.

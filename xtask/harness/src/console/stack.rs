@@ -1,7 +1,7 @@
-//! Reads the frames of a backtrace in a kernel's log, and says which of them names a bug.
+//! Reads the frames of backtraces in kernel logs, and chooses the one that names a bug.
 //!
-//! Pure. Deliberately not here: which functions are nobody's (`helpers.rs`), addresses to file and line, and
-//! signatures.
+//! Pure. Deliberately not here: the list of functions that never do (`helpers.rs`), addresses to file and
+//! line, and signatures.
 
 use std::sync::LazyLock;
 
@@ -16,33 +16,33 @@ const FRAME_MAX: usize = 200;
 /// One function of a backtrace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
-    /// `stop_sync_thread+0x1b2/0x230 [md_mod]`, as the log gives it.
+    /// The frame as in the log: `stop_sync_thread+0x1b2/0x230 [md_mod]`.
     pub(super) text: &'a str,
-    /// `stop_sync_thread`, without what the compiler appended.
+    /// Name of the function, without suffixes of the compiler: `stop_sync_thread`.
     pub(super) function: &'a str,
 }
 
 static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    // An older kernel puts `[<ffffffff81234567>]` before it, powerpc `[c000000003b7b8a0] [c0080000051a0f24]`;
-    // `[md_mod be1…]` carries a build id.
+    // Older kernels print `[<ffffffff81234567>]` before it, powerpc `[c000000003b7b8a0] [c0080000051a0f24]`;
+    // `[md_mod be1…]` has a build id.
     Regex::new(
         r"^(?:\[<?[0-9a-f]{8,16}>?\] )*(?<text>(?<function>[A-Za-z_$][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+(?: [0-9a-f]+)?\])?)(?<rest> \(unreliable\))?",
     )
     .expect("a regular expression of our own")
 });
 
-/// A function that the compiler has put into its caller, in a log that somebody has found the lines of:
+/// A function that the compiler inlined, in a log that was decoded (decode_stacktrace.sh, syzbot):
 /// `kref_put include/linux/kref.h:64 [inline]`.
 static INLINE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^(?<function>[A-Za-z_]\w*) [\w./+-]+\.(?:[chS]|rs):\d+ \[inline\]$")
         .expect("a regular expression of our own")
 });
 
-/// `func+0x12/0x34 [mod]` → its parts. Nothing for `? func+…`, and for `func+… (unreliable)` of powerpc: such
-/// an address was only found on the stack, nobody knows whether it is a caller.
+/// Parses `func+0x12/0x34 [mod]`. `None` for `? func+…`, and for `func+… (unreliable)` on powerpc: such an
+/// address was only found on the stack, and may be no caller.
 pub(super) fn frame(line: &str) -> Option<Frame<'_>> {
     let line = line.trim_start();
-    // Cheap, and true for all of them.
+    // A cheap check first, true for all frames.
     if !line.contains("+0x") {
         let found = line.ends_with("[inline]").then(|| INLINE.captures(line)).flatten()?;
         let function = found.name("function").expect("a group of the expression").as_str();
@@ -64,8 +64,9 @@ pub(super) fn is_doubtful_frame(line: &str) -> bool {
         || line.ends_with(" (unreliable)")
 }
 
-/// Where the processor stood, if it was in the kernel: `RIP: 0010:func+0x12/0x34 [mod]` of x86 (code segment
-/// 0x33 is user space's), `pc : func+0x12/0x34` of arm64, `NIP [c0080000051a0f24] func+0x12/0x34` of powerpc.
+/// The frame of the instruction pointer, if it was in the kernel: `RIP: 0010:func+0x12/0x34 [mod]` on x86
+/// (code segment 0x33 is user space), `pc : func+0x12/0x34` on arm64, `NIP [c0080000051a0f24] func+0x12/0x34`
+/// on powerpc.
 pub(super) fn instruction_pointer(line: &str) -> Option<Frame<'_>> {
     let x86 = || line.strip_prefix("RIP: ")?.split_once(':').filter(|(segment, _)| *segment != "0033");
     let rest = x86()
@@ -75,28 +76,28 @@ pub(super) fn instruction_pointer(line: &str) -> Option<Frame<'_>> {
     frame(rest)
 }
 
-/// `raid5_run.cold`, `f.isra.0`, `f.constprop.0` → the function as it is written in C.
+/// A function's name as in the C source: without `.cold`, `.isra.0`, `.constprop.0`.
 pub(super) fn plain(function: &str) -> &str {
     function.split('.').next().unwrap_or(function)
 }
 
-/// The function of a frame that was kept: one with an offset, or the bare name of an inlined one.
+/// The function of a kept frame: one with an offset, or the bare name of an inlined one.
 fn function_of(text: &str) -> Option<&str> {
     let name = frame(text).map_or_else(|| text.split_whitespace().next(), |frame| Some(frame.function))?;
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     is_name.then(|| plain(name))
 }
 
-/// The function that names a bug: of md or dm if `wants_md` and there is one, else the innermost one that
-/// is no part of reporting, waiting, locking or entering the kernel.
+/// The function that names a bug: the innermost of md or dm if `wants_md` and there is one, else the
+/// innermost that is no part of reporting, waiting, locking or entering the kernel.
 pub(super) fn guilty(frames: &[String], wants_md: bool) -> Option<&str> {
     let of_md = || telling(frames).find(|(_, is_storage)| *is_storage).map(|(function, _)| function);
     let innermost = || telling(frames).next().map(|(function, _)| function);
     wants_md.then(of_md).flatten().or_else(innermost)
 }
 
-/// By which frames two reports with one title are told apart: those of md and dm, else the innermost that are
-/// nobody's helpers.
+/// The functions that distinguish two reports with one title: those of md and dm, else the innermost that are
+/// no helpers.
 pub(super) fn telling_apart(frames: &[String]) -> Vec<&str> {
     const ENOUGH: usize = 3;
     let ours = telling(frames).filter(|(_, is_storage)| *is_storage);
@@ -104,18 +105,18 @@ pub(super) fn telling_apart(frames: &[String]) -> Vec<&str> {
     if ours.is_empty() { telling(frames).map(|(function, _)| function).take(ENOUGH).collect() } else { ours }
 }
 
-/// The functions of a stack that are nobody's helpers, and whether each is md's or dm's.
+/// The functions of a stack that are no helpers, and whether each is md's or dm's.
 fn telling(frames: &[String]) -> impl Iterator<Item = (&str, bool)> {
     frames.iter().filter_map(|text| {
         let function = function_of(text)?;
         let is_storage = is_storage_frame(text);
-        // A module of md may call a function of its own by a name like a helper's.
+        // A module of md may name a function of its own like a helper.
         let is_own = is_storage && text.contains(" [");
         (is_own || !is_generic(function)).then_some((function, is_storage))
     })
 }
 
-/// A frame as it is kept: clipped to [`FRAME_MAX`].
+/// The frame as it is kept: clipped to [`FRAME_MAX`].
 pub(super) fn kept(frame: &str) -> String {
     frame.chars().take(FRAME_MAX).collect()
 }

@@ -1,8 +1,8 @@
-//! Recognises the single lines by which md, dm and the file systems above them report lost redundancy, IO
-//! errors, and data that is not what was written.
+//! Recognises the single lines by which md, dm and file systems report lost redundancy, IO errors, and
+//! corrupted data.
 //!
-//! Pure. A title names no device, sector, count or errno, so that a bug has one. Deliberately not here:
-//! which of these a test causes on purpose; expectations.toml allows them.
+//! Pure. A title has no device, sector, count or errno, so that one bug has one title. Deliberately not here:
+//! which of these lines a test causes on purpose; expectations.toml allows them.
 
 mod rules;
 
@@ -13,19 +13,18 @@ use regex::Regex;
 
 use rules::{GROUPS, WITHIN};
 
-/// What a line says, if it is one of those.
+/// A pattern for such a line, and its kind and title.
 struct Rule {
     kind: ReportKind,
     pattern: &'static str,
-    /// `$name` stands for a group of the pattern.
+    /// Title of the report; `$name` is replaced by that group of the pattern.
     title: &'static str,
 }
 
-/// Rules for the lines of one subsystem. The first that matches counts, so that what is special comes before
-/// what is general.
+/// Rules for the lines of one subsystem. The first match counts, so special rules come before general ones.
 struct Group {
-    /// How its lines begin, so that a line that is none of them costs next to nothing. None: they begin with
-    /// any name, and hold one of [`WITHIN`].
+    /// First words of its lines, so that all other lines are cheap. Empty: the lines begin with any name, and
+    /// contain one of [`WITHIN`].
     beginnings: &'static [&'static str],
     rules: &'static [Rule],
 }
@@ -36,13 +35,13 @@ static PATTERNS: LazyLock<Vec<Vec<(&'static Rule, Regex)>>> = LazyLock::new(|| {
     GROUPS.iter().map(|group| group.rules.iter().map(compiled).collect()).collect()
 });
 
-/// What `line`, without its time stamp, reports; `None` for every other line.
+/// Kind and title that `line`, without its time stamp, reports; `None` for every other line.
 pub(super) fn storage_line(line: &str) -> Option<(ReportKind, String)> {
     let (_, title, kind) = recognised(line)?;
     Some((kind, title))
 }
 
-/// The rule that a line matches, with the title and kind that it comes to.
+/// The first rule that a line matches, with its title and kind.
 fn recognised(line: &str) -> Option<(&'static Rule, String, ReportKind)> {
     GROUPS.iter().zip(PATTERNS.iter()).find_map(|(group, patterns)| {
         let may_be = if group.beginnings.is_empty() {
@@ -62,7 +61,7 @@ fn recognised(line: &str) -> Option<(&'static Rule, String, ReportKind)> {
     })
 }
 
-/// The pattern that a line matches first: for the test that no rule is idle.
+/// The first pattern that a line matches: for the test that every rule is used.
 #[cfg(test)]
 pub(super) fn pattern_of(line: &str) -> Option<&'static str> {
     recognised(line).map(|(rule, ..)| rule.pattern)

@@ -1,4 +1,4 @@
-//! Lines of md, dm and file systems, and lines that are none of their errors.
+//! Tests with lines of md, dm and file systems, errors and others.
 
 use protocol::evidence::ReportKind::{Corruption, StorageError};
 
@@ -8,7 +8,7 @@ fn check(line: &str, kind: ReportKind, title: &str) {
     assert_eq!(storage_line(line), Some((kind, title.to_owned())), "{line}");
 }
 
-/// Composed from the kernel's printk formats, except for those that the corpus has too.
+/// Composed from the kernel's printk formats, except for those that the corpus has, too.
 #[test]
 fn a_line_is_named_without_its_devices_and_numbers() {
     check(
@@ -347,7 +347,7 @@ fn what_is_no_error_is_none() {
         "XFS (dm-3): Ending clean mount",
         "Buffer I/O error on dev vdc, logical block 0, async page read",
         "mdadm says Disk failure on x",
-        // Each mount of btrfs.
+        // Printed at each mount of btrfs.
         "BTRFS: device fsid 7d0b1b6e-7d13-4c0e-a0c0-0d7f2f8a1c10 devid 1 transid 6 /dev/md0 (9:0) scanned by mount (812)",
         "BTRFS info (device md0): first mount of filesystem 7d0b1b6e-7d13-4c0e-a0c0-0d7f2f8a1c10",
         "BTRFS info (device md0): using crc32c (crc32c-intel) checksum algorithm",

@@ -1,5 +1,5 @@
-//! Reads the line by which the kernel introduces a task whose stack it prints (`sched_show_task`,
-//! kernel/sched/core.c), in the form that it has had since 5.11 and in the older one.
+//! Parses the line that introduces a task's stack (`sched_show_task`, kernel/sched/core.c), in its form since
+//! 5.11 and in the older one.
 //!
 //! Pure. Deliberately not here: the stack that follows.
 
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use protocol::evidence::TaskStack;
 use regex::Regex;
 
-/// Longest name that is kept, characters.
+/// Longest task name that is kept, characters.
 const COMM_MAX: usize = 32;
 
 /// A task whose stack follows.
@@ -18,7 +18,8 @@ pub(super) struct TaskLine {
     pub(super) comm: String,
     pub(super) state: char,
     pub(super) parent: Option<u32>,
-    /// The line has `task_flags:`: the kernel is 6.15 or newer, and may name who blocks a hung task.
+    /// True if the line has `task_flags:`: the kernel is 6.15 or newer, and may name the holder of a lock for
+    /// a hung task.
     pub(super) is_recent: bool,
 }
 
@@ -36,8 +37,8 @@ static OLD_TASK: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a regular expression of our own")
 });
 
-/// `task:dd state:D stack:0 pid:126 tgid:126 ppid:120 flags:0x00004002`, and `md0_raid1 D 0 435 2
-/// 0x80000080`.
+/// Parses `task:dd state:D stack:0 pid:126 tgid:126 ppid:120 flags:0x00004002`, and the older
+/// `md0_raid1 D 0 435 2 0x80000080`.
 pub(super) fn task_line(text: &str) -> Option<TaskLine> {
     let found = if text.starts_with("task:") {
         TASK.captures(text)
@@ -56,13 +57,13 @@ pub(super) fn task_line(text: &str) -> Option<TaskLine> {
 }
 
 impl TaskLine {
-    /// The task, without a frame yet.
+    /// The task without any frames yet.
     pub(super) fn stack(&self) -> TaskStack {
         stack_of(self.pid, &self.comm, self.state)
     }
 }
 
-/// A task of which nothing is known but its name.
+/// A task without any frames yet.
 pub(super) fn stack_of(pid: u32, comm: &str, state: char) -> TaskStack {
     let comm = comm.chars().filter(|c| !c.is_control()).take(COMM_MAX).collect();
     TaskStack { pid, comm, of_test: false, state, still_ms: 0, frames: vec![] }

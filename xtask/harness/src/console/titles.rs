@@ -1,9 +1,9 @@
-//! Makes a report's title.
+//! Makes the title of a report.
 //!
-//! Pure. A title is the same for the same bug: it names the fault and the function, never an address, a
-//! process id, a CPU, a count. Nor the task: lvm, dmsetup and a worker come to the same wait, and it is
-//! one bug; an alternative title has the task. Of a hang it names the innermost function of md or dm, for
-//! what is stuck there is what was waited for. Deliberately not here: how a report begins (`openings.rs`).
+//! Pure. One bug has one title, so a title names the fault and the function, but no address, process id, CPU
+//! or count. Nor does it name the task, because lvm, dmsetup and a worker may reach the same wait by the same
+//! bug; an alternative title does. The title of a hang names the innermost function of md or dm, because that
+//! is where the wait comes from. Deliberately not here: how a report begins (`openings.rs`).
 
 use protocol::evidence::ReportKind;
 
@@ -15,7 +15,7 @@ use super::stack::{guilty, plain};
 /// Longest title, characters.
 const TITLE_MAX: usize = 160;
 
-/// A title, other titles, and whether a part that belongs into it is missing.
+/// A title, its alternatives, and whether a part is missing from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Title {
     pub(super) title: String,
@@ -24,18 +24,18 @@ pub(super) struct Title {
 }
 
 impl Opening {
-    /// The title, once the stack is known, innermost frame first. `held_at` is where a lock was taken that is
-    /// the report's matter, `blamed` the work that a stalled workqueue waits for.
+    /// The title, once the stack is known, innermost frame first. `held_at` is the function that took the
+    /// lock in question, `blamed` the work that a stalled workqueue waits for.
     pub(super) fn title(&self, frames: &[String], held_at: Option<&str>, blamed: Option<&str>) -> Title {
         let own = |function: &&str| !function.is_empty() && !is_generic(function);
         let named = || self.function.as_deref().and_then(plain_functions);
-        // What waits for md or dm, or spins, is named by their function; a fault by where it happened.
+        // A wait or a spin in md or dm is named by their function, a fault by the function that faulted.
         let found = || guilty(frames, self.kind.is_of_hang()).map(str::to_owned);
         let held = || held_at.map(plain).filter(own).map(str::to_owned);
         let hinted = || self.hint.as_deref().map(plain).filter(own).map(str::to_owned);
         let place = match self.tail {
             Tail::Nothing => blamed.filter(own).map(str::to_owned),
-            // The stack of who goes with a lock held is that of the going.
+            // When a task exits with a lock held, its stack is only that of the exit.
             Tail::Stack | Tail::MaybeStack if self.is_about_what_is_held() => held().or_else(found),
             Tail::Stack | Tail::MaybeStack => {
                 named().or_else(found).or_else(held).or_else(hinted).or_else(|| self.file.clone())
@@ -53,7 +53,7 @@ impl Opening {
             alt_titles.push(clip(&format!("{} at {file}", self.words)));
         }
         alt_titles.extend(self.other_words.iter().map(|words| with(words)));
-        // As syzbot calls them.
+        // syzbot's names for these.
         for (ours, theirs) in [("refcount_t: ", "refcount bug"), ("ODEBUG: ", "ODEBUG bug")] {
             if self.words.starts_with(ours) {
                 alt_titles.push(with(theirs));
@@ -73,8 +73,8 @@ impl Opening {
     }
 }
 
-/// `f.isra.0 / g` → `f / g`, in alphabetical order: of a data race either side may come first. Helpers are
-/// left out, and what is only helpers is nothing.
+/// The functions of a data race without suffixes and helpers, in alphabetical order, as either side may come
+/// first: `f.isra.0 / g` → `f / g`. `None` if all are helpers.
 fn plain_functions(functions: &str) -> Option<String> {
     let plain = |function: &str| function.trim().split(['.', '+', ' ']).next().unwrap_or_default().to_owned();
     let mut all: Vec<_> = functions.split(" / ").map(plain).collect();

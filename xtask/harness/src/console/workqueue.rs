@@ -1,7 +1,7 @@
-//! Reads what the kernel tells of its workqueues when one stalls: which work is in flight in the pool that
-//! does not get on, and the stacks of the workers (`show_one_workqueue`, kernel/workqueue.c).
+//! Parses the kernel's list of workqueues after one stalls: the works in flight in the stalled pool, and the
+//! stacks of the workers (`show_one_workqueue`, kernel/workqueue.c).
 //!
-//! Pure and bounded. Deliberately not here: the line that says that one stalls.
+//! Pure and bounded. Deliberately not here: the line that reports the stall.
 
 use std::sync::LazyLock;
 
@@ -12,28 +12,28 @@ use regex::Regex;
 use super::stack::{frame, instruction_pointer, is_doubtful_frame, kept};
 use super::tasks::{stack_of, task_line};
 
-/// Pools that are kept.
+/// Maximum number of pools that are kept.
 const POOLS_MAX: usize = 16;
 
-/// Works that are kept.
+/// Maximum number of works that are kept.
 const WORKS_MAX: usize = 8;
 
-/// The work that a stalled pool is at.
+/// The works of the stalled pools.
 #[derive(Debug, Default)]
 pub(super) struct StalledWork {
-    /// The pools, as the report names them.
+    /// The stalled pools, as the report names them.
     pools: Vec<String>,
-    /// The pool that is being told of is that one.
+    /// True while the lines are about one of these pools.
     is_in_pool: bool,
     works: Vec<Work>,
-    /// The worker whose stack is being told.
+    /// Index of the worker whose stack is being read.
     current_idx: Option<usize>,
 }
 
 /// A work in flight, or a worker.
 #[derive(Debug)]
 struct Work {
-    /// `md_start_sync [md_mod]`, if it was named.
+    /// The work's function, if it was named: `md_start_sync [md_mod]`.
     function: Option<String>,
     is_in_pool: bool,
     worker: TaskStack,
@@ -44,7 +44,7 @@ impl StalledWork {
         StalledWork { pools: pool.into_iter().collect(), ..StalledWork::default() }
     }
 
-    /// A further pool stalls.
+    /// Adds a further stalled pool.
     pub(super) fn add_pool(&mut self, pool: Option<String>) {
         self.pools.extend(pool.filter(|_| self.pools.len() < POOLS_MAX));
     }
@@ -54,7 +54,7 @@ impl StalledWork {
         self.works.is_empty()
     }
 
-    /// Takes a line; false if it is none of such a report.
+    /// Takes a line; returns false if it is no part of the list.
     pub(super) fn look(&mut self, text: &str) -> bool {
         static IN_FLIGHT: LazyLock<Regex> = LazyLock::new(|| {
             Regex::new(
@@ -94,7 +94,7 @@ impl StalledWork {
         }
         if let Some(task) = task_line(text) {
             let known = self.works.iter().position(|work| work.worker.pid == task.pid);
-            // Only stalled pools' workers have their stacks told.
+            // Only workers of stalled pools have their stacks printed.
             self.current_idx =
                 known.or_else(|| self.add(Work { function: None, is_in_pool: true, worker: task.stack() }));
             if let Some(idx) = self.current_idx {
@@ -127,7 +127,8 @@ impl StalledWork {
         Some(self.works.len() - 1)
     }
 
-    /// The workers that the pool waits for, those in md or dm first, and the function that names the report.
+    /// Stacks of the workers that the pool waits for, those in md or dm first, and the function for the
+    /// title.
     pub(super) fn causes(self) -> (Vec<TaskStack>, Option<String>) {
         let mut works = self.works;
         if works.iter().any(|work| work.is_in_pool) {

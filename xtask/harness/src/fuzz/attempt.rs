@@ -1,5 +1,5 @@
-//! One attempt with a guest that says anything at any time, for ever: it ends within its limits, asks
-//! for little, and keeps a bounded record.
+//! Fuzzes one attempt with a guest that sends anything at any time, endlessly. The attempt must end within
+//! its limits, ask for few things, and keep a bounded record.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,37 +23,37 @@ use crate::machine::{
 use crate::suite::{Contract, Job};
 use crate::testing::{guest_facts, job, shutdown};
 
-/// How often the driver looks at the clock.
+/// Interval at which the driver looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
 
 const LIMITS: TimeLimits = TimeLimits {
     boot_timeout: Duration::from_secs(3),
     restore_timeout: Duration::from_secs(1),
     silence_timeout: Duration::from_secs(3),
-    // Long enough to be asked by the host.
+    // Long enough that the host is asked for its view of a hang.
     test_timeout: Duration::from_secs(14),
     heartbeat_timeout: Duration::from_secs(4),
     grace_period: Duration::from_millis(500),
     leaving_timeout: Duration::from_secs(14),
 };
 
-/// However a guest behaves, it is gone or killed after this: it boots, tests, is watched for as long again with what its test
-/// left behind, writes down how it hangs, brings files back for twelve grace periods, ends, and is asked five things from
-/// outside for 4 s each, and by an NMI. A tick is late by one.
+/// Longest time until any guest is gone or killed: it boots, runs its test, is watched as long again for
+/// leftover processes, diagnoses a hang, sends files for twelve grace periods, powers off, and is asked five
+/// things from outside for four seconds each, and by an NMI. A tick may be late by one.
 const LONGEST: Duration =
     Duration::from_millis(3000 + 2 * 14_000 + 4 * 500 + 12 * 500 + 500 + 5 * 4000 + 3000 + 6 * 100);
 
-/// Something that a VM says; an [`Input`] that can be said again.
+/// A message of a VM: an [`Input`] that can be repeated.
 #[derive(Clone, Debug)]
 pub(super) enum Word {
     Console(Vec<u8>),
     Agent(Message),
     Files(Message),
-    /// A line that makes no sense, on either port.
+    /// A line that is no valid message, on either port.
     Garbage {
         files: bool,
     },
-    /// As many files as the number says, numbered on from the first.
+    /// This number of files, with consecutive numbers after the first.
     Storm {
         n_files: u32,
     },
@@ -61,7 +61,7 @@ pub(super) enum Word {
     Ended(VmEnd),
 }
 
-/// What a word comes to: one input, but for a storm.
+/// The inputs that a message becomes: one, or for a storm many.
 fn inputs(word: &Word) -> Vec<Input> {
     let garbage = || Garbage { error: String::new(), excerpt: String::new() };
     match word.clone() {
@@ -115,10 +115,10 @@ fn word() -> impl Strategy<Value = Word> {
     ]
 }
 
-/// Words that are said, each after a pause.
-type Script = Vec<(Duration, Word)>;
+/// Messages, each after a pause.
+type TimedWords = Vec<(Duration, Word)>;
 
-fn script() -> impl Strategy<Value = Script> {
+fn script() -> impl Strategy<Value = TimedWords> {
     proptest::collection::vec((pause(), word()), 1..30)
 }
 
@@ -126,8 +126,8 @@ fn pause() -> impl Strategy<Value = Duration> {
     prop_oneof![4 => 5..100_u64, 2 => 100..600_u64, 1 => 600..4000_u64].prop_map(Duration::from_millis)
 }
 
-/// What a well-behaved guest says, up to a point: from there on it turns.
-fn well_behaved(n_words: usize) -> Script {
+/// The first `n_words` messages of a well-behaved guest; after them it turns hostile.
+fn well_behaved(n_words: usize) -> TimedWords {
     let guest = guest_facts();
     let (attempt, file_idx) = (ATTEMPT, 0);
     let finished = Finished {
@@ -167,19 +167,19 @@ fn job_with_contract() -> Job {
     }
 }
 
-/// Does what the driver does (`attempt/drive.rs`), and watches.
+/// Does what the driver does (`attempt/drive.rs`), and checks.
 pub(super) struct Watched {
     state: AttemptState,
     now: Duration,
     sent: Vec<&'static str>,
     n_kills: usize,
     events: Vec<Event>,
-    /// What the hypervisor is asked, and has not answered.
+    /// Questions to the hypervisor that it has not answered.
     asked: Vec<Ask>,
-    /// Bytes of output, and where the next may begin.
+    /// Bytes of output, and the position at which the next may begin.
     output_bytes: u64,
     output_end: u64,
-    /// What was passed on to the keeper of files.
+    /// Messages passed on to the keeper of files.
     pub(super) files: Vec<Message>,
 }
 
@@ -203,7 +203,7 @@ impl Watched {
         watched
     }
 
-    /// As far as a well-behaved guest's test is over and its files may come.
+    /// An attempt up to the point where a well-behaved guest's test has ended and its files may come.
     pub(super) fn collecting() -> Self {
         let mut watched = Watched::new();
         for (pause, word) in well_behaved(4) {
@@ -263,7 +263,7 @@ impl Watched {
         Ok(())
     }
 
-    /// The hypervisor answers: the guest runs all the time.
+    /// Answers for the hypervisor: the guest runs all the time.
     fn answer(&mut self) -> Result<(), TestCaseError> {
         let ran_ms = u64::try_from(self.now.as_millis()).unwrap();
         let vcpus = vec![ThreadTimes { ran_ms, ..ThreadTimes::default() }];
@@ -294,13 +294,13 @@ impl Watched {
         Ok(())
     }
 
-    /// Nothing more is to be waited for: the host ends what was killed.
+    /// True if nothing more can come: the host ends what was killed.
     fn is_done(&self) -> bool {
         self.state.is_over() || self.n_kills > 0
     }
 
-    /// Says all of it again and again: a guest need not run out of words.
-    fn say_for_ever(&mut self, script: &Script) -> Result<(), TestCaseError> {
+    /// Repeats the messages endlessly.
+    fn say_for_ever(&mut self, script: &TimedWords) -> Result<(), TestCaseError> {
         for (pause, word) in script.iter().cycle() {
             prop_assert!(self.now <= LONGEST, "it goes on and on: {:?} after {:?}", self.sent, self.now);
             if self.is_done() {
@@ -311,8 +311,8 @@ impl Watched {
         Ok(())
     }
 
-    /// The VM is gone, after what was still on its way; is the record in order?
-    fn end(mut self, last_words: &Script) -> Result<(Outcome, AttemptFacts), TestCaseError> {
+    /// Ends the VM after its last messages, and checks the record.
+    fn end(mut self, last_words: &TimedWords) -> Result<(Outcome, AttemptFacts), TestCaseError> {
         for (_, word) in last_words {
             self.say(Duration::ZERO, word)?;
         }
@@ -321,7 +321,7 @@ impl Watched {
         }
         prop_assert!(self.state.is_over());
         prop_assert!(self.n_kills <= 1, "killed {} times", self.n_kills);
-        // One that hangs is asked about that, once, before its files are.
+        // A test that hangs is asked for a diagnosis once, before its files.
         let all = if self.sent.contains(&"diagnose") {
             &["hello", "start", "diagnose", "collect", "power off"][..]
         } else {

@@ -1,4 +1,4 @@
-//! The console, and the reading of a test's output: any bytes, in any pieces, in bounded memory.
+//! Fuzzes the console and the reading of a test's output: any bytes, in any pieces, in bounded memory.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::console::{AgentWords, Crash, Lines, Reports, identity};
 use crate::suite::{Contract, Suite};
 use crate::workspace::workspace;
 
-/// Longest line that is kept, bytes: each byte that is no text becomes a character of three.
+/// Longest line that is kept, bytes: each invalid byte becomes a character of three.
 const LINE_MAX: usize = 3 * 4096;
 
 fn lines(pieces: &[&[u8]]) -> (Vec<String>, String) {
@@ -69,7 +69,7 @@ fn contracts() -> Vec<Contract> {
 const EXITS: [Exit; 5] =
     [Exit::Code(0), Exit::Code(1), Exit::Code(200), Exit::Signal(i32::MIN), Exit::NotStarted(i32::MAX)];
 
-/// All that a scan tells.
+/// The complete result of a scan.
 fn told(contract: &Contract, pieces: &[&[u8]]) -> Vec<(Outcome, Vec<String>, Vec<String>)> {
     let mut scan = OutputScan::new(contract.clone());
     pieces.iter().for_each(|piece| scan.push(piece));
@@ -90,7 +90,7 @@ fn check_output(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What LVM2's tests print in every way to end.
+/// Output of LVM2's tests with every way to end.
 const OUTPUT: &[u8] = b"## RUN: x.sh\n#x.sh:19+ aux have_raid 1 3 0\nFound dm-raid target version 1.15.1\n\
     TEST WARNING: Ignoring command failure.\n#utils:254+ set +vx; STACKTRACE; set -vx\n## 1 STACKTRACE() called\n\
     TEST SKIPPED: needs more memory\n#x.sh:20+ skip\n## 1 skip() called from x.sh:20\nno line end";

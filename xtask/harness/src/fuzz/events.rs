@@ -1,4 +1,5 @@
-//! `events.jsonl` from a disk that lies: read or refused by line, and whatever was read is reported.
+//! Fuzzes `events.jsonl` as a damaged disk may return it: each line is read or refused, and a read record can
+//! be reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;

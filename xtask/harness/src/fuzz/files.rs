@@ -1,5 +1,5 @@
-//! What lands on the host's disk: names that a guest sends never become paths, and sizes are bounded
-//! at every moment.
+//! Fuzzes the files that a guest sends to the host's disk: names never become paths, and sizes are bounded at
+//! every moment.
 
 use std::fs;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::hostile::files_message;
 use crate::guest::capped_log::CappedLog;
 use crate::guest::files::Collected;
 
-/// Bytes of all files that may be kept here.
+/// Maximum total size of kept files in this test, bytes.
 const MAX_BYTES: u64 = 5000;
 
-/// Names and sizes of the files in a folder and below it, relative to it.
+/// Relative names and sizes of all files in a folder and below.
 fn files_in(folder: &Path) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {

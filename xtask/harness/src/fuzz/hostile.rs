@@ -1,4 +1,4 @@
-//! Messages that are each sound: any numbers, any words, any order.
+//! Valid messages with any numbers and texts, in any order.
 
 use proptest::prelude::*;
 use protocol::evidence::{Evidence, TaskStack};
@@ -26,7 +26,7 @@ fn attempt() -> impl Strategy<Value = u32> {
     prop_oneof![8 => Just(ATTEMPT), 1 => any::<u32>()]
 }
 
-/// Words: short, long, or with everything in them that a terminal, a path or a report may not hold.
+/// Texts: short, long, or with everything that a terminal, a path or a report may not contain.
 fn words() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => ".{0,20}",
@@ -95,7 +95,7 @@ fn stack() -> impl Strategy<Value = TaskStack> {
     )
 }
 
-/// Pieces of evidence, and samples of a test that stands still.
+/// Evidence, and samples of a test that makes no progress.
 fn evidence() -> impl Strategy<Value = Evidence> {
     let state = (proptest::collection::vec(words(), 0..60), words(), number(), any::<char>()).prop_map(
         |(lines, word, waited_ms, state)| StorageState {
@@ -175,7 +175,7 @@ fn sample() -> impl Strategy<Value = Sample> {
     )
 }
 
-/// Any message of the agent's port.
+/// Any message on the agent's port.
 pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     let session = prop_oneof![8 => Just(SESSION), 1 => any::<u64>()];
     let version = prop_oneof![8 => Just(VERSION), 1 => any::<u32>()];
@@ -207,7 +207,7 @@ pub(super) fn agent_message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// Any message of the files' port.
+/// Any message on the files' port.
 pub(super) fn files_message() -> impl Strategy<Value = Message> {
     prop_oneof![
         4 => (attempt(), small_number(), words(), number())

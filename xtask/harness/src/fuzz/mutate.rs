@@ -1,13 +1,13 @@
-//! Damage to a stream of bytes, as data: it shrinks, and a failing case says what was done instead of
-//! showing a megabyte.
+//! Damage to a stream of bytes, as data: it can be shrunk, and a failing case prints the damage rather than a
+//! megabyte.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Largest stream that comes out.
+/// Largest damaged stream, bytes.
 const MAX_BYTES: usize = 1 << 20;
 
-/// One thing done to a stream.
+/// One change of a stream.
 #[derive(Clone, Debug)]
 pub(super) enum Damage {
     FlipBit {
@@ -22,29 +22,29 @@ pub(super) enum Damage {
         at: Index,
         n_bytes: usize,
     },
-    /// A byte, many times: lines without an end.
+    /// A byte repeated many times: an endless line.
     Stretch {
         at: Index,
         byte: u8,
         n_times: usize,
     },
-    /// A piece, many times: nesting without an end, the same key again.
+    /// A piece repeated many times: endless nesting, or a duplicate key.
     Repeat {
         at: Index,
         n_bytes: usize,
         n_times: usize,
     },
-    /// Another number in place of one.
+    /// A number replaced by another.
     Number {
         nth: Index,
         to: &'static str,
     },
-    /// Another JSON value in place of one, or of the beginning of one.
+    /// A JSON value, or the beginning of one, replaced by another.
     Value {
         nth: Index,
         to: Value,
     },
-    /// One more field in an object, also one that is there already.
+    /// A field added to an object, possibly a duplicate.
     Field {
         nth: Index,
         name: &'static str,
@@ -84,9 +84,9 @@ const NUMBERS: [&str; 16] = [
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     Text(&'static str),
-    /// A string of so many times the same.
+    /// A string of many repetitions.
     Long(&'static str, usize),
-    /// Arrays or objects, one in the other.
+    /// Arrays or objects nested in each other.
     Nested {
         objects: bool,
         depth: usize,
@@ -137,7 +137,7 @@ fn value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Up to a few damages.
+/// A few changes.
 pub(super) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let at = any::<Index>;
     let bytes = prop_oneof![
@@ -164,7 +164,7 @@ pub(super) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     proptest::collection::vec(one, 0..8)
 }
 
-/// The stream after all of it.
+/// The stream after all changes.
 pub(super) fn damaged(stream: &[u8], damages: &[Damage]) -> Vec<u8> {
     let mut bytes = stream.to_vec();
     for damage in damages {
@@ -176,7 +176,7 @@ pub(super) fn damaged(stream: &[u8], damages: &[Damage]) -> Vec<u8> {
 
 impl Damage {
     fn apply(&self, bytes: &mut Vec<u8>) {
-        // A place in an empty stream is its end.
+        // In an empty stream the only position is its end.
         let place = |at: &Index, bytes: &[u8]| at.index(bytes.len() + 1);
         match self {
             Damage::FlipBit { at, bit } => {
@@ -242,7 +242,7 @@ impl Damage {
     }
 }
 
-/// The place after one of the bytes that are any of `these`.
+/// The position after one of the bytes in `these`.
 fn nth_after(bytes: &[u8], these: &[u8], nth: &Index) -> Option<usize> {
     let places: Vec<usize> = (0..bytes.len()).filter(|&at| these.contains(&bytes[at])).collect();
     if places.is_empty() { None } else { Some(nth.get(&places) + 1) }
@@ -256,14 +256,14 @@ fn change_lines(bytes: &mut Vec<u8>, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
     }
 }
 
-/// How a stream arrives.
+/// How a stream is split.
 #[derive(Clone, Debug)]
 pub(super) enum Cuts {
     At(Vec<Index>),
     Every(usize),
 }
 
-/// Any way to cut a stream.
+/// Any way to split a stream.
 pub(super) fn cuts() -> impl Strategy<Value = Cuts> {
     prop_oneof![
         3 => proptest::collection::vec(any::<Index>(), 0..12).prop_map(Cuts::At),

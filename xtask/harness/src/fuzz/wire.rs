@@ -1,4 +1,4 @@
-//! The ports' framing and parsing, and QMP: any bytes, in any pieces.
+//! Fuzzes the framing and parsing of the ports, and QMP: any bytes, in any pieces.
 
 use proptest::prelude::*;
 use protocol::codec::{Garbage, LineDecoder, MAX_LINE};
@@ -10,7 +10,7 @@ use super::recorded;
 use crate::machine::qmp::{self, Said};
 use crate::machine::{HypervisorEvent, RunState, ShutdownCause};
 
-/// Longest that the report of a line that makes no sense may be, bytes.
+/// Longest report of a line that is no valid message, bytes.
 const GARBAGE_MAX: usize = 200 * 4 + 200 * 3;
 
 fn decode(pieces: &[&[u8]]) -> Vec<Result<Message, Garbage>> {
@@ -38,7 +38,7 @@ fn check(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
             }
         }
     }
-    // However it went, the next line is understood.
+    // Whatever came before, the next line is understood.
     let good = Message::Started { attempt: 1, pid: 50, probed: None };
     let rest = protocol::codec::encode(&good);
     prop_assert_eq!(decode(&[bytes, b"\n", &rest]).pop(), Some(Ok(good)));
@@ -78,7 +78,7 @@ proptest! {
         check(&bytes, &cuts.pieces(&bytes))?;
     }
 
-    /// QEMU is not hostile, but what it quotes may be, and a line may be cut.
+    /// QEMU is not hostile, but it may quote hostile text, and a line may be cut short.
     #[test]
     fn qmp_says_no_more_than_is_there(damages in damages()) {
         let bytes = damaged(recorded::QMP, &damages);

@@ -11,15 +11,16 @@ use raid_core::explore::{self, Limits, Outcome};
 use raid_core::scenario::{self, Scenario};
 use raid_core::table;
 
-/// A scenario on a kernel.
+/// A scenario to explore on one kernel.
 pub struct Cell {
     /// The scenario.
     pub scenario: &'static Scenario,
-    /// The kernel, by name and by its switches.
+    /// The kernel: its name, and the fixes and changes that it has.
     pub era: (&'static str, Era),
 }
 
-/// The cells of v6.7's regressions that are quick: each found, and gone with its fix.
+/// Scenarios of the v6.7 regressions that are explored quickly: each fails on a kernel with the bug, and
+/// passes with its fix.
 pub fn quick_cells() -> Vec<Cell> {
     const QUICK: [(&str, &[&str]); 9] = [
         ("S1", &["6.7", "6.9"]),
@@ -42,13 +43,13 @@ pub fn quick_cells() -> Vec<Cell> {
         .collect()
 }
 
-/// True if a cell came to what the table of the model says.
+/// True if exploring a cell gave the result in the model's table.
 pub fn is_as_expected(cell: &Cell, outcome: &Outcome) -> bool {
     table::expected(cell.scenario.name, cell.era.0)
         .is_none_or(|expected| table::is_as_expected(&expected, &table::verdict(outcome)))
 }
 
-/// Explores all cells, one thread a processor, each cell on one.
+/// Explores all cells, one thread for each processor; returns the results in order.
 pub fn explore_all(cells: &[Cell], limits: Limits) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(BTreeMap::new());

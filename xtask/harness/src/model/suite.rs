@@ -1,7 +1,7 @@
-//! `cargo xtask test --suite model`: the model's scenarios as tests, on the releases as kernels, without a VM. What
-//! is found becomes the same events as a real run's: a deadlock is a hang with the stacks of those who wait, so that
-//! signatures and known issues are the real ones'. What is expected comes from the model's own table, and is kept as
-//! `suites/model/expectations.toml`.
+//! `cargo xtask test --suite model`: runs the model's scenarios as tests, with releases as kernels, without a
+//! VM. Findings become the same events as in a real run. A deadlock becomes a hang with the stacks of the
+//! waiting threads, so signatures and known issues are those of real hangs. Expected results come from the
+//! model's own table, which `suites/model/expectations.toml` repeats.
 
 use std::fs;
 
@@ -23,21 +23,21 @@ use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
 use crate::model::explore::{Cell, explore_all};
 use crate::run::begin::{command_line, create_log, harness_version, host_facts};
+use crate::run::criteria::Criteria;
 use crate::run::finish;
 use crate::run::finished::FinishedRun;
 use crate::run::folder::create_run;
-use crate::run::known::Known;
 use crate::run::options::Options;
 use crate::session::Session;
 use crate::terminal::outln;
 
-/// The suite's name.
+/// Name of the suite.
 pub const NAME: &str = "model";
-/// The releases; what lies between them is for `cargo xtask model`.
+/// Releases that the suite runs on; `cargo xtask model` also explores kernels between them.
 const RELEASES: [&str; 7] = ["6.5", "6.6", "6.7", "6.8", "6.9", "6.12", "7.3"];
 
-/// The scenarios of these names; all if there are none.
-fn meant(patterns: &[String]) -> impl Iterator<Item = &'static Scenario> {
+/// The scenarios with these names; all if there are no names.
+fn selected(patterns: &[String]) -> impl Iterator<Item = &'static Scenario> {
     let is_it =
         |pattern: &String, name: &str| pattern.trim_start_matches("model:").eq_ignore_ascii_case(name);
     SCENARIOS.iter().filter(move |scenario| {
@@ -45,20 +45,20 @@ fn meant(patterns: &[String]) -> impl Iterator<Item = &'static Scenario> {
     })
 }
 
-/// A scenario, for programs. What is listed here stays; more may come.
+/// A scenario as `list --json` shows it. Existing fields stay; more may be added.
 #[derive(Debug, Serialize)]
 struct Listed {
-    /// As every report names it.
+    /// Name as in every report.
     id: String,
     suite: &'static str,
     name: &'static str,
-    /// What happens in it.
+    /// Title of the scenario.
     title: &'static str,
-    /// The releases that it is explored on.
+    /// Releases that the scenario is explored on.
     kernels: [&'static str; RELEASES.len()],
 }
 
-/// Shows the scenarios of these names, all without any; how many there are.
+/// Lists the scenarios with these names (all if there are none); returns their number.
 pub fn list(patterns: &[String], json: bool) -> Result<usize> {
     let listed = |scenario: &Scenario| Listed {
         id: format!("{NAME}:{}", scenario.name),
@@ -67,7 +67,7 @@ pub fn list(patterns: &[String], json: bool) -> Result<usize> {
         title: scenario.title,
         kernels: RELEASES,
     };
-    let all: Vec<Listed> = meant(patterns).map(listed).collect();
+    let all: Vec<Listed> = selected(patterns).map(listed).collect();
     if json {
         outln!("{}", serde_json::to_string_pretty(&all)?);
     } else {
@@ -77,10 +77,10 @@ pub fn list(patterns: &[String], json: bool) -> Result<usize> {
     Ok(all.len())
 }
 
-/// Explores what is selected by scenarios' names (all without), and judges it like any run.
+/// Explores the scenarios that the selection names (all if it is empty), and judges the results like any run.
 pub fn run(session: &Session, options: &Options) -> Result<Option<FinishedRun>> {
-    let known = Known::of_suite(NAME)?;
-    let cells: Vec<(u32, Cell)> = meant(&options.selection.patterns)
+    let criteria = Criteria::of_suite(NAME)?;
+    let cells: Vec<(u32, Cell)> = selected(&options.selection.patterns)
         .flat_map(|scenario| {
             let known = |name: &&str| era::ERAS.into_iter().find(|(known, _)| known == name);
             let eras = (0..).zip(RELEASES.iter().filter_map(known));
@@ -123,7 +123,7 @@ pub fn run(session: &Session, options: &Options) -> Result<Option<FinishedRun>> 
             AttemptFacts { test_ms: Some(millis), vm_ms: millis, last_lines, ..AttemptFacts::default() };
         events.append(Event::AttemptFinished { attempt, outcome: outcome_of(worst), facts })?;
     }
-    finish(&events, &dir, false, &known).map(Some)
+    finish(&events, &dir, false, &criteria).map(Some)
 }
 
 fn begin(events: &EventLog, dir: &std::path::Path, cells: &[(u32, Cell)], policy: &Policy) -> Result<()> {
@@ -188,7 +188,7 @@ fn outcome_of(worst: Option<&Finding>) -> Outcome {
     }
 }
 
-/// Who waits at the end, as a guest would have sampled them: threads that sleep for want of work are not stuck.
+/// Stacks of the waiting threads at the end, as a guest would have sampled them. Idle threads are not stuck.
 fn stacks(story: &Story) -> Vec<TaskStack> {
     let waits = story.waiting.iter().filter(|waiting| waiting.stack.first().is_none_or(|f| f != "md_thread"));
     (1..)
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use crate::workspace::workspace;
 
-    /// The text of `suites/model/expectations.toml`, from the model's table.
+    /// The text that `suites/model/expectations.toml` must have, made from the model's table.
     fn expectations() -> String {
         let mut text = String::from(
             "# What each scenario comes to on each release, by raid-core's table (suites/raid-core/src/table.rs). Written by\n\
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), expectations());
     }
 
-    /// The signature of the model's hang is that of a real one: the same known issue is found by it.
+    /// A hang in the model has the signature of the real hang, so the same known issue matches it.
     #[test]
     fn a_hang_of_the_model_is_a_known_issue() {
         let scenario = raid_core::scenario::named("S3").unwrap();

@@ -1,4 +1,4 @@
-//! How a run begins: its folder, and the first events, which say what it consists of.
+//! Begins a run: its folder, and the first events, which describe it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use vm_images::host::progress::Progress;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::{EventLog, FAILED};
-use crate::run::choose::{Chosen, Lacking};
+use crate::run::choose::{ChosenTests, MissingModule};
 use crate::run::folder::create_run;
 use crate::run::options::Options;
-use crate::run::plan::Part;
+use crate::run::plan::ShardPart;
 use crate::run::prepare::Prepared;
 use crate::run::script_record;
 use crate::run::settings;
@@ -30,32 +30,33 @@ pub struct Begun {
     pub(crate) plan: Vec<Planned>,
 }
 
-/// Everything that is known before the first VM starts, but for the plan.
+/// Everything that is known before the first VM starts, except the plan.
 pub(crate) struct Beginning<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) options: &'a Options,
-    /// VMs at a time.
+    /// Number of VMs at a time.
     pub(crate) n_vms: usize,
-    /// Which part of a whole it is.
-    pub(crate) part: Option<Part>,
-    pub(crate) chosen: Chosen,
+    /// The shard that this run is, if the tests were divided.
+    pub(crate) part: Option<ShardPart>,
+    pub(crate) chosen: ChosenTests,
     /// Modules that tests want and their kernels lack.
-    pub(crate) lacking: Vec<Lacking>,
+    pub(crate) lacking: Vec<MissingModule>,
 }
 
 impl Beginning<'_> {
-    /// Makes the run's folder, keeps the user's scripts there, and writes the first events.
+    /// Makes the run's folder, keeps copies of the user's scripts there, and writes the first events.
     pub(crate) fn begin(self, session: &Session, mut plan: Vec<Planned>) -> Result<Begun> {
         let dir = create_run(&self.options.runs())?;
         let scripts = script_record::keep_planned(&self.options.scripts, &self.chosen.jobs, &mut plan, &dir)?;
         let events = create_log(&dir)?;
         self.record(&events, &dir, &plan, &scripts).context(FAILED)?;
-        for Lacking { kernel_idx, test, text } in self.lacking {
+        for MissingModule { kernel_idx, test, text } in self.lacking {
             let of =
                 |planned: &&Planned| planned.attempt.kernel_idx == kernel_idx && planned.attempt.test == test;
             let Some(planned) = plan.iter().find(of) else { continue };
             let attempt = Some(planned.attempt.attempt);
-            // As where a test itself says that it tested less: nothing is wrong with a kernel that is built so.
+            // Blamed on the test, as when a test itself says that it tested less: a kernel built without a
+            // module is no bug.
             events.append(Event::Remark { attempt, blame: Blame::Test, text }).context(FAILED)?;
         }
         for text in self.chosen.remarks {
@@ -117,7 +118,7 @@ impl Beginning<'_> {
             let text = format!("not as pinned in artifacts.lock: {change}");
             events.append(Event::Remark { attempt: None, blame: Blame::Host, text })?;
         }
-        if let Some(Part { shard, digest }) = part {
+        if let Some(ShardPart { shard, digest }) = part {
             let Shard { shard, n_shards } = *shard;
             events.append(Event::Sharded { shard, n_shards, digest: digest.to_string() })?;
         }
@@ -134,14 +135,14 @@ impl Beginning<'_> {
     }
 }
 
-/// Creates the record of the run whose folder is `dir`.
+/// Creates the event log of a run in its folder `dir`.
 pub(crate) fn create_log(dir: &Path) -> Result<EventLog> {
     EventLog::create(&dir.join("events.jsonl"))
         .with_context(|| format!("failed to create events.jsonl in `{}`", dir.display()))
 }
 
-/// The command line as it was given, for the record. What is no UTF-8 (a file's name need not be) is shown as near as
-/// text can come to it: `std::env::args` would panic.
+/// The command line as it was given, for the record, with invalid UTF-8 replaced: names of files may be any
+/// bytes, and `std::env::args` would panic.
 pub fn command_line(args: impl Iterator<Item = OsString>) -> Vec<String> {
     let words = args.skip(1).map(|word| word.to_string_lossy().into_owned());
     ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect()

@@ -1,20 +1,22 @@
-//! How much of the host a run may use at a time.
+//! Limits the VMs that a run starts at a time, by the host's processors and memory.
 
 use crate::machine::Accel;
 use crate::run::schedule::{Budget, Item};
 use crate::run::workers::Planned;
 
-/// VMs' processors, in percent of the host's, under emulation. Of a sample of 12 RAID tests of lvm2, 213 s were the
-/// processor's and about 100 s sleep: one and a half times as many keep all busy, and more gain nothing.
+/// Virtual processors of all VMs under emulation, percent of the host's processors. In a sample of 12 RAID
+/// tests of lvm2, 213 s were CPU time and about 100 s sleep, so 150 % keep all processors busy, and more gain
+/// nothing.
 const VCPUS_PERCENT_TCG: u32 = 150;
 
-/// The same with KVM, where the processor's part is smaller, and the sleep is not. Not measured yet.
+/// Virtual processors of all VMs under KVM, percent of the host's processors. CPU time is a smaller part
+/// there. Not measured yet.
 const VCPUS_PERCENT_KVM: u32 = 200;
 
-/// Of the memory that is available, so much is left alone, MiB.
+/// Available memory that is not used for VMs, MiB.
 const MEMORY_SPARED_MIB: u64 = 512;
 
-/// What a run may use at a time: what the user said, else what processors and memory bear.
+/// The limits of a run: the user's number of VMs, else what processors and memory allow.
 pub(crate) fn budget(n_vms: Option<usize>, accel: Accel, plan: &[Planned]) -> Budget {
     if let Some(n_vms) = n_vms {
         return Budget { n_vms, vcpus: None, memory_mib: None };
@@ -34,7 +36,7 @@ pub(crate) fn budget(n_vms: Option<usize>, accel: Accel, plan: &[Planned]) -> Bu
     Budget { n_vms, vcpus: Some(vcpus), memory_mib }
 }
 
-/// Memory that VMs may take, MiB (`MemAvailable`, proc(5)).
+/// Memory available for VMs, MiB (`MemAvailable`, proc(5)).
 pub fn memory_available_mib() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -1,4 +1,4 @@
-//! Which tests the options mean, and on which kernels each of them runs.
+//! Chooses the tests that the options select, and the kernels that each runs on.
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,17 @@ use crate::run::options::Options;
 use crate::run::prepare::{BootKernel, Prepared};
 use crate::suite::script;
 use crate::suite::select::{LeftOut, check_flavour, in_flavours, select};
-use crate::suite::{DEFAULT_SUITE, Job, Runs, Suite, suite_named};
+use crate::suite::{DEFAULT_SUITE, Job, Suite, TestSource, suite_named};
 use crate::terminal::Terminal;
 
-/// A test that is to be run.
+/// A test that will run.
 pub(crate) struct ChosenJob {
     pub(crate) job: Job,
-    /// Words of a command line that try it again.
+    /// Arguments of `cargo xtask test` that run it again.
     pub(crate) again: Vec<String>,
-    /// The only kernels that it runs on; none if it runs on those of the command line.
+    /// The only kernels that it runs on; empty for those of the command line.
     pub(crate) kernels: Vec<KernelSpec>,
-    /// How many times it is tried at least.
+    /// Minimum number of tries.
     pub(crate) n_tries: u32,
 }
 
@@ -34,7 +34,8 @@ impl ChosenJob {
     }
 }
 
-/// The kernels that `jobs` run on: those that they name themselves, and for the others those of the command line.
+/// All kernels that `jobs` run on: those that they name themselves, and for the others those of the command
+/// line.
 pub(crate) fn kernels_of(jobs: &[ChosenJob], named: &[KernelSpec]) -> Vec<KernelSpec> {
     let mut kernels: Vec<KernelSpec> = Vec::new();
     for job in jobs {
@@ -48,26 +49,26 @@ pub(crate) fn kernels_of(jobs: &[ChosenJob], named: &[KernelSpec]) -> Vec<Kernel
     kernels
 }
 
-/// What the options mean by a suite's own list of tests; nothing yet if only a checkout of the user's knows them.
+/// The tests chosen by the suite's own list; none yet if only a checkout of the user's knows the tests.
 pub(crate) struct Choice {
     suite: Suite,
-    chosen: Option<Chosen>,
+    chosen: Option<ChosenTests>,
 }
 
 impl Choice {
-    /// Chooses before anything is prepared, so that a mistyped name is told at once.
+    /// Chooses before anything is prepared, so that a mistyped name is reported at once.
     pub(crate) fn by_list(suite: Suite, options: &Options) -> Result<Choice> {
         let is_listed = !options.sources.has(&suite.name);
         let chosen = is_listed.then(|| choose_jobs(&suite, options)).transpose().map_err(usage)?;
         Ok(Choice { suite, chosen })
     }
 
-    /// True if nothing is chosen, for certain.
+    /// True if it is certain that nothing is chosen.
     pub(crate) fn is_empty(&self) -> bool {
         self.chosen.as_ref().is_some_and(|chosen| chosen.jobs.is_empty())
     }
 
-    /// Says of each test that was named why it is not chosen.
+    /// Prints, for each test that was selected but does not run, the reason.
     pub(crate) fn say_why(&self, terminal: &Terminal) {
         for (test, reason) in self.chosen.iter().flat_map(|chosen| &chosen.left_out) {
             terminal.say(&format!("{test}: {reason}"));
@@ -84,10 +85,10 @@ impl Choice {
         }
     }
 
-    /// What is chosen of the tests that the guest really has.
-    pub(crate) fn by_guest(mut self, options: &Options, prepared: &Prepared) -> Result<Chosen> {
+    /// Chooses among the tests that the guest really has.
+    pub(crate) fn by_guest(mut self, options: &Options, prepared: &Prepared) -> Result<ChosenTests> {
         let installed = prepared.installed_tests(&self.suite.name)?;
-        let difference = installed.map(|installed| self.suite.meet(&installed)).unwrap_or_default();
+        let difference = installed.map(|installed| self.suite.add_installed(&installed)).unwrap_or_default();
         let chosen = match self.chosen.take() {
             Some(chosen) if difference.unknown.is_empty() => chosen,
             Some(_) | None => choose_jobs(&self.suite, options).map_err(usage)?,
@@ -96,37 +97,37 @@ impl Choice {
         let version = prepared.versions.get(name).map(String::as_str).unwrap_or_default();
         let remarks =
             version_mismatch(&self.suite, prepared).into_iter().chain(difference.text(name)).collect();
-        Ok(Chosen { remarks, ..chosen.without(&difference.gone, name, version) })
+        Ok(ChosenTests { remarks, ..chosen.without(&difference.gone, name, version) })
     }
 }
 
-/// What the options mean.
-pub(crate) struct Chosen {
+/// The tests that a run consists of.
+pub(crate) struct ChosenTests {
     pub(crate) jobs: Vec<ChosenJob>,
-    /// Selected, and not run: not in that flavour, or not there at all.
+    /// Tests that were selected but do not run, because the flavour excludes them or the guest lacks them.
     pub(crate) left_out: Vec<LeftOut>,
-    /// How the guest's tests differ from the suite's list.
+    /// Differences between the guest's tests and the suite's list.
     pub(crate) remarks: Vec<String>,
 }
 
-impl Chosen {
-    /// True if nothing is to be run or said.
+impl ChosenTests {
+    /// True if there is nothing to run or to report.
     pub(crate) fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.left_out.is_empty()
     }
 
-    /// The same without a suite's tests that the guest does not have: not run, rather than failed.
+    /// Moves the suite's tests that the guest lacks to `left_out`: they are not run, rather than failed.
     pub(crate) fn without(mut self, gone: &BTreeSet<String>, suite: &str, version: &str) -> Self {
         let is_gone = |job: &Job| job.id.suite() == suite && gone.contains(job.id.name());
         let (gone, jobs): (Vec<_>, Vec<_>) = self.jobs.into_iter().partition(|chosen| is_gone(&chosen.job));
         let reason = format!("{suite} {version} has no such test");
         self.left_out.extend(gone.into_iter().map(|chosen| (chosen.job.id, reason.clone())));
-        Chosen { jobs, ..self }
+        ChosenTests { jobs, ..self }
     }
 }
 
-/// The tests that are selected, and the user's own.
-pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
+/// The jobs of the selected tests and of the user's scripts.
+pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<ChosenTests> {
     let mut common = Vec::new();
     if !options.append.is_empty() {
         common.extend(["--append".to_owned(), options.append.clone()]);
@@ -155,7 +156,7 @@ pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
             }
         }
         if options.selection.is_empty() {
-            return Ok(Chosen { jobs, left_out: vec![], remarks: vec![] });
+            return Ok(ChosenTests { jobs, left_out: vec![], remarks: vec![] });
         }
     }
     let tests = select(suite, &options.selection)?;
@@ -166,26 +167,27 @@ pub(crate) fn choose_jobs(suite: &Suite, options: &Options) -> Result<Chosen> {
             again.extend(["--suite".to_owned(), suite.name.clone()]);
         }
         again.push(test.to_string());
-        let job = match suite.runs(&test) {
-            Runs::Own => suite.job(&test)?,
-            Runs::Test(other) => suite_named(other.suite())?.job(&other)?,
-            Runs::Script(path) => script::job(&path, None, &suite_named(script::RUN_AS)?, None)?,
+        let job = match suite.source_of(&test) {
+            TestSource::Own => suite.job(&test)?,
+            TestSource::Test(other) => suite_named(other.suite())?.job(&other)?,
+            TestSource::Script(path) => script::job(&path, None, &suite_named(script::RUN_AS)?, None)?,
         };
         let (kernels, n_tries) = suite.own_kernels(&test);
         jobs.push(ChosenJob { job: Job { id: test, ..job }, again, kernels, n_tries });
     }
-    Ok(Chosen { jobs, left_out, remarks: vec![] })
+    Ok(ChosenTests { jobs, left_out, remarks: vec![] })
 }
 
 /// A module that a test wants and its kernel lacks.
-pub(crate) struct Lacking {
+pub(crate) struct MissingModule {
     pub(crate) kernel_idx: u32,
     pub(crate) test: TestId,
     pub(crate) text: String,
 }
 
-/// Refuses a kernel that lacks a module which is required; gives what only makes a test skip or test less.
-pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<Vec<Lacking>> {
+/// Returns an error if a kernel lacks a required module; otherwise the missing modules without which a test
+/// skips or tests less.
+pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<Vec<MissingModule>> {
     let named = |modules: &[&str]| {
         let all: Vec<_> = modules.iter().map(|module| format!("{module} ({})", config_of(module))).collect();
         all.join(", ")
@@ -206,15 +208,15 @@ pub(crate) fn check_modules(prepared: &Prepared, jobs: &[ChosenJob]) -> Result<V
             let wanted = kernel.lacks(&job.wanted_modules)?;
             if !wanted.is_empty() {
                 let text = format!("the kernel lacks {}: it skips or tests less", named(&wanted));
-                lacking.push(Lacking { kernel_idx, test: job.id.clone(), text });
+                lacking.push(MissingModule { kernel_idx, test: job.id.clone(), text });
             }
         }
     }
     Ok(lacking)
 }
 
-/// A suite's list of tests, tags and needs is of one version; what the guest has may be another. Of a
-/// checkout that is expected, and only how its tests differ is news.
+/// A warning if the suite's list is of another version than the guest's tests. A checkout is expected to
+/// differ, so for it only changed tests are reported.
 fn version_mismatch(suite: &Suite, prepared: &Prepared) -> Option<String> {
     if prepared.checkouts.iter().any(|checkout| checkout.project.name() == suite.name) {
         return None;

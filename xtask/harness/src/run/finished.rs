@@ -1,4 +1,4 @@
-//! A run whose events are there: read them, judge them, write the reports, show them.
+//! A finished run: reads its events, judges them, writes the reports, shows the result.
 
 use std::path::{Path, PathBuf};
 
@@ -6,40 +6,40 @@ use anyhow::Result;
 use reports::record::events::ReadError;
 use reports::{Judged, RunRecord, RunResult};
 
-use crate::run::known::Known;
+use crate::run::criteria::Criteria;
 use crate::terminal::{Terminal, out};
 use crate::workspace::shown_path;
 
-/// A run, as far as it went, and what it means.
+/// A run, as far as it went, and its verdicts.
 #[derive(Debug)]
 pub struct FinishedRun {
     /// Folder of its events and logs.
     pub dir: PathBuf,
-    /// What happened.
+    /// The record that its events add up to.
     pub record: RunRecord,
     /// The verdicts.
     pub judged: Vec<Judged>,
 }
 
-/// What happened in the run whose folder this is.
+/// Reads the record of the run in the folder `run_dir`.
 pub fn read_record(run_dir: &Path) -> Result<RunRecord, ReadError> {
     Ok(reports::read_events(&run_dir.join("events.jsonl"))?.into_record())
 }
 
 impl FinishedRun {
-    /// Judges a record by what is known.
-    pub fn judge(dir: PathBuf, record: RunRecord, known: &Known) -> Self {
-        let judged = reports::judge(&record, &known.expectations, &known.known_issues);
+    /// Judges a record by these criteria.
+    pub fn judge(dir: PathBuf, record: RunRecord, criteria: &Criteria) -> Self {
+        let judged = reports::judge(&record, &criteria.expectations, &criteria.known_issues);
         FinishedRun { dir, record, judged }
     }
 
-    /// Writes all reports into `dir`, which exists.
+    /// Writes all reports into `dir`, which must exist.
     pub fn write(&self, dir: &Path) -> Result<()> {
         reports::write_all(dir, &self.record, &self.judged)?;
         Ok(())
     }
 
-    /// Shows what came of it, and that the reports are in `reports_dir`.
+    /// Prints the verdicts and the place of the reports, `reports_dir`.
     pub fn show(&self, terminal: &Terminal, reports_dir: &Path) -> RunResult {
         let shown = reports::render::style::TerminalStyle {
             color: terminal.colour(),
@@ -51,7 +51,7 @@ impl FinishedRun {
         self.result()
     }
 
-    /// What the run came to as a whole.
+    /// The result of the whole run.
     pub fn result(&self) -> RunResult {
         RunResult::of(&self.record, &self.judged)
     }

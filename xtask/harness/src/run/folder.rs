@@ -1,4 +1,4 @@
-//! Folders of runs: where they lie, how a new one is named and made, and which one a name means.
+//! Folders of runs: where they are, how a new one is named and made, and which one a name refers to.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,13 +10,13 @@ use crate::error::usage;
 use crate::run::order;
 use crate::workspace::{shown_path, workspace};
 
-/// Where runs are written to, and looked for, unless the user names another folder.
+/// Folder of runs unless the user names another.
 pub fn default_runs() -> PathBuf {
     workspace().join("reports/out")
 }
 
-/// The folder that is meant: a bare name is first of all a run's. Links are followed once, so that
-/// `latest` stays the same run while the next one begins.
+/// The folder that the user means: a bare name is looked up among the runs first. Links are resolved here, so
+/// that `latest` stays the same run when the next one begins.
 pub fn find_run(named: &Path, runs: &Path) -> Result<PathBuf> {
     let mut components = named.components();
     let is_name = matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
@@ -66,7 +66,7 @@ pub(crate) fn create_run(out: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Makes a folder in `out`, named by the time, after `prefix`.
+/// Makes a folder in `out`, named `prefix` and the time.
 pub fn create_folder(out: &Path, prefix: &str) -> Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("failed to create output folder `{}`", out.display()))?;
     let format = time::macros::format_description!("[year]-[month]-[day]T[hour]-[minute]-[second]Z");
@@ -89,7 +89,7 @@ pub fn create_folder(out: &Path, prefix: &str) -> Result<PathBuf> {
     bail!("no free name for `{name}` in `{}`", out.display())
 }
 
-/// Points `latest` at the newest run. Only a convenience: a failure is not worth a word.
+/// Points the link `latest` to the newest run. It is a convenience, so an error is ignored.
 fn link_latest(out: &Path, run_dir: &Path) {
     let new = out.join(format!(".latest-{}", std::process::id()));
     if let Some(name) = run_dir.file_name()

@@ -14,30 +14,30 @@ use vm_images::host::progress::Progress;
 use crate::clock::rfc3339_now;
 use crate::event_log::EventLog;
 use crate::machine::Accel;
-use crate::run::known::Known;
+use crate::run::criteria::Criteria;
 use crate::session::Session;
 use crate::terminal::Terminal;
 use crate::words::count;
 use crate::workspace::workspace;
 
-/// Where the history is, unless the user names another place. In the work tree, not among the runs, which are
-/// removed when they are old; not in the store, which can be made again.
+/// Default path of the history. It is in the work tree: not among the runs, which are removed when they are
+/// old, nor in the store, which can be made again.
 pub fn default_file() -> PathBuf {
     workspace().join("reports/history.jsonl")
 }
 
 /// Appends what the history lacks of a run: it was killed before it did, or ran elsewhere.
-pub(crate) fn catch_up(file: &Path, record: &RunRecord, known: &Known) -> Result<()> {
-    let Known { expectations, known_issues } = known;
+pub(crate) fn catch_up(file: &Path, record: &RunRecord, criteria: &Criteria) -> Result<()> {
+    let Criteria { expectations, known_issues } = criteria;
     let lines = record.attempts.iter().filter_map(|attempt| {
         let judged = judge_one(record, attempt, expectations, known_issues);
-        // Nobody knows better when it was over.
+        // The best known time of such an attempt.
         HistoryLine::of(record, &judged, &record.run.started_at)
     });
     Ok(append(file, &read(file)?.lacks(lines.collect()))?)
 }
 
-/// How long tests take, as far as it is known.
+/// The durations of tests, as far as the history has them.
 pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) -> Result<Durations> {
     let Some(file) = file else { return Ok(Durations::default()) };
     let history = read(file)?;
@@ -49,30 +49,30 @@ pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) ->
 }
 
 /// Judges each attempt when it is over, and appends it to the history.
-pub(crate) struct Keeper<'a> {
+pub(crate) struct HistoryKeeper<'a> {
     file: Option<&'a Path>,
-    known: &'a Known,
+    criteria: &'a Criteria,
     events: &'a EventLog,
     terminal: &'a Terminal,
-    /// An attempt could not be appended, which is said once.
+    /// True after an attempt could not be appended, which is reported once.
     failed: AtomicBool,
 }
 
-impl<'a> Keeper<'a> {
-    /// For one run; without a file it only judges.
+impl<'a> HistoryKeeper<'a> {
+    /// A keeper for one run; without a file it only judges.
     pub(crate) fn new(
         file: Option<&'a Path>,
-        known: &'a Known,
+        criteria: &'a Criteria,
         events: &'a EventLog,
         terminal: &'a Terminal,
     ) -> Self {
-        Keeper { file, known, events, terminal, failed: AtomicBool::new(false) }
+        HistoryKeeper { file, criteria, events, terminal, failed: AtomicBool::new(false) }
     }
 
-    /// An attempt is over: what it means, by itself. A history that cannot be kept is remarked and ends no run,
-    /// whose own record has everything.
+    /// Judges a finished attempt by itself, and appends it. If the history cannot be written, a remark says
+    /// so, and the run goes on: its own record has everything.
     pub(crate) fn take(&self, attempt: u32) -> Result<Judged> {
-        let Known { expectations, known_issues } = self.known;
+        let Criteria { expectations, known_issues } = self.criteria;
         let (judged, line) = self
             .events
             .look(|record| {

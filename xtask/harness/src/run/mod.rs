@@ -1,12 +1,13 @@
-//! A run of tests, from top to bottom: choose → prepare → plan → begin or go on → carry out → finish → judge.
+//! A run of tests, from top to bottom: choose → prepare → plan → begin or resume → carry out → finish →
+//! judge.
 
 pub mod begin;
 pub mod budget;
 pub mod choose;
+pub mod criteria;
 pub mod finished;
 pub mod folder;
 pub mod history;
-pub mod known;
 pub mod options;
 pub mod order;
 pub mod plan;
@@ -34,9 +35,9 @@ use crate::event_log::{EventLog, FAILED};
 use crate::machine::snapshot::Snapshots;
 use crate::run::begin::{Beginning, Begun};
 use crate::run::choose::Choice;
+use crate::run::criteria::Criteria;
 use crate::run::finished::FinishedRun;
-use crate::run::history::Keeper;
-use crate::run::known::Known;
+use crate::run::history::HistoryKeeper;
 pub use crate::run::options::Options;
 use crate::run::prepare::{BootKernel, Prepared};
 use crate::run::resume::Resumed;
@@ -47,12 +48,12 @@ use crate::suite::suite_named;
 use crate::symbols::{self, DebugFiles, Located};
 use crate::words::count;
 
-/// Runs tests and writes reports of what came of them; nothing if no test is selected.
+/// Runs tests, and writes reports of the results; `None` if no test is selected.
 pub fn run(session: &Session, options: &Options) -> Result<Option<FinishedRun>> {
     carry_through(session, options, None)
 }
 
-/// Goes on with a run that was cut off; `options` are its own ([`Resumed::options`]).
+/// Resumes a run that was cut off; `options` are its own ([`Resumed::options`]).
 pub fn go_on(session: &Session, options: &Options, resumed: Resumed) -> Result<Option<FinishedRun>> {
     carry_through(session, options, Some(resumed))
 }
@@ -64,7 +65,7 @@ fn carry_through(
 ) -> Result<Option<FinishedRun>> {
     let started = Instant::now();
     let suite = suite_named(&options.suite)?;
-    let known = Known::of_suite(&suite.name)?;
+    let criteria = Criteria::of_suite(&suite.name)?;
 
     let choice = Choice::by_list(suite, options)?;
     if choice.is_empty() {
@@ -91,14 +92,14 @@ fn carry_through(
     let budget = budget::budget(options.n_vms, prepared.chosen.accel, &plan);
 
     let run = match resumed {
-        Some(resumed) => resumed.go_on(session, plan, options.history.as_deref(), &known)?,
+        Some(resumed) => resumed.go_on(session, plan, options.history.as_deref(), &criteria)?,
         None => {
             let n_vms = workers::n_workers(budget, options.times, plan.len());
             let beginning = Beginning { prepared: &prepared, options, n_vms, part, chosen, lacking };
             beginning.begin(session, plan)?
         }
     };
-    let done = done(&run.events, &known);
+    let done = done(&run.events, &criteria);
     let n_left = run.plan.len() - done.len();
     announce(session, &prepared, n_left, workers::n_workers(budget, options.times, n_left), started);
 
@@ -106,7 +107,7 @@ fn carry_through(
     let cancel = session.host.cancel();
     let snapshots =
         options.snapshots.then(|| Snapshots::new(&prepared.qemu, &session.store, &*session.terminal, cancel));
-    let keeper = Keeper::new(options.history.as_deref(), &known, &events, &session.terminal);
+    let keeper = HistoryKeeper::new(options.history.as_deref(), &criteria, &events, &session.terminal);
     let context = RunContext {
         attempt: AttemptContext {
             hypervisor: &prepared.qemu,
@@ -122,31 +123,31 @@ fn carry_through(
     };
     workers::carry_out(context, plan, &done, options.times, budget)?;
     record_lines(&events, &prepared, &options.debug_info)?;
-    finish(&events, &dir, cancel.is_cancelled(), &known).map(Some)
+    finish(&events, &dir, cancel.is_cancelled(), &criteria).map(Some)
 }
 
 /// Ends the record of a run, judges it, and writes its reports.
-pub fn finish(events: &EventLog, dir: &Path, interrupted: bool, known: &Known) -> Result<FinishedRun> {
+pub fn finish(events: &EventLog, dir: &Path, interrupted: bool, criteria: &Criteria) -> Result<FinishedRun> {
     events.append(Event::RunFinished { interrupted }).context(FAILED)?;
-    let run = FinishedRun::judge(dir.to_owned(), events.record(), known);
+    let run = FinishedRun::judge(dir.to_owned(), events.record(), criteria);
     run.write(&run.dir)?;
     Ok(run)
 }
 
-/// Attempts that are over already, because the run was resumed, with their results.
-fn done(events: &EventLog, known: &Known) -> Vec<(u32, TryResult)> {
+/// Numbers and results of the attempts that a resumed run has finished before.
+fn done(events: &EventLog, criteria: &Criteria) -> Vec<(u32, TryResult)> {
     events.look(|record| {
         let over = record.attempts.iter().filter(|attempt| attempt.finished().is_some());
         over.map(|attempt| {
-            let judged = judge_one(record, attempt, &known.expectations, &known.known_issues);
+            let judged = judge_one(record, attempt, &criteria.expectations, &criteria.known_issues);
             (attempt.number, TryResult::of(&judged))
         })
         .collect()
     })
 }
 
-/// Records the source lines of the frames that were seen: by the debug information that an overlay was built with, and
-/// by that of the user's `folders`.
+/// Records the source lines of all frames, from the debug information that an overlay was built with, and
+/// from that in the user's `folders`.
 fn record_lines(events: &EventLog, prepared: &Prepared, folders: &[std::path::PathBuf]) -> Result<()> {
     let record = events.record();
     for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
@@ -163,7 +164,7 @@ fn record_lines(events: &EventLog, prepared: &Prepared, folders: &[std::path::Pa
     Ok(())
 }
 
-/// Says on the terminal what is about to run, and on what.
+/// Prints what is about to run, and on what.
 fn announce(session: &Session, prepared: &Prepared, n_attempts: usize, n_vms: usize, started: Instant) {
     let chosen = &prepared.chosen;
     session.terminal.note(&format!("accelerator: {} ({})", chosen.accel, chosen.reason));

@@ -1,4 +1,4 @@
-//! What a run is asked to do.
+//! The options of a run.
 
 use std::path::PathBuf;
 
@@ -13,51 +13,51 @@ use crate::run::shard::Shard;
 use crate::run::tries::Times;
 use crate::suite::select::Selection;
 
-/// What a run is asked to do.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Kernels to test.
     pub kernels: Vec<KernelSpec>,
     /// Suite to take tests from.
     pub suite: String,
-    /// Which tests of the suite.
+    /// Selected tests of the suite.
     pub selection: Selection,
-    /// What the guest is built from, where that is not Debian's source packages.
+    /// Sources that the guest is built from, instead of Debian's source packages.
     pub sources: Sources,
-    /// Flavours that tests are run in; the suite's default one if there are none.
+    /// Flavours that tests run in; empty for the suite's default one.
     pub flavours: Vec<String>,
-    /// The user's own scripts, and what they need.
+    /// The user's own scripts to run as tests.
     pub scripts: Vec<PathBuf>,
-    /// What the user's scripts need: memory, disks, times.
+    /// Needs of these scripts: memory, disks, times. See [`crate::suite::script`].
     pub script_needs: Option<String>,
-    /// Added to the kernel's command line.
+    /// Arguments added to the kernel's command line.
     pub append: String,
-    /// How guest code is to be executed.
+    /// Accelerator for guest code.
     pub accel: AccelChoice,
-    /// How many times each test is tried.
+    /// Number of tries of each test.
     pub times: Times,
-    /// What fails the run.
+    /// Verdicts that fail the run.
     pub policy: Policy,
-    /// Only this part of it.
+    /// The shard of the tests to run; `None` for all.
     pub shard: Option<Shard>,
-    /// VMs at a time; by default as many as the processors bear.
+    /// Number of VMs at a time; `None` for as many as processors and memory allow.
     pub n_vms: Option<usize>,
-    /// Folder of the runs; by default `reports/out`.
+    /// Folder of the runs; `None` for `reports/out`.
     pub out: Option<PathBuf>,
-    /// The history that durations are read from, and attempts appended to; none at all without.
+    /// History file from which durations are read, and to which attempts are appended; `None` for neither.
     pub history: Option<PathBuf>,
     /// Folders with debug information of the kernels.
     pub debug_info: Vec<PathBuf>,
-    /// Restore VMs from snapshots rather than boot each.
+    /// True to restore VMs from snapshots, false to boot each.
     pub snapshots: bool,
-    /// Write the guest's memory where one hangs or crashes.
+    /// True to write a dump of the guest's memory after a hang or crash.
     pub dump: bool,
-    /// What a benchmark changes.
+    /// Changes that a benchmark makes.
     pub tuning: Tuning,
 }
 
 impl Options {
-    /// One try of a suite's default tests, of which no history is kept; the kernels are still to be named.
+    /// Options for one try of a suite's default tests, without a history. The kernels still have to be named.
     pub fn new(suite: &str) -> Options {
         Options {
             kernels: vec![],

@@ -1,21 +1,21 @@
-//! Which of the runs in a folder came first. They are named by the time for people; but a clock that was wrong is set
-//! back, and then the newest run has an old name. So each also has a number, in a file of its own.
+//! The order of runs in a folder. Their names contain the time, for people; but after a wrong clock is set
+//! back, the newest run has an old name. So each also has a number, in a file of its own.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The file, in a run's folder.
+/// Name of that file, in a run's folder.
 const FILE: &str = ".order";
 
-/// Gives the new folder `dir` in `out` the number after all others there. Two that are made at once may get the same:
-/// then their names decide.
+/// Gives the new folder `dir` in `out` the next number. Two folders made at the same time may get the same
+/// number; then their names decide.
 pub(crate) fn note(out: &Path, dir: &Path) -> io::Result<()> {
     let others = fs::read_dir(out)?.flatten().filter_map(|entry| number(&entry.path()));
     fs::write(dir.join(FILE), format!("{}\n", others.max().unwrap_or(0).saturating_add(1)))
 }
 
-/// Sorts folders of runs, the oldest first. Those without a number are from before there were any.
+/// Sorts folders of runs, the oldest first. Folders without a number are older than any with one.
 pub fn sort(dirs: &mut [PathBuf]) {
     dirs.sort_by_cached_key(|dir| {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -27,7 +27,7 @@ fn number(dir: &Path) -> Option<u64> {
     fs::read_to_string(dir.join(FILE)).ok()?.trim().parse().ok()
 }
 
-/// The time of a name, whatever comes before it, and which one of that time: `shell-2026-01-02T03-04-05Z-10`.
+/// The time in a name, without the text before it, and the counter after it: `shell-2026-01-02T03-04-05Z-10`.
 fn key(name: &str) -> (String, u32) {
     let from = name.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
     match name[from..].split_once('Z') {
@@ -47,7 +47,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_set_back_makes_no_run_old() {
         let out = tempfile::tempdir().unwrap();
-        // As they came: two from before there were numbers, one by a clock a year ahead, then by a right one.
+        // In order of creation: two without numbers, then one by a clock that is a year ahead, then others by
+        // a right one.
         let came = [
             ("2026-01-01T00-00-00Z", false),
             ("shell-2026-01-02T00-00-00Z", false),

@@ -1,6 +1,6 @@
-//! What a run consists of: which tests the options mean, on which kernels, with which machine and limits.
+//! The plan of a run: each attempt's test, kernel, machine and limits.
 //!
-//! Deliberately not here: in which order, and how many at a time ([`crate::run::workers`]).
+//! Deliberately not here: the order of attempts, and how many run at a time ([`crate::run::workers`]).
 
 use std::time::Duration;
 
@@ -20,15 +20,17 @@ use crate::run::shard::{Shard, deal};
 use crate::run::workers::Planned;
 use crate::suite::Job;
 
-/// Time limits that no suite names, at the speed of KVM.
+/// Time limits that do not depend on the suite, under KVM.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(20);
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// What outlives SIGKILL may wait for a device; in a guest that has its time this is decided by its samples.
+/// Time for processes that SIGKILL did not end, which may wait for a device. In a guest that gets enough CPU
+/// time, its samples decide earlier.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Every test on every kernel, kernel by kernel; then all of them once more, until each is there `n_tries` times.
+/// Plans every test on every kernel, kernel by kernel; then all of them again, until each has its number of
+/// tries.
 pub(crate) fn plan(
     prepared: &Prepared,
     jobs: &[ChosenJob],
@@ -91,15 +93,16 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// Which part of a whole a plan is.
-pub(crate) struct Part {
+/// The shard of a plan.
+pub(crate) struct ShardPart {
     pub(crate) shard: Shard,
-    /// Of who does what.
+    /// Digest of the assignment of tests to shards; equal in all shards of one run.
     pub(crate) digest: Digest,
 }
 
-/// The part of `whole` that `shard` does; all of it without. Parts are alike long, as far as lengths are known.
-pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, Option<Part>) {
+/// The attempts of `whole` that `shard` runs; all if it is `None`. Shards take equally long, as far as
+/// durations are known.
+pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, Option<ShardPart>) {
     let Some(shard) = shard else { return (whole, None) };
     let timed = || {
         whole.iter().filter_map(|planned| match planned.length {
@@ -132,16 +135,16 @@ pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, 
             ..planned
         })
         .collect();
-    (plan, Some(Part { shard, digest }))
+    (plan, Some(ShardPart { shard, digest }))
 }
 
-/// As it was timed; else its limit.
+/// Expected duration of a test: from the history, else at most its limit.
 fn length(durations: &Durations, test: &TestId, release: &str, limit: Duration) -> Length {
     let limit = || u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     durations.of(test, release).map_or_else(|| Length::AtMost(limit()), Length::Timed)
 }
 
-/// A folder for each kernel and test; kernels of one release are told apart by their number.
+/// Folder of an attempt, by kernel and test. Kernels of one release are distinguished by their number.
 fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
     let releases = || prepared.kernels.iter().map(|kernel| kernel.kernel.release.as_str());
     let release = releases().nth(kernel_idx as usize).unwrap_or_default();
@@ -152,12 +155,12 @@ fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
     }
 }
 
-/// How long booting may take.
+/// Time limit of booting.
 pub fn boot_timeout(accel: Accel) -> Duration {
     accel.scale(BOOT_TIMEOUT)
 }
 
-/// The suite's limits, and those that no suite names.
+/// All time limits of a job, those of its suite and the others.
 pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
     TimeLimits {
         boot_timeout: boot_timeout(accel),

@@ -1,5 +1,5 @@
-//! Everything that must exist before the first VM can start: agent, tools, guest image, kernels,
-//! and which accelerator works here.
+//! Prepares everything that must exist before the first VM: agent, tools, guest image, kernels, and the
+//! accelerator that works on this host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,21 +20,21 @@ use crate::machine::{Accel, Replaced, Tuning, VmSpec, find, probe};
 use crate::session::Session;
 use crate::workspace::workspace;
 
-/// What runs have in common.
+/// Everything that the attempts of a run share.
 pub struct Prepared {
     /// The QEMU that starts VMs.
     pub qemu: Qemu,
-    /// The accelerator that works here.
+    /// The accelerator that works on this host.
     pub chosen: Chosen,
     /// The guest image.
     pub guest: Artifact,
-    /// Versions in the guest that results depend on.
+    /// Versions in the guest on which results depend.
     pub versions: BTreeMap<String, String>,
-    /// What of the guest was built from a user's own trees.
+    /// The user's own trees from which parts of the guest were built.
     pub(crate) checkouts: Vec<Checkout>,
     /// The kernels, in the order of the command line.
     pub kernels: Vec<BootKernel>,
-    /// What differs from the lock file.
+    /// Differences from the lock file.
     pub(crate) replaced: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct BootKernel {
 }
 
 impl BootKernel {
-    /// The VM that boots it, with `guest` as its root.
+    /// A VM that boots the kernel, with `guest` as its root file system.
     pub fn vm(&self, guest: &Artifact, accel: Accel, ram_mib: u32, vcpus: u32) -> VmSpec {
         VmSpec {
             kernel: self.kernel.image(),
@@ -67,19 +67,19 @@ impl BootKernel {
         }
     }
 
-    /// What its guests load before they are saved, if a suite's tests want `modules`. Where md is replaced,
-    /// nothing of the kernel's own may be there before.
+    /// The modules that its guests load before the snapshot is taken, if a suite's tests want `modules`.
+    /// Where an overlay replaces md, no md module of the kernel itself may be loaded before.
     pub(crate) fn preload(&self, modules: &[String]) -> String {
         let modules = if self.kernel.replacement.is_some() { &[] } else { modules };
         [PRELOADED].into_iter().chain(modules.iter().map(String::as_str)).collect::<Vec<_>>().join(",")
     }
 }
 
-/// What a guest loads before it is saved, whoever wants it: libraries that measure their algorithms when they
-/// are loaded, and have no options.
+/// Modules that every guest loads before the snapshot: they measure algorithms when loaded, which takes time,
+/// and have no parameters.
 const PRELOADED: &str = "xor,raid6_pq";
 
-/// What the machine and the guest's agent are told of a replacement.
+/// Description of an overlay for the machine and the guest agent.
 fn replaced(replacement: &Replacement) -> Replaced {
     let file = |module: &ReplacedModule| ModuleFile {
         name: module.name.clone(),
@@ -87,7 +87,7 @@ fn replaced(replacement: &Replacement) -> Replaced {
         build_id: module.build_id.clone(),
     };
     let modules: Vec<_> = replacement.modules.iter().map(file).collect();
-    // All others of md's are built on it. Where it is not among them, any will do.
+    // All other md modules depend on this one. If the overlay does not replace it, any of them will do.
     let names = || modules.iter().map(|module| &module.name);
     let probe = names().find(|name| *name == "md_mod").or(names().next()).cloned().unwrap_or_default();
     let modules = ReplacedModules { serial: "mdr-replaced".to_owned(), modules, probe };
@@ -95,7 +95,7 @@ fn replaced(replacement: &Replacement) -> Replaced {
 }
 
 impl Prepared {
-    /// Names of a suite's tests that the guest has, for a suite that is not all in `suite.toml`.
+    /// Names of the suite's tests in the guest, for a suite that `suite.toml` does not list completely.
     pub(crate) fn installed_tests(&self, suite: &str) -> Result<Option<BTreeSet<String>>> {
         let list = self.guest.path(&format!("{suite}-tests.txt"));
         match std::fs::read_to_string(&list) {
@@ -106,14 +106,14 @@ impl Prepared {
     }
 }
 
-/// Prepares everything for `specs`, with a guest built from `sources` as far as they name any.
+/// Prepares everything for `specs`, with a guest built from `sources` where they name any.
 pub fn prepare(
     session: &Session,
     specs: &[KernelSpec],
     sources: &Sources,
     accel: AccelChoice,
 ) -> Result<Prepared> {
-    // First, because they are what a user may have mistyped.
+    // Checked first, because the user may have mistyped these.
     let checkouts = session.checkouts(sources)?;
     let apt = session.apt()?;
     let images = session.images(&apt)?.with_checkouts(checkouts.clone());
@@ -142,7 +142,7 @@ pub fn prepare(
     Ok(Prepared { qemu, chosen, guest, versions, checkouts, kernels, replaced: images.replaced() })
 }
 
-/// Versions of what is in `guest`; those of `checkouts` as they call themselves now.
+/// Versions of the programs in `guest`; those of `checkouts` as the trees state them now.
 pub fn versions(guest: &Artifact, checkouts: &[Checkout]) -> Result<BTreeMap<String, String>> {
     let file = guest.path("versions.json");
     let bytes = std::fs::read(&file).with_context(|| format!("failed to read `{}`", file.display()))?;
@@ -152,8 +152,8 @@ pub fn versions(guest: &Artifact, checkouts: &[Checkout]) -> Result<BTreeMap<Str
     Ok(versions)
 }
 
-/// Builds the guest agent: static, for the guest has its own libraries, in a target folder of its own,
-/// for proc-macros cannot be built with its flags.
+/// Builds the guest agent. It is static, because the guest has its own libraries, and has a target folder of
+/// its own, because proc-macros cannot be built with its flags.
 pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     session.terminal.step("building the guest agent");
@@ -167,7 +167,7 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(&folder)
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static")
-        // Flags meant for our own build are not for the agent's.
+        // The user's flags are for our own build, not for the agent's.
         .env("RUSTFLAGS", "")
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .run(&session.store.temporary().join("agent-build.log"));
@@ -175,8 +175,8 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
     Ok(folder.join(TARGET).join("guest/guest-agent"))
 }
 
-/// The QEMU that was asked for (`private`, or a program); else the host's if it is new enough, else
-/// the tools root's.
+/// The QEMU that was asked for (`private`, or a program); else the host's if it is new enough, else that of
+/// the tools root.
 pub fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
     match find_qemu_on_host(session)? {
         Some(qemu) => Ok(qemu),
@@ -184,7 +184,7 @@ pub fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
     }
 }
 
-/// The host's QEMU, if it is one that we can use; an error if the one that was asked for is not.
+/// The host's QEMU, if it is usable; an error if the user asked for a program that is not.
 pub fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
     let wanted = session.options.qemu.as_deref().unwrap_or_default();
     find::on_host(&session.host, wanted, &version_log(session))

@@ -1,7 +1,7 @@
-//! Going on with a run that was cut off: its options and its plan, as its events have them.
+//! Resumes a run that was cut off, with its options and its plan from its events.
 //!
-//! Attempts that are over stay as they are; those that had begun begin again. What they run on must be what it was,
-//! or the record would tell of two things at once.
+//! Finished attempts stay; those that had begun are made again. Kernels, guest and scripts must be unchanged,
+//! or the record would mix two runs.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -24,20 +24,20 @@ use crate::run::options::Options;
 use crate::run::prepare::Prepared;
 use crate::run::script_record;
 use crate::run::workers::Planned;
-use crate::run::{folder, known::Known};
+use crate::run::{criteria::Criteria, folder};
 use crate::session::Session;
 use crate::suite::script;
 
-/// A run that is gone on with.
+/// A run that is resumed.
 pub struct Resumed {
     pub(crate) dir: PathBuf,
     pub(crate) events: EventLog,
-    /// What had happened until then.
+    /// The record up to the interruption.
     pub(crate) record: RunRecord,
 }
 
 impl Resumed {
-    /// Takes the run over; an error if it still runs.
+    /// Takes the run over; an error if it is still active.
     pub fn take_over(run: &Path, out: &Path) -> Result<Resumed> {
         let dir = folder::find_run(run, out)?;
         let events = EventLog::resume(&dir.join("events.jsonl"))?;
@@ -47,7 +47,7 @@ impl Resumed {
         Ok(resumed)
     }
 
-    /// The run must have come to its plan, and must not name folders outside its own.
+    /// Checks that the run got as far as its plan, and names no folders outside its own.
     fn check_whole(&self) -> Result<()> {
         let shown = self.dir.display();
         let RunRecord { run, attempts, machine, image, .. } = &self.record;
@@ -71,17 +71,17 @@ impl Resumed {
         Ok(())
     }
 
-    /// The words of the command line that the run began with.
+    /// Arguments of `cargo xtask test` that the run began with.
     pub fn settings(&self) -> &[String] {
         &self.record.run.settings
     }
 
-    /// What the run was asked to do, on exactly its kernels, with `n_vms` VMs at a time if that is given.
-    /// `then` is what the run's settings ([`Resumed::settings`]) mean.
+    /// The options of the resumed run, on exactly its kernels, with `n_vms` VMs at a time if that is given.
+    /// `then` are the options parsed from its settings ([`Resumed::settings`]).
     ///
     /// # Errors
     ///
-    /// A kernel that the record names makes no sense.
+    /// The record names an invalid kernel.
     pub fn options(&self, then: Options, n_vms: Option<usize>) -> Result<Options> {
         let kernels = self.record.kernels.values().map(|kernel| kernel.exact_spec.parse());
         Ok(Options {
@@ -91,12 +91,12 @@ impl Resumed {
         })
     }
 
-    /// Refuses to go on with a script that was edited since.
+    /// Returns an error if a script was edited since.
     pub fn check_scripts(&self) -> Result<()> {
         script_record::check_unchanged(&self.record.run.scripts, &self.dir)
     }
 
-    /// The same for what was read in the meantime, and will run.
+    /// Returns an error if a script in `plan`, which was read after that check, was edited.
     pub(crate) fn check_jobs(&self, plan: &[Planned]) -> Result<()> {
         let of = |script: &Script| {
             let name = script::file_name(Path::new(&script.path));
@@ -108,7 +108,7 @@ impl Resumed {
         script_record::check_same(&self.record.run.scripts, &now, &self.dir)
     }
 
-    /// Refuses to go on with something else than before.
+    /// Returns an error if kernels, guest image, accelerator or QEMU differ from those of the record.
     pub(crate) fn check_same(&self, prepared: &Prepared) -> Result<()> {
         let mut differences = Vec::new();
         let mut compare = |what: &str, was: &str, is: &str| {
@@ -137,14 +137,14 @@ impl Resumed {
         )))
     }
 
-    /// Says in the record that the run goes on. What was cut off leaves nothing in its folder; the history gets what
-    /// it missed.
+    /// Records that the run is resumed. Removes the folders of unfinished attempts, and appends attempts that
+    /// the history lacks.
     pub(crate) fn go_on(
         self,
         session: &Session,
         plan: Vec<Planned>,
         history: Option<&Path>,
-        known: &Known,
+        criteria: &Criteria,
     ) -> Result<Begun> {
         self.check_jobs(&plan)?;
         let harness = harness_version();
@@ -163,14 +163,14 @@ impl Resumed {
             Ok(())
         })?;
         if let Some(file) = history
-            && let Err(error) = self.events.look(|record| history::catch_up(file, record, known))
+            && let Err(error) = self.events.look(|record| history::catch_up(file, record, criteria))
         {
             session.terminal.note(&format!("{error:#}"));
         }
         Ok(Begun { dir: self.dir, events: self.events, plan })
     }
 
-    /// The run's plan. `fresh` is what its options mean now: it has the jobs.
+    /// The run's plan, from the record. `fresh` is the plan made anew from the options, which has the jobs.
     pub(crate) fn plan(&self, fresh: &[Planned]) -> Result<Vec<Planned>> {
         let mut of: BTreeMap<_, _> = BTreeMap::new();
         for planned in fresh {

@@ -1,4 +1,4 @@
-//! Runs that are cut off anywhere and resumed, against a hypervisor without guests.
+//! Runs that are cut off anywhere and resumed, with a hypervisor that starts no guests.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -14,8 +14,8 @@ use vm_images::host::Cancel;
 use crate::attempt::drive::AttemptContext;
 use crate::event_log::EventLog;
 use crate::machine::{Hypervisor, InfraError, Input, Vm, VmSpec};
+use crate::run::criteria::Criteria;
 use crate::run::done;
-use crate::run::known::Known;
 use crate::run::resume::Resumed;
 use crate::run::schedule::{Budget, Length};
 use crate::run::tries::Times;
@@ -24,7 +24,7 @@ use crate::suite::script;
 use crate::terminal::Terminal;
 use crate::testing::{job, limits_of, vm};
 
-/// Starts nothing, and says for each attempt why: by its number, so that a run is told from another.
+/// A hypervisor that starts nothing. Its error names the attempt's number, so that runs can be compared.
 struct NoVms {
     started: Mutex<Vec<String>>,
 }
@@ -67,14 +67,14 @@ fn plan() -> Vec<Planned> {
         .collect()
 }
 
-/// Carries out what is left of a run, or all of a new one; gives the tests whose VMs were started.
+/// Carries out a new run, or the rest of one; returns the tests whose VMs were started.
 fn carry_out(dir: &std::path::Path, events: &EventLog, plan: Vec<Planned>, times: Times) -> Vec<String> {
     let hypervisor = NoVms { started: Mutex::default() };
-    let (cancel, terminal, known) = (Cancel::default(), Terminal::silent(), Known::default());
+    let (cancel, terminal, criteria) = (Cancel::default(), Terminal::silent(), Criteria::default());
     let after = |attempt| {
         Ok(events.look(|record| {
             let attempt = record.attempt(attempt).unwrap();
-            judge_one(record, attempt, &known.expectations, &known.known_issues)
+            judge_one(record, attempt, &criteria.expectations, &criteria.known_issues)
         }))
     };
     let context = RunContext {
@@ -91,12 +91,12 @@ fn carry_out(dir: &std::path::Path, events: &EventLog, plan: Vec<Planned>, times
         after: &after,
     };
     let budget = Budget { n_vms: 1, vcpus: None, memory_mib: None };
-    workers::carry_out(context, plan, &done(events, &known), times, budget).unwrap();
+    workers::carry_out(context, plan, &done(events, &criteria), times, budget).unwrap();
     events.append(Event::RunFinished { interrupted: false }).unwrap();
     hypervisor.started.into_inner().unwrap()
 }
 
-/// A whole run's folder and events.
+/// Folder and events of a whole run.
 fn whole(times: Times) -> (tempfile::TempDir, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.jsonl");
@@ -122,19 +122,19 @@ fn whole(times: Times) -> (tempfile::TempDir, Vec<u8>) {
     (dir, bytes)
 }
 
-/// What a run came to, but for its times, and for who noticed that it was cut off.
+/// The results of a run, without times and without the remark that it was cut off.
 fn came_to(record: &RunRecord) -> Vec<(PlannedAttempt, Option<Outcome>)> {
     let outcome = |attempt: &Attempt| attempt.finished().map(|(outcome, _)| outcome.clone());
     record.attempts.iter().map(|attempt| (super::planned_as(attempt), outcome(attempt))).collect()
 }
 
-/// Cuts a run after every byte that matters, resumes it, and compares.
+/// Cuts a run at every relevant byte, resumes it, and compares the results.
 fn check(times: Times) {
     let (_dir, bytes) = whole(times);
     let undisturbed = reports::record::events::parse_events(&bytes, "e".as_ref()).unwrap().into_record();
     let after_plan = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     let ends = (after_plan..=bytes.len()).filter(|&end| bytes[end - 1] == b'\n');
-    // Whole lines, torn ones, and one that lacks nothing but its end.
+    // Whole lines, torn lines, and a line that lacks only its line end.
     for cut in ends.flat_map(|end| [end, end - 1, end - 20]).filter(|cut| *cut >= after_plan) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
@@ -216,7 +216,7 @@ fn a_run_goes_on_with_the_script_that_it_began_with_or_not_at_all() {
         crate::run::script_record::keep_planned(scripts, std::slice::from_ref(&first), &mut plan, &dir)
             .unwrap();
     assert_eq!(kept, keep(scripts, &dir).unwrap());
-    // What is tried again is the copy, whatever becomes of the file.
+    // Another try uses the copy, whatever happened to the file.
     let copy = dir.join("scripts/repro.sh");
     assert_eq!(plan[0].attempt.again, ["--script".to_owned(), copy.display().to_string()]);
     assert_eq!(std::fs::read(&copy).unwrap(), b"true\n");
@@ -231,7 +231,7 @@ fn a_run_goes_on_with_the_script_that_it_began_with_or_not_at_all() {
     let error = resumed.check_scripts().unwrap_err().to_string();
     assert!(error.contains("repro.sh` is not what it was") && error.contains("cp "), "{error}");
     assert!(resumed.check_jobs(&[planned(&chosen())]).is_err());
-    // A record without digests is gone on with.
+    // A record without digests can be resumed.
     let old = Resumed { record: RunRecord::default(), ..resumed };
     old.check_scripts().unwrap();
 }

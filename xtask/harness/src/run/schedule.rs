@@ -1,49 +1,49 @@
-//! Which attempt starts when: pure decisions, told what is planned, what runs and what ended.
+//! Decides which attempt starts when. Pure: is told what is planned, running and finished.
 //!
-//! Longest first, because a long one that comes last keeps one VM busy while all others are done: no order by
-//! lengths is ever worse than 4/3 of the best possible (Graham 1969). What has never been timed comes before all
-//! others: it may be long. Deliberately not here: clocks, threads, and where lengths come from.
+//! Longest first, because a long attempt that starts last keeps one VM busy while all others are idle. The
+//! total is then at most 4/3 of the best possible (Graham 1969). Attempts of unknown duration start before
+//! all others: they may be long. Deliberately not here: clocks, threads, and the origin of durations.
 
 use std::collections::BTreeMap;
 
-/// An attempt that wants to run.
+/// An attempt to be scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
-    /// Its number.
+    /// Number of the attempt.
     pub(crate) attempt: u32,
-    /// How long it will take.
+    /// Expected duration.
     pub(crate) length: Length,
-    /// Memory of its VM with what runs it, MiB.
+    /// Memory of its VM including QEMU, MiB.
     pub(crate) memory_mib: u64,
-    /// Processors of its VM.
+    /// Virtual processors of its VM.
     pub(crate) vcpus: u32,
 }
 
-/// How long an attempt takes, with its VM, milliseconds.
+/// Expected duration of an attempt with its VM, milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// As it was timed.
+    /// The duration in the history.
     Timed(u64),
-    /// Nobody knows; no longer than this.
+    /// No duration is known; this is the limit.
     AtMost(u64),
 }
 
-/// What may be used at a time.
+/// Resources that a run may use at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
-    /// VMs.
+    /// Number of VMs.
     pub(crate) n_vms: usize,
-    /// Processors of all VMs together; no limit if the user said how many VMs.
+    /// Virtual processors of all VMs together; `None` for no limit, if the user gave the number of VMs.
     pub(crate) vcpus: Option<u32>,
-    /// Memory of all VMs together, MiB; no limit if the host does not say what it has.
+    /// Memory of all VMs together, MiB; `None` for no limit, if the host's memory is unknown.
     pub(crate) memory_mib: Option<u64>,
 }
 
-/// What waits and what runs.
+/// The waiting and the running attempts.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     budget: Budget,
-    /// In the order in which they are wanted.
+    /// Waiting attempts, those to start first at the front.
     waiting: Vec<Waiting>,
     running: BTreeMap<u32, Item>,
 }
@@ -51,12 +51,12 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     item: Item,
-    /// How many were started that come after it, because it did not fit.
+    /// Number of later attempts that were started before this one, because it did not fit.
     n_overtaken: usize,
 }
 
 impl Item {
-    /// Smaller is wanted earlier.
+    /// Sort key; the smallest starts first.
     fn rank(&self) -> (bool, std::cmp::Reverse<u64>, u32) {
         let (timed, ms) = match self.length {
             Length::AtMost(ms) => (false, ms),
@@ -67,7 +67,7 @@ impl Item {
 }
 
 impl Schedule {
-    /// Nothing runs yet.
+    /// A schedule in which all attempts wait.
     pub(crate) fn new(budget: Budget, items: impl IntoIterator<Item = Item>) -> Self {
         let mut schedule = Schedule { budget, waiting: Vec::new(), running: BTreeMap::new() };
         for item in items {
@@ -76,15 +76,16 @@ impl Schedule {
         schedule
     }
 
-    /// Adds one more.
+    /// Adds a waiting attempt.
     pub(crate) fn add(&mut self, item: Item) {
         let place = self.waiting.partition_point(|waiting| waiting.item.rank() <= item.rank());
         self.waiting.insert(place, Waiting { item, n_overtaken: 0 });
     }
 
-    /// The attempt that is to start now, and from now on runs; nothing if none fits, or none waits.
+    /// Moves the next attempt from waiting to running and returns it; `None` if none fits or waits.
     pub(crate) fn start(&mut self) -> Option<u32> {
-        // Who has been overtaken by a whole round of others waits no longer: the VMs run empty for it.
+        // An attempt that was overtaken by as many others as there are VMs is not overtaken again: the others
+        // wait until it fits.
         let n_considered = self
             .waiting
             .iter()
@@ -99,27 +100,28 @@ impl Schedule {
         Some(item.attempt)
     }
 
-    /// An attempt is over.
+    /// Removes a finished attempt.
     pub(crate) fn finish(&mut self, attempt: u32) {
         self.running.remove(&attempt);
     }
 
-    /// Forgets all that waits.
+    /// Forgets all waiting attempts.
     pub(crate) fn stop(&mut self) {
         self.waiting.clear();
     }
 
-    /// True if one more VM could run, did anything want one.
+    /// True if there is room for one more VM.
     pub(crate) fn has_room(&self) -> bool {
         self.running.len() < self.budget.n_vms
     }
 
-    /// How many wait, and how many run.
+    /// Number of waiting and of running attempts.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.waiting.len(), self.running.len())
     }
 
-    /// Who is alone always fits: a test that wants more than there is must be tried to be told so.
+    /// True if `item` fits beside the running ones. Alone it always fits: if the host is too small for it,
+    /// trying will show that.
     fn fits(&self, item: &Item) -> bool {
         if self.running.is_empty() {
             return true;
@@ -131,8 +133,8 @@ impl Schedule {
             && self.budget.memory_mib.is_none_or(|most| memory <= most)
     }
 
-    /// How long all of it will still take, milliseconds, if memory is no matter; nothing if too little is known.
-    /// `ran_ms` says how long a running one has been at it. One that was never timed counts as the average.
+    /// Time until all attempts are finished, milliseconds, ignoring memory; `None` if too few durations are
+    /// known. `ran_ms` is the time that a running attempt has taken. Unknown durations count as the average.
     pub(crate) fn left_ms(&self, ran_ms: impl Fn(u32) -> u64) -> Option<u64> {
         let items = || self.running.values().chain(self.waiting.iter().map(|waiting| &waiting.item));
         let timed: Vec<u64> = items()
@@ -141,7 +143,7 @@ impl Schedule {
                 Length::AtMost(_) => None,
             })
             .collect();
-        // Most must be known, or the number would be made up.
+        // Fewer than half known: an estimate would be a guess.
         if timed.is_empty() || timed.len() * 2 < items().count() {
             return None;
         }
@@ -156,7 +158,8 @@ impl Schedule {
     }
 }
 
-/// When the last of `lengths` is over, each given to the first of `n` that is free.
+/// Time at which the last of `lengths` ends if each goes to the first free one of `n` VMs, in the unit of
+/// `lengths`.
 pub(crate) fn makespan(n: usize, lengths: impl IntoIterator<Item = u64>) -> u64 {
     let mut ends = vec![0_u64; n.max(1)];
     for length in lengths {

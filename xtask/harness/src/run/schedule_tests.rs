@@ -1,4 +1,4 @@
-//! Schedules of any work on any host: what always holds, and how good they are.
+//! Tests of the schedule with arbitrary attempts and hosts: invariants, and how good the schedules are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,15 +14,15 @@ fn vms(n_vms: usize) -> Budget {
     Budget { n_vms, vcpus: None, memory_mib: None }
 }
 
-/// What was seen while a schedule was carried out.
+/// Observations while a schedule was carried out.
 #[derive(Debug, Default)]
 struct Played {
-    /// In the order of their starts, with the time.
+    /// Attempts in the order of their starts, with the time.
     starts: Vec<(u32, u64)>,
     end: u64,
 }
 
-/// Carries a schedule out: each takes as long as `lengths` says.
+/// Carries out a schedule in which each attempt takes as long as `lengths` says.
 fn play(mut schedule: Schedule, lengths: &BTreeMap<u32, u64>, mut look: impl FnMut(&Schedule)) -> Played {
     let mut played = Played::default();
     let mut ends: BTreeSet<(u64, u32)> = BTreeSet::new();
@@ -38,7 +38,7 @@ fn play(mut schedule: Schedule, lengths: &BTreeMap<u32, u64>, mut look: impl FnM
     }
 }
 
-/// The best that any assignment can do, by trying all.
+/// The shortest possible total, by trying all assignments.
 fn best(n: usize, lengths: &[u64]) -> u64 {
     fn go(ends: &mut Vec<u64>, lengths: &[u64], best: &mut u64) {
         let Some((length, rest)) = lengths.split_first() else {
@@ -83,7 +83,7 @@ proptest! {
     ) {
         let items = items(&parts);
         let budget = Budget { n_vms, vcpus, memory_mib };
-        // What they really take has nothing to do with what was guessed.
+        // The real durations have nothing to do with the expected ones.
         let lengths = items.iter().zip(&real).map(|(item, &ms)| (item.attempt, ms)).collect();
         let played = play(Schedule::new(budget, items.clone()), &lengths, |schedule| {
             let running: Vec<_> = schedule.running.values().collect();
@@ -97,7 +97,7 @@ proptest! {
         let order: Vec<u32> = played.starts.iter().map(|(attempt, _)| *attempt).collect();
         prop_assert_eq!(order.iter().copied().collect::<BTreeSet<_>>().len(), items.len());
         prop_assert_eq!(order.len(), items.len());
-        // Nobody is overtaken by more than those VMs' worth of others that come after it.
+        // The later attempts that overtake one take no more than the budget's number of VMs.
         let mut wanted = items.clone();
         wanted.sort_by_key(Item::rank);
         for (place, item) in wanted.iter().enumerate() {
@@ -108,7 +108,7 @@ proptest! {
         }
     }
 
-    /// Graham's bound for lengths that are known: 4/3 − 1/(3n).
+    /// Graham's bound for known durations: 4/3 − 1/(3n).
     #[test]
     fn longest_first_is_within_a_third_of_the_best(
         lengths in proptest::collection::vec(1..60_u64, 1..9),
@@ -149,7 +149,7 @@ fn what_is_left_counts_the_running_by_what_is_left_of_them() {
     let mut schedule = Schedule::new(vms(2), [timed(1, 100), timed(2, 60), timed(3, 20), unknown]);
     assert_eq!(schedule.start(), Some(4));
     assert_eq!(schedule.start(), Some(1));
-    // 4 counts as 60, of which 50 are gone; 1 has 50 left; then 2 and 3.
+    // Attempt 4 counts as 60, of which 50 have passed; 1 has 50 left; then 2 and 3 start.
     assert_eq!(schedule.left_ms(|_| 50), Some(70));
     let all_new = Schedule::new(vms(2), [unknown, Item { attempt: 5, ..unknown }, timed(6, 1)]);
     assert_eq!(all_new.left_ms(|_| 0), None);

@@ -1,5 +1,5 @@
-//! The user's own scripts as a record keeps them: a digest and a copy of each. A script may be edited at any time, and
-//! results of two versions of it are results of two tests.
+//! Keeps a digest and a copy of each of the user's own scripts with a run. A script may be edited at any
+//! time, and results of two versions are results of two tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use crate::run::workers::Planned;
 use crate::suite::script;
 use crate::workspace::absolute;
 
-/// Where copies are, within the folder of a run or a search.
+/// Folder of the copies, within the folder of a run or a search.
 const FOLDER: &str = "scripts";
 
 /// Reads the scripts at `paths`, and keeps a copy of each in `dir`.
@@ -23,7 +23,7 @@ pub fn keep(paths: &[PathBuf], dir: &Path) -> Result<Vec<Script>> {
     paths.iter().map(|path| keep_content(path, &read(path)?, dir)).collect()
 }
 
-/// Keeps a copy of each of the user's scripts that will run; the plan's reproduce lines then name the copies.
+/// Keeps a copy of each script that will run, and changes the plan's reproduce lines to name the copies.
 pub(crate) fn keep_planned(
     paths: &[PathBuf],
     jobs: &[ChosenJob],
@@ -51,7 +51,7 @@ pub(crate) fn keep_planned(
     Ok(kept)
 }
 
-/// Keeps `content`, which was read from `path`, in `dir`.
+/// Keeps `content`, read from `path`, in `dir`.
 pub(crate) fn keep_content(path: &Path, content: &[u8], dir: &Path) -> Result<Script> {
     let folder = dir.join(FOLDER);
     let name = script::file_name(path);
@@ -71,7 +71,7 @@ pub(crate) fn keep_content(path: &Path, content: &[u8], dir: &Path) -> Result<Sc
     })
 }
 
-/// An error if one of `scripts`, whose copies are in `dir`, is no longer what it was.
+/// Returns an error if one of `scripts`, whose copies are in `dir`, was edited since.
 pub fn check_unchanged(scripts: &[Script], dir: &Path) -> Result<()> {
     for script in scripts {
         let now = match read(Path::new(&script.path)) {
@@ -83,7 +83,8 @@ pub fn check_unchanged(scripts: &[Script], dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An error if `is`, the scripts that a run was made of, are not `was`, as far as that is known.
+/// Returns an error if the scripts `is` differ from the scripts `was` that a run was made of, as far as these
+/// are known.
 pub(crate) fn check_same(was: &[Script], is: &[Script], dir: &Path) -> Result<()> {
     for script in was {
         if let Some(now) = is.iter().find(|now| now.path == script.path) {
@@ -143,7 +144,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let text = check_unchanged(&kept, &run).unwrap_err().to_string();
         assert!(text.contains("failed to read script"), "{text}");
-        // The copy runs under the same name.
+        // The test of the copy has the same name.
         assert_eq!(script::file_name(&copy), script::file_name(&path));
     }
 

@@ -1,7 +1,7 @@
-//! A run's options as words of a command line that mean the same whatever environment and configuration there are
-//! when they are read again: a run that is resumed goes on by them.
+//! Writes a run's options as arguments of `cargo xtask test` that mean the same whatever environment and
+//! configuration there are when they are parsed again. A resumed run uses them.
 //!
-//! Deliberately not here: reading them, which is the command line's.
+//! Deliberately not here: parsing them, which is the command line's.
 
 use std::path::Path;
 
@@ -11,19 +11,19 @@ use crate::machine::Accel;
 use crate::run::options::Options;
 use crate::workspace::absolute;
 
-/// The words, without `cargo xtask test`; `accel` is the accelerator that was chosen.
+/// The arguments, without `cargo xtask test`; `accel` is the accelerator that was chosen.
 pub fn words(options: &Options, accel: Accel) -> Vec<String> {
     words_with(options, &accel.to_string())
 }
 
-/// The same with the accelerator that was asked for: `auto` stays open.
+/// The arguments with the accelerator as the user gave it: `auto` stays `auto`.
 pub fn words_as_asked(options: &Options) -> Vec<String> {
     let asked = options.accel.to_possible_value();
     words_with(options, asked.as_ref().map_or("auto", clap::builder::PossibleValue::get_name))
 }
 
 fn words_with(options: &Options, accel: &str) -> Vec<String> {
-    // Every field is named, so that a new one is not forgotten.
+    // Every field is named, so that a new one cannot be forgotten.
     let Options {
         kernels,
         suite,

@@ -1,18 +1,18 @@
-//! A part of what was selected: who does what. Pure.
+//! Shards: divides a run's attempts among several hosts. Pure.
 
 use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
-/// The `shard`-th of `n_shards` parts.
+/// Shard number `shard` of `n_shards`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// From 1.
+    /// Number of the shard, from 1.
     pub(crate) shard: u32,
     pub(crate) n_shards: u32,
 }
 
-/// Why a text is no [`Shard`].
+/// Why a text is not a [`Shard`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no part of a whole: it looks like 2/5, from 1/N to N/N")]
 pub struct BadShard(String);
@@ -36,8 +36,8 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Which part, from 1, does each of `lengths`: the longest first, each to the part that has least to do. The same
-/// lengths in the same order always give the same parts.
+/// The shard, from 1, of each of `lengths`: the longest first, each to the shard with the least to do. Equal
+/// input gives equal output.
 pub(crate) fn deal(lengths: &[u64], n_shards: u32) -> Vec<u32> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&idx| (Reverse(lengths[idx]), idx));
@@ -46,7 +46,7 @@ pub(crate) fn deal(lengths: &[u64], n_shards: u32) -> Vec<u32> {
     for idx in order {
         if let Some(least) = loads.iter_mut().min() {
             parts[idx] = least.1;
-            // Even what takes no time is spread.
+            // Attempts that take no time are spread, too.
             least.0 = least.0.saturating_add(lengths[idx].max(1));
         }
     }
@@ -67,7 +67,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nobody has more to do than another, but for the length of one test.
+        /// No shard has more to do than another by more than the length of one test.
         #[test]
         fn parts_are_alike_long(lengths in proptest::collection::vec(1..1000_u64, 0..40), n in 1..6_u32) {
             let parts = deal(&lengths, n);

@@ -1,4 +1,4 @@
-//! Kernel modules of a suite's own: built for each kernel, and given to the tests that want them.
+//! Kernel modules of a suite's own: builds them for each kernel, and gives them to the tests that want them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::run::workers::Planned;
 use crate::session::Session;
 use crate::suite::GivenFile;
 
-/// Builds what `plan` wants, which is nothing for most suites.
+/// Builds the modules that `plan` wants (none for most suites), and adds them to its jobs.
 pub(crate) fn give(session: &Session, prepared: &Prepared, plan: &mut [Planned]) -> Result<()> {
     if plan.iter().all(|planned| planned.job.own_modules.is_none()) {
         return Ok(());

@@ -1,33 +1,33 @@
-//! How many times each test is tried, decided try by try. Pure: told what came of each, and how long the run is
-//! under way.
+//! Decides how many times each test is tried, after each try. Pure: is told the results and the time since
+//! the run began.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use reports::{Judged, Verdict};
 
-/// How many times each test is to be tried.
+/// The user's choice of how many times tests are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// Tries of each test at most; without, as many as the rest allows.
+    /// Maximum number of tries of each test; `None` for as many as the other fields allow.
     pub repeat: Option<u32>,
-    /// A test that went wrong is not tried again.
+    /// True to stop trying a test once it went wrong.
     pub until_fail: bool,
-    /// No try begins later than this after the run.
+    /// Time since the run's start after which no try begins.
     pub within: Option<Duration>,
-    /// A try that went wrong in a way that a pass makes up for is tried again, up to so often, until it passes.
+    /// Maximum number of retries after a try that went wrong in a way that a pass makes up for.
     pub retries: u32,
 }
 
 impl Default for Times {
-    /// Once.
+    /// One try of each test.
     fn default() -> Self {
         Times { repeat: Some(1), until_fail: false, within: None, retries: 0 }
     }
 }
 
 impl Times {
-    /// As a command line says it.
+    /// Validates the choice of a command line.
     pub fn new(
         repeat: Option<u32>,
         until_fail: bool,
@@ -39,32 +39,33 @@ impl Times {
         Times { repeat, until_fail, within, retries: retries.unwrap_or(0) }
     }
 
-    /// Tries of each test that are planned before the first one starts: all of them, if they depend on nothing.
+    /// Tries of each test that are planned before the first one starts; 1 if the number depends on results or
+    /// time.
     pub(crate) fn n_planned(self) -> u32 {
         if self.is_open() { 1 } else { self.repeat.unwrap_or(1) }
     }
 
-    /// True if how many there will be depends on how they come out, or how long they take.
+    /// True if the number of tries depends on their results or on time.
     pub(crate) fn is_open(self) -> bool {
         self.until_fail || self.within.is_some()
     }
 }
 
-/// What a try came to, as far as it matters here.
+/// Result of a try, as far as further tries depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TryResult {
-    /// It told something, and nothing that was not expected.
+    /// A try without anything unexpected.
     Fine,
-    /// The test says that it failed, or the host did: a pass would make up for it.
+    /// A failure of the test itself or of the host: a later pass makes up for it.
     Redeemable,
-    /// A crash, a hang, changed data: however often it passes, this has happened.
+    /// A crash, a hang or corrupted data: a later pass does not make up for it.
     Final,
-    /// It told nothing, and would tell nothing the next time: a skip.
+    /// A skip: another try would be skipped, too.
     Nothing,
 }
 
 impl TryResult {
-    /// As it was judged.
+    /// The result that a verdict amounts to.
     pub(crate) fn of(judged: &Judged) -> TryResult {
         match judged.verdict {
             Verdict::Passed
@@ -86,105 +87,106 @@ impl TryResult {
     }
 }
 
-/// One more try.
+/// Another try that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct More {
-    /// The attempt whose test and kernel it has: the one that it repeats, or that test's first.
+pub(crate) struct NextTry {
+    /// Attempt to copy: for a retry the failed attempt, otherwise the first attempt of the same test.
     pub(crate) like: u32,
-    /// Of so many tries of that test, it is the last; from 2 on.
+    /// Number of this try of the test, from 2.
     pub(crate) try_idx: u32,
-    /// True if it repeats `like` because that one went wrong.
+    /// True if this is a retry of `like`, which went wrong.
     pub(crate) is_retry: bool,
 }
 
 /// The tries of one test on one kernel.
 #[derive(Clone, Copy, Debug)]
-struct Subject {
+struct TestOnKernel {
     first: u32,
     n_tries: u32,
-    /// No more are wanted.
+    /// True if no more tries are wanted.
     is_done: bool,
 }
 
-/// What has been tried so far.
+/// All tries so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Tries {
     times: Times,
-    subjects: Vec<Subject>,
-    /// Attempt → its subject, and how many tries went wrong in a row with it.
+    tests: Vec<TestOnKernel>,
+    /// By attempt: the index of its test and kernel, and the number of tries in a row up to it that went
+    /// wrong.
     attempts: BTreeMap<u32, (usize, u32)>,
-    /// Went wrong, and wait for a retry.
+    /// Attempts that went wrong and wait for a retry.
     wrong: VecDeque<u32>,
-    /// Have had one.
+    /// Attempts that had a retry.
     retried: BTreeSet<u32>,
 }
 
 impl Tries {
-    /// Those that are planned: each attempt with what tells its test and kernel from others.
+    /// The planned tries: each attempt's number, the key of its test and kernel, and the attempt that it
+    /// retries.
     pub(crate) fn new<K: Ord>(
         times: Times,
         planned: impl IntoIterator<Item = (u32, K, Option<u32>)>,
     ) -> Self {
         let mut tries = Tries {
             times,
-            subjects: Vec::new(),
+            tests: Vec::new(),
             attempts: BTreeMap::new(),
             wrong: VecDeque::new(),
             retried: BTreeSet::new(),
         };
         let mut places = BTreeMap::new();
         for (attempt, key, retry_of) in planned {
-            let place = *places.entry(key).or_insert_with(|| {
-                tries.subjects.push(Subject { first: attempt, n_tries: 0, is_done: false });
-                tries.subjects.len() - 1
+            let idx = *places.entry(key).or_insert_with(|| {
+                tries.tests.push(TestOnKernel { first: attempt, n_tries: 0, is_done: false });
+                tries.tests.len() - 1
             });
-            tries.add(attempt, place, retry_of);
+            tries.add(attempt, idx, retry_of);
         }
         tries
     }
 
-    fn add(&mut self, attempt: u32, place: usize, retry_of: Option<u32>) {
-        self.subjects[place].n_tries += 1;
+    fn add(&mut self, attempt: u32, idx: usize, retry_of: Option<u32>) {
+        self.tests[idx].n_tries += 1;
         let n_wrong = retry_of.and_then(|before| self.attempts.get(&before)).map_or(0, |(_, n)| n + 1);
         self.retried.extend(retry_of);
-        self.attempts.insert(attempt, (place, n_wrong));
+        self.attempts.insert(attempt, (idx, n_wrong));
     }
 
-    /// An attempt is over.
+    /// Notes the result of a finished attempt.
     pub(crate) fn over(&mut self, attempt: u32, came: TryResult) {
-        let Some(&(place, n_wrong)) = self.attempts.get(&attempt) else { return };
+        let Some(&(idx, n_wrong)) = self.attempts.get(&attempt) else { return };
         match came {
             TryResult::Fine => {}
             TryResult::Redeemable => {
-                self.subjects[place].is_done |= self.times.until_fail;
-                // A run that is resumed may know the retry before it hears of this.
+                self.tests[idx].is_done |= self.times.until_fail;
+                // A resumed run may know the retry before it is told the result that caused it.
                 if n_wrong < self.times.retries && !self.retried.contains(&attempt) {
                     self.wrong.push_back(attempt);
                 }
             }
-            TryResult::Final => self.subjects[place].is_done |= self.times.until_fail,
-            TryResult::Nothing => self.subjects[place].is_done = true,
+            TryResult::Final => self.tests[idx].is_done |= self.times.until_fail,
+            TryResult::Nothing => self.tests[idx].is_done = true,
         }
     }
 
-    /// One more try that is wanted now, if one is; its number is to be `attempt`.
-    pub(crate) fn more(&mut self, attempt: u32, elapsed: Duration) -> Option<More> {
-        let (place, like, is_retry) = if let Some(wrong) = self.wrong.pop_front() {
+    /// The next try, if one is wanted now; `attempt` will be its number.
+    pub(crate) fn next(&mut self, attempt: u32, elapsed: Duration) -> Option<NextTry> {
+        let (idx, like, is_retry) = if let Some(wrong) = self.wrong.pop_front() {
             (self.attempts.get(&wrong)?.0, wrong, true)
         } else if self.times.is_open() && self.times.within.is_none_or(|within| elapsed < within) {
-            let wanted = |subject: &&(usize, Subject)| {
-                !subject.1.is_done && self.times.repeat.is_none_or(|most| subject.1.n_tries < most)
+            let wanted = |test: &&(usize, TestOnKernel)| {
+                !test.1.is_done && self.times.repeat.is_none_or(|most| test.1.n_tries < most)
             };
-            let subjects = self.subjects.iter().copied().enumerate().collect::<Vec<_>>();
-            // All get their turn.
-            let (place, subject) =
-                *subjects.iter().filter(wanted).min_by_key(|(_, subject)| subject.n_tries)?;
-            (place, subject.first, false)
+            let tests = self.tests.iter().copied().enumerate().collect::<Vec<_>>();
+            // Tests take turns.
+            let (idx, test) = *tests.iter().filter(wanted).min_by_key(|(_, test)| test.n_tries)?;
+            (idx, test.first, false)
         } else {
             return None;
         };
-        self.add(attempt, place, is_retry.then_some(like));
-        Some(More { like, try_idx: self.subjects[place].n_tries, is_retry })
+        self.add(attempt, idx, is_retry.then_some(like));
+        Some(NextTry { like, try_idx: self.tests[idx].n_tries, is_retry })
     }
 }
 
@@ -195,7 +197,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    /// Tries of `n` tests, one VM at a time; `came` is told test and how many tries that had before. A minute each.
+    /// Runs `n` tests, one VM at a time, a minute each; `came` gives the result by test and by number of
+    /// tries before.
     fn play(times: Times, n: u32, came: impl Fn(u32, u32) -> TryResult) -> Vec<(u32, Option<u32>)> {
         let planned = (0..n * times.n_planned()).map(|idx| (idx + 1, idx % n, None));
         let mut tries = Tries::new(times, planned.clone());
@@ -206,7 +209,7 @@ mod tests {
         let mut next = test_of.len() as u32 + 1;
         loop {
             if queue.is_empty()
-                && let Some(more) = tries.more(next, Duration::from_secs(60) * done.len() as u32)
+                && let Some(more) = tries.next(next, Duration::from_secs(60) * done.len() as u32)
             {
                 let test = test_of[&more.like];
                 assert_eq!(more.try_idx, 1 + test_of.values().filter(|other| **other == test).count() as u32);
@@ -270,8 +273,8 @@ mod tests {
     }
 
     proptest! {
-        /// A run that was killed and is resumed knows its plan and what came of it; it asks for the same as one
-        /// that went on.
+        /// A resumed run knows only its plan and the results; it must want the same tries as one that was not
+        /// interrupted.
         #[test]
         fn what_is_known_is_enough_to_go_on(
             n in 1..4_u32, cut in 0..30_usize, fails in 0..9_u32, retries in 0..3_u32, until_fail in any::<bool>(),
@@ -285,7 +288,7 @@ mod tests {
             let step = |tries: &mut Tries, plan: &mut Vec<(u32, u32, Option<u32>)>, next: &mut usize| {
                 if *next == plan.len() {
                     let number = plan.len() as u32 + 1;
-                    let Some(more) = tries.more(number, Duration::ZERO) else { return false };
+                    let Some(more) = tries.next(number, Duration::ZERO) else { return false };
                     let test = plan[more.like as usize - 1].1;
                     plan.push((number, test, more.is_retry.then_some(more.like)));
                 }

@@ -1,5 +1,5 @@
-//! Carries a plan out, several VMs at a time. Which attempt is next is decided in [`crate::run::schedule`]
-//! and [`crate::run::tries`]; an attempt is driven in [`crate::attempt::drive`].
+//! Carries out a plan with several VMs at a time. The order is decided in [`crate::run::schedule`] and
+//! [`crate::run::tries`]; an attempt is driven in [`crate::attempt::drive`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,12 +23,12 @@ use crate::suite::Job;
 use crate::terminal::Terminal;
 use crate::words::count;
 
-/// An attempt that is to be made.
+/// A planned attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) attempt: PlannedAttempt,
     pub(crate) job: Job,
-    /// The VM, but for its log.
+    /// The VM, without the path of its console log.
     pub(crate) vm: VmSpec,
     pub(crate) limits: TimeLimits,
     /// The test, and its kernel if a run has several: what all its tries are called by the progress display.
@@ -49,13 +49,12 @@ pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
 }
 
 impl Planned {
-    /// One more try of the same test, with a folder of its own. `retry_of` is the attempt that it is to make
-    /// up for.
+    /// Another try of this attempt, with the given numbers.
     pub(crate) fn again(&self, number: u32, try_idx: u32, retry_of: Option<u32>) -> Planned {
         Planned {
             attempt: PlannedAttempt {
                 attempt: number,
-                // No test's own folder has a `~` in its name.
+                // No first try has a `~` in its folder's name.
                 dir: format!("{}~{try_idx}", self.first_dir),
                 retry_of,
                 ..self.attempt.clone()
@@ -73,7 +72,7 @@ impl Planned {
         }
     }
 
-    /// The part of it that the schedule knows.
+    /// The attempt as an item of the schedule.
     pub(crate) fn item(&self) -> Item {
         Item {
             attempt: self.attempt.attempt,
@@ -84,23 +83,23 @@ impl Planned {
     }
 }
 
-/// Everything that all attempts of a run share.
+/// Everything that the attempts of a run share.
 #[derive(Clone, Copy)]
 pub(crate) struct RunContext<'a> {
-    /// The part that each attempt gets.
+    /// The context passed to each attempt.
     pub(crate) attempt: AttemptContext<'a>,
     /// Folder of the run.
     pub(crate) dir: &'a Path,
-    /// Folder for what goes with the process.
+    /// Folder for files that go when this process ends.
     pub(crate) scratch: &'a Path,
     pub(crate) terminal: &'a Terminal,
-    /// Told the number of each attempt that is over, after the record: judges it.
+    /// Called with the number of each finished attempt, after it was recorded: judges it.
     pub(crate) after: &'a (dyn Fn(u32) -> Result<Judged> + Sync),
 }
 
-/// Runs all of `plan`, as many VMs at a time as `budget` allows, until done or cancelled. Everything that
-/// happens goes into the run's events, which have the plan already; further tries are added to it. Attempts
-/// that are `done`, because the run was resumed, are not made again.
+/// Carries out `plan` within `budget`, until done or cancelled. The results are in the run's events. The
+/// events must already contain the plan; further tries are added to them. Attempts in `done` were finished
+/// before a resumed run was interrupted, and are not made again.
 pub(crate) fn carry_out(
     context: RunContext<'_>,
     plan: Vec<Planned>,
@@ -109,10 +108,10 @@ pub(crate) fn carry_out(
     budget: Budget,
 ) -> Result<()> {
     let n_workers = n_workers(budget, times, plan.len() - done.len());
-    let work = Work::new(context, plan, done, times, Budget { n_vms: n_workers, ..budget });
+    let work = SharedWork::new(context, plan, done, times, Budget { n_vms: n_workers, ..budget });
     std::thread::scope(|scope| {
         let thread = |name: String| std::thread::Builder::new().name(name);
-        // Each worker starts its VMs itself: a VM dies with the thread that started it.
+        // Each worker starts its VMs in its own thread, because a VM dies with the thread that started it.
         let workers: Vec<_> = (0..n_workers)
             .map(|idx| thread(format!("vm-{idx}")).spawn_scoped(scope, || work.carry_out()))
             .collect::<Result<_, _>>()
@@ -128,17 +127,17 @@ pub(crate) fn carry_out(
     })
 }
 
-/// VMs that a run has at a time: no more than it can use.
+/// Number of VMs that a run uses at a time: no more than there are attempts.
 pub(crate) fn n_workers(budget: Budget, times: Times, n_planned: usize) -> usize {
     if times.is_open() { budget.n_vms.max(1) } else { budget.n_vms.clamp(1, n_planned.max(1)) }
 }
 
 /// State that the workers share.
-struct Work<'a> {
+struct SharedWork<'a> {
     context: RunContext<'a>,
     times: Times,
     state: Mutex<WorkState>,
-    /// Something ended, or everything does.
+    /// Signalled when an attempt or the whole run ends.
     changed: Condvar,
 }
 
@@ -147,14 +146,14 @@ struct WorkState {
     tries: Tries,
     /// All attempts, by number.
     plan: BTreeMap<u32, Planned>,
-    /// When those that run were started.
+    /// Start times of the running attempts.
     since: BTreeMap<u32, Instant>,
     n_done: usize,
     over: bool,
 }
 
 impl WorkState {
-    /// `12 of 67, about 6 min left`.
+    /// Progress as text: `12 of 67, about 6 min left`.
     fn progress(&self, times: Times) -> String {
         let (n_waiting, n_running) = self.schedule.counts();
         let n_all = self.n_done + n_waiting + n_running;
@@ -174,7 +173,7 @@ impl WorkState {
     }
 }
 
-impl<'a> Work<'a> {
+impl<'a> SharedWork<'a> {
     fn new(
         context: RunContext<'a>,
         plan: Vec<Planned>,
@@ -194,24 +193,24 @@ impl<'a> Work<'a> {
         let plan = plan.into_iter().map(|planned| (planned.attempt.attempt, planned)).collect();
         let state =
             WorkState { schedule, tries, plan, since: BTreeMap::new(), n_done: done.len(), over: false };
-        Work { context, times, state: Mutex::new(state), changed: Condvar::new() }
+        SharedWork { context, times, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, WorkState> {
         self.state.lock().expect("no panic with the lock")
     }
 
-    /// Waits for a change, but looks at the world now and then all the same.
+    /// Waits for a change; returns after a moment anyway, to check for cancellation.
     fn wait<'s>(&self, state: MutexGuard<'s, WorkState>) -> MutexGuard<'s, WorkState> {
         let waited = self.changed.wait_timeout(state, Duration::from_millis(300));
         waited.expect("no panic with the lock").0
     }
 
-    /// Runs one attempt after the other until nothing is left to start.
+    /// Makes one attempt after another until nothing is left to start.
     fn carry_out(&self) -> Result<()> {
         let result = self.until_over();
         if result.is_err() {
-            // The record cannot be kept: the other workers stop, too.
+            // The record could not be written: the other workers stop, too.
             self.end();
         }
         result
@@ -233,7 +232,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// The attempt to start now; waits until one fits. Nothing if all have started, or the run ends.
+    /// The next attempt to start; waits until one fits. `None` if all were started, or the run ends.
     fn next(&self) -> Result<Option<Planned>> {
         let mut state = self.lock();
         loop {
@@ -251,7 +250,7 @@ impl<'a> Work<'a> {
                 state.since.insert(attempt, Instant::now());
                 return Ok(state.plan.get(&attempt).cloned());
             }
-            // An attempt that runs may want to be tried again.
+            // Running attempts may have to be tried again.
             if state.schedule.counts() == (0, 0) {
                 return Ok(None);
             }
@@ -259,11 +258,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Plans one more try, if one is wanted and there is room for it.
+    /// Plans another try, if one is wanted and there is room.
     fn plan_more(&self, state: &mut WorkState) -> Result<()> {
         let number = state.plan.keys().next_back().map_or(1, |last| last + 1);
         let elapsed = self.context.attempt.events.elapsed();
-        let more = if state.schedule.has_room() { state.tries.more(number, elapsed) } else { None };
+        let more = if state.schedule.has_room() { state.tries.next(number, elapsed) } else { None };
         if let Some(more) = more
             && let Some(like) = state.plan.get(&more.like)
         {
@@ -276,7 +275,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// Nothing is started from now on.
+    /// Makes the workers stop after their present attempts.
     fn end(&self) {
         let mut state = self.lock();
         state.over = true;
@@ -285,7 +284,7 @@ impl<'a> Work<'a> {
         self.changed.notify_all();
     }
 
-    /// Shows how far it is, where lines move.
+    /// Shows the progress on live lines.
     fn show(&self) {
         if !self.context.terminal.is_live() {
             return;
@@ -299,7 +298,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Runs one attempt and records it; `over` is told when its VM is gone, and says how far the run is.
+/// Makes one attempt and records it. `over` is called when its VM is gone, and returns the progress as text.
 fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String) -> Result<Judged> {
     let RunContext { attempt: AttemptContext { events, .. }, terminal, .. } = context;
     let (number, name) = (planned.attempt.attempt, planned.name());
@@ -326,7 +325,7 @@ fn one(context: RunContext<'_>, planned: Planned, over: impl FnOnce() -> String)
     (context.after)(number)
 }
 
-/// `pass   lvm2:shell/x.sh  88.1 s`.
+/// The line for a finished attempt: `pass   lvm2:shell/x.sh  88.1 s`.
 fn done_line(name: &str, outcome: &Outcome, test_ms: Option<u64>) -> String {
     let word = match outcome {
         Outcome::Pass => "pass",

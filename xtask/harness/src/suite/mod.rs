@@ -1,4 +1,4 @@
-//! A suite as data: reads `suites/NAME/suite.toml`. Pure but for [`Suite::read`].
+//! A test suite as data: reads `suites/NAME/suite.toml`. Pure except [`Suite::read`] and its callers.
 
 pub mod script;
 pub mod select;
@@ -17,7 +17,7 @@ use crate::error::usage;
 use crate::machine::Tuning;
 use crate::workspace::workspace;
 
-/// What `suite.toml` says. The file itself explains each part.
+/// Content of a `suite.toml`. The files themselves explain each part.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Suite {
@@ -28,9 +28,9 @@ pub struct Suite {
     /// Version of the suite's source that the data was written for.
     #[serde(default)]
     pub written_for: Option<String>,
-    /// What runs when nothing is selected.
+    /// Tags of the tests that run when nothing is selected.
     pub(crate) default_tags: Vec<String>,
-    pub(crate) run: Run,
+    pub(crate) run: StartCommand,
     pub(crate) contract: Contract,
     pub(crate) limits: Limits,
     pub(crate) machine: Machine,
@@ -47,26 +47,26 @@ pub struct Suite {
     pub(crate) need_docs: BTreeMap<String, String>,
     /// All tests that are listed, by name.
     pub tests: BTreeMap<String, Test>,
-    /// Its folder.
+    /// Folder of the suite's `suite.toml`.
     #[serde(skip)]
     folder: PathBuf,
 }
 
-/// What a test of a suite really runs.
+/// The program behind a test of a suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Runs {
-    /// What the suite says.
+pub(crate) enum TestSource {
+    /// The suite's own command.
     Own,
     /// Another suite's test.
     Test(TestId),
-    /// A script in the suite's folder, which says itself what it needs.
+    /// A script in the suite's folder, with a header that states its needs.
     Script(PathBuf),
 }
 
-/// How a test is started in the guest. `{test}` and `{flavour}` are filled in.
+/// Command that starts a test in the guest. `{test}` and `{flavour}` are replaced in it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Run {
+pub(crate) struct StartCommand {
     #[serde(default)]
     argv: Vec<String>,
     cwd: String,
@@ -76,32 +76,33 @@ pub(crate) struct Run {
     env: BTreeMap<String, String>,
 }
 
-/// How its result is read from exit status and output.
+/// Rules by which a test's result is read from its exit status and output.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
-    /// Exit status of a skip.
+    /// Exit status of a skipped test.
     pub(crate) skip_exit: Option<i32>,
-    /// Begins a line that gives a skip's reason.
+    /// Beginning of the line that gives the reason of a skip.
     pub(crate) skip_line: Option<String>,
-    /// Begin the line that a skip without a reason ends with.
+    /// Beginnings of lines that a skip without a reason prints.
     #[serde(default)]
     pub(crate) bare_skip_lines: Vec<String>,
-    /// Begins a line that makes a pass a warning.
+    /// Beginning of a line that turns a pass into a warning.
     pub(crate) warn_line: Option<String>,
-    /// The line that a failure's epilogue begins with: the cause is above it.
+    /// The line after which a failed test prints its epilogue; the cause is above it.
     pub(crate) fail_line: Option<String>,
-    /// Begin lines that say that a pass tested less than it could.
+    /// Beginnings of lines that say that a passing test tested less than it could.
     #[serde(default)]
     pub(crate) weakened_lines: Vec<String>,
-    /// Begins the line that the clean-up prints: what follows is no longer the test's own work.
+    /// Beginning of the line that the clean-up prints; after it the test itself has ended.
     pub(crate) teardown_line: Option<String>,
-    /// The user's own program: what keeps it from running is theirs, and its last line is a skip's reason.
+    /// True for a user's own program. If it cannot be run, that is the user's fault, and its last line is the
+    /// reason of a skip.
     #[serde(skip)]
     pub(crate) own_program: bool,
 }
 
-/// Time limits at the speed of KVM.
+/// Time limits of a test under KVM; emulation gets longer ones.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
@@ -109,31 +110,32 @@ pub(crate) struct Limits {
     test_timeout_s: u64,
 }
 
-/// What a VM for this suite has.
+/// Virtual hardware and kernel modules of the VM for this suite.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Machine {
     ram_mib: u32,
     vcpus: u32,
-    /// Loaded before a test starts.
+    /// Modules loaded before each test.
     #[serde(default)]
     pub(crate) load_modules: Vec<String>,
-    /// Loaded before the guest is saved, where none of them is replaced: what nearly every test has the kernel load.
+    /// Modules loaded before the snapshot is taken, because nearly every test needs them. Ignored if an
+    /// overlay replaces md.
     #[serde(default)]
     preload_modules: Vec<String>,
-    /// Folder, beside `suite.toml`, of kernel modules of the suite's own.
+    /// Folder of the suite's own kernel modules, beside `suite.toml`.
     #[serde(default)]
     own_modules: Option<String>,
-    /// Without these no test of the suite makes sense.
+    /// Modules without which no test of the suite makes sense.
     #[serde(default)]
     required_modules: Vec<String>,
-    /// Must not exist in the guest.
+    /// Files that must not exist in the guest.
     #[serde(default)]
     #[expect(dead_code, reason = "the guest image holds no /boot at all")]
     absent_files: Vec<String>,
 }
 
-/// What the guest image must hold for this suite.
+/// Programs and packages that the guest image must have for this suite.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Guest {
@@ -141,7 +143,7 @@ pub(crate) struct Guest {
     pub(crate) packages: Vec<String>,
 }
 
-/// lvm2's word for sets of variables that tests run with.
+/// Flavours: named sets of environment variables that tests run with, as in lvm2.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flavours {
@@ -149,19 +151,19 @@ pub struct Flavours {
     #[serde(default)]
     /// Names of all flavours.
     pub known: Vec<String>,
-    /// By a part of the flavour's name: only these tests run in it.
+    /// Names of the tests that run in flavours with this part in their name; only these do.
     #[serde(default)]
     pub(crate) only: BTreeMap<String, Vec<String>>,
-    /// By a part of the flavour's name: these tests never run in it.
+    /// Names of the tests that never run in flavours with this part in their name.
     #[serde(default)]
     pub(crate) never: BTreeMap<String, Vec<String>>,
-    /// By a part of the flavour's name: words in front of each test's own.
+    /// Words put before each test's command in flavours with this part in their name.
     #[serde(default)]
     prefix: BTreeMap<String, Vec<String>>,
 }
 
 impl Flavours {
-    /// Why `test` is not run in `flavour`; nothing if it is.
+    /// Why `test` is not run in `flavour`; `None` if it is.
     pub(crate) fn objection(&self, test: &str, flavour: &str) -> Option<String> {
         let listed = |lists: &BTreeMap<String, Vec<String>>, wanted: bool| {
             parts(flavour)
@@ -170,7 +172,7 @@ impl Flavours {
                 })
                 .map(str::to_owned)
         };
-        // The lvmlockd flavours lift what their other parts allow.
+        // A flavour with `lvmlockd` runs all tests, whatever its other parts allow.
         let only = listed(&self.only, false).filter(|_| !parts(flavour).any(|part| part == "lvmlockd"));
         let part = only.or_else(|| listed(&self.never, true))?;
         Some(format!("does not run in flavours with `{part}`"))
@@ -181,117 +183,117 @@ impl Flavours {
     }
 }
 
-/// `udev-lvmlockd-dlm` → `udev`, `lvmlockd`, `dlm`.
+/// The parts of a flavour's name: `udev-lvmlockd-dlm` → `udev`, `lvmlockd`, `dlm`.
 fn parts(flavour: &str) -> impl Iterator<Item = &str> {
     flavour.split('-')
 }
 
-/// One test of the suite, where it differs from the suite.
+/// Settings of one test that differ from the suite's.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Test {
     #[serde(default)]
     /// Tags of the test.
     pub tags: Vec<String>,
-    /// Without these it skips or fails.
+    /// Modules without which the test skips or fails.
     #[serde(default)]
     pub needs: Vec<String>,
-    /// Without these it tests less.
+    /// Modules without which it tests less.
     #[serde(default)]
     pub wants: Vec<String>,
     ram_mib: Option<u32>,
-    /// Run instead of the suite's `argv`, which then may be absent.
+    /// Command that runs instead of the suite's `argv`, which may be absent then.
     argv: Option<Vec<String>>,
-    /// It is given the suite's own kernel modules.
+    /// True if the test gets the suite's own kernel modules.
     #[serde(default)]
     own_modules: bool,
     vcpus: Option<u32>,
     silence_timeout_s: Option<u64>,
     test_timeout_s: Option<u64>,
-    /// Run on these, whatever the command line names.
+    /// Specs of the kernels that the test runs on, whatever the command line names.
     #[serde(default)]
     kernels: Vec<String>,
-    /// Another suite's test, which it runs as that suite does.
+    /// Another suite's test that this one runs, in that suite's way.
     runs: Option<TestId>,
-    /// A script beside `suite.toml`, run as a user's.
+    /// A script beside `suite.toml` that this test runs, like a user's.
     script: Option<String>,
-    /// How many times it is tried, if the command line does not want more.
+    /// Minimum number of tries; the command line may ask for more.
     tries: Option<u32>,
 }
 
 impl Test {
-    /// Modules that it says it needs or wants.
+    /// All modules that the test needs or wants.
     fn modules(&self) -> Vec<String> {
         let all = self.needs.iter().chain(&self.wants);
         all.filter_map(|need| need.strip_prefix("module:").map(str::to_owned)).collect()
     }
 }
 
-/// A test, with everything that its suite says of it filled in.
+/// One test with all settings that apply to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// The test's name, with its suite.
+    /// Name of the test, with its suite.
     pub id: TestId,
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Folder in the guest that it runs in.
+    /// Working directory in the guest.
     pub cwd: String,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
-    /// Folders that are made before it starts.
+    /// Directories that are made in the guest before the test starts.
     pub make_dirs: Vec<String>,
-    /// Modules that are loaded before it starts.
+    /// Modules that are loaded before the test starts.
     pub load_modules: Vec<String>,
-    /// Modules that a guest has loaded which is restored for it.
+    /// Modules that are already loaded in a guest restored from a snapshot.
     pub preload_modules: Vec<String>,
-    /// Modules without which it makes no sense.
+    /// Modules without which the test makes no sense.
     pub required_modules: Vec<String>,
-    /// Modules without which it skips or tests less.
+    /// Modules without which the test skips or tests less.
     pub wanted_modules: Vec<String>,
-    /// Folder of the sources of kernel modules that it is given, built for its kernel.
+    /// Folder of sources of kernel modules that are built for the test's kernel and given to it.
     pub own_modules: Option<PathBuf>,
-    /// Regular expressions of titles that it says itself it causes on purpose.
+    /// Regular expressions of titles of kernel reports that the test causes on purpose, by its own statement.
     pub allow: Vec<String>,
-    /// Files that it is given, in [`protocol::wire::INBOX`].
+    /// Files given to the test, in [`protocol::wire::INBOX`].
     pub files: Vec<GivenFile>,
-    /// Sizes of disks that it is given, bytes.
+    /// Sizes of the disks given to the test, bytes.
     pub disks: Vec<u64>,
-    /// What a benchmark changes.
+    /// Changes that a benchmark makes.
     pub tuning: Tuning,
-    /// What its exit status means.
+    /// Rules by which its result is read.
     pub contract: Contract,
     /// Memory of the VM, MiB.
     pub ram_mib: u32,
     /// Processors of the VM.
     pub vcpus: u32,
-    /// At the speed of KVM.
+    /// Time without output after which the test is stopped, under KVM.
     pub silence_timeout: Duration,
-    /// At the speed of KVM.
+    /// Total time after which the test is stopped, under KVM.
     pub test_timeout: Duration,
 }
 
-/// A file that a test is given.
+/// A file given to a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenFile {
-    /// A plain file name.
+    /// Plain file name, without a directory.
     pub(crate) name: String,
     pub(crate) mode: u32,
     pub(crate) content: Vec<u8>,
 }
 
-/// How the tests that a guest has differ from those that `suite.toml` lists.
+/// Differences between the tests that the guest has and those that `suite.toml` lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Difference {
-    /// The guest has them, `suite.toml` does not know them.
+pub(crate) struct TestListDifference {
+    /// Tests of the guest that `suite.toml` does not list.
     pub(crate) unknown: BTreeSet<String>,
-    /// `suite.toml` lists them, the guest does not have them.
+    /// Tests that `suite.toml` lists and the guest lacks.
     pub(crate) gone: BTreeSet<String>,
-    /// The guest has them, and they cannot be named here.
+    /// Number of tests of the guest whose names are not valid test ids.
     pub(crate) unnameable: usize,
 }
 
-impl Difference {
-    /// In one line; `None` if there is no difference.
+impl TestListDifference {
+    /// The differences in one line; `None` if there are none.
     pub(crate) fn text(&self, suite: &str) -> Option<String> {
         let some = |names: &BTreeSet<String>| {
             let shown: Vec<_> = names.iter().take(3).map(String::as_str).collect();
@@ -305,20 +307,21 @@ impl Difference {
         if !self.gone.is_empty() {
             parts.push(format!("lacks {} that it lists", some(&self.gone)));
         }
-        if self.unnameable > 0 {
-            parts.push(format!("has {} whose names are no names of tests here", self.unnameable));
+        match self.unnameable {
+            0 => {}
+            1 => parts.push("has 1 test whose name is not a valid test id".to_owned()),
+            n => parts.push(format!("has {n} tests whose names are not valid test ids")),
         }
         (!parts.is_empty()).then(|| format!("of {suite}'s tests, the guest {}", parts.join(", ")))
     }
 }
 
 impl Suite {
-    /// Takes in the tests that a guest has: those that are not listed get what the suite says of all, and no
-    /// tags.
-    pub(crate) fn meet(&mut self, installed: &BTreeSet<String>) -> Difference {
+    /// Adds the tests that the guest has. Unlisted ones get the settings of the whole suite, and no tags.
+    pub(crate) fn add_installed(&mut self, installed: &BTreeSet<String>) -> TestListDifference {
         let is_gone = |name: &&String| !installed.contains(*name);
         let gone = self.tests.keys().filter(is_gone).cloned().collect();
-        let mut difference = Difference { gone, ..Difference::default() };
+        let mut difference = TestListDifference { gone, ..TestListDifference::default() };
         for name in installed.iter().filter(|name| !self.tests.contains_key(*name)) {
             if TestId::new(&self.name, name).is_ok_and(|id| id.flavour().is_none()) {
                 difference.unknown.insert(name.clone());
@@ -330,7 +333,7 @@ impl Suite {
         difference
     }
 
-    /// Reads a suite's folder.
+    /// Reads the `suite.toml` in a suite's folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("suite.toml");
         let text = fs::read_to_string(&path)
@@ -369,12 +372,12 @@ impl Suite {
         Ok(suite)
     }
 
-    /// Everything it takes to run something of the user's as this suite's tests are run.
+    /// The job that runs a user's program the way this suite's tests are run.
     pub(crate) fn job_for(&self, id: TestId, argv: Vec<String>) -> Job {
         self.job_of(id, &Test { argv: Some(argv), ..Test::default() })
     }
 
-    /// A test that runs by default, as an example: how one is started, and what is prepared for it.
+    /// Job of a test that runs by default, as an example of how tests are started and prepared.
     pub fn example(&self) -> Result<Job> {
         let runs_by_default = |test: &Test| test.tags.iter().any(|tag| self.default_tags.contains(tag));
         let named = self.tests.iter().find(|(_, test)| runs_by_default(test)).map(|(name, _)| name);
@@ -382,29 +385,29 @@ impl Suite {
         self.job(&TestId::new(&self.name, name)?)
     }
 
-    /// Memory (MiB) and processors of this suite's machine, where no test says otherwise.
+    /// Memory (MiB) and processors of this suite's VM, where a test has no settings of its own.
     pub(crate) fn machine_size(&self) -> (u32, u32) {
         (self.machine.ram_mib, self.machine.vcpus)
     }
 
-    /// What a test really runs.
-    pub(crate) fn runs(&self, id: &TestId) -> Runs {
-        let Some(test) = self.tests.get(id.name()) else { return Runs::Own };
+    /// The program behind a test.
+    pub(crate) fn source_of(&self, id: &TestId) -> TestSource {
+        let Some(test) = self.tests.get(id.name()) else { return TestSource::Own };
         match (&test.runs, &test.script) {
-            (Some(other), _) => Runs::Test(other.clone()),
-            (None, Some(script)) => Runs::Script(self.folder.join(script)),
-            (None, None) => Runs::Own,
+            (Some(other), _) => TestSource::Test(other.clone()),
+            (None, Some(script)) => TestSource::Script(self.folder.join(script)),
+            (None, None) => TestSource::Own,
         }
     }
 
-    /// The kernels that a test names itself, and how many times it is to be tried.
+    /// The kernels that a test names itself, and its minimum number of tries.
     pub(crate) fn own_kernels(&self, id: &TestId) -> (Vec<KernelSpec>, u32) {
         let Some(test) = self.tests.get(id.name()) else { return (vec![], 1) };
         let kernels = test.kernels.iter().filter_map(|kernel| kernel.parse().ok()).collect();
         (kernels, test.tries.unwrap_or(1))
     }
 
-    /// Everything it takes to run one test.
+    /// The job of a test.
     pub fn job(&self, id: &TestId) -> Result<Job> {
         let test = self
             .tests
@@ -447,10 +450,10 @@ impl Suite {
     }
 }
 
-/// The suite that is meant when none is named.
+/// Name of the suite that is used when none is named.
 pub const DEFAULT_SUITE: &str = "lvm2";
 
-/// The suite of that name, in `suites/`.
+/// Reads the suite of that name in `suites/`.
 pub fn suite_named(name: &str) -> Result<Suite> {
     let folder = workspace().join("suites").join(name);
     if folder.join("suite.toml").is_file() {
@@ -459,7 +462,7 @@ pub fn suite_named(name: &str) -> Result<Suite> {
     Err(usage(anyhow::anyhow!("no suite `{name}`; there are {}", suite_names()?.join(", "))))
 }
 
-/// The suites of this work tree, sorted.
+/// Names of the suites in this work tree, sorted.
 pub fn suite_names() -> Result<Vec<String>> {
     let suites = workspace().join("suites");
     let entries = fs::read_dir(&suites).with_context(|| format!("failed to read `{}`", suites.display()))?;
@@ -494,13 +497,15 @@ mod tests {
     fn the_planted_suites_data_is_whole() {
         let folder = workspace().join("suites/planted");
         let suite = Suite::read(&folder).unwrap();
-        crate::run::known::expectations_of("planted").unwrap();
+        crate::run::criteria::expectations_of("planted").unwrap();
         for name in suite.tests.keys() {
             let id = TestId::new("planted", name).unwrap();
-            match suite.runs(&id) {
-                Runs::Own => panic!("{name} runs nothing"),
-                Runs::Test(other) => assert!(TestId::new("lvm2", other.name()).is_ok_and(|id| id == other)),
-                Runs::Script(path) => assert!(path.is_file(), "{}", path.display()),
+            match suite.source_of(&id) {
+                TestSource::Own => panic!("{name} runs nothing"),
+                TestSource::Test(other) => {
+                    assert!(TestId::new("lvm2", other.name()).is_ok_and(|id| id == other))
+                }
+                TestSource::Script(path) => assert!(path.is_file(), "{}", path.display()),
             }
             let (kernels, _) = suite.own_kernels(&id);
             assert!(!kernels.is_empty(), "{name} names no kernel");
@@ -514,7 +519,7 @@ mod tests {
         }
     }
 
-    /// Without `strings`, for one, the integrity tests corrupt nothing and pass all the same.
+    /// Without `strings`, for example, the integrity tests corrupt nothing and still pass.
     #[test]
     fn the_guest_has_what_lvm2s_tests_call() {
         let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
@@ -529,14 +534,14 @@ mod tests {
     fn a_guest_may_have_other_tests_than_are_listed() {
         let mut suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
         let mut installed: BTreeSet<_> = suite.tests.keys().cloned().collect();
-        assert_eq!(suite.meet(&installed).text("lvm2"), None);
+        assert_eq!(suite.add_installed(&installed).text("lvm2"), None);
         installed.remove("shell/000-basic.sh");
         installed.extend(["shell/zz-mine.sh".to_owned(), "shell/not a name.sh".to_owned()]);
-        let difference = suite.meet(&installed);
+        let difference = suite.add_installed(&installed);
         assert_eq!(
             difference.text("lvm2").unwrap(),
             "of lvm2's tests, the guest has 1 (shell/zz-mine.sh) that suites/lvm2/suite.toml does not know, \
-             lacks 1 (shell/000-basic.sh) that it lists, has 1 whose names are no names of tests here"
+             lacks 1 (shell/000-basic.sh) that it lists, has 1 test whose name is not a valid test id"
         );
         let job = suite.job(&TestId::new("lvm2", "shell/zz-mine.sh").unwrap()).unwrap();
         assert_eq!(job.argv.last().unwrap(), "/usr/share/lvm2-testsuite/shell/zz-mine.sh");

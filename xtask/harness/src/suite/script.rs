@@ -1,16 +1,17 @@
-//! A user's own reproducer as a test like any other: `--script FILE`, and what it needs of the machine.
+//! A user's own reproducer as a test: `--script FILE`, and its needs.
 //!
-//! It is run as LVM2's tests are: their folder, environment and exit contract, so that `. lib/inittest`
-//! works and `skip` is a skip. A script that sources nothing runs as well.
+//! It runs like one of LVM2's tests, in their folder, with their environment and exit contract, so
+//! `. lib/inittest` works and `skip` is a skip. A script that sources nothing runs as well.
 //!
-//! What it needs, and what it causes on purpose, it may say itself, in comments among its first lines:
+//! A script may state its needs, and the kernel reports that it causes on purpose, in comments among its
+//! first lines:
 //!
 //! ```sh
 //! # md-regress: ram=2G,disks=4x256M
 //! # md-regress: allow=^md/raid1: disk failure, device disabled$
 //! ```
 //!
-//! Deliberately not here: what an `allow` allows ([`reports::judge::title_pattern`]).
+//! Deliberately not here: the effect of an `allow` ([`reports::judge::title_pattern`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,34 +25,35 @@ use reports::judge::title_pattern::TitlePattern;
 
 use crate::suite::{Contract, GivenFile, Job, Suite};
 
-/// The suite that scripts are shown under.
+/// Suite name under which scripts are shown.
 pub const SUITE: &str = "script";
-/// The suite whose way to run tests is a script's.
+/// Suite whose way of running tests is used for scripts.
 pub(crate) const RUN_AS: &str = "lvm2";
-/// A line of a script that says what it needs or allows begins with this.
+/// Beginning of a script's line that states needs or an allowed report.
 const HEADER: &str = "# md-regress:";
-/// Begins what such a line allows. A regular expression has commas: it is no part of a list of needs.
+/// Beginning of an allowed report in such a line. It stands alone, because a regular expression may contain
+/// commas.
 const ALLOW: &str = "allow=";
-/// Lines of a script in which such lines are looked for.
+/// Number of lines at the top of a script in which such lines count.
 const HEADER_LINES: usize = 30;
-/// Largest script: it goes into the guest's memory.
+/// Largest size of a script, bytes: it is copied into the guest's memory.
 const SCRIPT_BYTES_MAX: u64 = 64 << 20;
-/// Disks that fit a machine.
+/// Largest number of disks of a machine.
 const DISKS_MAX: usize = 16;
 
-/// What a script needs: `ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456+dm-raid`.
+/// Needs of a script: `ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456+dm-raid`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     ram_mib: Option<u32>,
     vcpus: Option<u32>,
-    /// Sizes, bytes.
+    /// Sizes of the disks, bytes.
     disks: Option<Vec<u64>>,
     test_timeout: Option<Duration>,
     silence_timeout: Option<Duration>,
     modules: Option<Vec<String>>,
 }
 
-/// Why a text says no needs.
+/// Why a text does not state needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{part}` {problem}; needs look like ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456+loop"
@@ -115,7 +117,7 @@ impl FromStr for Needs {
 }
 
 impl Needs {
-    /// What `self` says, and for the rest what `other` says.
+    /// The needs in `self`, completed by those in `other`.
     fn or(self, other: Needs) -> Needs {
         Needs {
             ram_mib: self.ram_mib.or(other.ram_mib),
@@ -128,7 +130,8 @@ impl Needs {
     }
 }
 
-/// Reads the script at `path`; `needs` of the command line go before those in its header.
+/// Makes a job of the script at `path`; `needs` from the command line take precedence over those in its
+/// header.
 pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: Option<&str>) -> Result<Job> {
     let shown = path.display();
     let data = fs::metadata(path).with_context(|| format!("failed to read script `{shown}`"))?;
@@ -149,7 +152,7 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
         Some(flavour) => id.with_flavour(flavour)?,
         None => id,
     };
-    // A script without a first line that says what runs it is bash's, as LVM2's are.
+    // A script without a `#!` line is run by bash, as LVM2's are.
     let inside = format!("{INBOX}/{name}");
     let argv = if content.starts_with(b"#!") || content.starts_with(b"\x7fELF") {
         vec![inside]
@@ -166,7 +169,7 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     Ok(Job {
         contract,
         load_modules,
-        // It may want them with options of its own.
+        // The script may want to load them with options of its own.
         preload_modules: vec![],
         required_modules,
         allow,
@@ -180,7 +183,7 @@ pub(crate) fn job(path: &Path, needs: Option<&Needs>, run_as: &Suite, flavour: O
     })
 }
 
-/// Words of a command line that run it again from anywhere.
+/// Arguments of `cargo xtask test` that run the script again from any directory.
 pub(crate) fn again(path: &Path, needs: Option<&str>) -> Vec<String> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| PathBuf::from(path));
     let mut words = vec!["--script".to_owned(), path.display().to_string()];
@@ -190,7 +193,7 @@ pub(crate) fn again(path: &Path, needs: Option<&str>) -> Vec<String> {
     words
 }
 
-/// The file's name as the name of a test: letters that such a name cannot have become `_`.
+/// A test name made of the file's name; characters that a test name cannot have become `_`.
 pub(crate) fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.+=,".contains(c);
@@ -198,19 +201,19 @@ pub(crate) fn file_name(path: &Path) -> String {
     if name.chars().all(|c| c == '.') { "script".to_owned() } else { name }
 }
 
-/// What a script says of itself, in comments near its top.
+/// The statements in a script's header.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Header {
     needs: Needs,
-    /// Titles that it causes on purpose.
+    /// Regular expressions of kernel reports that it causes on purpose.
     allow: Vec<String>,
 }
 
 impl Header {
-    /// Reads it; errors name `file` and the line.
+    /// Parses the header; errors name `file` and the line.
     fn read(content: &[u8], file: &str) -> Result<Header> {
         let mut header = Header::default();
-        // Needs may stand on several lines: together they are one list, in which nothing is said twice.
+        // Needs on several lines form one list; no need may be stated twice.
         let (mut needs, mut needs_at) = (Vec::new(), 0);
         for (number, line) in (1..).zip(content.split(|&byte| byte == b'\n').take(HEADER_LINES)) {
             let Ok(line) = std::str::from_utf8(line) else { continue };
@@ -235,7 +238,7 @@ impl Header {
     }
 }
 
-/// `4x256M`, or sizes with `+` in between: `2x1G+512M`.
+/// Sizes of disks, bytes: `4x256M`, or several with `+`, `2x1G+512M`.
 fn disks(text: &str) -> Option<Vec<u64>> {
     let mut all = Vec::new();
     for part in text.split('+') {
@@ -247,7 +250,7 @@ fn disks(text: &str) -> Option<Vec<u64>> {
     (all.len() <= DISKS_MAX).then_some(all)
 }
 
-/// `256M`, `2G`, `1T`; powers of 1024.
+/// A size in bytes: `256M`, `2G`, `1T`, in powers of 1024.
 fn bytes(text: &str) -> Option<u64> {
     let shift = match text.chars().last()? {
         'M' => 20,
@@ -258,7 +261,7 @@ fn bytes(text: &str) -> Option<u64> {
     text[..text.len() - 1].parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// `90s`, `20m`, `2h`; up to a week.
+/// A duration: `90s`, `20m`, `2h`; at most a week.
 pub fn duration(text: &str) -> Option<Duration> {
     let factor = match text.chars().last()? {
         's' => 1,

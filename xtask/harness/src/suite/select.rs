@@ -1,4 +1,4 @@
-//! Which tests a command line means. Pure.
+//! Selects tests by names, expressions and tags. Pure.
 
 use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
@@ -7,20 +7,20 @@ use regex::Regex;
 
 use crate::suite::Suite;
 
-/// What was asked for. Patterns, expressions and tags each add tests; `exclude` takes away.
+/// A user's selection. Patterns, expressions and tags each add tests; `exclude` removes some.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// `shell/x.sh`, `lvm2:shell/x.sh`, `x`, or globs of these; in a flavour with `@FLAVOUR` behind it.
+    /// Names or globs: `shell/x.sh`, `lvm2:shell/x.sh`, `x`; with `@FLAVOUR` at the end for one flavour.
     pub patterns: Vec<String>,
-    /// Regular expressions, searched in `suite:name`.
+    /// Regular expressions, searched for in `suite:name`.
     pub expressions: Vec<Regex>,
-    /// All tests with one of these tags.
+    /// Tags; all tests with one of them are selected.
     pub tags: Vec<String>,
-    /// Names or globs of tests that are left out.
+    /// Names or globs of tests that are not run.
     pub exclude: Vec<String>,
 }
 
-/// The tests that `selection` means, in the suite's order; its default ones if it names nothing.
+/// The selected tests in the suite's order; the default ones if the selection is empty.
 pub fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
     let patterns = compile(&selection.patterns)?;
     let exclude = compile(&selection.exclude)?;
@@ -51,8 +51,8 @@ pub fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
             }
         }
         wanted |= selection.expressions.iter().any(|expression| expression.is_match(&id.to_string()));
-        // All of them, so that one that never matches is found, too: a mistyped exclusion would run what
-        // it was meant to leave out.
+        // All of them are evaluated, so that one that never matches is reported: a mistyped exclusion would
+        // run tests that were to be left out.
         let mut excluded = false;
         for (pattern, used) in exclude.iter().zip(&mut used_exclude) {
             if pattern.matches(&id) {
@@ -87,11 +87,11 @@ pub fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
     Ok(selected)
 }
 
-/// A test that was selected and is not run, with the reason.
+/// A selected test that is not run, and the reason.
 pub(crate) type LeftOut = (TestId, String);
 
-/// `tests` in each of `flavours`, but for those that are of one already; and those that cannot be, with
-/// the reason.
+/// `tests` in each of `flavours`, except those that name one themselves; and the ones that cannot run, with
+/// reasons.
 pub fn in_flavours(
     suite: &Suite,
     tests: Vec<TestId>,
@@ -122,13 +122,13 @@ pub fn in_flavours(
     Ok((all, left_out))
 }
 
-/// The default flavour goes without saying.
+/// The test in `flavour`; the default flavour is not part of a name.
 fn in_flavour(suite: &Suite, test: &TestId, flavour: &str) -> Result<TestId> {
     let is_default = suite.flavours.default.as_deref() == Some(flavour);
     Ok(if is_default { test.clone() } else { test.with_flavour(flavour)? })
 }
 
-/// An error if the suite has no such flavour.
+/// Returns an error if the suite has no such flavour.
 pub(crate) fn check_flavour(suite: &Suite, flavour: &str) -> Result<()> {
     let known = &suite.flavours.known;
     if known.is_empty() {
@@ -141,7 +141,7 @@ pub(crate) fn check_flavour(suite: &Suite, flavour: &str) -> Result<()> {
 }
 
 impl Selection {
-    /// True if it asks for nothing, so that the default is meant.
+    /// True if nothing is selected, so that the default tests are meant.
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty() && self.expressions.is_empty() && self.tags.is_empty()
     }
@@ -149,12 +149,12 @@ impl Selection {
 
 struct Pattern {
     glob: GlobMatcher,
-    /// Behind `@`.
+    /// The part after `@`.
     flavour: Option<String>,
 }
 
 impl Pattern {
-    /// Against the name, with or without its suite, its folder and its ending.
+    /// True if the pattern matches the name, with or without its suite, folder and extension.
     fn matches(&self, id: &TestId) -> bool {
         let name = id.name();
         let file = name.rsplit('/').next().unwrap_or(name);
@@ -180,7 +180,8 @@ fn compile(patterns: &[String]) -> Result<Vec<Pattern>> {
     patterns.iter().map(glob).collect()
 }
 
-/// The name most like a pattern that matches nothing: with the longest run of letters in common.
+/// The suite's test most similar to a pattern that matches nothing: the one with the longest common
+/// substring.
 fn nearest<'a>(suite: &'a Suite, pattern: &str) -> Option<&'a str> {
     let stem = |name: &str| {
         let file = name.rsplit('/').next().unwrap_or(name);

@@ -1,8 +1,9 @@
-//! Reads debug information and says where in the source a frame of a backtrace is. Pure: bytes in.
+//! Reads debug information, and maps frames of backtraces to source lines. Pure: bytes in.
 //!
-//! A kernel is linked: its addresses are final. A module is relocatable: each of its sections begins at 0, and its
-//! debug information has holes that only relocations fill. Its code is laid out here, one section after the other, and
-//! the holes are filled accordingly; where the kernel loads it does not matter, for frames are function and offset.
+//! A kernel is linked: its addresses are final. A module is relocatable: each section begins at 0, and its
+//! debug information needs relocations. Here its code sections are laid out one after another, and relocated
+//! accordingly. The address at which the kernel loads it does not matter, because frames are function and
+//! offset.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,30 +13,31 @@ use object::read::{Object, ObjectSection, ObjectSymbol, ReadRef, RelocationKind,
 use object::{ObjectKind, SectionIndex, SectionKind, SymbolKind};
 use protocol::event::Place;
 
-/// Inlined callers that are followed at most.
+/// Maximum number of inlined callers of a frame.
 const PLACES_MAX: usize = 8;
-/// The kernel's function sizes reach to the next symbol, so they include what aligns that (kernel/kallsyms.c,
-/// `get_symbol_pos`): up to 64 bytes, and 16 of padding for calls. The last one's reaches to the end of the module.
+/// Largest difference between the kernel's size of a function and ours, bytes. The kernel's reaches to the
+/// next symbol (kernel/kallsyms.c, `get_symbol_pos`), so it includes alignment, up to 64, and 16 of padding
+/// for calls. That of the last function reaches to the end of the module.
 const PADDING_MAX: u64 = 80;
-/// Where the first section of a module is put: not at 0, which means "gone" in debug information.
+/// Address of a module's first section. It is not 0, which means "removed" in debug information.
 const FIRST_BASE: u64 = 0x1_0000;
 
-/// Folders of a kernel tree, in the order in which a path is searched for them.
+/// Top folders of a kernel tree, in the order in which a path is searched for them.
 const TREE_FOLDERS: [&str; 13] = [
     "drivers", "arch", "include", "block", "kernel", "fs", "mm", "io_uring", "init", "crypto", "security",
     "net", "lib",
 ];
 
-/// Why a file gives no lines.
+/// Why a file has no usable line information.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DebugInfoError {
-    /// No ELF file, or a damaged one.
+    /// The file is no ELF file, or damaged.
     #[error("cannot be read: {0}")]
     Object(#[from] object::Error),
-    /// What it says of lines makes no sense.
+    /// The line information is invalid.
     #[error("its debug information cannot be read: {0}")]
     Dwarf(#[from] gimli::Error),
-    /// Stripped.
+    /// The file was stripped.
     #[error("holds no debug information")]
     Stripped,
 }
@@ -43,18 +45,18 @@ pub(crate) enum DebugInfoError {
 /// A frame of a backtrace, `md_stop+0x1b/0x40 [md_mod]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
-    /// Name as the kernel has it, with what the compiler appended: `md_do_sync.cold`.
+    /// Name of the function as the kernel prints it, with suffixes of the compiler: `md_do_sync.cold`.
     pub(crate) function: &'a str,
-    /// From the function's beginning, bytes.
+    /// Distance from the function's beginning, bytes.
     pub(crate) offset: u64,
-    /// To the next symbol, bytes.
+    /// Size of the function up to the next symbol, bytes.
     pub(crate) size: u64,
-    /// `md_mod`; nothing for what is built in.
+    /// Name of the module, `md_mod`; `None` for built-in code.
     pub(crate) module: Option<&'a str>,
 }
 
 impl<'a> Frame<'a> {
-    /// Parses a frame; nothing if it is none.
+    /// Parses a frame; `None` if the text is none.
     pub(crate) fn parse(text: &'a str) -> Option<Frame<'a>> {
         let mut words = text.split_whitespace();
         let mut parts = words.next()?.split('+');
@@ -63,31 +65,31 @@ impl<'a> Frame<'a> {
         let hex = |number: &str| u64::from_str_radix(number.strip_prefix("0x")?, 16).ok();
         let module = match words.next() {
             None => None,
-            // `[md_mod be1…]` carries a build id.
+            // `[md_mod be1…]` has a build id.
             Some(word) => Some(word.strip_prefix('[')?.trim_end_matches(']')),
         };
         Some(Frame { function, offset: hex(offset)?, size: hex(size)?, module })
     }
 }
 
-/// What is known of one ELF file's code.
+/// Functions and lines of one ELF file.
 pub(crate) struct DebugInfo {
     lines: addr2line::Context<EndianArcSlice<LittleEndian>>,
-    /// By name, of which there may be several.
+    /// Functions by name; one name may have several.
     functions: HashMap<String, Vec<Function>>,
 }
 
-/// A function in its file.
+/// A function of an ELF file.
 #[derive(Clone, Copy, Debug)]
 struct Function {
     address: u64,
     size: u64,
-    /// Nothing follows it in its section.
+    /// True if nothing follows it in its section.
     is_last: bool,
 }
 
 impl Function {
-    /// True if it may be the one that a frame is in.
+    /// True if `frame` may be in this function.
     fn fits(&self, frame: &Frame<'_>) -> bool {
         frame.offset <= self.size
             && frame.size >= self.size
@@ -96,7 +98,7 @@ impl Function {
 }
 
 impl DebugInfo {
-    /// Reads an ELF file.
+    /// Parses an ELF file.
     pub(crate) fn parse<'data>(data: impl ReadRef<'data>) -> Result<DebugInfo, DebugInfoError> {
         let file = object::File::parse(data)?;
         let bases = bases(&file);
@@ -118,13 +120,14 @@ impl DebugInfo {
         Ok(DebugInfo { lines, functions: functions(&file, &bases) })
     }
 
-    /// Where a frame is: the innermost of what was inlined there first. Nothing if the file does not have just this
-    /// function: a line of another build would mislead.
+    /// Source places of a frame, the innermost inlined function first. `None` if the file does not have this
+    /// very function: a line from another build would mislead.
     ///
-    /// Callers' frames hold the address to return to; `is_exact` is for the one that faulted itself.
+    /// `is_exact` is true for a frame that faulted. Other frames hold the return address, which is after the
+    /// call.
     pub(crate) fn locate(&self, frame: &Frame<'_>, is_exact: bool) -> Option<Vec<Place>> {
         let mut found = self.functions.get(frame.function)?.iter().filter(|function| function.fits(frame));
-        // Two of one name that both fit: nobody can say which.
+        // If two functions of this name fit, nobody can tell which one it is.
         let (function, None) = (found.next()?, found.next()) else { return None };
         let probe = function.address.wrapping_add(frame.offset).checked_sub(u64::from(!is_exact))?;
         let mut frames = self.lines.find_frames(probe).skip_all_loads().ok()?;
@@ -168,7 +171,7 @@ fn functions<'data>(
     functions
 }
 
-/// Where each section of code is put, of a file that is not linked.
+/// The address given to each code section of a file that is not linked.
 fn bases<'data>(file: &impl Object<'data>) -> HashMap<SectionIndex, u64> {
     let mut bases = HashMap::new();
     if file.kind() != ObjectKind::Relocatable {
@@ -184,12 +187,12 @@ fn bases<'data>(file: &impl Object<'data>) -> HashMap<SectionIndex, u64> {
     bases
 }
 
-/// What is added to addresses in a section: nothing in a linked file, and nothing to what is no code.
+/// The address to add in a section: 0 in a linked file, and for sections without code.
 fn base_of(section: Option<SectionIndex>, bases: &HashMap<SectionIndex, u64>) -> u64 {
     section.and_then(|section| bases.get(&section)).copied().unwrap_or(0)
 }
 
-/// A section's bytes, unpacked, with its holes filled.
+/// The bytes of a section, decompressed and relocated.
 fn relocated<'data>(
     file: &impl Object<'data>,
     section: &impl ObjectSection<'data>,
@@ -216,8 +219,8 @@ fn relocated<'data>(
     Ok(bytes)
 }
 
-/// A path as within the kernel's tree: `/build/linux-6.12/debian/build/x/../../../drivers/md/md.c` is
-/// `drivers/md/md.c`, wherever it was built.
+/// A path within the kernel tree, wherever it was built:
+/// `/build/linux-6.12/debian/build/x/../../../drivers/md/md.c` → `drivers/md/md.c`.
 fn in_tree(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
@@ -237,7 +240,7 @@ mod tests {
     const MODULE: &[u8] = include_bytes!("../../testdata/symbols/module.o");
     const LINKED: &[u8] = include_bytes!("../../testdata/symbols/linked");
 
-    /// `file:line function`, innermost first.
+    /// Lines `file:line function`, innermost first.
     fn located(bytes: &[u8], frame: &str, is_exact: bool) -> Option<Vec<String>> {
         let info = DebugInfo::parse(bytes).unwrap();
         let places = info.locate(&Frame::parse(frame).unwrap(), is_exact)?;
@@ -261,11 +264,11 @@ mod tests {
             let check = |frame: &str, expect: &[&str]| {
                 assert_eq!(located(bytes, frame, false).unwrap(), expect, "{frame}");
             };
-            // After the call in what was inlined, and after the caller's own.
+            // The lines after the call in the inlined function, and after its caller's own call.
             let inlined = ["drivers/md/module.c:9 raise_barrier", "drivers/md/module.c:14 sync_request"];
             check("sync_request+0x9/0x20 [module]", &inlined);
             check("sync_request+0x11/0x20 [module]", &["drivers/md/module.c:16 sync_request"]);
-            // The second section begins at 0 as well.
+            // The second section begins at 0, too.
             check("module_start+0xd/0x1000 [module]", &["drivers/md/module.c:21 module_start"]);
             check("twice+0x9/0x10 [module]", &["drivers/md/module.c:26 twice"]);
         }
@@ -273,7 +276,7 @@ mod tests {
 
     #[test]
     fn the_address_that_faulted_is_taken_as_it_is() {
-        // Here the next line's code begins.
+        // The next line's code begins here.
         let first = |is_exact| located(MODULE, "sync_request+0xc/0x20 [module]", is_exact).unwrap().remove(0);
         assert_eq!(first(true), "drivers/md/module.c:16 sync_request");
         assert_eq!(first(false), "drivers/md/module.c:9 raise_barrier");
@@ -282,7 +285,7 @@ mod tests {
     #[test]
     fn another_build_s_function_is_not_guessed_at() {
         for frame in [
-            // Shorter, and much longer, than ours.
+            // A size that is smaller, and one that is much larger, than the file's.
             "sync_request+0x9/0x10 [module]",
             "sync_request+0x9/0x120 [module]",
             "sync_request+0x30/0x40 [module]",

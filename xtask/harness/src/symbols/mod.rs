@@ -1,5 +1,5 @@
-//! Frames of backtraces to lines of the source, where debug information is at hand: what an overlay kernel was built
-//! with, and folders that the user names. Nothing is ever fetched for it.
+//! Maps frames of backtraces to source lines, where debug information is available: that of an overlay
+//! kernel, or in folders that the user names. Nothing is ever downloaded for it.
 
 mod debug_info;
 
@@ -15,30 +15,30 @@ use walkdir::WalkDir;
 
 use debug_info::{DebugInfo, Frame};
 
-/// Files that are looked at in a folder, at most; a kernel tree has about 100,000.
+/// Maximum number of files looked at in a folder; a kernel tree has about 100,000.
 const FILES_MAX: usize = 500_000;
-/// How deep a folder is searched.
+/// Maximum depth to which a folder is searched.
 const DEPTH_MAX: usize = 16;
 
-/// Folders that may hold `vmlinux` and modules with their debug information, and what is wanted of them.
+/// Folders that may hold `vmlinux` and modules with debug information, and the kernel release wanted.
 #[derive(Clone, Debug)]
 pub struct DebugFiles {
-    /// The first that has a file counts.
+    /// The folders; the first that has a file is used.
     pub folders: Vec<PathBuf>,
-    /// `uname -r`: what belongs to another release is passed over.
+    /// Release of the kernel (`uname -r`); files of other releases are ignored.
     pub release: String,
 }
 
-/// What came of looking for lines.
+/// Result of looking for lines.
 #[derive(Debug, Default)]
 pub struct Located {
-    /// Frames that were found.
+    /// Frames whose lines were found.
     pub frames: Vec<LocatedFrame>,
-    /// Why others were not, where somebody should know.
+    /// Reasons why others were not found, where the user should know.
     pub remarks: Vec<String>,
 }
 
-/// Finds the lines of all frames that a run saw on a kernel.
+/// Finds the source lines of all frames of a kernel in a run's record.
 pub fn locate(record: &RunRecord, kernel_idx: u32, files: &DebugFiles) -> Located {
     let mut located = Located::default();
     let frames = frames_of(record, kernel_idx);
@@ -69,7 +69,8 @@ pub fn locate(record: &RunRecord, kernel_idx: u32, files: &DebugFiles) -> Locate
     located
 }
 
-/// All frames that were seen on a kernel, and whether each is the address that faulted, not one to return to.
+/// All frames of a kernel in a record, and whether each is the address that faulted rather than a return
+/// address.
 fn frames_of(record: &RunRecord, kernel_idx: u32) -> BTreeMap<&str, bool> {
     let mut frames: BTreeMap<&str, bool> = BTreeMap::new();
     for attempt in record.attempts.iter().filter(|attempt| attempt.kernel_idx == kernel_idx) {
@@ -89,13 +90,13 @@ fn frames_of(record: &RunRecord, kernel_idx: u32) -> BTreeMap<&str, bool> {
 }
 
 fn read(path: &Path) -> anyhow::Result<DebugInfo> {
-    // A kernel with debug information is near a gigabyte, of which only some parts are wanted.
+    // A kernel with debug information takes nearly a gigabyte, of which only some parts are read.
     let cache = ReadCache::new(File::open(path)?);
     Ok(DebugInfo::parse(&cache)?)
 }
 
 impl DebugFiles {
-    /// The file of each module, and of the kernel itself, as far as the folders have them.
+    /// Path of the file of each module, and of the kernel itself, where the folders have them.
     fn index<'m>(
         &self,
         modules: impl Iterator<Item = Option<&'m str>>,

@@ -1,9 +1,10 @@
-//! What the parts of a bench say together: walls, ratios, verdicts side by side and why they differ.
+//! Compares the parts of a bench: wall times, ratios, and verdicts side by side with the reasons for
+//! differences.
 
-use super::{Part, TestPart};
+use super::{SampleRun, SampleTest};
 use crate::bench::page::figure;
 
-/// True if two words, of ours and of LVM2's runner, say the same.
+/// True if two words mean the same result, one ours and one of LVM2's runner.
 fn agree(one: &str, other: &str) -> bool {
     let same = |word: &str| match word {
         "warnings" | "complained" => "complained".to_owned(),
@@ -13,8 +14,8 @@ fn agree(one: &str, other: &str) -> bool {
     same(one) == same(other)
 }
 
-/// Prints all of it; the first part is the one that the others are compared with.
-pub(super) fn print(parts: &[Part], runner_first: bool) {
+/// Prints the comparison; all others are compared with the first part.
+pub(super) fn print(parts: &[SampleRun], runner_first: bool) {
     let Some(first) = parts.first() else { return };
     figure!("{}", first.conditions);
     figure!(
@@ -63,14 +64,14 @@ pub(super) fn print(parts: &[Part], runner_first: bool) {
     figure!("{n} of {} tests differ in their verdicts", first.tests.len());
 }
 
-fn cell(test: Option<&TestPart>) -> String {
+fn cell(test: Option<&SampleTest>) -> String {
     test.map_or_else(|| format!("{:<19}", "-"), |test| format!("{:<12} {:>6.1}", test.verdict, test.test_s))
 }
 
-/// Tests whose parts do not all say the same.
-fn n_differences(parts: &[Part]) -> usize {
+/// Number of tests whose results differ between parts.
+fn n_differences(parts: &[SampleRun]) -> usize {
     let Some(first) = parts.first() else { return 0 };
-    let differs = |(test, told): (&String, &TestPart)| {
+    let differs = |(test, told): (&String, &SampleTest)| {
         parts[1..]
             .iter()
             .any(|part| part.tests.get(test).is_none_or(|other| !agree(&told.verdict, &other.verdict)))
@@ -84,11 +85,11 @@ mod tests {
 
     use super::*;
 
-    fn part(verdicts: &[(&str, &str)]) -> Part {
+    fn part(verdicts: &[(&str, &str)]) -> SampleRun {
         let tests = verdicts.iter().map(|&(name, verdict)| {
-            (name.to_owned(), TestPart { verdict: verdict.to_owned(), why: String::new(), test_s: 1.0 })
+            (name.to_owned(), SampleTest { verdict: verdict.to_owned(), why: String::new(), test_s: 1.0 })
         });
-        Part {
+        SampleRun {
             name: String::new(),
             conditions: String::new(),
             wall_s: 1.0,

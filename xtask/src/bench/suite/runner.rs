@@ -1,4 +1,4 @@
-//! LVM2's own runner in a guest: the script that asks it, and its journal.
+//! LVM2's own runner in a guest: the script that starts it, and its journal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,22 +6,22 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 use reports::Verdict;
 
-use super::TestPart;
+use super::SampleTest;
 use harness::run::finished::FinishedRun;
 
-/// Prepares, runs, and hands back what the runner wrote.
+/// A script that prepares and starts the runner, and returns its files.
 const SCRIPT: &str = include_str!("runner.sh");
-/// The flavour that is the default of both.
+/// The default flavour of both sides.
 const FLAVOUR: &str = "ndev-vanilla";
 
 /// The script that runs `tests`.
 pub(super) fn script(tests: &[&str]) -> String {
-    // Its names are matched as parts of ids: with folder and ending, each is only itself.
+    // The runner matches names as parts of ids; with folder and extension each matches only itself.
     format!("{SCRIPT}\nrun_by_lvm2 {FLAVOUR} {}\n", tests.join(","))
 }
 
-/// What the runner's journal says of each test.
-pub(super) fn results(ran: &FinishedRun) -> Result<BTreeMap<String, TestPart>> {
+/// Result of each test, from the runner's journal.
+pub(super) fn results(ran: &FinishedRun) -> Result<BTreeMap<String, SampleTest>> {
     let (judged, attempt) =
         ran.judged.first().zip(ran.record.attempts.first()).context("nothing was tried")?;
     let dir = ran.dir.join(&attempt.dir);
@@ -37,20 +37,20 @@ pub(super) fn results(ran: &FinishedRun) -> Result<BTreeMap<String, TestPart>> {
     Ok(parse(&text))
 }
 
-/// `ndev-vanilla:shell/x.sh passed 1:02.345 wall …`: the last word on a test counts.
-fn parse(journal: &str) -> BTreeMap<String, TestPart> {
+/// Parses lines like `ndev-vanilla:shell/x.sh passed 1:02.345 wall …`; the last line of a test counts.
+fn parse(journal: &str) -> BTreeMap<String, SampleTest> {
     let mut tests = BTreeMap::new();
     for line in journal.lines() {
         let mut words = line.split_whitespace();
         let (Some(id), Some(state)) = (words.next(), words.next()) else { continue };
         let Some((_, test)) = id.split_once(':') else { continue };
         let test_s = words.next().and_then(seconds).unwrap_or_default();
-        tests.insert(test.to_owned(), TestPart { verdict: state.to_owned(), why: String::new(), test_s });
+        tests.insert(test.to_owned(), SampleTest { verdict: state.to_owned(), why: String::new(), test_s });
     }
     tests
 }
 
-/// `1:02.345`, or with hours before it.
+/// A duration in seconds: `1:02.345`, or with hours before it.
 fn seconds(text: &str) -> Option<f64> {
     text.split(':').try_fold(0.0, |sum, part| Some(sum * 60.0 + part.parse::<f64>().ok()?))
 }
@@ -68,7 +68,7 @@ ndev-vanilla:shell/b-c.sh  started     --- 2026-11-24 11:31:42 ---
 ";
         let tests = parse(journal);
         assert_eq!((tests["shell/a.sh"].verdict.as_str(), tests["shell/a.sh"].test_s), ("passed", 72.5));
-        // The machine died during it.
+        // The machine died during this test.
         assert_eq!(tests["shell/b-c.sh"].verdict, "started");
     }
 

@@ -1,10 +1,10 @@
-//! The sample: 20 RAID tests of LVM2's, each with what it stands for.
+//! The sample: 20 of LVM2's RAID tests, each with the reason for its choice.
 //!
-//! Chosen so that the levels, the conversions and the ways to fail of dm-raid are there, that the lengths differ
-//! as those of all do, and that none depends on the host's speed: lvchange-raid1-writemostly.sh, which fails where
-//! a resync is over before the next command, is not among them.
+//! They cover the levels, conversions and failures of dm-raid, and differ in length as all tests do. None
+//! depends on the host's speed. lvchange-raid1-writemostly.sh is left out, because it fails where a resync
+//! ends before the next command.
 
-/// Tests, with what each stands for.
+/// The tests, with the reason for each.
 pub(super) const SAMPLE: [(&str, &str); 20] = [
     ("shell/component-raid.sh", "legs that are activated by themselves"),
     ("shell/integrity-misc.sh", "dm-integrity under raid"),

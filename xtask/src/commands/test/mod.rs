@@ -1,4 +1,4 @@
-//! `cargo xtask test`: runs, and shows what came of it.
+//! `cargo xtask test`: runs tests, and shows the results.
 
 pub(crate) mod settings;
 
@@ -46,26 +46,28 @@ pub(crate) struct TestOptions {
     /// reports of the kernel it causes on purpose, by their titles: `# md-regress: allow=REGEX`
     #[arg(long = "script", value_name = "FILE")]
     scripts: Vec<PathBuf>,
-    /// What the scripts need, for example ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456;
-    /// disks are named in $MD_REGRESS_DISKS. A script may say it itself: `# md-regress: disks=4x256M`
+    /// What the scripts need, for example
+    /// ram=2G,disks=4x256M,vcpus=2,timeout=20m,silence=90s,modules=raid456; disks are named in
+    /// $MD_REGRESS_DISKS. A script may say it itself: `# md-regress: disks=4x256M`
     #[arg(long, value_name = "NEEDS", requires = "scripts")]
     script_needs: Option<String>,
     /// Write the guest's memory to the attempt's folder where a test hangs or the kernel crashes, for drgn or
     /// crash (as large as what the guest uses)
     #[arg(long)]
     dump: bool,
-    /// Run only the I-th of N parts, alike long as far as the history tells; all parts need the same history
+    /// Run shard I of N. Shards are balanced by recorded durations, so every shard must be given the same
+    /// --history
     #[arg(long, value_name = "I/N")]
     shard: Option<Shard>,
-    /// Go on with a run that was killed or interrupted: its folder, or its name (default: the newest). What is over
-    /// stays; what had begun begins again
+    /// Go on with a run that was killed or interrupted: its folder, or its name (default: the newest). What
+    /// is over stays; what had begun begins again
     #[arg(long, value_name = "RUN", num_args = 0..=1, default_missing_value = "latest")]
     pub(crate) resume: Option<PathBuf>,
     #[command(flatten)]
     run: RunOptions,
 }
 
-/// Refuses options that a run which is resumed cannot have: it goes on as it began.
+/// Refuses options that a resumed run cannot have: it continues as it began.
 pub(crate) fn check_resume(matches: &ArgMatches, options: &TestOptions) -> anyhow::Result<()> {
     if options.resume.is_none() {
         return Ok(());

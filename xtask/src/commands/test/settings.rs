@@ -1,4 +1,4 @@
-//! Reads the words that a run's options were recorded as ([`harness::run::settings`]).
+//! Parses the arguments as which a run's options were recorded ([`harness::run::settings`]).
 
 use anyhow::{Context, Result};
 use clap::{Arg, Args, Command, FromArgMatches};
@@ -6,7 +6,7 @@ use harness::run::options::Options;
 
 use super::TestOptions;
 
-/// The options that such words mean.
+/// The options that such arguments mean.
 pub(crate) fn options(words: &[String]) -> Result<Options> {
     let none = |argument: Arg| argument.env(None::<&'static str>);
     let command = TestOptions::augment_args(Command::new("test")).mut_args(none);
@@ -16,7 +16,7 @@ pub(crate) fn options(words: &[String]) -> Result<Options> {
     Ok(options.into())
 }
 
-/// A word of an older record as it is said now.
+/// A word of an older record in its present form.
 fn now(word: &str) -> &str {
     match word {
         "--tag=seed" => "--tag=v6.7-regressions",
@@ -31,7 +31,7 @@ mod tests {
 
     use super::*;
 
-    /// What a user says becomes words that mean the same.
+    /// Checks that a user's arguments are recorded as ones that mean the same.
     fn check(line: &[&str]) {
         let line: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
         let said = options(&line).unwrap();

@@ -1,17 +1,18 @@
-//! The lines by which reports begin: patterns, words, and what follows.
+//! The rules for lines by which reports begin: pattern, words of the title, and its end.
 //!
-//! Deliberately not here: the recognising of a line.
+//! Deliberately not here: the code that applies them.
 
 use protocol::evidence::ReportKind;
 
 use super::{Detail, Part, Tail};
 
-/// How reports begin.
+/// A rule for lines that open a report.
 pub(super) struct Rule {
     pub(super) kind: ReportKind,
-    /// The groups `function`, `hint`, `file`, `comm`, `pid` and `pool` mean what [`Opening`] says.
+    /// Regular expression; see [`super::Opening`] for its groups `function`, `hint`, `file`, `comm`, `pid`
+    /// and `pool`.
     pub(super) pattern: &'static str,
-    /// `$name` stands for a group of the pattern.
+    /// Words of the title; `$name` is replaced by that group of the pattern.
     pub(super) words: &'static str,
     pub(super) tail: Tail,
     pub(super) part: Part,
@@ -29,13 +30,13 @@ impl Rule {
     }
 }
 
-/// The first that matches counts.
+/// All rules; the first match counts.
 pub(super) const RULES: &[Rule] = {
     use Part::{Exception, Headline, Reason, Whole};
     use ReportKind as K;
     use Tail::{MaybeStack, Nothing, Stack};
     &[
-        // The checkers of memory, of undefined behaviour and of races.
+        // Checkers of memory, undefined behaviour and races.
         rule(
             K::DataRace,
             Stack,
@@ -72,7 +73,7 @@ pub(super) const RULES: &[Rule] = {
             r"^(?:detected buffer overflow in |\w+: detected buffer overflow\b)",
             "fortify: buffer overflow",
         ),
-        // Faults. x86, arm64 and powerpc each have their words; the title is the same.
+        // Faults. x86, arm64 and powerpc have different words; the title is the same.
         rule(
             K::Oops,
             Stack,
@@ -129,7 +130,7 @@ pub(super) const RULES: &[Rule] = {
         rule(K::Oops, Stack, Exception, r"^Oops: .*\[#\d+\]", "Oops").vague(Detail::Exception),
         rule(K::Oops, Stack, Reason, r"^rust_\w+: panicked at (?<file>[\w./+-]+):\d+", "Rust panic")
             .vague(Detail::RustPanic),
-        // What a WARNING or a BUG says of its reason.
+        // Reasons for a WARNING or a BUG.
         rule(
             K::Bug,
             Stack,
@@ -304,7 +305,7 @@ pub(super) const RULES: &[Rule] = {
             "lockdep: key has not been registered",
         ),
         rule(K::Lockdep, Nothing, Whole, r"^BUG: (?<what>MAX_[A-Z_]+) too low", "lockdep: $what too low"),
-        // WARN() up to 6.18, with and without CONFIG_DEBUG_BUGVERBOSE, and since 6.19, where the condition
+        // WARN() up to 6.18, with and without CONFIG_DEBUG_BUGVERBOSE; and since 6.19, where the condition
         // may stand before the file.
         rule(
             K::Warning,
@@ -322,7 +323,7 @@ pub(super) const RULES: &[Rule] = {
             "WARNING",
         )
         .vague(Detail::Unnamed),
-        // What has a stack and no word.
+        // Reports with a stack but no words of their own.
         rule(
             K::Warning,
             MaybeStack,
@@ -356,7 +357,7 @@ pub(super) const RULES: &[Rule] = {
     ]
 };
 
-/// Beginnings that all of them have, so that any other line costs next to nothing.
+/// First words of all these lines, so that any other line is cheap.
 pub(super) const BEGINNINGS: &[&str] = &[
     "BUG",
     "[ BUG: ",

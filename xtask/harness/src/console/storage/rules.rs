@@ -1,9 +1,9 @@
-//! The lines of md, dm and file systems, and what each means.
+//! The rules for lines of md, dm and file systems: pattern, kind and title.
 //!
-//! From the sources of 6.1 to 7.3; `xtask/harness/testdata/kernel-formats.txt` has the format that each rule was read
-//! from. Corruption is only what says that data is not what was written: a checksum, a number or a structure
-//! that is not what it must be. That something could not be read or written, was given up, aborted or shut
-//! down is a storage error, whatever the word that the kernel has for it.
+//! From the sources of 6.1 to 7.3; `xtask/harness/testdata/kernel-formats.txt` has the format that each rule
+//! was written for. Only data that differ from what was written are corruption: a checksum, number or
+//! structure that is wrong. Data that could not be read or written, and anything given up, aborted or shut
+//! down, are a storage error, whatever the kernel calls it.
 
 use protocol::evidence::ReportKind::{Corruption, StorageError};
 
@@ -36,11 +36,11 @@ pub(super) const GROUPS: &[Group] = &[
         ],
         rules: BLOCK,
     },
-    // What begins with the name of a device or an array, whatever that is.
+    // Lines that begin with any device's or array's name.
     Group { beginnings: &[], rules: NAMED },
 ];
 
-/// md and its levels. dm-raid's arrays are all called mdX.
+/// Lines of md and its levels. dm-raid's arrays are all called mdX.
 const MD: &[Rule] = &[
     lost(r"^md/(?<level>raid1?\d?):\S+: Disk failure on ", "md/$level: disk failure, device disabled"),
     lost(
@@ -153,7 +153,7 @@ const MD: &[Rule] = &[
     ),
 ];
 
-/// dm's targets, and the metadata that several of them keep (drivers/md/persistent-data).
+/// Lines of dm's targets, and of the metadata library that several use (drivers/md/persistent-data).
 const DM: &[Rule] = &[
     changed(r"^device-mapper: integrity: .*[Cc]hecksum failed", "dm-integrity: checksum failed"),
     changed(
@@ -248,7 +248,7 @@ const DM: &[Rule] = &[
     ),
 ];
 
-/// ext4. An IO error, an abort or a remount makes it say "error" as well.
+/// Lines of ext4. It prints "error" after an IO error, an abort or a remount, too.
 const EXT4: &[Rule] = &[
     lost(
         r"^EXT4-fs (?:error|warning|\().*(?:I/O error|unable to read|Cannot read|[Cc]an't read|could ?n[o']t read|error reading|error -5|err=?-5|errno?=-5|error (?:5|-5) loading|read error|reading directory lblock|while reading|potential data loss|Delayed block allocation failed|previous I/O error|[Dd]ata will be lost|Error writing to MMP|Cannot get buffer)",
@@ -267,7 +267,7 @@ const EXT4: &[Rule] = &[
         r"^EXT4-fs error \(device [^)]*\) in (?<function>\w+):\d+: Corrupt filesystem",
         "ext4: error in $function",
     ),
-    // What follows an aborted journal, or an error that has been told: it says nothing of what lies on the
+    // Consequences of an aborted journal, or of an error printed before: these say nothing about the data on
     // disk.
     lost(
         r"^EXT4-fs error \(device [^)]*\)(?::| in) .*(?:Detected aborted journal|Couldn't clean up the journal|Journal (?:has aborted|got removed)|IO failure|Readonly filesystem|Out of memory|Abort forced by user|: error \d+$)",
@@ -301,7 +301,7 @@ const EXT4: &[Rule] = &[
     ),
 ];
 
-/// ext4's journal.
+/// Lines of ext4's journal.
 const JBD2: &[Rule] = &[
     changed(r"^JBD2: .*[Cc]hecksum (?:error|found|recovering)", "jbd2: checksum error"),
     changed(
@@ -319,7 +319,7 @@ const JBD2: &[Rule] = &[
     ),
 ];
 
-/// xfs. Errors 74 and 117 are EBADMSG and EUCLEAN: what was read makes no sense.
+/// Lines of xfs. Errors 74 and 117 are EBADMSG and EUCLEAN: the data that were read are wrong.
 const XFS: &[Rule] = &[
     changed(
         r"^XFS \(\S+\): Metadata corruption detected at (?<function>[A-Za-z_]\w*)",
@@ -329,7 +329,7 @@ const XFS: &[Rule] = &[
         r"^XFS \(\S+\): Metadata CRC error detected at (?<function>[A-Za-z_]\w*)",
         "xfs: metadata CRC error in $function",
     ),
-    // A transaction that is given up after it changed something, mostly for an IO error.
+    // A transaction cancelled after it changed something, mostly because of an IO error.
     lost(r"^XFS \(\S+\): Internal error xfs_trans_cancel", "xfs: a changed transaction was cancelled"),
     changed(
         r"^XFS \(\S+\): Internal error .*Caller (?<function>[A-Za-z_]\w*)",
@@ -340,7 +340,7 @@ const XFS: &[Rule] = &[
         "xfs: metadata corruption",
     ),
     changed(r"^XFS \(\S+\): Corruption of on-disk metadata", "xfs: metadata corruption"),
-    // What is in memory is no longer trusted: after any error amid a change, an IO error too.
+    // Data in memory are no longer trusted, after any error during a change, such as an IO error.
     lost(r"^XFS \(\S+\): Corruption of in-memory data", "xfs: file system shut down"),
     lost(r"^XFS \(\S+\): Corruption Alert: Buffer at .* permanent write failures", "xfs: metadata IO error"),
     changed(r"^XFS \(\S+\): log record CRC mismatch", "xfs: log record CRC mismatch"),
@@ -364,7 +364,7 @@ const XFS: &[Rule] = &[
     ),
 ];
 
-/// btrfs. Each mount says "checksum" as information.
+/// Lines of btrfs. It prints "checksum" as information at each mount.
 const BTRFS: &[Rule] = &[
     changed(
         r"^BTRFS:? (?:warning|error|critical|alert) \(device [^)]*\):? .*(?:csum (?:failed|error|mismatch)|checksum (?:verify failed|error at|mismatch)|bad csum|csum for on-disk super block no longer)",
@@ -396,7 +396,7 @@ const BTRFS: &[Rule] = &[
     ),
 ];
 
-/// The page cache and the block layer over md and dm.
+/// Lines of the page cache and the block layer above md and dm.
 const BLOCK: &[Rule] = &[
     lost(r"^Buffer I/O error on dev(?:ice)? (?<which>md|dm)[-_\w]*,", "buffer I/O error on $which"),
     changed(r"^protection error, dev (?<which>md|dm)[-_\w]*, ", "protection error on $which"),
@@ -407,7 +407,7 @@ const BLOCK: &[Rule] = &[
     changed(r"^bcache: .*(?:bad checksum|corrupted btree|bad csum)", "bcache: metadata is corrupted"),
 ];
 
-/// Words that lines have which begin with the name of a device or an array.
+/// Words in lines that begin with the name of a device or an array.
 pub(super) const WITHIN: &[&str] =
     &[": mismatch sector in range ", " tag error at ", ": writeback error on ", ": could not start resync"];
 

@@ -1,4 +1,4 @@
-//! A search belongs to one process at a time: two would each write their own trials over the other's.
+//! Locks a search against a second process: two would each overwrite the other's trials.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -10,18 +10,20 @@ use rustix::io::Errno;
 
 use crate::error::usage;
 
-/// The file that is locked, in the search's folder. `state.json` will not do: it is replaced after each trial.
+/// Name of the lock file in the search's folder. `state.json` cannot be locked: it is replaced after each
+/// trial.
 const FILE: &str = "lock";
 
-/// Holds a search as long as it lives; the kernel lets go of it when the process dies, however that is.
+/// Lock on a search's folder while this value lives; the kernel drops it when the process dies, however that
+/// happens.
 #[derive(Debug)]
-pub struct Hold {
+pub struct SearchLock {
     _file: File,
 }
 
-impl Hold {
-    /// Takes the search in `dir`; an error if another process has it.
-    pub fn take(dir: &Path) -> Result<Hold> {
+impl SearchLock {
+    /// Locks the search in `dir`; returns an error if another process holds it.
+    pub fn take(dir: &Path) -> Result<SearchLock> {
         let path = dir.join(FILE);
         let failed = || format!("failed to lock `{}`", path.display());
         let mut file = OpenOptions::new()
@@ -31,7 +33,7 @@ impl Hold {
             .truncate(false)
             .open(&path)
             .with_context(failed)?;
-        // As for a run's events: a file system without locks will do.
+        // A file system without locks is accepted, as it is for the event log of a run.
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             let mut holder = String::new();
             let _unknown = file.read_to_string(&mut holder);
@@ -47,7 +49,7 @@ impl Hold {
         }
         file.set_len(0).and_then(|()| file.rewind()).with_context(failed)?;
         writeln!(file, "{}", std::process::id()).with_context(failed)?;
-        Ok(Hold { _file: file })
+        Ok(SearchLock { _file: file })
     }
 }
 
@@ -58,8 +60,8 @@ mod tests {
     #[test]
     fn a_search_that_is_still_at_work_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let held = Hold::take(dir.path()).unwrap();
-        let error = Hold::take(dir.path()).unwrap_err();
+        let held = SearchLock::take(dir.path()).unwrap();
+        let error = SearchLock::take(dir.path()).unwrap_err();
         assert!(crate::error::is_users_fault(&error));
         let text = error.to_string();
         let process = format!("(process {})", std::process::id());
@@ -68,6 +70,6 @@ mod tests {
             "{text}"
         );
         drop(held);
-        Hold::take(dir.path()).unwrap();
+        SearchLock::take(dir.path()).unwrap();
     }
 }

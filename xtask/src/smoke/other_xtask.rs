@@ -1,4 +1,4 @@
-//! Another `xtask`, started as a user would start it, for checks of what it says and leaves.
+//! An `xtask` in a process of its own, started as a user would, for checks of its output and its effects.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,38 +12,38 @@ use vm_images::host::die_with_parent;
 use super::Scratch;
 use harness::session::Session;
 
-/// Without the user's own defaults: a check is the same for everybody.
+/// Removes the user's own defaults, so that a check is the same for everybody.
 pub(super) fn neutral(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MD_REGRESS_"))
     {
         command.env_remove(name);
     }
     command.env("MD_REGRESS_CONFIG", "/dev/null");
-    // What a check builds is ours.
+    // Checks build only our own sources.
     command.env("MD_REGRESS_TRUST_SOURCE", "true");
-    // Nor does it count as something that the user ran.
+    // Checks are no attempts of the user's, so they stay out of the history.
     command.env("MD_REGRESS_HISTORY", "/dev/null");
 }
 
-/// How to start it.
-pub(super) struct Other {
-    /// Words in front of it, such as `unshare --mount`.
+/// How to start the process.
+pub(super) struct OtherXtask {
+    /// Arguments before the program, such as `unshare --mount`.
     wrapper: Vec<OsString>,
     store: PathBuf,
     env: Vec<(String, String)>,
 }
 
-/// What came of one that ended by itself.
-pub(super) struct Ended {
+/// Exit status and output of a process that ended by itself.
+pub(super) struct FinishedXtask {
     pub(super) status: ExitStatus,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
 
-impl Other {
-    /// With the same store as ours.
+impl OtherXtask {
+    /// With the same store as this process.
     pub(super) fn new(session: &Session) -> Self {
-        Other { wrapper: vec![], store: session.store.root().to_owned(), env: vec![] }
+        OtherXtask { wrapper: vec![], store: session.store.root().to_owned(), env: vec![] }
     }
 
     pub(super) fn store(mut self, store: &Path) -> Self {
@@ -66,7 +66,7 @@ impl Other {
         &self,
         out: &Scratch,
         args: impl IntoIterator<Item = A>,
-    ) -> Result<Started> {
+    ) -> Result<RunningXtask> {
         let program = std::env::current_exe()?;
         let mut words = self.wrapper.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
         let first = words.next().context("a program is there")?;
@@ -78,10 +78,10 @@ impl Other {
         neutral(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(file("stdout")?).stderr(file("stderr")?);
-        // Were we killed ourselves, it would go on for minutes.
+        // Otherwise it would go on for minutes after this process was killed.
         die_with_parent(&mut command);
         let child = command.spawn().context("failed to start another xtask")?;
-        Ok(Started { child, folder })
+        Ok(RunningXtask { child, folder })
     }
 
     /// Runs it to its end.
@@ -89,24 +89,24 @@ impl Other {
         &self,
         out: &Scratch,
         args: impl IntoIterator<Item = A>,
-    ) -> Result<Ended> {
+    ) -> Result<FinishedXtask> {
         self.start(out, args)?.wait()
     }
 }
 
-/// One that runs; killed when it is dropped.
-pub(super) struct Started {
+/// A running process; killed when dropped.
+pub(super) struct RunningXtask {
     pub(super) child: Child,
     folder: PathBuf,
 }
 
-impl Started {
-    pub(super) fn wait(mut self) -> Result<Ended> {
+impl RunningXtask {
+    pub(super) fn wait(mut self) -> Result<FinishedXtask> {
         let status = self.child.wait().context("failed to wait for another xtask")?;
-        Ok(Ended { status, stdout: self.said("stdout"), stderr: self.said("stderr") })
+        Ok(FinishedXtask { status, stdout: self.said("stdout"), stderr: self.said("stderr") })
     }
 
-    /// What it has said so far on `stdout` or `stderr`.
+    /// Output on `stdout` or `stderr` so far.
     pub(super) fn said(&self, stream: &str) -> String {
         let bytes = fs::read(self.folder.join(stream)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -121,15 +121,15 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for RunningXtask {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Ended {
-    /// It must have ended with this code and said all of these texts on standard error.
+impl FinishedXtask {
+    /// Checks the exit code, and that standard error contains all of these texts.
     pub(super) fn expect(&self, code: i32, texts: &[&str]) -> Result<()> {
         ensure!(self.status.code() == Some(code), "ended with {}, not {code}: {}", self.status, self.stderr);
         for text in texts {

@@ -1,4 +1,5 @@
-//! What runs are judged by: the expectations of a suite, and the known issues, as this work tree has them.
+//! The criteria by which runs are judged: the expectations of a suite, and the known issues, as in this work
+//! tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,16 +11,17 @@ use reports::{Expectations, KnownIssues};
 use crate::error::usage;
 use crate::workspace::workspace;
 
-/// What runs are judged by.
+/// The criteria by which runs are judged.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// By suite; of one without an entry, every test is expected to pass.
+pub struct Criteria {
+    /// Expectations by suite; in a suite without an entry, every test is expected to pass.
     pub expectations: BTreeMap<String, Expectations>,
-    /// Failures that are known, in every suite.
+    /// Criteria issues, which apply to every suite.
     pub known_issues: KnownIssues,
 }
 
-/// What `suites/SUITE/expectations.toml` of this work tree says; a suite without one expects passes.
+/// Reads `suites/SUITE/expectations.toml` of this work tree; without that file all tests are expected to
+/// pass.
 pub fn expectations_of(suite: &str) -> Result<Expectations> {
     let path = workspace().join("suites").join(suite).join("expectations.toml");
     let text = match fs::read_to_string(&path) {
@@ -31,7 +33,7 @@ pub fn expectations_of(suite: &str) -> Result<Expectations> {
     Expectations::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
 }
 
-/// What `suites/known-issues.toml` of this work tree says.
+/// Reads `suites/known-issues.toml` of this work tree.
 pub fn known_issues() -> Result<KnownIssues> {
     let path = workspace().join("suites/known-issues.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
@@ -39,14 +41,14 @@ pub fn known_issues() -> Result<KnownIssues> {
     KnownIssues::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
 }
 
-impl Known {
-    /// What runs of the suite of this name are judged by.
+impl Criteria {
+    /// The criteria for runs of this suite.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, or makes no sense.
-    pub(crate) fn of_suite(suite: &str) -> Result<Known> {
+    /// A file cannot be read, or is invalid.
+    pub(crate) fn of_suite(suite: &str) -> Result<Criteria> {
         let expectations = BTreeMap::from([(suite.to_owned(), expectations_of(suite)?)]);
-        Ok(Known { expectations, known_issues: known_issues()? })
+        Ok(Criteria { expectations, known_issues: known_issues()? })
     }
 }
