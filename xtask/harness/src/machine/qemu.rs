@@ -214,7 +214,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("display", "none".into());
     add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
     // A guest that is restored has its kernel in its memory, and is never reset: QEMU would read 60 MB for
-    // nothing, and hold them as long as the guest lives.
+    // nothing.
     if spec.restore.is_none() {
         add("kernel", spec.kernel.clone().into());
         add("initrd", spec.initramfs.clone().into());
@@ -228,8 +228,8 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("device", "virtio-serial-pci".into());
     add("device", format!("virtserialport,chardev=agent,name={AGENT_PORT}").into());
     add("device", format!("virtserialport,chardev=files,name={FILES_PORT}").into());
-    // No vmgenid, which has a restored kernel reseed itself: the greeting does ([`super::greeting`]), before anything
-    // runs, and the interpreter of ACPI code that would hear of it costs an emulated guest 70 ms.
+    // No vmgenid, which has a restored kernel reseed itself: the greeting does ([`super::greeting`]), before
+    // anything runs, and the interpreter of ACPI code that would hear of it costs an emulated guest 70 ms.
     add("object", "rng-random,id=random,filename=/dev/urandom".into());
     add("device", "virtio-rng-pci,rng=random".into());
     add("device", "pvpanic-pci".into());
