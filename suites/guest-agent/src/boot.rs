@@ -46,7 +46,7 @@ const TAINTED: &str = "/proc/sys/kernel/tainted";
 /// Starts the programs that shell tests of storage use most, each with an option that does nothing.
 const WARM_UP: &str = "for it in awk basename cat chmod cmp cp cut dd dirname expr find grep head hexdump ln losetup \
     ls mkdir mke2fs mkfifo mknod mktemp mount mv od pgrep ps readlink rm rmdir sed seq sleep sort stat sync tail tee \
-    touch tr true udevadm umount wc which xargs; do $it --version; done; dmsetup help; lvm help";
+    touch tr true udevadm umount uname wc which xargs; do $it --version; done; dmsetup help; lvm help";
 
 const RAMFS_MAGIC: i64 = 0x8584_58f6;
 const TMPFS_MAGIC: i64 = 0x0102_1994;

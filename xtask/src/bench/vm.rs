@@ -1,15 +1,14 @@
-//! `cargo xtask bench vm`: from asking for a VM to a command's output and the VM being gone, restored, booted, and by
-//! virtme-ng; the memory of VMs, and the disk that a snapshot takes.
+//! `cargo xtask bench vm`: from asking for a VM to a command's output and the VM being gone, restored,
+//! booted, and by virtme-ng; the memory of VMs, and the disk that a snapshot takes.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use protocol::program::{Exit, Program};
-use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::wire::{Message, OutputBudget, Request, StartTest};
 use vm_images::build::checkout::Sources;
 use vm_images::spec::KernelSpec;
 
@@ -18,13 +17,17 @@ use super::{BENCH_RAM_MIB, median};
 use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit;
-use harness::attempt::drive::opening;
 use harness::machine::accel::AccelChoice;
+use harness::machine::greeting::Opening;
 use harness::machine::snapshot::Snapshots;
-use harness::machine::{Hypervisor, Input, Vm, VmSpec, qemu};
+use harness::machine::talk::Talk;
+use harness::machine::{Hypervisor, Input, VmSpec, qemu};
 use harness::run::plan::boot_timeout;
 use harness::run::prepare;
 use harness::session::Session;
+
+/// How long a VM may take for each step.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// VMs at a time whose memory is counted, and what they must fit in, MiB.
 const N_AT_ONCE: usize = 8;
@@ -52,8 +55,8 @@ pub(super) fn vm(
     let booted = VmSpec { log, ..boot.vm(&prepared.guest, prepared.chosen.accel, BENCH_RAM_MIB, 1) };
     let hypervisor: &dyn Hypervisor = &prepared.qemu;
     let snapshots = Snapshots::new(hypervisor, &session.store, &*session.terminal, session.host.cancel());
-    let state = snapshots.of(&booted, boot_timeout(prepared.chosen.accel))?;
-    let restored = VmSpec { restore: Some(state.clone()), ..booted.clone() };
+    let snapshot = snapshots.of(&booted, boot_timeout(prepared.chosen.accel))?;
+    let restored = VmSpec { restore: Some(snapshot.state().to_owned()), ..booted.clone() };
     let apt = session.apt()?;
     let virtme = match with_virtme {
         true => Some(Virtme::prepare(session, &session.images(&apt)?, &prepared.qemu, &boot.kernel)?),
@@ -65,8 +68,8 @@ pub(super) fn vm(
     for round in 1..=n_rounds {
         session.host.cancel().check()?;
         session.terminal.timed(&format!("round {round} of {n_rounds}"));
-        ours.push(once(hypervisor, &restored, release)?);
-        cold.push(once(hypervisor, &booted, release)?);
+        ours.push(once(session, hypervisor, &restored, release)?);
+        cold.push(once(session, hypervisor, &booted, release)?);
         if let Some(virtme) = &virtme {
             theirs.push(virtme.once(BENCH_RAM_MIB, "", release)?.as_secs_f64());
             theirs_tuned.push(virtme.once(BENCH_RAM_MIB, qemu::CHEAPER, release)?.as_secs_f64());
@@ -92,7 +95,7 @@ pub(super) fn vm(
         );
     }
     memory(session, hypervisor, &restored, release)?;
-    let folder = state.parent().context("a snapshot has a folder")?;
+    let folder = snapshot.state().parent().context("a snapshot has a folder")?;
     let blocks = fs::read_dir(folder)
         .and_then(|files| files.map(|file| Ok(file?.metadata()?.blocks())).sum::<std::io::Result<u64>>());
     let blocks = blocks.with_context(|| format!("failed to look at `{}`", folder.display()))?;
@@ -109,20 +112,17 @@ fn show(what: &str, all: &[Took]) -> f64 {
 }
 
 /// A VM that has run a command, and still lives.
-struct Living {
-    vm: Box<dyn Vm>,
-    told: Receiver<Input>,
+struct Living<'a> {
+    talk: Talk<'a>,
     answer: Duration,
     output: Duration,
 }
 
 /// From asking for the VM to its end, timed.
-fn once(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str) -> Result<Took> {
+fn once(session: &Session, hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str) -> Result<Took> {
     let asked = Instant::now();
-    let Living { mut vm, told, answer, output } = live(hypervisor, spec, release, asked)?;
-    vm.kill();
-    wait(&told, asked, |input| matches!(input, Input::Ended(_)).then_some(()))?;
-    drop(vm);
+    let Living { talk, answer, output } = live(session, hypervisor, spec, release, asked)?;
+    talk.end(PATIENCE)?;
     Ok(Took {
         answer_s: answer.as_secs_f64(),
         output_s: output.as_secs_f64(),
@@ -130,12 +130,15 @@ fn once(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str) -> Result<Too
     })
 }
 
-fn live(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str, asked: Instant) -> Result<Living> {
-    let (inputs, told) = sync_channel(64);
-    let mut vm = hypervisor.start(spec, inputs)?;
-    let opening = opening()?;
-    vm.send(&Request::Hello { version: VERSION, session: opening.session, entropy: opening.entropy })?;
-    wait(&told, asked, |input| matches!(input, Input::Agent(Ok(Message::Hello { .. }))).then_some(()))?;
+fn live<'a>(
+    session: &'a Session,
+    hypervisor: &dyn Hypervisor,
+    spec: &VmSpec,
+    release: &str,
+    asked: Instant,
+) -> Result<Living<'a>> {
+    let mut talk = Talk::start(hypervisor, spec, Opening::draw()?, session.host.cancel())?;
+    talk.wait_for_answer(PATIENCE, |_| {})?;
     let answer = asked.elapsed();
     let program = Program {
         argv: ["uname", "-r"].map(str::to_owned).to_vec(),
@@ -147,9 +150,10 @@ fn live(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str, asked: Instan
         replaced: None,
     };
     let output = OutputBudget { burst_bytes: 1 << 20, bytes_per_s: 1 << 20 };
-    vm.send(&Request::StartTest(StartTest { attempt: 1, program, output, grace_ms: 500, sampled: false }))?;
+    let test = StartTest { attempt: 1, program, output, grace_ms: 500, sampled: false };
+    talk.send(&Request::StartTest(test))?;
     let mut said = Vec::new();
-    let exit = wait(&told, asked, |input| match input {
+    let exit = talk.wait(PATIENCE, |input| match input {
         Input::Agent(Ok(Message::Output { data, .. })) => {
             said.extend(data);
             None
@@ -160,26 +164,7 @@ fn live(hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str, asked: Instan
     let output = asked.elapsed();
     let said = String::from_utf8_lossy(&said);
     ensure!(exit == Exit::Code(0) && said.trim() == release, "`uname -r` said `{said}` and came to {exit:?}");
-    Ok(Living { vm, told, answer, output })
-}
-
-/// Waits for an input that `take` takes.
-fn wait<T>(told: &Receiver<Input>, asked: Instant, mut take: impl FnMut(Input) -> Option<T>) -> Result<T> {
-    const PATIENCE: Duration = Duration::from_secs(180);
-    loop {
-        let left = PATIENCE.saturating_sub(asked.elapsed());
-        let input = told.recv_timeout(left).context("a VM did not do in time what it should")?;
-        let end = match &input {
-            Input::Ended(end) => Some(end.clone()),
-            _ => None,
-        };
-        if let Some(answer) = take(input) {
-            return Ok(answer);
-        }
-        if let Some(end) = end {
-            bail!("a VM ended too early: {end:?}");
-        }
-    }
+    Ok(Living { talk, answer, output })
 }
 
 /// What QEMU takes of the host's memory, for one VM and for several at once, each when it has run a command.
@@ -194,7 +179,7 @@ fn memory(session: &Session, hypervisor: &dyn Hypervisor, spec: &VmSpec, release
     for n in 1..=N_AT_ONCE {
         session.host.cancel().check()?;
         let log = log_of(&spec.log, n);
-        living.push(live(hypervisor, &VmSpec { log, ..spec.clone() }, release, Instant::now())?);
+        living.push(live(session, hypervisor, &VmSpec { log, ..spec.clone() }, release, Instant::now())?);
         if n == 1 {
             figure!("memory of one VM of {BENCH_RAM_MIB} MiB (Pss of QEMU): {} MiB", pss_mib()?);
         }

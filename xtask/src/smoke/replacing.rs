@@ -2,18 +2,18 @@
 //! all.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::program::{Exit, Program, ReplacedModules};
-use protocol::wire::{Message, OutputBudget, Request, StartTest, VERSION};
+use protocol::wire::{Message, OutputBudget, Request, StartTest};
 use reports::record::AttemptState;
 use vm_images::build::checkout::Sources;
 
 use super::{PATIENCE, Scratch, options, run_with};
 use harness::machine::accel::AccelChoice;
-use harness::machine::{Access, Hypervisor, Input, VmEnd, VmSpec};
+use harness::machine::greeting::Opening;
+use harness::machine::talk::Talk;
+use harness::machine::{Access, Input, VmSpec};
 use harness::run::options::Options;
 use harness::run::prepare::{self, Prepared};
 use harness::session::Session;
@@ -56,11 +56,11 @@ pub(super) fn other_modules_do_not(session: &Session) -> Result<()> {
     let (plain, other) = (machine(0)?, machine(1)?);
     let modules = |vm: &VmSpec| Some(vm.replaced.as_ref()?.modules.clone());
     // The image of one, said to be the other.
-    let said = refusal(&prepared, &plain, &[start(1, &[], modules(&other))])?;
+    let said = refusal(session, &prepared, &plain, &[start(1, &[], modules(&other))])?;
     ensure!(said.contains("is not of build"), "other modules were refused with `{said}`");
     // The kernel's own md is there first.
     let tests = [start(1, &["md_mod"], None), start(2, &[], modules(&plain))];
-    let said = refusal(&prepared, &plain, &tests)?;
+    let said = refusal(session, &prepared, &plain, &tests)?;
     ensure!(said.contains("its own md_mod loaded already"), "stock modules were met with `{said}`");
     Ok(())
 }
@@ -85,52 +85,25 @@ fn start(attempt: u32, load: &[&str], replaced: Option<ReplacedModules>) -> Star
 }
 
 /// The guest agent's reason for not starting the last of `tests`, which it must refuse.
-fn refusal(prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
-    let (inputs, told) = sync_channel(64);
-    let mut vm = prepared.qemu.start(spec, inputs)?;
-    vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] })?;
-    let image = &spec.replaced.as_ref().context("nothing is replaced")?.image;
-    let serial = &spec.replaced.as_ref().context("nothing is replaced")?.modules.serial;
-    let mut waiting = tests.iter();
+fn refusal(session: &Session, prepared: &Prepared, spec: &VmSpec, tests: &[StartTest]) -> Result<String> {
+    let replaced = spec.replaced.as_ref().context("nothing is replaced")?;
+    let mut talk = Talk::start(&prepared.qemu, spec, Opening::without_entropy(), session.host.cancel())?;
+    talk.wait_for_answer(PATIENCE, |_| {})?;
+    talk.vm().plug_disk(&replaced.image, &replaced.modules.serial, Access::Read)?;
     let mut said = String::new();
-    let end = Instant::now() + PATIENCE;
-    loop {
-        ensure!(Instant::now() < end, "the guest did not answer; it said `{said}`");
-        let next = match told.recv_timeout(Duration::from_secs(1)) {
-            Ok(Input::Agent(Ok(Message::Hello { .. }))) => {
-                vm.plug_disk(image, serial, Access::Read)?;
-                true
-            }
-            Ok(Input::Agent(Ok(Message::Note { text }))) => {
+    let mut exit = None;
+    for test in tests {
+        talk.send(&Request::StartTest(test.clone()))?;
+        exit = Some(talk.wait(PATIENCE, |input| match input {
+            Input::Agent(Ok(Message::Note { text })) => {
                 said += &text;
-                false
+                None
             }
-            Ok(Input::Agent(Ok(Message::Finished(finished)))) => {
-                if waiting.len() == 0 {
-                    let is_refused = matches!(finished.exit, Exit::NotStarted(_));
-                    ensure!(
-                        is_refused,
-                        "the test ended with {:?}, on other modules than it should",
-                        finished.exit
-                    );
-                    return Ok(said);
-                }
-                true
-            }
-            Ok(Input::Ended(VmEnd::Clean | VmEnd::Killed | VmEnd::Failed { .. })) => {
-                bail!("the guest went away")
-            }
-            Ok(
-                Input::Console(_)
-                | Input::Agent(_)
-                | Input::Files(_)
-                | Input::Hypervisor(_)
-                | Input::Answer(_),
-            )
-            | Err(_) => false,
-        };
-        if next && let Some(test) = waiting.next() {
-            vm.send(&Request::StartTest(test.clone()))?;
-        }
+            Input::Agent(Ok(Message::Finished(finished))) => Some(finished.exit),
+            _ => None,
+        })?);
     }
+    let is_refused = matches!(exit, Some(Exit::NotStarted(_)));
+    ensure!(is_refused, "the test ended with {exit:?}, on other modules than it should");
+    Ok(said)
 }

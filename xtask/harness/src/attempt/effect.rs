@@ -8,7 +8,7 @@ use std::time::Duration;
 use protocol::event::Event;
 use protocol::wire::{MAX_CHUNK, Message, Request};
 
-use crate::machine::Ask;
+use crate::machine::{Ask, start};
 use crate::suite::GivenFile;
 
 /// All limits, scaled for the accelerator.
@@ -29,15 +29,6 @@ pub(crate) struct TimeLimits {
     /// For what a test left behind and nobody can kill to go, by the host's clock: a guest that starves has
     /// few samples that count.
     pub(crate) leaving_timeout: Duration,
-}
-
-/// Numbers that a guest is greeted with: random, and never twice the same.
-#[derive(Clone, Debug)]
-pub struct Opening {
-    /// A number that no guest has seen.
-    pub session: u64,
-    /// For the guest's random pool.
-    pub entropy: Vec<u8>,
 }
 
 /// Something that the driver is to do.
@@ -69,6 +60,25 @@ pub(crate) enum Effect {
     Show(String),
 }
 
+impl start::Effect for Effect {
+    fn asks_the_vm(&self) -> bool {
+        match self {
+            Effect::Send(_)
+            | Effect::PlugDisk { .. }
+            | Effect::PlugModules { .. }
+            | Effect::Ask(_)
+            | Effect::Dump => true,
+            Effect::Kill
+            | Effect::HostEvidence(_)
+            | Effect::Record(_)
+            | Effect::Output { .. }
+            | Effect::KernelLog(_)
+            | Effect::File(_)
+            | Effect::Show(_) => false,
+        }
+    }
+}
+
 /// Serial number by which the guest knows a job's disk of this number.
 pub(super) fn disk_serial(idx: usize) -> String {
     format!("mdr-disk{idx}")
@@ -85,14 +95,4 @@ pub(super) fn put_file(file: &GivenFile) -> Vec<Effect> {
         Effect::Send(Request::PutFile { name, mode, offset, data })
     };
     (0..n_pieces).map(piece).collect()
-}
-
-/// A line of the kernel log, as `dmesg` shows it.
-pub(crate) fn kernel_log_line(at_us: u64, text: &str) -> String {
-    let (s, us) = (at_us / 1_000_000, at_us % 1_000_000);
-    let stamp = format!("[{s:5}.{us:06}] ");
-    // `/dev/kmsg` writes a line end within a record as `\x0a` and a backslash as `\x5c`
-    // (Documentation/ABI/testing/dev-kmsg); other escapes stay, for a terminal's sake.
-    let text = text.replace("\\x0a", &format!("\n{stamp}")).replace("\\x5c", "\\");
-    format!("{stamp}{text}\n")
 }

@@ -7,48 +7,24 @@ use std::time::Duration;
 
 use protocol::event::{Blame, CollectedFile};
 use protocol::evidence::{KernelReport, ReportKind};
-use protocol::wire::{Message, Request, VERSION};
+use protocol::wire::{Message, Request};
 
-use crate::attempt::effect::Opening;
 use crate::attempt::kernel_log::{KernelLog, LogRecord};
 use crate::attempt::taint;
-use crate::console::{AgentWords, Crash, Lines};
-use crate::guest::end::{EndBlame, EndContext, EndWatch};
-use crate::guest::files::{FileList, FileMessage};
+use crate::guest::end::EndBlame;
+use crate::guest::files::FileMessage;
+use crate::guest::session::GuestSession;
+use crate::machine::greeting::Opening;
 use crate::machine::{HypervisorEvent, VmEnd};
-
-/// Notes of the agent that are kept.
-const NOTES_MAX: u32 = 50;
-/// Longest text of the guest's in a remark or an error, characters.
-const TEXT_MAX: usize = 1000;
 
 /// The guest's end of an attempt.
 #[derive(Debug)]
 pub(super) struct Guest {
-    opening: Opening,
-    console: Lines,
-    crash: Crash,
-    agent_words: AgentWords,
+    session: GuestSession,
     /// The kernel's reports, on the console and in the agent's copy of its log.
     kernel_log: KernelLog,
-    end: EndWatch,
-    files: FileList,
-    n_notes: u32,
     /// When the agent last spoke.
     last_word: Duration,
-    is_ready: bool,
-    is_killed: bool,
-}
-
-/// The meaning of a greeting's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Greeting {
-    /// The agent has answered.
-    Answered,
-    /// The agent speaks another version of the protocol.
-    OtherVersion,
-    /// The agent answers somebody else's greeting.
-    NotOurs,
 }
 
 /// News of the console.
@@ -68,17 +44,9 @@ impl Guest {
     /// A guest that has not answered yet.
     pub(super) fn new(attempt: u32, opening: Opening) -> Self {
         Guest {
-            agent_words: AgentWords::new(opening.session),
-            opening,
-            console: Lines::default(),
-            crash: Crash::default(),
+            session: GuestSession::new(opening, attempt),
             kernel_log: KernelLog::default(),
-            end: EndWatch::default(),
-            files: FileList::new(attempt),
-            n_notes: 0,
             last_word: Duration::ZERO,
-            is_ready: false,
-            is_killed: false,
         }
     }
 
@@ -86,32 +54,24 @@ impl Guest {
 
     /// The greeting, which is sent once the VM has been started.
     pub(super) fn hello(&self) -> Request {
-        let Opening { session, entropy } = &self.opening;
-        Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() }
+        self.session.hello()
     }
 
-    /// Takes the answer to the greeting.
-    pub(super) fn greeted(&mut self, version: u32, session: u64) -> Greeting {
-        if session != self.opening.session {
-            return Greeting::NotOurs;
-        }
-        if version != VERSION {
-            return Greeting::OtherVersion;
-        }
-        self.is_ready = true;
-        Greeting::Answered
+    /// Takes the answer to a greeting: true if it answers ours. An error if the agent cannot be talked to.
+    pub(super) fn greeted(&mut self, version: u32, session: u64) -> Result<bool, String> {
+        self.session.greeted(version, session)
     }
 
     /// True once the agent has answered the greeting.
     pub(super) fn is_ready(&self) -> bool {
-        self.is_ready
+        self.session.is_ready()
     }
 
     // ---- the agent's words -------------------------------------------------------------------
 
     /// The agent spoke; for how long it had been silent.
     pub(super) fn spoke(&mut self, at: Duration) -> Duration {
-        self.end.agent_spoke(at);
+        self.session.spoke(at);
         let silent = self.silent_for(at);
         self.last_word = at;
         silent
@@ -129,21 +89,17 @@ impl Guest {
 
     /// A note of the agent's, as it is remarked; nothing once there were too many.
     pub(super) fn note(&mut self, text: &str) -> Option<String> {
-        if self.n_notes >= NOTES_MAX {
-            return None;
-        }
-        self.n_notes += 1;
-        Some(format!("guest agent: {}", clip(text)))
+        self.session.note(text)
     }
 
     /// Why the agent gave up, if it did.
     pub(super) fn gave_up(&self) -> Option<&str> {
-        self.agent_words.gave_up(self.is_ready)
+        self.session.gave_up()
     }
 
     /// Since when nobody serves the guest, because the agent gave up.
     pub(super) fn unserved_since(&self) -> Option<Duration> {
-        self.agent_words.gone_since()
+        self.session.unserved_since()
     }
 
     // ---- console and kernel log --------------------------------------------------------------
@@ -151,11 +107,9 @@ impl Guest {
     /// Takes bytes of the console; `each` is given every line.
     pub(super) fn console(&mut self, at: Duration, bytes: &[u8], mut each: impl FnMut(&str)) -> ConsoleNews {
         let mut news = ConsoleNews::default();
-        let (crash, log, agent_words) = (&mut self.crash, &mut self.kernel_log, &mut self.agent_words);
-        self.console.push(bytes, |line| {
+        let log = &mut self.kernel_log;
+        self.session.console(at, bytes, |line| {
             each(line);
-            crash.look(line);
-            agent_words.look(at, line);
             let told = log.console(line);
             news.reports.extend(told.reports);
             news.says_hung |= told.says_hung;
@@ -167,22 +121,22 @@ impl Guest {
 
     /// True if the console has spoken of a panic.
     pub(super) fn cries_panic(&self) -> bool {
-        self.crash.panicked()
+        self.session.cries_panic()
     }
 
     /// The console's words are taken for a panic.
     pub(super) fn console_panics(&mut self, at: Duration) {
-        self.end.console_panics(at);
+        self.session.console_panics(at);
     }
 
     /// The console's newest line that is not blank.
     pub(super) fn newest_line(&self) -> &str {
-        self.crash.newest()
+        self.session.newest_line()
     }
 
     /// The console's last lines.
     pub(super) fn console_tail(&self) -> Vec<String> {
-        self.crash.tail()
+        self.session.console_tail()
     }
 
     /// Takes a record of the kernel's log, as the agent read it.
@@ -202,7 +156,7 @@ impl Guest {
 
     /// The console is at its end: gives the reports that were not complete yet.
     pub(super) fn finish_reports(&mut self) -> Vec<KernelReport> {
-        let rest = self.console.rest();
+        let rest = self.session.console_rest();
         let mut told = if rest.is_empty() { vec![] } else { self.kernel_log.console(&rest).reports };
         told.extend(self.kernel_log.finish());
         told
@@ -221,7 +175,7 @@ impl Guest {
     /// Title of the fault that the kernel died of: the classified report, else the console's first fault as
     /// it stands.
     pub(super) fn crash_title(&self) -> Option<&str> {
-        let seen = self.crash.title().filter(|title| !self.kernel_log.is_users(title));
+        let seen = self.session.fault().filter(|title| !self.kernel_log.is_users(title));
         self.kernel_log.fatal_title().or(seen)
     }
 
@@ -229,60 +183,49 @@ impl Guest {
 
     /// The request for the guest's files.
     pub(super) fn ask_for_files(&self) -> Request {
-        self.files.request()
+        self.session.ask_for_files()
     }
 
     /// Takes a message of the files port.
     pub(super) fn file(&mut self, message: &Message) -> FileMessage {
-        self.files.take(message)
+        self.session.file(message)
     }
 
     /// The files that came.
     pub(super) fn take_files(&mut self) -> Vec<CollectedFile> {
-        std::mem::take(&mut self.files.files)
+        self.session.take_files()
     }
 
     // ---- its end -----------------------------------------------------------------------------
 
     /// The request to power off.
     pub(super) fn power_off(&mut self) -> Request {
-        self.end.asked_to_power_off();
-        Request::PowerOff
+        self.session.power_off()
     }
 
     /// The VM is to be killed; true the first time.
     pub(super) fn kill(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_killed, true)
+        self.session.kill()
     }
 
     /// True once the VM is to be killed.
     pub(super) fn is_killed(&self) -> bool {
-        self.is_killed
+        self.session.is_killed()
     }
 
     /// When the kernel panicked, if it did.
     pub(super) fn panicked_since(&self) -> Option<Duration> {
-        self.end.panicked_since()
+        self.session.panicked_since()
     }
 
     /// Takes the hypervisor's word; an error if the VM cannot go on, by the host's doing.
     pub(super) fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Result<(), String> {
-        self.end.hypervisor(at, event)
+        self.session.hypervisor(at, event)
     }
 
     /// The VM has ended: whose fault that is; nothing if `is_explained` by something that is known already.
     pub(super) fn ended(&mut self, end: VmEnd, is_explained: bool) -> Option<EndBlame> {
         let fault = self.crash_title().map(str::to_owned);
-        let context = EndContext {
-            fault: fault.as_deref(),
-            agent_gave_up: self.agent_words.gave_up(self.is_ready),
-            is_explained,
-        };
-        self.end.ended(end, context)
+        self.session.ended(end, fault.as_deref(), is_explained)
     }
-}
-
-/// The beginning of a text of the guest's, as long as a remark may be.
-pub(super) fn clip(text: &str) -> String {
-    text.chars().take(TEXT_MAX).collect()
 }

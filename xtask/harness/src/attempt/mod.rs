@@ -42,5 +42,5 @@ mod taint;
 mod tests;
 mod trace;
 
-pub(crate) use effect::{Effect, Opening, TimeLimits, kernel_log_line};
+pub(crate) use effect::{Effect, TimeLimits};
 pub(crate) use state::AttemptState;

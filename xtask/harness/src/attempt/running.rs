@@ -13,11 +13,11 @@ use protocol::wire::{Finished, HEARTBEAT_MS, OutputBudget, Request, StartTest};
 use protocol::{HangKind, Outcome};
 
 use crate::attempt::effect::{Effect, disk_serial, put_file};
-use crate::attempt::guest::clip;
 use crate::attempt::phase::{Diagnosing, GivenUp, Phase};
 use crate::attempt::progress::Hang;
 use crate::attempt::state::AttemptState;
 use crate::clock::millis;
+use crate::guest::session::clip;
 use crate::machine::Ask;
 
 /// Output of a test that the agent sends: all that tests usually print, and a bounded rate beyond that.

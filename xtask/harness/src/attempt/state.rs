@@ -11,12 +11,12 @@ use protocol::Outcome;
 use protocol::event::{AttemptFacts, Blame, Event};
 use protocol::evidence::{KernelReport, ReportKind};
 use protocol::program::ReplacedModules;
-use protocol::wire::{GuestFacts, Message, VERSION};
+use protocol::wire::{GuestFacts, Message};
 
 use crate::attempt::dump::Dump;
-use crate::attempt::effect::{Effect, Opening, TimeLimits, kernel_log_line};
+use crate::attempt::effect::{Effect, TimeLimits};
 use crate::attempt::evidence::GuestEvidence;
-use crate::attempt::guest::{Greeting, Guest, clip};
+use crate::attempt::guest::Guest;
 use crate::attempt::heartbeat::{OwnTime, Silence};
 use crate::attempt::interrogation::{DUMP_MAX, Interrogation};
 use crate::attempt::kernel_log::LogRecord;
@@ -26,6 +26,8 @@ use crate::attempt::progress::Progress;
 use crate::attempt::share::OwnShare;
 use crate::clock::millis;
 use crate::guest::end::EndBlame;
+use crate::guest::session::{clip, kernel_log_line};
+use crate::machine::greeting::Opening;
 use crate::machine::{Answer, Ask, HypervisorEvent, Input, VmEnd};
 use crate::suite::Job;
 
@@ -238,11 +240,9 @@ impl AttemptState {
             return self.garbage();
         }
         match self.guest.greeted(version, session) {
-            Greeting::NotOurs => self.garbage(),
-            Greeting::OtherVersion => {
-                self.fail(format!("the guest agent speaks version {version} of the protocol, not {VERSION}"))
-            }
-            Greeting::Answered => {
+            Ok(false) => self.garbage(),
+            Err(why) => self.fail(why),
+            Ok(true) => {
                 self.phase = Phase::Testing(Testing::new(at));
                 let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
                 let mut effects = vec![Effect::Record(ready)];

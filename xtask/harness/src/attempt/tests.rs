@@ -18,7 +18,8 @@ use protocol::storage_state::StorageState;
 use protocol::wire::{Finished, Message, Request, Survivor};
 use protocol::{HangKind, Outcome};
 
-use super::{AttemptState, Effect, Opening};
+use super::{AttemptState, Effect};
+use crate::machine::greeting::Opening;
 use crate::machine::{
     Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
 };

@@ -15,7 +15,8 @@ use protocol::wire::{Finished, Message, Request, VERSION};
 use super::hostile::{agent_message, files_message};
 use super::mutate::{cuts, damaged, damages};
 use super::recorded::{self, ATTEMPT, SESSION};
-use crate::attempt::{AttemptState, Effect, Opening, TimeLimits};
+use crate::attempt::{AttemptState, Effect, TimeLimits};
+use crate::machine::greeting::Opening;
 use crate::machine::{
     Answer, Ask, HostTimes, HypervisorEvent, Input, RunState, ShutdownCause, ThreadTimes, VmEnd,
 };

@@ -35,10 +35,6 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// How long a guest may take to answer under KVM before KVM counts as broken: such a guest
-/// answers in about a second.
-pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
-
 impl Accel {
     /// `-cpu` model. Under TCG a plain one: the more features, the more code to translate
     /// (user time of lvconvert-raid-reshape.sh: `max` 71 s, `qemu64` 55 s).

@@ -4,13 +4,20 @@
 //! one channel, so that the runner's decisions need no VM to be tested.
 
 pub mod accel;
+pub mod find;
+pub mod greeting;
 mod memory;
+pub(crate) mod probe;
 pub mod qemu;
 pub(crate) mod qmp;
 pub mod snapshot;
+pub mod start;
+pub mod talk;
+mod threads;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use protocol::codec::Garbage;
 use protocol::program::ReplacedModules;
@@ -18,11 +25,16 @@ use protocol::wire::{Message, Request};
 
 pub use accel::Accel;
 
+/// Inputs that may wait to be looked at: a guest that floods is slowed down, not stored.
+pub(crate) const INPUTS_MAX: usize = 64;
+/// How often the clock is looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 /// What only benchmarks change in how a test is run, to compare with it; the default is what users get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// The machine has none of our settings that only make it faster: processor and kernel options are as virtme-ng starts
-    /// a VM.
+    /// The machine has none of our settings that only make it faster: processor and kernel options are as
+    /// virtme-ng starts a VM.
     pub stock_machine: bool,
     /// The guest takes no samples of the test, so that a hang is seen by its silence alone.
     pub unwatched: bool,
@@ -212,6 +224,13 @@ pub enum VmEnd {
         /// What was wrong.
         error: String,
     },
+}
+
+impl VmEnd {
+    /// Its channels ended, and it never said that it did.
+    pub(crate) fn lost() -> Self {
+        VmEnd::Failed { error: "lost the VM's channels".to_owned() }
+    }
 }
 
 /// Why a VM could not be started. Never the kernel's fault: that shows once it runs.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use command_fds::{CommandFdExt, FdMapping};
@@ -21,10 +21,8 @@ use protocol::codec::LineDecoder;
 use protocol::wire::{AGENT_PORT, FILES_PORT, Message, PRELOAD, Request};
 use vm_images::host::die_with_parent;
 
-use super::{
-    Accel, Access, Answer, Ask, HostTimes, Hypervisor, InfraError, Input, ThreadTimes, Vm, VmEnd, VmSpec,
-    memory, qmp,
-};
+use super::threads::Threads;
+use super::{Accel, Access, Answer, Ask, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, memory, qmp};
 
 /// What every guest kernel is told. The kernel log goes to the serial console from the first line and into a
 /// buffer that no test fills; a panic ends the VM at once; hung tasks are reported without limit; an
@@ -36,7 +34,10 @@ const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devk
 
 /// What only slows emulation down and is none of md's business is off. No crypto self-tests.
 pub const CHEAPER: &str =
-    "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0";
+    "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0 psi=0";
+
+/// Memory of the host that QEMU takes beside the guest's, MiB: translated code, and itself.
+pub(crate) const OVERHEAD_MIB: u64 = 128;
 
 /// Bytes that TCG may use for translated code, MiB. Its default grows to 1 GiB a VM.
 const TB_SIZE_MIB: u32 = 256;
@@ -154,15 +155,14 @@ impl Qemu {
         let qmp_writer = qmp.try_clone().context("failed to share QEMU's control channel")?;
         let keyboard = console.try_clone().context("failed to share the console's channel")?;
         keyboard.set_nonblocking(false).context("failed to prepare the console's channel")?;
-        let host =
-            HostView { pid: handle.pids().first().copied().unwrap_or_default(), since: Instant::now() };
+        let threads = Threads::of(handle.pids().first().copied().unwrap_or_default());
 
         let killed = Arc::new(AtomicBool::new(false));
         let readers = vec![
             reader("console", console, inputs.clone(), |bytes, tell| tell(Input::Console(bytes.to_vec())))?,
             line_reader("agent", agent, inputs.clone(), Input::Agent)?,
             line_reader("files", files, inputs.clone(), Input::Files)?,
-            qmp_reader(qmp, keyboard, host, inputs.clone())?,
+            qmp_reader(qmp, keyboard, threads, inputs.clone())?,
         ];
         let waiter = thread::Builder::new().name("qemu".into()).spawn({
             let (handle, killed, log) = (Arc::clone(&handle), Arc::clone(&killed), spec.log.clone());
@@ -213,17 +213,13 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
     add("sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
-    add("kernel", spec.kernel.clone().into());
-    add("initrd", spec.initramfs.clone().into());
-    let mut words = vec![COMMAND_LINE.to_owned()];
-    if !spec.tuning.stock_machine {
-        words.push(CHEAPER.to_owned());
-        if spec.saves {
-            words.push(format!("{PRELOAD}{}", spec.preload));
-        }
+    // A guest that is restored has its kernel in its memory, and is never reset: QEMU would read 60 MB for
+    // nothing.
+    if spec.restore.is_none() {
+        add("kernel", spec.kernel.clone().into());
+        add("initrd", spec.initramfs.clone().into());
+        add("append", kernel_command_line(spec).into());
     }
-    words.push(spec.append.clone());
-    add("append", words.join(" ").trim_end().into());
     for (id, fd) in [(qmp::CONSOLE, CONSOLE_FD), ("qmp", QMP_FD), ("agent", AGENT_FD), ("files", FILES_FD)] {
         add("chardev", format!("socket,id={id},fd={fd}").into());
     }
@@ -232,12 +228,13 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     add("device", "virtio-serial-pci".into());
     add("device", format!("virtserialport,chardev=agent,name={AGENT_PORT}").into());
     add("device", format!("virtserialport,chardev=files,name={FILES_PORT}").into());
+    // No vmgenid, which has a restored kernel reseed itself: the greeting does ([`super::greeting`]), before
+    // anything runs, and the interpreter of ACPI code that would hear of it costs an emulated guest 70 ms.
     add("object", "rng-random,id=random,filename=/dev/urandom".into());
     add("device", "virtio-rng-pci,rng=random".into());
     add("device", "pvpanic-pci".into());
     // Where in a dump of its memory the kernel lies, which it moves about at each boot.
     add("device", "vmcoreinfo".into());
-    add("device", "vmgenid,guid=auto".into());
     for (name, image) in [("root", &spec.root_image), ("modules", &spec.modules_image)] {
         // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
         // any number of VMs share them.
@@ -256,6 +253,18 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     }
     all.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
     all
+}
+
+fn kernel_command_line(spec: &VmSpec) -> String {
+    let mut words = vec![COMMAND_LINE.to_owned()];
+    if !spec.tuning.stock_machine {
+        words.push(CHEAPER.to_owned());
+        if spec.saves {
+            words.push(format!("{PRELOAD}{}", spec.preload));
+        }
+    }
+    words.push(spec.append.clone());
+    words.join(" ").trim_end().to_owned()
 }
 
 /// The guest's memory, where it is a file: ours, shared, of one that is to be saved; of one that is restored
@@ -332,14 +341,14 @@ fn line_reader(
 fn qmp_reader(
     stream: UnixStream,
     mut keyboard: UnixStream,
-    host: HostView,
+    threads: Threads,
     inputs: SyncSender<Input>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
     let mut line = Vec::new();
     let mut said = move |text: &str, tell: Tell<'_>| match qmp::parse(text) {
         Some(qmp::Said::Event(event)) => tell(Input::Hypervisor(event)),
         Some(qmp::Said::RunState(state)) => tell(Input::Answer(Answer::RunState(state))),
-        Some(qmp::Said::Vcpus(threads)) => tell(Input::Answer(Answer::Times(host.times(&threads)))),
+        Some(qmp::Said::Vcpus(vcpus)) => tell(Input::Answer(Answer::Times(threads.times(&vcpus)))),
         Some(qmp::Said::Registers(text)) => tell(Input::Answer(Answer::Registers(text))),
         Some(qmp::Said::Dumped(result)) => tell(Input::Answer(Answer::Dumped(result))),
         // A console that takes nothing is a guest that answers nothing.
@@ -359,40 +368,6 @@ fn qmp_reader(
             }
         }
     })
-}
-
-/// What the host knows of QEMU's threads.
-struct HostView {
-    /// QEMU's process, whose first thread serves the devices.
-    pid: u32,
-    since: Instant,
-}
-
-/// Of a line of `/proc/PID/stat` (proc(5)): whether the state is D, and `majflt`, nine fields later. The name
-/// before them may hold anything.
-fn blocked_and_faults(stat: &str) -> (bool, u64) {
-    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let major_faults = rest.split(' ').nth(9).and_then(|field| field.parse().ok()).unwrap_or_default();
-    (rest.starts_with('D'), major_faults)
-}
-
-impl HostView {
-    fn times(&self, vcpus: &[u32]) -> HostTimes {
-        let at_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let of = |&thread: &u32| self.times_of(thread).unwrap_or_default();
-        HostTimes { at_ms, devices: of(&self.pid), vcpus: vcpus.iter().map(of).collect() }
-    }
-
-    /// Nothing on a host that keeps no such books, where each thread counts as never kept waiting.
-    fn times_of(&self, thread: u32) -> Option<ThreadTimes> {
-        let folder = format!("/proc/{}/task/{thread}", self.pid);
-        let text = std::fs::read_to_string(format!("{folder}/schedstat")).ok()?;
-        let mut ns = text.split_whitespace().map(|word| word.parse::<u64>().unwrap_or_default());
-        let (ran_ms, waited_ms) = (ns.next()? / 1_000_000, ns.next()? / 1_000_000);
-        let stat = std::fs::read_to_string(format!("{folder}/stat")).unwrap_or_default();
-        let (is_blocked, major_faults) = blocked_and_faults(&stat);
-        Some(ThreadTimes { ran_ms, waited_ms, is_blocked, major_faults })
-    }
 }
 
 struct QemuVm {
@@ -454,14 +429,6 @@ mod tests {
     use crate::testing::vm;
     use protocol::program::ReplacedModules;
 
-    #[test]
-    fn waits_of_a_thread_are_read_behind_whatever_its_name_is() {
-        let line = "7 (CPU 0) S) D 1 7 7 0 -1 4194368 120 0 35 0 9 9 0 0 20 0";
-        assert_eq!(blocked_and_faults(line), (true, 35));
-        assert_eq!(blocked_and_faults("7 (x) R 1"), (false, 0));
-        assert_eq!(blocked_and_faults(""), (false, 0));
-    }
-
     fn spec(root_image: &Path) -> VmSpec {
         VmSpec { root_image: root_image.to_owned(), ram_mib: 1024, ..vm() }
     }
@@ -497,6 +464,17 @@ mod tests {
             line(&VmSpec { saves: true, ..with("loop,raid1") }).contains("md_regress.preload=loop,raid1")
         );
         assert_eq!(qemu.identity(&VmSpec { saves: true, ..plain.clone() }), qemu.identity(&plain));
+    }
+
+    #[test]
+    fn a_guest_that_is_restored_is_given_no_kernel() {
+        let plain = spec(Path::new("/r"));
+        let words = |spec: &VmSpec| {
+            let all = arguments(spec, &[]);
+            ["-kernel", "-initrd", "-append"].map(|word| all.iter().any(|each| *each == word))
+        };
+        assert_eq!(words(&plain), [true; 3]);
+        assert_eq!(words(&VmSpec { restore: Some("/s/state".into()), ..plain }), [false; 3]);
     }
 
     #[test]

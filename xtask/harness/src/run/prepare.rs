@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use protocol::program::{ModuleFile, ReplacedModules};
-use protocol::wire::{Message, Request, VERSION};
 use vm_images::build::checkout::{Checkout, Sources};
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
@@ -15,15 +14,11 @@ use vm_images::kernel::replacement::{ReplacedModule, Replacement};
 use vm_images::spec::KernelSpec;
 use vm_images::store::Artifact;
 
-use crate::machine::accel::{AccelChoice, Chosen, KvmAnswer, KvmAnswers, PROBE_TIMEOUT, choose};
+use crate::machine::accel::{AccelChoice, Chosen, KvmAnswers, choose};
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Hypervisor, Input, Replaced, Tuning, VmEnd, VmSpec};
+use crate::machine::{Accel, Replaced, Tuning, VmSpec, find, probe};
 use crate::session::Session;
 use crate::workspace::workspace;
-
-/// Oldest QEMU of the host that is used. Snapshots need at least 8.2, which can map a read-only file
-/// privately.
-const HOST_QEMU_MIN: (u32, u32) = (9, 0);
 
 /// Everything that the attempts of a run share.
 pub struct Prepared {
@@ -137,7 +132,9 @@ pub fn prepare(
         let kernel = first.kernel.artifact.digest.short();
         KvmAnswers::new(&cache, &qemu.version).ask(kernel, accel == AccelChoice::Kvm, || {
             session.terminal.step("probing KVM by booting a guest");
-            boot_probe(&qemu, first, &guest, session)
+            let log = session.store.temporary().join("probe.log");
+            let spec = VmSpec { log, ..first.vm(&guest, Accel::Kvm, 512, 1) };
+            probe::boot(&qemu, &spec, kernel)
         })
     })?;
     let versions = versions(&guest, &checkouts)?;
@@ -181,109 +178,18 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
 /// The QEMU that was asked for (`private`, or a program); else the host's if it is new enough, else that of
 /// the tools root.
 pub fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
-    if let Some(qemu) = find_qemu_on_host(session)? {
-        return Ok(qemu);
+    match find_qemu_on_host(session)? {
+        Some(qemu) => Ok(qemu),
+        None => find::in_tools(&images.tools()?, &session.host, &version_log(session)),
     }
-    let tools = images.tools()?;
-    let command = tools.command("usr/bin/qemu-system-x86_64");
-    let log = session.store.temporary().join("qemu-version.log");
-    let text = tools.call(&session.host, "usr/bin/qemu-system-x86_64").arg("--version").read(&log)?;
-    let share = tools.root().join("usr/share");
-    Ok(Qemu {
-        command,
-        firmware: vec![share.join("qemu"), share.join("seabios")],
-        version: first_line(&text),
-    })
 }
 
 /// The host's QEMU, if it is usable; an error if the user asked for a program that is not.
 pub fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
-    let wanted = session.options.qemu.clone().unwrap_or_default();
-    let log = session.store.temporary().join("qemu-version.log");
-    let version_of = |program: &str| session.host.call(program).arg("--version").read(&log);
-    if wanted != "private" {
-        let program = if wanted.is_empty() { "qemu-system-x86_64" } else { &wanted };
-        match version_of(program).ok().and_then(|text| Some((parse_version(&text)?, text))) {
-            Some((version, text)) if version >= HOST_QEMU_MIN => {
-                return Ok(Some(Qemu {
-                    command: vec![program.into()],
-                    firmware: vec![],
-                    version: first_line(&text),
-                }));
-            }
-            Some(_) | None if wanted.is_empty() => {}
-            Some((version, _)) => {
-                let (major, minor) = HOST_QEMU_MIN;
-                bail!(
-                    "QEMU `{wanted}` is {}.{}, older than {major}.{minor}; --qemu private takes one of md-regress's own",
-                    version.0,
-                    version.1
-                )
-            }
-            None => bail!("`{wanted}` is no QEMU that runs; --qemu private takes one of md-regress's own"),
-        }
-    }
-    Ok(None)
+    let wanted = session.options.qemu.as_deref().unwrap_or_default();
+    find::on_host(&session.host, wanted, &version_log(session))
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// Parses `QEMU emulator version 10.0.13 (Debian …)` → (10, 0).
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix("QEMU emulator version ")?.split(['.', ' ']);
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Boots a guest under KVM until its agent answers.
-fn boot_probe(qemu: &Qemu, kernel: &BootKernel, guest: &Artifact, session: &Session) -> KvmAnswer {
-    let log = session.store.temporary().join("probe.log");
-    let spec = VmSpec { log, ..kernel.vm(guest, Accel::Kvm, 512, 1) };
-    let (inputs, told) = std::sync::mpsc::sync_channel(64);
-    let unclear = |why: String| KvmAnswer::Unclear {
-        why: format!("/dev/kvm opens, but {why}"),
-        kernels: vec![kernel.kernel.artifact.digest.short().to_owned()],
-    };
-    let mut vm = match qemu.start(&spec, inputs) {
-        Ok(vm) => vm,
-        Err(error) => return unclear(error.to_string()),
-    };
-    if let Err(error) = vm.send(&Request::Hello { version: VERSION, session: 1, entropy: vec![] }) {
-        return unclear(error.to_string());
-    }
-    let end = std::time::Instant::now() + PROBE_TIMEOUT;
-    let answer = loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        match told.recv_timeout(left) {
-            Ok(Input::Agent(Ok(Message::Hello { .. }))) => break KvmAnswer::Works,
-            Ok(Input::Ended(VmEnd::Failed { error })) => {
-                break KvmAnswer::Broken { why: format!("/dev/kvm opens, but {error}") };
-            }
-            Ok(Input::Ended(VmEnd::Clean | VmEnd::Killed)) => {
-                break unclear("the guest went away while booting".into());
-            }
-            Ok(
-                Input::Console(_)
-                | Input::Agent(_)
-                | Input::Files(_)
-                | Input::Hypervisor(_)
-                | Input::Answer(_),
-            ) => {}
-            Err(_) => break unclear(format!("no guest boots within {} s", PROBE_TIMEOUT.as_secs())),
-        }
-    };
-    drop(told);
-    answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn qemus_version_is_read() {
-        assert_eq!(parse_version("QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds)"), Some((10, 0)));
-        assert_eq!(parse_version("something else"), None);
-    }
+fn version_log(session: &Session) -> PathBuf {
+    session.store.temporary().join("qemu-version.log")
 }

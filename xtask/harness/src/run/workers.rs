@@ -16,6 +16,7 @@ use crate::attempt::TimeLimits;
 use crate::attempt::drive::{Attempt, AttemptContext};
 use crate::event_log::FAILED;
 use crate::machine::VmSpec;
+use crate::machine::qemu::OVERHEAD_MIB;
 use crate::run::schedule::{Budget, Item, Length, Schedule};
 use crate::run::tries::{Times, Tries, TryResult};
 use crate::suite::Job;
@@ -40,14 +41,11 @@ pub(crate) struct Planned {
     pub(crate) length: Length,
 }
 
-/// Memory that QEMU takes in addition to the guest's, MiB: translated code, and itself.
-const QEMU_OVERHEAD_MIB: u64 = 128;
-
 /// Memory that counts for a VM, MiB. A guest touches little of what it has: of 2 GiB, RAID tests of lvm2 280
 /// MB in the median and 374 at most, with QEMU (Pss). Three quarters are counted: one that fills its memory
 /// finds it.
 pub(crate) fn memory_mib(vm: &VmSpec) -> u64 {
-    u64::from(vm.ram_mib) * 3 / 4 + QEMU_OVERHEAD_MIB
+    u64::from(vm.ram_mib) * 3 / 4 + OVERHEAD_MIB
 }
 
 impl Planned {

@@ -8,11 +8,10 @@ pub(crate) mod keys;
 pub mod state;
 mod streams;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use protocol::program::Program;
@@ -23,14 +22,17 @@ use vm_images::host::progress::Progress;
 use vm_images::spec::KernelSpec;
 
 use crate::attempt::TimeLimits;
-use crate::attempt::drive::FILES_CAP;
-use crate::attempt::drive::{INPUTS_MAX, LOG_CAP, TICK, opening};
+use crate::attempt::drive::{FILES_CAP, LOG_CAP};
 use crate::error::usage;
 use crate::guest::capped_log::CappedLog;
 use crate::guest::files::Collected;
 use crate::machine::accel::AccelChoice;
-use crate::machine::snapshot::{NotRestored, SnapshotError, Snapshots};
-use crate::machine::{Access, Hypervisor, Vm, VmEnd, VmSpec};
+use crate::machine::greeting::Opening;
+use crate::machine::snapshot::{NotRestored, Snapshots};
+use crate::machine::start::{
+    CarriedOut, Ended, Hands, StartTimeouts, drive, remove_empty_log, restore_or_boot,
+};
+use crate::machine::{Access, Hypervisor, INPUTS_MAX, Input, TICK, Vm, VmSpec};
 use crate::run::folder::create_folder;
 use crate::run::folder::default_runs;
 use crate::run::plan::limits;
@@ -164,13 +166,6 @@ fn program(options: &Options, example: &Job, interactive: bool) -> Result<Progra
     })
 }
 
-/// What one VM came to.
-enum Tried {
-    Over(Finished),
-    /// A VM that was to be restored never answered, for this reason.
-    NotRestored(NotRestored),
-}
-
 /// Everything that a shell needs, but its VM.
 struct Shell<'a> {
     session: &'a Session,
@@ -185,36 +180,16 @@ struct Shell<'a> {
 impl Shell<'_> {
     /// In a VM that is restored, if it can be, else in one that boots.
     fn run(&self, vm: &VmSpec, snapshots: Option<&Snapshots<'_>>) -> Result<Finished> {
-        let note = |text: String| self.session.terminal.note(&text);
-        let snapshot = snapshots.map(|all| (all, all.of(vm, self.limits.boot_timeout / 2)));
-        match snapshot {
-            Some((snapshots, Ok(state))) => {
-                let restored = VmSpec { restore: Some(state), ..vm.clone() };
-                match self.try_in(&restored, self.limits.restore_timeout)? {
-                    Tried::Over(finished) => {
-                        snapshots.restored(vm);
-                        return Ok(finished);
-                    }
-                    Tried::NotRestored(why) => note(snapshots.not_restored(vm, &why)),
-                }
-            }
-            Some((_, Err(SnapshotError::Infra(why)))) => {
-                note(format!("no snapshot could be made ({why}): booting instead"));
-            }
-            // What keeps a guest from booting shows when it is booted.
-            Some((
-                _,
-                Err(SnapshotError::Crashed(_) | SnapshotError::NoBoot(_) | SnapshotError::Cancelled),
-            ))
-            | None => {}
-        }
-        match self.try_in(vm, self.limits.boot_timeout)? {
-            Tried::Over(finished) => Ok(finished),
-            Tried::NotRestored(NotRestored::Broken(why) | NotRestored::Late(why)) => anyhow::bail!("{why}"),
-        }
+        let booted_instead = |why: String| {
+            self.session.terminal.note(&why);
+            Ok(())
+        };
+        let timeouts = StartTimeouts { boot: self.limits.boot_timeout, restore: self.limits.restore_timeout };
+        let run = |vm: &VmSpec, boot_timeout| self.run_in(vm, TimeLimits { boot_timeout, ..self.limits });
+        Ok(restore_or_boot(vm, snapshots, timeouts, booted_instead, run)?.result)
     }
 
-    fn try_in(&self, vm_spec: &VmSpec, boot_timeout: Duration) -> Result<Tried> {
+    fn run_in(&self, vm_spec: &VmSpec, limits: TimeLimits) -> Result<Ended<Finished>> {
         let started = Instant::now();
         let (events_in, events) = sync_channel(INPUTS_MAX);
         let (inputs, told) = sync_channel(INPUTS_MAX);
@@ -229,10 +204,9 @@ impl Shell<'_> {
         };
         thread::Builder::new().name("vm".into()).spawn(pass_on).context("failed to start a thread")?;
 
-        let limits = TimeLimits { boot_timeout, ..self.limits };
         let terminal = self.interactive.then(host_terminal::size);
-        let mut state = ShellState::new(opening()?, self.program.clone(), terminal, limits);
-        let mut hands = Hands {
+        let mut state = ShellState::new(Opening::draw()?, self.program.clone(), terminal, limits);
+        let mut hands = ShellHands {
             shell: self,
             vm,
             modules: vm_spec.replaced.as_ref().map(|replaced| replaced.image.clone()),
@@ -244,53 +218,24 @@ impl Shell<'_> {
             raw: None,
             events: events_in,
         };
-        let mut effects = state.begin();
-        let mut interrupted = false;
-        while !state.is_over() {
-            hands.carry_out(effects, &mut state)?;
-            effects = match events.recv_timeout(TICK) {
-                Ok(event) => {
-                    if let Event::Vm(crate::machine::Input::Console(bytes)) = &event {
-                        hands.console.write(bytes).context("failed to write the console log")?;
-                    }
-                    state.apply(started.elapsed(), event)
-                }
-                Err(RecvTimeoutError::Timeout) => vec![],
-                Err(RecvTimeoutError::Disconnected) => {
-                    let error = "lost the VM's channels".to_owned();
-                    state.apply(
-                        started.elapsed(),
-                        Event::Vm(crate::machine::Input::Ended(VmEnd::Failed { error })),
-                    )
-                }
-            };
-            effects.extend(state.tick(started.elapsed()));
-            if self.cancel.is_cancelled() && !interrupted {
-                interrupted = true;
-                effects.extend(state.interrupt());
-            }
-        }
-        hands.carry_out(effects, &mut state)?;
+        let first = state.begin();
+        let interrupted = drive(&mut state, &mut hands, &events, first, started, self.cancel)?;
         let finished = state.finish();
         hands.close(&events, self.cancel, &finished)?;
-        // QEMU has nothing to say when all is well.
-        if std::fs::metadata(&vm_spec.log).is_ok_and(|data| data.len() == 0) {
-            let _ = std::fs::remove_file(&vm_spec.log);
-        }
-        Ok(match &finished.end {
-            End::Crashed { title: why } | End::Infra { error: why }
-                if vm_spec.restore.is_some() && !finished.ready && !interrupted =>
-            {
+        remove_empty_log(&vm_spec.log);
+        let unanswered = match &finished.end {
+            End::Crashed { title: why } | End::Infra { error: why } if !finished.ready && !interrupted => {
                 let not_restored = if finished.late { NotRestored::Late } else { NotRestored::Broken };
-                Tried::NotRestored(not_restored(why.clone()))
+                Some(not_restored(why.clone()))
             }
             End::Crashed { .. }
             | End::Infra { .. }
             | End::Exited(_)
             | End::Escaped
             | End::Interrupted
-            | End::Hung { .. } => Tried::Over(finished),
-        })
+            | End::Hung { .. } => None,
+        };
+        Ok(Ended { result: finished, unanswered })
     }
 
     fn log(&self, name: &str) -> Result<CappedLog> {
@@ -300,7 +245,7 @@ impl Shell<'_> {
 }
 
 /// What carries effects out.
-struct Hands<'a> {
+struct ShellHands<'a> {
     shell: &'a Shell<'a>,
     vm: Box<dyn Vm>,
     /// Image of the modules that take the place of the kernel's.
@@ -311,63 +256,63 @@ struct Hands<'a> {
     writer: Writer,
     /// Permits a piece of input to be read.
     permits: Option<Sender<()>>,
-    /// While the terminal is the guest's. The signals go first: one that comes late must not make the terminal
-    /// raw again.
+    /// While the terminal is the guest's. The signals go first: one that comes late must not make the
+    /// terminal raw again.
     raw: Option<(TerminalSignals, RawMode)>,
     events: SyncSender<Event>,
 }
 
-impl Hands<'_> {
-    fn carry_out(&mut self, effects: Vec<Effect>, state: &mut ShellState) -> Result<()> {
-        let mut effects = VecDeque::from(effects);
-        while let Some(effect) = effects.pop_front() {
-            match effect {
-                Effect::Send(request) => {
-                    if let Err(error) = self.vm.send(&request) {
-                        effects.extend(state.fail(error.to_string()));
-                    }
-                }
-                Effect::PlugModules { serial } => {
-                    if let Some(image) = &self.modules
-                        && let Err(error) = self.vm.plug_disk(image, &serial, Access::Read)
-                    {
-                        effects = state.fail(error.to_string()).into();
-                    }
-                }
-                Effect::Kill => self.vm.kill(),
-                Effect::Opened => {
-                    if self.shell.interactive {
-                        self.shell.session.terminal.end_step();
-                        let raw = RawMode::enter().context("failed to prepare the terminal")?;
-                        self.raw = Some((TerminalSignals::listen(self.events.clone())?, raw));
-                        // It may have changed while nobody listened.
-                        effects.extend(state.apply(Duration::ZERO, Event::Resized(host_terminal::size())));
-                    }
-                    self.permits = Some(streams::read_input(self.events.clone())?);
-                }
-                Effect::ReadOn => {
-                    // The reader is gone once input has ended.
-                    let _ = self.permits.as_ref().map(|permits| permits.send(()));
-                }
-                Effect::Write(stream, data) => self.writer.write(stream, data),
-                Effect::KernelLog(text) => {
-                    self.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
-                }
-                Effect::File(message) => {
-                    self.files.take(&message).context("failed to keep a file of the guest")?;
-                }
-                Effect::Say(text) => {
-                    let text = reports::text::printable(&text);
-                    match &self.raw {
-                        Some(_) => host_terminal::say(&text),
-                        None => self.shell.session.terminal.say(&text),
-                    }
-                }
-            }
+impl Hands<ShellState> for ShellHands<'_> {
+    fn see(&mut self, event: &Event) -> Result<()> {
+        if let Event::Vm(Input::Console(bytes)) = event {
+            self.console.write(bytes).context("failed to write the console log")?;
         }
         Ok(())
     }
 
+    fn carry_out(&mut self, effect: Effect) -> Result<CarriedOut<Event>> {
+        match effect {
+            Effect::Send(request) => return Ok(self.vm.send(&request).into()),
+            Effect::PlugModules { serial } => {
+                if let Some(image) = &self.modules {
+                    return Ok(self.vm.plug_disk(image, &serial, Access::Read).into());
+                }
+            }
+            Effect::Kill => self.vm.kill(),
+            Effect::Opened => {
+                self.permits = Some(streams::read_input(self.events.clone())?);
+                if self.shell.interactive {
+                    self.shell.session.terminal.end_step();
+                    let raw = RawMode::enter().context("failed to prepare the terminal")?;
+                    self.raw = Some((TerminalSignals::listen(self.events.clone())?, raw));
+                    // It may have changed while nobody listened.
+                    return Ok(CarriedOut::Happened(Event::Resized(host_terminal::size())));
+                }
+            }
+            Effect::ReadOn => {
+                // The reader is gone once input has ended.
+                let _ = self.permits.as_ref().map(|permits| permits.send(()));
+            }
+            Effect::Write(stream, data) => self.writer.write(stream, data),
+            Effect::KernelLog(text) => {
+                self.kernel.write(text.as_bytes()).context("failed to write the kernel log")?;
+            }
+            Effect::File(message) => {
+                self.files.take(&message).context("failed to keep a file of the guest")?;
+            }
+            Effect::Say(text) => {
+                let text = reports::text::printable(&text);
+                match &self.raw {
+                    Some(_) => host_terminal::say(&text),
+                    None => self.shell.session.terminal.say(&text),
+                }
+            }
+        }
+        Ok(CarriedOut::Done)
+    }
+}
+
+impl ShellHands<'_> {
     /// Has the last of the output written, and gives the terminal back.
     fn close(self, events: &Receiver<Event>, cancel: &Cancel, finished: &Finished) -> Result<()> {
         drop(self.vm);

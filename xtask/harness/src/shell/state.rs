@@ -9,14 +9,16 @@ use protocol::event::CollectedFile;
 use protocol::program::{Exit, Program};
 use protocol::shell::{INPUT_WINDOW, OUTPUT_WINDOW, ShellMessage, ShellRequest, Stream, TerminalSize};
 use protocol::window::{ReceiveWindow, SendWindow};
-use protocol::wire::{Message, Request, VERSION};
+use protocol::wire::{Message, Request};
 
 use super::keys::{self, EscapeKeys};
-use crate::attempt::{Opening, TimeLimits, kernel_log_line};
-use crate::console::{AgentWords, Crash, Lines};
-use crate::guest::end::{EndBlame, EndContext, EndWatch};
-use crate::guest::files::{FileList, FileMessage};
-use crate::machine::{HypervisorEvent, Input};
+use crate::attempt::TimeLimits;
+use crate::guest::end::EndBlame;
+use crate::guest::files::FileMessage;
+use crate::guest::session::{GuestSession, Heard};
+use crate::machine::Input;
+use crate::machine::greeting::Opening;
+use crate::machine::start::{self, Decide};
 
 /// What can be typed ahead of a guest that takes nothing, bytes; what comes after that is lost.
 const TYPED_AHEAD_MAX: usize = 1 << 20;
@@ -26,9 +28,6 @@ const LAST_LINES: usize = 20;
 
 /// Number of the attempt that its files belong to.
 const ATTEMPT: u32 = 1;
-
-/// The agent's own remarks that are shown.
-const NOTES_MAX: u32 = 50;
 
 /// What happens.
 #[derive(Debug)]
@@ -52,6 +51,12 @@ pub(crate) enum Event {
     WrittenAll,
 }
 
+impl From<Input> for Event {
+    fn from(input: Input) -> Self {
+        Event::Vm(input)
+    }
+}
+
 /// What the caller is to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -73,6 +78,21 @@ pub(crate) enum Effect {
     File(Message),
     /// Tell the user.
     Say(String),
+}
+
+impl start::Effect for Effect {
+    fn asks_the_vm(&self) -> bool {
+        match self {
+            Effect::Send(_) | Effect::PlugModules { .. } => true,
+            Effect::Kill
+            | Effect::Opened
+            | Effect::ReadOn
+            | Effect::Write(..)
+            | Effect::KernelLog(_)
+            | Effect::File(_)
+            | Effect::Say(_) => false,
+        }
+    }
 }
 
 /// How it went.
@@ -141,7 +161,7 @@ enum Phase {
 /// The state of one shell.
 #[derive(Debug)]
 pub(crate) struct ShellState {
-    opening: Opening,
+    guest: GuestSession,
     program: Program,
     /// The terminal's size, if there is one.
     terminal: Option<TerminalSize>,
@@ -162,17 +182,10 @@ pub(crate) struct ShellState {
     output_gone: bool,
     last_word: Duration,
     told_silence: bool,
-    n_notes: u32,
-    console: Lines,
-    crash: Crash,
-    agent_words: AgentWords,
     last_lines: VecDeque<String>,
-    fate: EndWatch,
-    files: FileList,
     n_files_left_out: u32,
-    ready: bool,
+    /// The guest did not answer in time, and nothing says why.
     late: bool,
-    killed: bool,
     end: Option<End>,
 }
 
@@ -185,8 +198,7 @@ impl ShellState {
         limits: TimeLimits,
     ) -> Self {
         ShellState {
-            agent_words: AgentWords::new(opening.session),
-            opening,
+            guest: GuestSession::new(opening, ATTEMPT),
             program,
             terminal,
             limits,
@@ -202,49 +214,40 @@ impl ShellState {
             output_gone: false,
             last_word: Duration::ZERO,
             told_silence: false,
-            n_notes: 0,
-            console: Lines::default(),
-            crash: Crash::default(),
             last_lines: VecDeque::new(),
-            fate: EndWatch::default(),
-            files: FileList::new(ATTEMPT),
             n_files_left_out: 0,
-            ready: false,
             late: false,
-            killed: false,
             end: None,
         }
     }
 
     /// What to do first, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
-        let Opening { session, entropy } = &self.opening;
-        vec![Effect::Send(Request::Hello { version: VERSION, session: *session, entropy: entropy.clone() })]
-    }
-
-    /// True once the VM is gone.
-    pub(crate) fn is_over(&self) -> bool {
-        self.phase == Phase::Ended
+        vec![Effect::Send(self.guest.hello())]
     }
 
     /// What came of it, once it is over.
-    pub(crate) fn finish(self) -> Finished {
+    pub(crate) fn finish(mut self) -> Finished {
         assert!(self.is_over(), "a shell finished while its VM lives");
         let error = "the VM ended for no known reason".to_owned();
         Finished {
             end: self.end.unwrap_or(End::Infra { error }),
-            fault: self.crash.title().map(str::to_owned),
+            fault: self.guest.fault().map(str::to_owned),
             last_lines: self.last_lines.into(),
-            files: self.files.files,
+            files: self.guest.take_files(),
             n_files_left_out: self.n_files_left_out,
             output_gone: self.output_gone,
-            ready: self.ready,
+            ready: self.guest.is_ready(),
             late: self.late,
         }
     }
+}
 
-    /// Takes what happened.
-    pub(crate) fn apply(&mut self, at: Duration, event: Event) -> Vec<Effect> {
+impl Decide for ShellState {
+    type Event = Event;
+    type Effect = Effect;
+
+    fn apply(&mut self, at: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Vm(input) => self.vm(at, input),
             Event::Typed(bytes) => self.typed(at, &bytes),
@@ -274,16 +277,15 @@ impl ShellState {
         }
     }
 
-    /// Looks at the clock: called at least every 200 ms.
-    pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
+    fn tick(&mut self, at: Duration) -> Vec<Effect> {
         let late = |since: Duration| at > since + self.limits.grace_period;
-        if self.fate.panicked_since().is_some_and(late) {
+        if self.guest.panicked_since().is_some_and(late) {
             return self.kill();
         }
         match self.phase {
             Phase::Booting if at > self.limits.boot_timeout => {
-                self.late = self.crash.title().is_none();
-                let title = match self.crash.title() {
+                self.late = self.guest.fault().is_none();
+                let title = match self.guest.fault() {
                     Some(title) => title.to_owned(),
                     None => format!(
                         "does not boot: no answer from the guest for {} s",
@@ -300,18 +302,22 @@ impl ShellState {
         }
     }
 
-    /// A signal ends it.
-    pub(crate) fn interrupt(&mut self) -> Vec<Effect> {
+    fn interrupt(&mut self) -> Vec<Effect> {
         self.conclude(End::Interrupted);
         self.kill()
     }
 
-    /// The harness or the host can go no further.
-    pub(crate) fn fail(&mut self, error: String) -> Vec<Effect> {
+    fn fail(&mut self, error: String) -> Vec<Effect> {
         self.conclude(End::Infra { error });
         self.kill()
     }
 
+    fn is_over(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+}
+
+impl ShellState {
     /// A person is told and decides; without one, the VM ends.
     fn listen_for_silence(&mut self, at: Duration) -> Vec<Effect> {
         let silent = at.saturating_sub(self.last_word);
@@ -380,22 +386,21 @@ impl ShellState {
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
                 self.told_silence = false;
-                self.fate.agent_spoke(at);
-                self.message(at, message)
+                let heard = self.guest.message(at, message);
+                self.heard(at, heard)
             }
             Input::Files(Ok(message)) => self.file(at, message),
             // It is in the logs of a test; here, a person sees what is missing.
             Input::Agent(Err(_)) | Input::Files(Err(_)) => vec![],
-            Input::Hypervisor(event) => self.hypervisor(at, event),
+            Input::Hypervisor(event) => match self.guest.hypervisor(at, event) {
+                Ok(()) => vec![],
+                Err(error) => self.fail(error),
+            },
             // It is asked nothing.
             Input::Answer(_) => vec![],
             Input::Ended(end) => {
-                let seen = EndContext {
-                    fault: self.crash.title(),
-                    agent_gave_up: self.agent_words.gave_up(self.ready),
-                    is_explained: self.end.is_some(),
-                };
-                match self.fate.ended(end, seen) {
+                let fault = self.guest.fault().map(str::to_owned);
+                match self.guest.ended(end, fault.as_deref(), self.end.is_some()) {
                     Some(EndBlame::Kernel { title }) => self.conclude(End::Crashed { title }),
                     Some(EndBlame::Infra { error }) => self.conclude(End::Infra { error }),
                     None => {}
@@ -407,40 +412,22 @@ impl ShellState {
     }
 
     fn console(&mut self, at: Duration, bytes: &[u8]) -> Vec<Effect> {
-        let (crash, last_lines) = (&mut self.crash, &mut self.last_lines);
-        let agent_words = &mut self.agent_words;
-        self.console.push(bytes, |line| {
-            crash.look(line);
-            agent_words.look(at, line);
+        let last_lines = &mut self.last_lines;
+        self.guest.console(at, bytes, |line| {
             if last_lines.len() == LAST_LINES {
                 last_lines.pop_front();
             }
             last_lines.push_back(line.to_owned());
         });
-        if self.crash.panicked() {
-            self.fate.console_panics(at);
+        if self.guest.cries_panic() {
+            self.guest.console_panics(at);
         }
         vec![]
     }
 
-    fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Vec<Effect> {
-        match self.fate.hypervisor(at, event) {
-            Ok(()) => vec![],
-            Err(error) => self.fail(error),
-        }
-    }
-
-    fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
-        match message {
-            Message::Hello { version, session, .. }
-                if session == self.opening.session && self.phase == Phase::Booting =>
-            {
-                if version != VERSION {
-                    return self.fail(format!(
-                        "the guest agent speaks version {version} of the protocol, not {VERSION}"
-                    ));
-                }
-                self.ready = true;
+    fn heard(&mut self, at: Duration, heard: Heard) -> Vec<Effect> {
+        match heard {
+            Heard::Ready(_) => {
                 self.phase = Phase::Opening;
                 let (program, terminal) = (self.program.clone(), self.terminal);
                 let replaced = program.replaced.as_ref();
@@ -448,27 +435,11 @@ impl ShellState {
                 let plug = serial.map(|serial| Effect::PlugModules { serial });
                 plug.into_iter().chain([shell(ShellRequest::Open { program, terminal })]).collect()
             }
-            Message::Shell(message) => self.shell(at, message),
-            Message::Kmsg { at_us, text, .. } => vec![Effect::KernelLog(kernel_log_line(at_us, &text))],
-            Message::Refused { reason } => self.fail(format!("the guest agent refused: {reason}")),
-            Message::Note { text } if self.n_notes < NOTES_MAX => {
-                self.n_notes += 1;
-                vec![Effect::Say(format!("note: guest agent: {text}"))]
-            }
-            Message::Hello { .. }
-            | Message::Started { .. }
-            | Message::Output { .. }
-            | Message::Finished(_)
-            | Message::KernelState { .. }
-            | Message::Heartbeat { .. }
-            | Message::FileStart { .. }
-            | Message::FileData { .. }
-            | Message::FileEnd { .. }
-            | Message::Collected { .. }
-            | Message::Sample(_)
-            | Message::Evidence { .. }
-            | Message::Diagnosed { .. }
-            | Message::Note { .. } => vec![],
+            Heard::KernelLog(line) => vec![Effect::KernelLog(line)],
+            Heard::Note(text) => vec![Effect::Say(format!("note: {text}"))],
+            Heard::Failed(error) => self.fail(error),
+            Heard::Other(Message::Shell(message)) => self.shell(at, message),
+            Heard::Other(_) | Heard::Garbage => vec![],
         }
     }
 
@@ -491,7 +462,7 @@ impl ShellState {
             ShellMessage::Ended { exit } if matches!(self.phase, Phase::Opening | Phase::Open) => {
                 self.conclude(End::Exited(exit));
                 self.phase = Phase::Collecting { since: at };
-                vec![Effect::Send(self.files.request())]
+                vec![Effect::Send(self.guest.ask_for_files())]
             }
             ShellMessage::Opened | ShellMessage::Output { .. } | ShellMessage::Ended { .. } => vec![],
         }
@@ -499,7 +470,7 @@ impl ShellState {
 
     fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         let Phase::Collecting { .. } = self.phase else { return vec![] };
-        match self.files.take(&message) {
+        match self.guest.file(&message) {
             FileMessage::Part => {
                 self.phase = Phase::Collecting { since: at };
                 vec![Effect::File(message)]
@@ -514,20 +485,19 @@ impl ShellState {
 
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.phase = Phase::Ending { since: at };
-        self.fate.asked_to_power_off();
-        vec![Effect::Send(Request::PowerOff)]
+        vec![Effect::Send(self.guest.power_off())]
     }
 
     /// The first conclusion stands, but for a panic: it explains whatever was seen before.
     fn conclude(&mut self, end: End) {
-        let explains = self.fate.panicked_since().is_some() && matches!(end, End::Crashed { .. });
+        let explains = self.guest.panicked_since().is_some() && matches!(end, End::Crashed { .. });
         if self.end.is_none() || (explains && self.end != Some(End::Escaped)) {
             self.end = Some(end);
         }
     }
 
     fn kill(&mut self) -> Vec<Effect> {
-        if std::mem::replace(&mut self.killed, true) { vec![] } else { vec![Effect::Kill] }
+        if self.guest.kill() { vec![Effect::Kill] } else { vec![] }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::machine::{ShutdownCause, VmEnd};
 use crate::testing::{LIMITS, guest_facts, shutdown};
-use protocol::wire::MAX_CHUNK;
+use protocol::wire::{MAX_CHUNK, VERSION};
 
 const SIZE: TerminalSize = TerminalSize { rows: 24, columns: 80 };
 

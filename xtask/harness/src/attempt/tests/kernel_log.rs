@@ -208,6 +208,6 @@ fn lost_kernel_log_records_are_counted() {
 
 #[test]
 fn a_record_of_several_lines_is_several_lines() {
-    let line = crate::attempt::kernel_log_line(1_500_000, "one\\x0atwo \\x5c_SB_ \\x1b[2J");
+    let line = crate::guest::session::kernel_log_line(1_500_000, "one\\x0atwo \\x5c_SB_ \\x1b[2J");
     assert_eq!(line, "[    1.500000] one\n[    1.500000] two \\_SB_ \\x1b[2J\n");
 }
