@@ -31,7 +31,7 @@
 //! | word | what it means | how it is found |
 //! |---|---|---|
 //! | DL | a user waits, and nobody can go on (I1) | a state without a step |
-//! | livelock | a task goes on for ever, and a user is never done, or spins (I2) | a cycle without a way out |
+//! | livelock | a task goes on for ever, a user is never done or spins (I2) | a cycle without a way out |
 //! | DC | a read, or a restart, gives what was not written last (I7, I8) | each state is looked at |
 //! | V | another of the invariants I3 to I13, I15 or I17 is broken | by the step that breaks it |
 //! | churn | the sync thread comes and goes until a user acts | a component that can be left |
@@ -48,6 +48,7 @@
 //!
 //! It depends on no other crate of this project, and it does no I/O.
 
+mod cpu;
 pub mod era;
 pub mod explore;
 pub mod kernel;

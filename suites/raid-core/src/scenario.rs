@@ -1,8 +1,8 @@
 //! The scenarios of docs/md/scenarios.md as data: who does what, on which array.
 
-use crate::kernel::names::F;
 use crate::machine::bits::{recovery, rt};
 use crate::machine::disk::{self, Reshape};
+use crate::machine::names::F;
 use crate::machine::state::{
     self, Bio, Dm, MAX, N_TASKS, N_USERS, Role, Sb, Set, State, Task, daemon, role, worker,
 };

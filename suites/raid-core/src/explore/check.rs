@@ -1,5 +1,6 @@
 //! The checks of one state, and of one step.
 
+use crate::cpu::invariant;
 use crate::era::Era;
 use crate::explore::finding::{Invariant, Kind};
 use crate::explore::graph::mark;
@@ -7,7 +8,6 @@ use crate::explore::trial::Trial;
 use crate::kernel::raid5;
 use crate::kernel::step::step;
 use crate::machine::bits::recovery;
-use crate::machine::cpu::invariant;
 use crate::machine::data;
 use crate::machine::disk::Reshape;
 use crate::machine::state::{MAX, N_TASKS, N_USERS, Queue, State, daemon, sync};

@@ -16,9 +16,9 @@ pub mod walk;
 
 use std::time::{Duration, Instant};
 
+use crate::cpu::invariant;
 use crate::era::Era;
 use crate::kernel::step::step;
-use crate::machine::cpu::invariant;
 use crate::machine::state::{N_TASKS, Queue, State};
 use crate::scenario::Scenario;
 use check::{at_rest, corruption, ends, kinds_of, marks_of};

@@ -1,6 +1,6 @@
 //! Which interleavings can be left out, because they come to the same.
 
-use crate::kernel::names::F;
+use crate::machine::names::F;
 use crate::machine::state::{N_USERS, State, daemon, sync, worker};
 
 /// The tasks of a raid_set that is being destroyed, with the user who does it: a persistent set, as long as

@@ -8,11 +8,11 @@ use std::net::ToSocketAddrs;
 
 use ::stateright::{Checker, Model, Property};
 
+use crate::cpu::{Note, invariant};
 use crate::era::Era;
 use crate::explore::check;
 use crate::explore::finding::Kind;
 use crate::kernel::step;
-use crate::machine::cpu::{Note, invariant};
 use crate::machine::state::{N_TASKS, State};
 use crate::scenario::Scenario;
 

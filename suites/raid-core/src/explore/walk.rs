@@ -7,12 +7,12 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use crate::cpu::invariant;
 use crate::era::Era;
 use crate::explore::check;
 use crate::explore::finding::{Finding, Kind, Outcome};
 use crate::kernel::step::{can_step, step};
 use crate::machine::bits::{recovery, rt};
-use crate::machine::cpu::invariant;
 use crate::machine::disk::Reshape;
 use crate::machine::state::{MAX, N_TASKS, State};
 use crate::scenario::Scenario;

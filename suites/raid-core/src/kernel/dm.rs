@@ -1,8 +1,8 @@
 //! dm.c and dm-ioctl.c: what the user's commands come to, and the way of a bio into the target.
 
+use crate::cpu::{Cpu, Flow, invariant};
 use crate::kernel::md_stop::ASK_CHECK;
-use crate::kernel::names::F;
-use crate::machine::cpu::{Cpu, Flow, invariant};
+use crate::machine::names::F;
 use crate::machine::state::{Bio, MAX, N_USERS};
 use crate::scenario::{Level, Op};
 

@@ -1,11 +1,11 @@
 //! dm-raid.c: the target between dm's calls and md, and the part of `md_run` that matters to it.
 
+use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::md_io::{put_active_io, reshape_interrupted};
 use crate::kernel::md_recovery;
-use crate::kernel::names::F;
 use crate::machine::bits::{recovery::*, rt, sb};
-use crate::machine::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX, Set, Task};
 use crate::scenario::Level;
 

@@ -1,9 +1,9 @@
 //! md.c: superblocks, suspending the array, and the way of a bio through md.
 
+use crate::cpu::{Cpu, Flow, Lock, Wq};
 use crate::era::Switch;
-use crate::kernel::names::F;
 use crate::machine::bits::sb;
-use crate::machine::cpu::{Cpu, Flow, Lock, Wq};
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX};
 use crate::scenario::Level;
 

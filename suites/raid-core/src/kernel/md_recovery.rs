@@ -1,9 +1,9 @@
 //! md.c: how a sync thread is decided upon, started and reaped.
 
+use crate::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
 use crate::era::Switch;
-use crate::kernel::names::F;
 use crate::machine::bits::{recovery::*, sb};
-use crate::machine::cpu::{Cpu, Flow, Lock, Look, Wq, invariant};
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX, Set, Task};
 
 /// `md_check_recovery` (md.c): the daemon's look at what is due. v6.12; before v6.7 (StartSync67) it also

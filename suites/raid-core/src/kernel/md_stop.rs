@@ -1,9 +1,9 @@
 //! md.c: how a sync thread is stopped, and an array with it.
 
+use crate::cpu::{Cpu, Flow, Lock, Wq, invariant};
 use crate::era::Switch;
-use crate::kernel::names::F;
 use crate::machine::bits::recovery::*;
-use crate::machine::cpu::{Cpu, Flow, Lock, Wq, invariant};
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX};
 
 /// Argument of [`stop_sync_thread`]: `reconfig_mutex` is to be held again afterwards.

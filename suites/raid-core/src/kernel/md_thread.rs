@@ -1,11 +1,11 @@
 //! md.c: the loop of md's threads, the work queue's worker, and the sync thread's work.
 
+use crate::cpu::{Cpu, Flow, Lock, Needs, Wq};
 use crate::era::Switch;
 use crate::kernel::md_recovery;
-use crate::kernel::names::F;
 use crate::machine::bits::{recovery::*, sb};
-use crate::machine::cpu::{Cpu, Flow, Lock, Needs, Wq};
 use crate::machine::disk::Reshape;
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX, Queue};
 use crate::scenario::Level;
 

@@ -11,10 +11,9 @@ pub(crate) mod md_io;
 pub(crate) mod md_recovery;
 pub(crate) mod md_stop;
 pub(crate) mod md_thread;
-pub mod names;
 pub(crate) mod raid10;
 pub(crate) mod raid5;
 pub(crate) mod raid5_io;
 pub(crate) mod step;
 
-pub use names::F;
+pub use crate::machine::names::F;

@@ -1,10 +1,10 @@
 //! raid10.c: the barrier between writes and the sync thread, and writes that a member failed. A write's
 //! mirrors are one: which members it goes to, and reads, hang nothing.
 
+use crate::cpu::{Cpu, Flow, Wq};
 use crate::kernel::dm_raid::end_io;
-use crate::kernel::names::F;
 use crate::machine::bits::sb;
-use crate::machine::cpu::{Cpu, Flow, Wq};
+use crate::machine::names::F;
 use crate::machine::state;
 
 /// `raid10d` (raid10.c, v6.12): looks what is due, ends failed writes whose bad blocks are in the

@@ -1,13 +1,13 @@
 //! raid5.c: the daemon, the sync thread's requests, the reshape.
 
+use crate::cpu::{Cpu, Flow, Look, Wq, invariant};
 use crate::era::Switch;
 use crate::kernel::dm_raid::register_directly;
-use crate::kernel::names::F;
 use crate::kernel::raid5_io::put_bio;
 use crate::machine::bits::{recovery::*, sb};
-use crate::machine::cpu::{Cpu, Flow, Look, Wq, invariant};
 use crate::machine::data;
 use crate::machine::disk::{self, EMPTY, Reshape};
+use crate::machine::names::F;
 use crate::machine::state::{self, Bio, MAX, Queue, State};
 
 /// `raid5d` (raid5.c, v6.12). 151f66bb618d leaves at CHANGE_PENDING; 5e2cf333b7bd, before it, waited for the

@@ -1,10 +1,10 @@
 //! raid5.c: a bio's way onto its stripes, past a reshape.
 
+use crate::cpu::{Cpu, Flow, Wq};
 use crate::era::Switch;
 use crate::kernel::dm_raid::end_io;
 use crate::kernel::md_io::{put_active_io, reshape_disabled, reshape_interrupted};
-use crate::kernel::names::F;
-use crate::machine::cpu::{Cpu, Flow, Wq};
+use crate::machine::names::F;
 use crate::machine::state::{self, MAX, Queue};
 
 /// Return values of `make_stripe_request`.

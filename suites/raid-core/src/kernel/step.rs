@@ -1,9 +1,9 @@
 //! One step of a task, and what a task that cannot take one waits for.
 
+use crate::cpu::{Broken, Cpu, Flow, Note};
 use crate::era::Era;
-use crate::kernel::names::F;
 use crate::kernel::{dm, dm_raid, md_io, md_recovery, md_stop, md_thread, raid5, raid5_io, raid10};
-use crate::machine::cpu::{Broken, Cpu, Flow, Note};
+use crate::machine::names::F;
 use crate::machine::state::{Frame, MAX_DEPTH, Queue, State, Task};
 use crate::scenario::Scenario;
 

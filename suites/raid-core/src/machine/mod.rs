@@ -2,7 +2,7 @@
 //! operations that a step consists of.
 
 pub mod bits;
-pub(crate) mod cpu;
 pub mod data;
 pub mod disk;
+pub mod names;
 pub mod state;

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::kernel::names::F;
 use crate::machine::disk::N_CELLS;
+use crate::machine::names::F;
 
 pub use crate::machine::disk::MAX;
 

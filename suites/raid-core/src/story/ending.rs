@@ -4,12 +4,12 @@
 //! if it were woken once more, and which single flag or wake, if it were otherwise, would let all users go
 //! on?
 
+use crate::cpu::{Look, Needs, Note};
 use crate::era::Era;
 use crate::explore::finding::{Invariant, Kind};
 use crate::explore::trial::{TRIAL_STEPS, Trial};
 use crate::kernel::step::{can_step, step, waits_for};
 use crate::machine::bits::{names, recovery};
-use crate::machine::cpu::{Look, Needs, Note};
 use crate::machine::state::{N_TASKS, N_USERS, Queue, Role, State, role};
 use crate::scenario::Scenario;
 use crate::story::{Waiting, stack};

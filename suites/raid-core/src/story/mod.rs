@@ -8,12 +8,12 @@ mod text;
 
 use std::fmt::{self, Write as _};
 
+use crate::cpu::Note;
 use crate::era::Era;
 use crate::explore::finding::{Finding, Kind};
-use crate::kernel::names::F;
 use crate::kernel::step::step;
 use crate::machine::bits::{names, recovery, sb};
-use crate::machine::cpu::Note;
+use crate::machine::names::F;
 use crate::machine::state::{Set, State, Task};
 use crate::scenario::Scenario;
 

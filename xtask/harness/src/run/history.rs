@@ -1,5 +1,5 @@
-//! Where the history is, and when an attempt is appended to it: as soon as it is over. How the file is read and
-//! written is [`reports::history`]'s.
+//! Where the history file is, and when attempts are appended to it: each as soon as it is over. The file is read
+//! and written in [`reports::history`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

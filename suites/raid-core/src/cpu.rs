@@ -4,8 +4,8 @@
 //! are those of [`Cpu`]. Deliberately not here: which step comes next (`kernel/step.rs`).
 
 use crate::era::{Era, Switch};
-use crate::kernel::names::F;
 use crate::machine::bits::{names, recovery, rt, sb};
+use crate::machine::names::F;
 use crate::machine::state::{N_TASKS, Queue, Set, State, Task};
 use crate::scenario::Scenario;
 
