@@ -42,7 +42,7 @@
 //! shown, but not part of a verdict ([`table::counts`]).
 //!
 //! A walk ([`explore::walk`]) takes one interleaving after the other where there are too many states; its
-//! hangs are those that fair turns for everybody do not end. [`explore::stateright`] gives the same steps to
+//! hangs are those that fair turns for everybody do not end. Package raid-explorer gives the same steps to
 //! stateright. Data are real ([`machine::disk`]): each member's block says which version of which logical
 //! block it holds.
 //!

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use raid_core::era::{self, Era, Switch};
-use raid_core::explore::stateright::Peer;
 use raid_core::explore::walk;
 use raid_core::explore::{self, Kind, Limits, Outcome};
 use raid_core::scenario::{self, SCENARIOS, Scenario};
@@ -20,6 +19,7 @@ use clap::{Args, Subcommand};
 use harness::error::usage;
 use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
 use harness::terminal::{Terminal, out, width_of_output};
+use harness::workspace::workspace;
 use std::time::Duration;
 
 pub(crate) const MODEL_HELP: &str = "\
@@ -135,13 +135,23 @@ pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result
         Some(ModelCommand::Show(options)) => show(options),
         Some(ModelCommand::Walk(options)) => walk(terminal, options),
         Some(ModelCommand::Explore(options)) => {
-            let (scenario, era) = (scenario_named(&options.scenario)?, era_named(&options.era)?.1);
+            let (scenario, (era, _)) = (scenario_named(&options.scenario)?, era_named(&options.era)?);
             terminal.say(&format!("http://{}; ctrl-c ends it", options.at));
-            Peer { scenario, era }.serve(options.at.as_str());
-            Ok(Exit::Passed)
+            explore(scenario.name, era, &options.at)
         }
         None => table(terminal, options),
     }
+}
+
+/// Serves stateright's Explorer, which is a program of its own: no other command needs to compile it.
+fn explore(scenario: &str, era: &str, address: &str) -> anyhow::Result<Exit> {
+    let shell = xshell::Shell::new()?;
+    shell.change_dir(workspace());
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let explorer =
+        xshell::cmd!(shell, "{cargo} run --quiet --package raid-explorer -- {scenario} {era} {address}");
+    explorer.quiet().run().context("the explorer ended")?;
+    Ok(Exit::Passed)
 }
 
 fn table(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result<Exit> {

@@ -3,14 +3,14 @@
 //!
 //! `check.rs` has the checks of a state, `cycles.rs` finds runs that repeat for ever, `reduce.rs` says which
 //! interleavings can be left out. [`walk`] takes random ways instead where there are too many states;
-//! [`stateright`] is a second opinion.
+//! [`peer`] is what another checker needs.
 
 pub(crate) mod check;
 mod cycles;
 pub mod finding;
 mod graph;
+pub mod peer;
 mod reduce;
-pub mod stateright;
 pub(crate) mod trial;
 pub mod walk;
 

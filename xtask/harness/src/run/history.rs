@@ -1,5 +1,5 @@
-//! Where the history file is, and when attempts are appended to it: each as soon as it is over. The file is read
-//! and written in [`reports::history`].
+//! Where the history file is, and when attempts are appended to it: each as soon as it is over. The file is
+//! read and written in [`reports::history`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,22 +1,20 @@
-//! The model for stateright, another checker: its Explorer shows the states in a browser, and its
-//! breadth-first search is held against ours (`tests/peer.rs`). Thin on purpose: steps and checks are those
-//! of [`crate::explore`].
+//! raid-core's model for stateright, another checker: its Explorer shows the states in a browser, and its
+//! breadth-first search is held against ours (`tests/peer.rs`).
+//!
+//! A package of its own, so that a run of tests never compiles stateright and its web server. Steps and
+//! checks are those of [`raid_core::explore::peer`].
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::ToSocketAddrs;
 
-use ::stateright::{Checker, Model, Property};
+use raid_core::era::Era;
+use raid_core::explore::peer;
+use raid_core::machine::state::{N_TASKS, State};
+use raid_core::scenario::Scenario;
+use stateright::{Checker, Model, Property};
 
-use crate::cpu::{Note, invariant};
-use crate::era::Era;
-use crate::explore::check;
-use crate::explore::finding::Kind;
-use crate::kernel::step;
-use crate::machine::state::{N_TASKS, State};
-use crate::scenario::Scenario;
-
-/// A scenario in an era, as stateright sees it.
+/// A scenario on a kernel, as a model of stateright.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// The scenario.
@@ -58,19 +56,13 @@ impl Model for Peer {
 
     fn actions(&self, state: &Snapshot, actions: &mut Vec<Step>) {
         for task in 0..N_TASKS {
-            let mut copy = state.0;
-            if let Some(stepped) = step::step(&mut copy, self.era, self.scenario, task, 0, None) {
-                actions.extend((0..stepped.choices).map(|choice| Step { task: task as u8, choice }));
-            }
+            let choices = peer::choices(&state.0, self.era, self.scenario, task);
+            actions.extend((0..choices.unwrap_or(0)).map(|choice| Step { task: task as u8, choice }));
         }
     }
 
     fn next_state(&self, state: &Snapshot, step: Step) -> Option<Snapshot> {
-        let mut next = state.0;
-        let stepped = step::step(&mut next, self.era, self.scenario, step.task.into(), step.choice, None)?;
-        // What follows from the use of freed memory means nothing.
-        let ends = stepped.broken.0 & invariant::ENDS != 0;
-        (!ends).then_some(Snapshot(next))
+        peer::next(&state.0, self.era, self.scenario, step.task.into(), step.choice).map(Snapshot)
     }
 
     fn format_action(&self, step: &Step) -> String {
@@ -78,24 +70,16 @@ impl Model for Peer {
     }
 
     fn format_step(&self, state: &Snapshot, step: Step) -> Option<String> {
-        let (mut next, mut note) = (state.0, Note::default());
-        let (task, choice) = (step.task.into(), step.choice);
-        step::step(&mut next, self.era, self.scenario, task, choice, Some(&mut note))?;
-        let function = note.stack.last().map_or("", |f| f.name());
-        Some(format!("{} {function}: {}", self.scenario.task_name(task), note.text))
+        peer::describe(&state.0, self.era, self.scenario, step.task.into(), step.choice)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("no deadlock", |peer: &Self, state: &Snapshot| {
-                let moves =
-                    |task| step::step(&mut { state.0 }, peer.era, peer.scenario, task, 0, None).is_some();
-                (0..N_TASKS).any(moves)
-                    || !check::at_rest(&state.0, peer.era, peer.scenario).contains(&Kind::Deadlock)
+            Property::always("no deadlock", |model: &Self, state: &Snapshot| {
+                !peer::is_deadlocked(&state.0, model.era, model.scenario)
             }),
-            Property::always("no corruption", |peer: &Self, state: &Snapshot| {
-                !peer.scenario.data
-                    || !check::corruption(&state.0, peer.scenario.reshape).is_some_and(check::ends)
+            Property::always("no corruption", |model: &Self, state: &Snapshot| {
+                !peer::is_corrupt(&state.0, model.scenario)
             }),
         ]
     }

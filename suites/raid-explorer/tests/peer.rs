@@ -1,9 +1,9 @@
 //! Another checker, stateright's, sees what ours sees.
 
 use raid_core::era;
-use raid_core::explore::stateright::Peer;
 use raid_core::explore::{Kind, Limits, explore};
 use raid_core::scenario;
+use raid_explorer::Peer;
 
 #[test]
 fn stateright_sees_the_same_states_and_the_same_deadlocks() {
