@@ -280,14 +280,19 @@ impl Hands<ShellState> for ShellHands<'_> {
             }
             Effect::Kill => self.vm.kill(),
             Effect::Opened => {
+                let resized = match self.shell.interactive {
+                    true => {
+                        self.shell.session.terminal.end_step();
+                        let raw = RawMode::enter().context("failed to prepare the terminal")?;
+                        self.raw = Some((TerminalSignals::listen(self.events.clone())?, raw));
+                        // It may have changed while nobody listened.
+                        CarriedOut::Happened(Event::Resized(host_terminal::size()))
+                    }
+                    false => CarriedOut::Done,
+                };
+                // Only now: what is read while a terminal is not raw comes by lines.
                 self.permits = Some(streams::read_input(self.events.clone())?);
-                if self.shell.interactive {
-                    self.shell.session.terminal.end_step();
-                    let raw = RawMode::enter().context("failed to prepare the terminal")?;
-                    self.raw = Some((TerminalSignals::listen(self.events.clone())?, raw));
-                    // It may have changed while nobody listened.
-                    return Ok(CarriedOut::Happened(Event::Resized(host_terminal::size())));
-                }
+                return Ok(resized);
             }
             Effect::ReadOn => {
                 // The reader is gone once input has ended.
