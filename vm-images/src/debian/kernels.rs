@@ -4,8 +4,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use debversion::Version;
-
 use crate::debian::package::RemoteFile;
 use crate::spec::debian::{DEFAULT_FLAVOUR, DebianSpec, is_branch, split_flavour};
 
@@ -31,12 +29,17 @@ pub fn is_kernel_package(name: &str) -> bool {
 
 /// Orders package versions as Debian policy 5.6.12 does; what is no version comes first.
 pub fn compare_versions(a: &str, b: &str) -> Ordering {
-    match (a.parse::<Version>(), b.parse::<Version>()) {
-        (Ok(a), Ok(b)) => a.cmp(&b),
-        (Ok(_), Err(_)) => Ordering::Greater,
-        (Err(_), Ok(_)) => Ordering::Less,
-        (Err(_), Err(_)) => a.cmp(b),
+    match (is_version(a), is_version(b)) {
+        (true, true) => deb_version::compare_versions(a, b),
+        (false, false) => a.cmp(b),
+        (is_a, is_b) => is_a.cmp(&is_b),
     }
+}
+
+/// True if a text has only characters of versions, and begins with a digit as policy demands.
+fn is_version(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".+~:-".contains(c))
 }
 
 /// Groups packages into kernels, oldest first. Of a release that several suites have, the highest
@@ -152,6 +155,31 @@ fn branch_of(version: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_policy_says() {
+        let rising = [
+            "no version",
+            "6.1.9-1",
+            "6.1.10~rc1-1",
+            "6.1.10-1~bpo12+1",
+            "6.1.10-1",
+            "6.1.10-1+deb13u1",
+            "6.1.10-2",
+            "6.12.117-1",
+            "7.3~rc7-1~exp1",
+            "7.3-1",
+            "1:6.1-1",
+        ];
+        for (n, lower) in rising.iter().enumerate() {
+            assert!(compare_versions(lower, lower).is_eq(), "{lower}");
+            for higher in &rising[n + 1..] {
+                assert!(compare_versions(lower, higher).is_lt(), "{lower} < {higher}");
+                assert!(compare_versions(higher, lower).is_gt(), "{lower} < {higher}");
+            }
+        }
+        assert!(compare_versions("6.1-é", "6.1-1").is_lt(), "no version, and no panic");
+    }
 
     fn package(name: &str, version: &str) -> RemoteFile {
         let sha = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
