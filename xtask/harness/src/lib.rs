@@ -1,13 +1,14 @@
 //! The library: a run of tests from its options to its verdicts, and everything that is built on runs.
 //!
-//! The modules stand on floors; each imports only from floors below its own (`cargo xtask tidy`):
+//! The modules stand on floors: each imports only from floors below its own, and none beside it. The floors are
+//! in `xtask/tidy/floors.toml`, and `cargo xtask tidy` checks them; from the lowest up:
 //!
-//! 1. basics: [`error`], [`clock`], [`words`], [`workspace`], [`terminal`], [`session`]
-//! 2. the machine and its output: [`machine`], [`console`], [`symbols`]
-//! 3. [`suite`]: the tests of a suite; [`guest`]: one guest and its files; [`event_log`]
-//! 4. [`attempt`]: one test in one guest, and the decision that it hangs
-//! 5. [`run`]: choose, prepare, plan, begin or resume, carry out, judge
-//! 6. users of runs: [`shell`], [`model`], [`bisect`]
+//! - basics: [`clock`], [`error`], [`terminal`], [`words`], [`workspace`], and [`session`] on them
+//! - [`console`], the kernel's log classified; [`symbols`], frames to lines; [`machine`], the boundary to QEMU
+//! - [`suite`], the tests of a suite; [`event_log`], the record of a run; [`guest`], one guest that answers
+//! - [`attempt`], one test in one guest, and the decision that it hangs
+//! - [`run`]: choose, prepare, plan, begin or resume, carry out, judge
+//! - users of runs: [`bisect`], [`model`], [`shell`]
 //!
 //! Deliberately not here: the command line, exit codes, benchmarks and checks on real guests (`xtask/src`).
 
