@@ -37,7 +37,7 @@ Guards, and how to see each of them fail:
   packages       a package depends only on those that [dependencies] of tidy.toml allows it
                  try: add `vm-images.workspace = true` to [dependencies] of reports/Cargo.toml
   headers        each Rust file opens with `//! `
-                 try: delete the first line of a file
+                 try: delete all `//!` lines at the top of a file
   floors         a module imports only those of lower floors, by floors.toml; tests are left out
                  try: swap two floors of a package
   circles        the files of a package do not import each other in a circle; tests are left out
