@@ -216,8 +216,8 @@ impl Call<'_> {
     /// Runs it to its end, standard output and error both appended to `log`.
     pub fn run(self, log: &Path) -> Result<(), HostError> {
         let file = open_log(log)?;
-        let expression = self.expression().stdout_file(clone_log(&file, log)?).stderr_file(file);
-        self.wait(expression, log)
+        self.wait(self.expression().stderr_to_stdout().stdout_file(file), log)?;
+        Ok(())
     }
 
     /// Runs it to its end and gives its standard output; standard error is appended to `log`.
@@ -227,15 +227,8 @@ impl Call<'_> {
 
     /// [`Self::read`], byte for byte: names of files need not be text.
     pub fn read_bytes(self, log: &Path) -> Result<Vec<u8>, HostError> {
-        let out = tempfile::tempfile().map_err(|source| HostError::Log { path: log.to_owned(), source })?;
-        let expression = self.expression().stdout_file(clone_log(&out, log)?).stderr_file(open_log(log)?);
-        self.wait(expression, log)?;
-        let mut out = out;
-        let mut bytes = Vec::new();
-        io::Seek::rewind(&mut out)
-            .and_then(|()| io::Read::read_to_end(&mut out, &mut bytes))
-            .map_err(|source| HostError::Log { path: log.to_owned(), source })?;
-        Ok(bytes)
+        let file = open_log(log)?;
+        self.wait(self.expression().stdout_capture().stderr_file(file), log)
     }
 
     fn expression(&self) -> duct::Expression {
@@ -265,20 +258,16 @@ impl Call<'_> {
         })
     }
 
-    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<(), HostError> {
+    /// Waits for its end; gives its standard output, if that was captured.
+    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<Vec<u8>, HostError> {
         self.host.cancel.check()?;
         let handle = expression.start().map_err(|source| HostError::NotStarted {
             program: self.program.to_string_lossy().into_owned(),
             source,
         })?;
         let _watched = self.host.janitor.as_ref().map(|janitor| janitor.watch(&handle.pids()));
-        let status = loop {
-            if let Some(output) = handle
-                .wait_timeout(Duration::from_millis(50))
-                .map_err(|source| HostError::Log { path: log.to_owned(), source })?
-            {
-                break output.status;
-            }
+        let unreadable = |source| HostError::Log { path: log.to_owned(), source };
+        while handle.wait_timeout(Duration::from_millis(50)).map_err(unreadable)?.is_none() {
             if self.host.cancel.is_cancelled() {
                 // The whole group: `Handle::kill` would spare grandchildren.
                 for pid in handle.pids() {
@@ -289,14 +278,15 @@ impl Call<'_> {
                 let _ = handle.kill();
                 return Err(HostError::Cancelled);
             }
-        };
-        if status.success() {
-            return Ok(());
+        }
+        let output = handle.into_output().map_err(unreadable)?;
+        if output.status.success() {
+            return Ok(output.stdout);
         }
         // A signal of the terminal may reach the child before our own handler has run.
         self.host.cancel.check()?;
         let (tail, log) = (tail_of(log), self.keep(log));
-        Err(HostError::Failed { command: self.shown(), status, log, tail })
+        Err(HostError::Failed { command: self.shown(), status: output.status, log, tail })
     }
 
     /// A path at which the log can still be read later: in the folder for kept logs, if it could be copied
@@ -333,10 +323,6 @@ fn open_log(path: &Path) -> Result<File, HostError> {
         .append(true)
         .open(path)
         .map_err(|source| HostError::Log { path: path.to_owned(), source })
-}
-
-fn clone_log(file: &File, path: &Path) -> Result<File, HostError> {
-    file.try_clone().map_err(|source| HostError::Log { path: path.to_owned(), source })
 }
 
 fn tail_of(log: &Path) -> String {
