@@ -5,6 +5,7 @@
 
 pub mod janitor;
 pub mod progress;
+pub mod quick;
 pub mod tree;
 
 use std::ffi::{OsStr, OsString};
@@ -56,16 +57,19 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+    /// There is no folder to start it from.
+    #[error("failed to start a program: {0}")]
+    NoFolder(xshell::Error),
     /// It ended with an error.
-    #[error("`{command}` failed ({status}); log: {}\n{tail}", log.display())]
+    #[error("`{command}` failed ({status}){}\n{tail}", named(log.as_deref()))]
     Failed {
         /// Program and arguments, shortened.
         command: String,
         /// Its exit status.
         status: ExitStatus,
-        /// File with all its output.
-        log: PathBuf,
-        /// The last lines of it.
+        /// File with all its output; `None` for a program of [`quick`], which has no log.
+        log: Option<PathBuf>,
+        /// The last lines of its output.
         tail: String,
     },
     /// Its log could not be written or read.
@@ -76,6 +80,10 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn named(log: Option<&Path>) -> String {
+    log.map(|log| format!("; log: {}", log.display())).unwrap_or_default()
 }
 
 fn hint(program: &str, error: &io::Error) -> String {
@@ -232,9 +240,6 @@ impl Call<'_> {
     }
 
     fn expression(&self) -> duct::Expression {
-        // An ordinary user's PATH lacks what we call: chroot, unshare's mount, ldconfig.
-        let mut path = std::env::var_os("PATH").unwrap_or_default();
-        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let expression = duct::cmd(&self.program, &self.args).unchecked();
         let mut expression = match &self.stdin {
             Some(file) => expression.stdin_path(file),
@@ -244,7 +249,7 @@ impl Call<'_> {
             expression = expression.env(name, value);
         }
         // Of duct's settings of one variable, the first counts: a PATH that the caller names.
-        expression = expression.env("PATH", path);
+        expression = expression.env("PATH", search_path());
         for name in &self.without_env {
             expression = expression.env_remove(name);
         }
@@ -285,7 +290,8 @@ impl Call<'_> {
         }
         // A signal of the terminal may reach the child before our own handler has run.
         self.host.cancel.check()?;
-        let (tail, log) = (tail_of(log), self.keep(log));
+        let tail = tail_of(&fs::read(log).unwrap_or_default());
+        let log = Some(self.keep(log));
         Err(HostError::Failed { command: self.shown(), status: output.status, log, tail })
     }
 
@@ -309,11 +315,22 @@ impl Call<'_> {
         }
         let words: Vec<_> =
             std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy()).collect();
-        let all = words.join(" ");
-        match all.char_indices().nth(160) {
-            Some((end, _)) => format!("{}…", &all[..end]),
-            None => all,
-        }
+        shortened(words.join(" "))
+    }
+}
+
+/// The folders that programs are looked for in. An ordinary user's PATH lacks what we call: chroot,
+/// unshare's mount, ldconfig.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+fn shortened(command: String) -> String {
+    match command.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command,
     }
 }
 
@@ -325,9 +342,8 @@ fn open_log(path: &Path) -> Result<File, HostError> {
         .map_err(|source| HostError::Log { path: path.to_owned(), source })
 }
 
-fn tail_of(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+fn tail_of(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("  | {line}\n")).collect()
 }
