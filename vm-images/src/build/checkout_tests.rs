@@ -1,7 +1,7 @@
 //! Tests of checkouts: what counts, what does not, what is none, and what a failed build says.
 
 use super::*;
-use crate::host::Cancel;
+use crate::host::{Cancel, quick};
 use std::fs::read_to_string;
 
 /// A tree that looks like mdadm's.
@@ -26,9 +26,9 @@ fn host() -> Host {
 }
 
 fn git(dir: &Path, args: &[&str]) {
-    let log = tempfile::NamedTempFile::new().unwrap();
+    let shell = quick::shell(dir).unwrap();
     let me = ["-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "commit.gpgsign=false"];
-    host().call("git").dir(dir).args(me).args(args).run(log.path()).unwrap();
+    quick::read(shell.cmd("git").args(me).args(args)).unwrap();
 }
 
 fn git_tree() -> tempfile::TempDir {

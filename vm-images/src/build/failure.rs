@@ -17,7 +17,7 @@ pub(crate) struct SourceFailure {
 impl SourceFailure {
     /// The failure behind the error of a build; `None` if the host is to blame for it.
     pub(crate) fn of(error: &HostError) -> Option<Self> {
-        let HostError::Failed { log, .. } = error else { return None };
+        let HostError::Failed { log: Some(log), .. } = error else { return None };
         let bytes = fs::read(log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
         if HOST_IS_TO_BLAME.iter().any(|words| text.contains(words)) {

@@ -9,8 +9,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use xshell::{Cmd, Shell};
+
 use crate::build::files::{Entries, Entry, Kind, leads_elsewhere};
-use crate::host::{Call, Host, HostError};
+use crate::host::{Call, Host, HostError, quick};
 use crate::spec::revision::Revision;
 
 /// Number of blobs that are asked for at once: git's answer is held in memory.
@@ -64,21 +66,25 @@ pub enum GitError {
     },
 }
 
-/// A call of git in `dir` that writes nothing there.
-pub(crate) fn call<'h>(host: &'h Host, dir: &Path, command: &str) -> Call<'h> {
-    let mut call = host.call("git").dir(dir);
-    // Git sets these when a hook runs us, and they may name another repository.
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
-        call = call.without_env(name);
-    }
-    // In this order: git must not write to the index, start a daemon, or start gpg.
-    call.env("GIT_OPTIONAL_LOCKS", "0").args([
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "log.showSignature=false",
-        command,
-    ])
+/// Variables that git sets when a hook runs us; they may name another repository.
+const OF_A_HOOK: [&str; 5] =
+    ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"];
+/// Keeps git from refreshing the index.
+const NO_LOCKS: (&str, &str) = ("GIT_OPTIONAL_LOCKS", "0");
+/// Keep git from starting a daemon, and gpg.
+const SETTINGS: [&str; 4] = ["-c", "core.fsmonitor=false", "-c", "log.showSignature=false"];
+
+/// A call of git in `dir`, for a command that may take long: one that walks the history, or reads trees or
+/// the work tree. Git is kept from writing what the command does not ask for.
+pub fn call<'h>(host: &'h Host, dir: &Path) -> Call<'h> {
+    let call = OF_A_HOOK.into_iter().fold(host.call("git").dir(dir), Call::without_env);
+    call.env(NO_LOCKS.0, NO_LOCKS.1).args(SETTINGS)
+}
+
+/// [`call`] in the folder of `shell`, for a command that finishes at once ([`mod@quick`]).
+pub fn quick_call(shell: &Shell) -> Cmd<'_> {
+    let git = OF_A_HOOK.into_iter().fold(shell.cmd("git"), Cmd::env_remove);
+    git.env(NO_LOCKS.0, NO_LOCKS.1).args(SETTINGS)
 }
 
 /// A commit of a user's repository.
@@ -102,17 +108,17 @@ impl<'h> Commit<'h> {
     /// ours.
     pub fn find(host: &'h Host, revision: &Revision, scratch: &Path) -> Result<Self, GitError> {
         let Revision { path, rev } = revision;
-        let log = scratch.join("git.log");
         let nowhere = |why: String| GitError::NoRepository { path: path.to_owned(), why };
         let path = &path.canonicalize().map_err(|error| nowhere(error.to_string()))?;
-        let prefix = match call(host, path, "rev-parse").arg("--show-prefix").read(&log) {
+        let shell = host.shell(path).map_err(GitError::Host)?;
+        let prefix = match quick::read(quick_call(&shell).args(["rev-parse", "--show-prefix"])) {
             Ok(prefix) => prefix.trim_end_matches('\n').to_owned(),
             Err(HostError::Failed { tail, .. }) => return Err(nowhere(first_words(&tail))),
             Err(error) => return Err(GitError::Host(error)),
         };
         let wanted = format!("{rev}^{{commit}}");
-        let parse = call(host, path, "rev-parse").args(["--verify", "--quiet", "--end-of-options", &wanted]);
-        let id = match parse.read(&log) {
+        let words = ["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted];
+        let id = match quick::read(quick_call(&shell).args(words)) {
             Ok(id) => id.trim().to_owned(),
             Err(HostError::Failed { .. }) => {
                 return Err(GitError::NoCommit { path: path.clone(), rev: rev.clone() });
@@ -121,8 +127,8 @@ impl<'h> Commit<'h> {
         };
         let scratch = scratch.to_owned();
         let mut commit = Commit { host, scratch, path: path.clone(), prefix, id, subject: String::new() };
-        let log = call(host, path, "log").args(["-1", "--format=%s", &commit.id, "--"]);
-        commit.subject = commit.text(log)?.trim().chars().take(100).collect();
+        let title = quick::read(quick_call(&shell).args(["log", "-1", "--format=%s", &commit.id, "--"]));
+        commit.subject = title.map_err(|error| commit.blame(error))?.trim().chars().take(100).collect();
         Ok(commit)
     }
 
@@ -139,7 +145,7 @@ impl<'h> Commit<'h> {
     /// Its files below `folder` (from the repository's top, `drivers/md/`, empty for all), named from there.
     /// Submodules are left out.
     pub(crate) fn files(&self, folder: &str, deep: bool) -> Result<Entries, GitError> {
-        let mut listing = call(self.host, &self.path, "ls-tree").args(["-z", "--full-tree"]);
+        let mut listing = call(self.host, &self.path).args(["ls-tree", "-z", "--full-tree"]);
         if deep {
             listing = listing.arg("-r");
         }
@@ -178,8 +184,8 @@ impl<'h> Commit<'h> {
         for (chunk_idx, chunk) in ids.chunks(N_BLOBS_AT_ONCE).enumerate() {
             let lines: String = chunk.iter().map(|id| format!("{id}\n")).collect();
             fs::write(&asked, lines).map_err(io)?;
-            let answer =
-                self.bytes(call(self.host, &self.path, "cat-file").arg("--batch").stdin_file(&asked))?;
+            let ask = call(self.host, &self.path).args(["cat-file", "--batch"]).stdin_file(&asked);
+            let answer = self.bytes(ask)?;
             let mut rest = answer.as_slice();
             for (idx, id) in chunk.iter().enumerate() {
                 let (content, after) =
@@ -191,15 +197,15 @@ impl<'h> Commit<'h> {
         Ok(())
     }
 
-    fn text(&self, call: Call<'_>) -> Result<String, GitError> {
-        Ok(String::from_utf8_lossy(&self.bytes(call)?).into_owned())
+    fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>, GitError> {
+        call.read_bytes(&self.scratch.join("git.log")).map_err(|error| self.blame(error))
     }
 
-    fn bytes(&self, call: Call<'_>) -> Result<Vec<u8>, GitError> {
-        call.read_bytes(&self.scratch.join("git.log")).map_err(|error| match error {
+    fn blame(&self, error: HostError) -> GitError {
+        match error {
             HostError::Failed { tail, .. } => self.unreadable(first_words(&tail)),
             other => GitError::Host(other),
-        })
+        }
     }
 
     fn unreadable(&self, why: String) -> GitError {

@@ -29,9 +29,9 @@ impl Repository {
     }
 
     fn git(&self, arguments: &[&str]) {
-        let call =
-            call(&self.host, self.dir.path(), "-c").args(["user.name=x", "-c", "user.email=x@example.org"]);
-        call.args(arguments).run(&self.scratch.path().join("log")).unwrap();
+        let shell = self.host.shell(self.dir.path()).unwrap();
+        let git = quick_call(&shell).args(["-c", "user.name=x", "-c", "user.email=x@example.org"]);
+        quick::read(git.args(arguments)).unwrap();
     }
 
     fn commit(&self, subject: &str) {
@@ -109,7 +109,7 @@ fn a_commit_whose_paths_lead_elsewhere_is_refused() {
         let input = repository.scratch.path().join("entries");
         fs::write(&input, entries).unwrap();
         let call =
-            call(&repository.host, repository.dir.path(), "mktree").arg("--missing").stdin_file(&input);
+            call(&repository.host, repository.dir.path()).args(["mktree", "--missing"]).stdin_file(&input);
         call.read(&log).unwrap().trim().to_owned()
     };
     let blob = "100644 blob e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
@@ -118,7 +118,7 @@ fn a_commit_whose_paths_lead_elsewhere_is_refused() {
     for entries in [format!("040000 tree {tree}\t..\n"), format!("{link}\ta\n040000 tree {tree}\ta\n")] {
         let top = make(&entries);
         let words = ["user.name=x", "-c", "user.email=x@example.org", "commit-tree", "-m", "odd", &top];
-        let commit = call(&repository.host, repository.dir.path(), "-c").args(words).read(&log).unwrap();
+        let commit = call(&repository.host, repository.dir.path()).arg("-c").args(words).read(&log).unwrap();
         let commit = repository.find(repository.dir.path(), commit.trim()).unwrap();
         let error = commit.files("", true).unwrap_err().to_string();
         assert!(error.contains("leads elsewhere"), "{entries}: {error}");

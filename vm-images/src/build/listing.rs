@@ -24,15 +24,16 @@ pub(crate) struct Git<'a> {
 
 impl Git<'_> {
     fn call(&self, command: &str) -> Call<'_> {
-        git::call(self.host, self.dir, command)
+        git::call(self.host, self.dir).arg(command)
     }
 
     fn blame(&self, error: HostError) -> BuildError {
         match error {
             error @ HostError::Failed { .. } => CheckoutError::Git { dir: self.dir.to_owned(), error }.into(),
-            error @ (HostError::Cancelled | HostError::NotStarted { .. } | HostError::Log { .. }) => {
-                error.into()
-            }
+            error @ (HostError::Cancelled
+            | HostError::NotStarted { .. }
+            | HostError::NoFolder(_)
+            | HostError::Log { .. }) => error.into(),
         }
     }
 

@@ -11,12 +11,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use xshell::cmd;
+
 use crate::debian::acquire::{self, Acquire};
 use crate::debian::conf;
 use crate::debian::mirror::Mirror;
 use crate::debian::package::{Archive, RemoteFile, parse_index};
 use crate::host::progress::Progress;
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, quick};
 use crate::store::digest::Digest;
 use crate::store::{Store, StoreError};
 
@@ -325,7 +327,8 @@ impl<'a> Apt<'a> {
 
     /// Proxies, time limits and the like of the host.
     fn acquire_settings(&self) -> Result<Acquire, AptError> {
-        Ok(acquire::sort(&self.host.call("apt-config").arg("dump").read(&self.log("config"))?))
+        let shell = self.host.shell(Path::new("."))?;
+        Ok(acquire::sort(&quick::read(cmd!(shell, "apt-config dump"))?))
     }
 
     /// Settings of the host that were not taken over, though somebody may count on them; one line each.

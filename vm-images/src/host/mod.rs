@@ -5,6 +5,7 @@
 
 pub mod janitor;
 pub mod progress;
+pub mod quick;
 pub mod tree;
 
 use std::ffi::{OsStr, OsString};
@@ -56,16 +57,19 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+    /// There is no folder to start it from.
+    #[error("failed to start a program: {0}")]
+    NoFolder(xshell::Error),
     /// It ended with an error.
-    #[error("`{command}` failed ({status}); log: {}\n{tail}", log.display())]
+    #[error("`{command}` failed ({status}){}\n{tail}", named(log.as_deref()))]
     Failed {
         /// Program and arguments, shortened.
         command: String,
         /// Its exit status.
         status: ExitStatus,
-        /// File with all its output.
-        log: PathBuf,
-        /// The last lines of it.
+        /// File with all its output; `None` for a program of [`quick`], which has no log.
+        log: Option<PathBuf>,
+        /// The last lines of its output.
         tail: String,
     },
     /// Its log could not be written or read.
@@ -76,6 +80,10 @@ pub enum HostError {
         /// Why.
         source: io::Error,
     },
+}
+
+fn named(log: Option<&Path>) -> String {
+    log.map(|log| format!("; log: {}", log.display())).unwrap_or_default()
 }
 
 fn hint(program: &str, error: &io::Error) -> String {
@@ -216,8 +224,8 @@ impl Call<'_> {
     /// Runs it to its end, standard output and error both appended to `log`.
     pub fn run(self, log: &Path) -> Result<(), HostError> {
         let file = open_log(log)?;
-        let expression = self.expression().stdout_file(clone_log(&file, log)?).stderr_file(file);
-        self.wait(expression, log)
+        self.wait(self.expression().stderr_to_stdout().stdout_file(file), log)?;
+        Ok(())
     }
 
     /// Runs it to its end and gives its standard output; standard error is appended to `log`.
@@ -227,21 +235,11 @@ impl Call<'_> {
 
     /// [`Self::read`], byte for byte: names of files need not be text.
     pub fn read_bytes(self, log: &Path) -> Result<Vec<u8>, HostError> {
-        let out = tempfile::tempfile().map_err(|source| HostError::Log { path: log.to_owned(), source })?;
-        let expression = self.expression().stdout_file(clone_log(&out, log)?).stderr_file(open_log(log)?);
-        self.wait(expression, log)?;
-        let mut out = out;
-        let mut bytes = Vec::new();
-        io::Seek::rewind(&mut out)
-            .and_then(|()| io::Read::read_to_end(&mut out, &mut bytes))
-            .map_err(|source| HostError::Log { path: log.to_owned(), source })?;
-        Ok(bytes)
+        let file = open_log(log)?;
+        self.wait(self.expression().stdout_capture().stderr_file(file), log)
     }
 
     fn expression(&self) -> duct::Expression {
-        // An ordinary user's PATH lacks what we call: chroot, unshare's mount, ldconfig.
-        let mut path = std::env::var_os("PATH").unwrap_or_default();
-        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let expression = duct::cmd(&self.program, &self.args).unchecked();
         let mut expression = match &self.stdin {
             Some(file) => expression.stdin_path(file),
@@ -251,7 +249,7 @@ impl Call<'_> {
             expression = expression.env(name, value);
         }
         // Of duct's settings of one variable, the first counts: a PATH that the caller names.
-        expression = expression.env("PATH", path);
+        expression = expression.env("PATH", search_path());
         for name in &self.without_env {
             expression = expression.env_remove(name);
         }
@@ -265,20 +263,16 @@ impl Call<'_> {
         })
     }
 
-    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<(), HostError> {
+    /// Waits for its end; gives its standard output, if that was captured.
+    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<Vec<u8>, HostError> {
         self.host.cancel.check()?;
         let handle = expression.start().map_err(|source| HostError::NotStarted {
             program: self.program.to_string_lossy().into_owned(),
             source,
         })?;
         let _watched = self.host.janitor.as_ref().map(|janitor| janitor.watch(&handle.pids()));
-        let status = loop {
-            if let Some(output) = handle
-                .wait_timeout(Duration::from_millis(50))
-                .map_err(|source| HostError::Log { path: log.to_owned(), source })?
-            {
-                break output.status;
-            }
+        let unreadable = |source| HostError::Log { path: log.to_owned(), source };
+        while handle.wait_timeout(Duration::from_millis(50)).map_err(unreadable)?.is_none() {
             if self.host.cancel.is_cancelled() {
                 // The whole group: `Handle::kill` would spare grandchildren.
                 for pid in handle.pids() {
@@ -289,14 +283,16 @@ impl Call<'_> {
                 let _ = handle.kill();
                 return Err(HostError::Cancelled);
             }
-        };
-        if status.success() {
-            return Ok(());
+        }
+        let output = handle.into_output().map_err(unreadable)?;
+        if output.status.success() {
+            return Ok(output.stdout);
         }
         // A signal of the terminal may reach the child before our own handler has run.
         self.host.cancel.check()?;
-        let (tail, log) = (tail_of(log), self.keep(log));
-        Err(HostError::Failed { command: self.shown(), status, log, tail })
+        let tail = tail_of(&fs::read(log).unwrap_or_default());
+        let log = Some(self.keep(log));
+        Err(HostError::Failed { command: self.shown(), status: output.status, log, tail })
     }
 
     /// A path at which the log can still be read later: in the folder for kept logs, if it could be copied
@@ -319,11 +315,22 @@ impl Call<'_> {
         }
         let words: Vec<_> =
             std::iter::once(&self.program).chain(&self.args).map(|word| word.to_string_lossy()).collect();
-        let all = words.join(" ");
-        match all.char_indices().nth(160) {
-            Some((end, _)) => format!("{}…", &all[..end]),
-            None => all,
-        }
+        shortened(words.join(" "))
+    }
+}
+
+/// The folders that programs are looked for in. An ordinary user's PATH lacks what we call: chroot,
+/// unshare's mount, ldconfig.
+fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+    path
+}
+
+fn shortened(command: String) -> String {
+    match command.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &command[..end]),
+        None => command,
     }
 }
 
@@ -335,13 +342,8 @@ fn open_log(path: &Path) -> Result<File, HostError> {
         .map_err(|source| HostError::Log { path: path.to_owned(), source })
 }
 
-fn clone_log(file: &File, path: &Path) -> Result<File, HostError> {
-    file.try_clone().map_err(|source| HostError::Log { path: path.to_owned(), source })
-}
-
-fn tail_of(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+fn tail_of(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(12)..].iter().map(|line| format!("  | {line}\n")).collect()
 }

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::host::Host;
+use vm_images::build::git;
+use vm_images::host::{Host, quick};
 use vm_images::kernel::plant::Plant;
 
 /// Files that are edited in turn.
@@ -46,7 +47,7 @@ pub(crate) fn read_plant(path: &Path) -> Result<Plant> {
 /// `culprit` are for a search, `series-base` and `series` for a bug that is made and then mended in two
 /// steps.
 pub(crate) fn make(host: &Host, source: &Path, dir: &Path, plants: &Plants) -> Result<()> {
-    let graph = Maker { host, source, dir: dir.to_owned(), log: dir.join(".git/made.log") };
+    let graph = Maker { host, source, dir: dir.to_owned() };
     fs::create_dir_all(dir.join(".git")).with_context(|| format!("failed to make `{}`", dir.display()))?;
     graph.git(&["init", "--quiet", "--initial-branch=main"])?;
     let md = dir.join("drivers/md");
@@ -102,7 +103,6 @@ struct Maker<'h> {
     host: &'h Host,
     source: &'h Path,
     dir: PathBuf,
-    log: PathBuf,
 }
 
 impl Maker<'_> {
@@ -143,17 +143,16 @@ impl Maker<'_> {
     }
 
     fn git(&self, words: &[&str]) -> Result<()> {
-        let mut call = self.host.call("git").dir(&self.dir);
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
-            call = call.without_env(name);
-        }
+        let shell = self.host.shell(&self.dir)?;
+        let mut call = git::quick_call(&shell);
         // Fixed authors and dates, so that the commit ids are the same everywhere.
         for role in ["AUTHOR", "COMMITTER"] {
             call = call.env(format!("GIT_{role}_NAME"), "md-regress");
             call = call.env(format!("GIT_{role}_EMAIL"), "md-regress@localhost");
             call = call.env(format!("GIT_{role}_DATE"), "1700000000 +0000");
         }
-        Ok(call.args(["-c", "commit.gpgsign=false"]).args(words).run(&self.log)?)
+        quick::read(call.args(["-c", "commit.gpgsign=false"]).args(words))?;
+        Ok(())
     }
 }
 
@@ -207,12 +206,7 @@ mod tests {
         assert_eq!(graph.n_subjects(), N_COMMITS + N_SIDE + 1);
         assert!(graph.subjects().iter().any(|subject| subject.id == rev("culprit").id));
         let git = |words: &[&str]| {
-            let made = Maker {
-                host: &host,
-                source: source.path(),
-                dir: made.path().to_owned(),
-                log: source.path().join("log"),
-            };
+            let made = Maker { host: &host, source: source.path(), dir: made.path().to_owned() };
             made.git(words)
         };
         git(&["checkout", "--quiet", "--detach", "bad"]).unwrap();

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use reports::render::words::reproduce::shell_line;
-use vm_images::host::HostError;
 use vm_images::host::progress::Progress;
+use vm_images::host::{HostError, quick};
 use vm_images::images::Images;
 use vm_images::kernel::Kernel;
 use vm_images::store::StoreError;
+use xshell::cmd;
 
 use harness::machine::qemu::Qemu;
 use harness::session::Session;
@@ -123,8 +124,8 @@ impl<'a> Virtme<'a> {
 
 /// Downloads its Python packages by pip.
 fn fetch(session: &Session) -> Result<PathBuf> {
-    let python =
-        session.host.call("python3").arg("--version").read(&session.store.temporary().join("pip.log"));
+    let shell = session.host.shell(Path::new("."))?;
+    let python = quick::read(cmd!(shell, "python3 --version"));
     let python =
         python.context("virtme-ng wants Python 3: install python3, or leave it out by --no-virtme")?;
     let inputs = [("package", "virtme-ng"), ("version", VERSION), ("python", python.trim())];

@@ -21,6 +21,7 @@ use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
 use harness::terminal::{Terminal, out, width_of_output};
 use harness::workspace::workspace;
 use std::time::Duration;
+use vm_images::host::quick;
 
 pub(crate) const MODEL_HELP: &str = "\
 Examples:
@@ -145,8 +146,7 @@ pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result
 
 /// Serves stateright's Explorer, which is a program of its own: no other command needs to compile it.
 fn explore(scenario: &str, era: &str, address: &str) -> anyhow::Result<Exit> {
-    let shell = xshell::Shell::new()?;
-    shell.change_dir(workspace());
+    let shell = quick::shell(workspace())?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let explorer =
         xshell::cmd!(shell, "{cargo} run --quiet --package raid-explorer -- {scenario} {era} {address}");

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::host::HostError;
+use vm_images::build::git;
+use vm_images::host::quick;
 
 use super::Scratch;
 use super::other_xtask::OtherXtask;
@@ -32,18 +33,24 @@ pub(super) fn step(session: &Session) -> Result<()> {
     let script = script.display().to_string();
     let common = ["--store", &store, "--overlay", "deb:6.12", "--script", &script, "--out", &runs];
     let git = |words: &[&str]| git(session, &tree, words);
+    // Without anybody's defaults, as in every check.
+    let bisect_run = |words: &[&str]| {
+        let call = session.host.call("git").dir(&tree).args(["bisect", "run", &program, "bisect-step"]);
+        let call = call.env("MD_REGRESS_CONFIG", "/dev/null").env("MD_REGRESS_TRUST_SOURCE", "true");
+        call.args(words).read(&tree.with_extension("log"))
+    };
     let culprit = ids.iter().find(|(version, _)| *version == CULPRIT).context("a toy has its culprit")?;
 
     git(&["bisect", "start", "bad", "good"])?;
     let before = git(&["rev-parse", "HEAD"])?;
     // git would take an error of ours with a code below 128 for a bad commit.
     for broken in [vec!["--store", "/dev/null/store"], vec!["--no-such-option"]] {
-        let words = [&["bisect", "run", &program, "bisect-step"], &broken[..], &common[2..]].concat();
-        let error = git(&words).err().context("git went on over an error of the host's")?;
+        let words = [&broken[..], &common[2..]].concat();
+        let error = bisect_run(&words).err().context("git went on over an error of the host's")?;
         ensure!(error.to_string().contains("129"), "git stopped for another reason: {error}");
         ensure!(git(&["rev-parse", "HEAD"])? == before, "git went on over an error of the host's");
     }
-    let said = git(&[&["bisect", "run", &program, "bisect-step"], &common[..]].concat())?;
+    let said = bisect_run(&common)?;
     ensure!(said.contains(&format!("{} is the first bad commit", culprit.1)), "git found another: {said}");
 
     let printed =
@@ -84,13 +91,11 @@ fn toy(session: &Session, tree: &Path) -> Result<Vec<(&'static str, String)>> {
     Ok(ids)
 }
 
-fn git(session: &Session, tree: &Path, words: &[&str]) -> Result<String, HostError> {
-    let mut call = session.host.call("git").dir(tree).args(["-c", "commit.gpgsign=false"]).args(words);
+fn git(session: &Session, tree: &Path, words: &[&str]) -> Result<String> {
+    let shell = session.host.shell(tree)?;
+    let mut call = git::quick_call(&shell).args(["-c", "commit.gpgsign=false"]).args(words);
     for (name, value) in [("NAME", "md-regress"), ("EMAIL", "md-regress@localhost")] {
         call = call.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
     }
-    // Without anybody's defaults, as in every check.
-    call.env("MD_REGRESS_CONFIG", "/dev/null")
-        .env("MD_REGRESS_TRUST_SOURCE", "true")
-        .read(&tree.with_extension("log"))
+    Ok(quick::read(call)?)
 }

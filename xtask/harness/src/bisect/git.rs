@@ -4,11 +4,15 @@
 //! The user's work tree, index, HEAD, refs and objects are never written to. New commits (a revert, a series
 //! from a mailbox) are made in a repository of our own, [`Scratch`], which borrows the user's objects.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::host::{Call, Host, HostError};
+use vm_images::build::git;
+use vm_images::host::{Call, Host, HostError, quick};
+use xshell::{Cmd, Shell};
 
 use super::graph::{BadGraph, Graph};
 use super::mailbox;
@@ -38,8 +42,8 @@ impl<'h> Repository<'h> {
             )));
         }
         let here = Repository { host, top: path.to_owned(), scratch: scratch.to_owned() };
-        match here.read(&["rev-parse", "--show-toplevel"]) {
-            Ok(top) => Ok(Repository { top: PathBuf::from(top.trim_end_matches('\n')), ..here }),
+        match quick::read_bytes(in_english(&here.shell()?).args(["rev-parse", "--show-toplevel"])) {
+            Ok(top) => Ok(Repository { top: path_from(top), ..here }),
             Err(HostError::Failed { tail, .. }) => Err(usage(anyhow::anyhow!(
                 "`{}` is in no git work tree: {}; a search goes through a repository's commits",
                 path.display(),
@@ -49,23 +53,39 @@ impl<'h> Repository<'h> {
         }
     }
 
-    fn call(&self, words: &[&str]) -> Call<'h> {
-        call(self.host, &self.top).args(words)
+    fn shell(&self) -> Result<Shell, HostError> {
+        self.host.shell(&self.top)
     }
 
-    fn read(&self, words: &[&str]) -> Result<String, HostError> {
+    /// What a git command says that finishes at once.
+    fn ask<A: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = A>) -> Result<String, HostError> {
+        quick::read(in_english(&self.shell()?).args(words))
+    }
+
+    /// A call of git, for a command that may take long.
+    fn call(&self) -> Call<'h> {
+        git::call(self.host, &self.top).env("LC_ALL", "C")
+    }
+
+    /// What a git command says that may take long: it walks the history, or reads trees, which a partial
+    /// clone may have to fetch.
+    fn read<A: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = A>) -> Result<String, HostError> {
+        self.answer(self.call().args(words))
+    }
+
+    fn answer(&self, call: Call<'_>) -> Result<String, HostError> {
         let log = tempfile::Builder::new().prefix("git-").tempfile_in(&self.scratch);
         let log = log.map_err(|source| HostError::Log { path: self.scratch.clone(), source })?;
-        self.call(words).read(log.path())
+        call.read(log.path())
     }
 
     /// Resolves `rev` to a commit.
     pub fn commit(&self, rev: &str) -> Result<SearchEnd> {
         let wanted = format!("{rev}^{{commit}}");
-        match self.read(&["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
+        match self.ask(["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]) {
             Ok(id) => {
                 let id = id.trim().to_owned();
-                let title = self.read(&["log", "-1", "--format=%s", &id, "--"])?;
+                let title = self.ask(["log", "-1", "--format=%s", &id, "--"])?;
                 Ok(SearchEnd { name: rev.to_owned(), id, title: title.trim_end_matches('\n').to_owned() })
             }
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
@@ -78,7 +98,7 @@ impl<'h> Repository<'h> {
 
     /// Returns an error unless `commit` has md.
     pub fn check_md(&self, commit: &SearchEnd) -> Result<()> {
-        match self.read(&["cat-file", "-e", &format!("{}:{MD}", commit.id)]) {
+        match self.read(["cat-file", "-e", &format!("{}:{MD}", commit.id)]) {
             Ok(_) => Ok(()),
             Err(HostError::Failed { .. }) => Err(usage(anyhow::anyhow!(
                 "commit {} (`{}`) of `{}` has no {MD}: is that a kernel tree?",
@@ -92,14 +112,14 @@ impl<'h> Repository<'h> {
 
     /// Returns an error unless `old` is an ancestor of `new`.
     pub fn check_ancestor(&self, old: &SearchEnd, new: &SearchEnd, terms: (&str, &str)) -> Result<()> {
-        match self.read(&["merge-base", "--is-ancestor", &old.id, &new.id]) {
+        match self.read(["merge-base", "--is-ancestor", &old.id, &new.id]) {
             Ok(_) => return Ok(()),
             Err(HostError::Failed { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let (of_old, of_new) = terms;
         let (old_name, new_name) = (&old.name, &new.name);
-        if self.read(&["merge-base", "--is-ancestor", &new.id, &old.id]).is_ok() {
+        if self.read(["merge-base", "--is-ancestor", &new.id, &old.id]).is_ok() {
             let what_to_do = match of_old {
                 "base" => "are they the wrong way round?",
                 "bad" => "if the bug came later, leave --find-fix out",
@@ -109,7 +129,7 @@ impl<'h> Repository<'h> {
                 "{of_new} `{new_name}` is an ancestor of {of_old} `{old_name}`, and must come after it; {what_to_do}"
             )));
         }
-        let hint = match self.read(&["merge-base", &old.id, &new.id]) {
+        let hint = match self.read(["merge-base", &old.id, &new.id]) {
             Ok(base) => {
                 format!("they part at {}; test that one, or give it as --{of_old}", short(base.trim()))
             }
@@ -141,29 +161,30 @@ impl<'h> Repository<'h> {
 
     /// The output of `git show --stat` for a commit.
     pub fn show(&self, id: &str) -> Result<String> {
-        Ok(self.read(&["show", "--stat", "--format=medium", "--no-color", id, "--"])?)
+        Ok(self.read(["show", "--stat", "--format=medium", "--no-color", id, "--"])?)
     }
 
     /// Full ids of a commit's parents.
     pub(crate) fn parents(&self, id: &str) -> Result<Vec<String>> {
-        let line = self.read(&["rev-list", "--parents", "-1", id, "--"])?;
+        let line = self.ask(["rev-list", "--parents", "-1", id, "--"])?;
         Ok(line.split_whitespace().skip(1).map(str::to_owned).collect())
     }
 
     fn path_of(&self, what: &str) -> Result<PathBuf> {
-        let path = self.read(&["rev-parse", "--git-path", what])?;
-        Ok(self.top.join(path.trim_end_matches('\n')))
+        let path = quick::read_bytes(in_english(&self.shell()?).args(["rev-parse", "--git-path", what]))?;
+        Ok(self.top.join(path_from(path)))
     }
 }
 
-/// A call of git in `dir` that ignores environment variables naming another repository.
-fn call<'h>(host: &'h Host, dir: &Path) -> Call<'h> {
-    let mut call = host.call("git").dir(dir);
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"] {
-        call = call.without_env(name);
-    }
-    // GIT_OPTIONAL_LOCKS=0 keeps git from writing to the index, core.fsmonitor=false from starting a daemon.
-    call.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C").args(["-c", "core.fsmonitor=false"])
+/// Git in the folder of `shell`, with its words in English: [`said`] reads them.
+fn in_english(shell: &Shell) -> Cmd<'_> {
+    git::quick_call(shell).env("LC_ALL", "C")
+}
+
+/// A path that git printed on a line of its own.
+fn path_from(mut line: Vec<u8>) -> PathBuf {
+    line.pop_if(|byte| *byte == b'\n');
+    PathBuf::from(OsString::from_vec(line))
 }
 
 /// A repository of our own that borrows another's objects. It has an index but no work tree.
@@ -196,8 +217,8 @@ impl<'h> Scratch<'h> {
         fs::create_dir_all(dir).with_context(failed)?;
         let dir = dir.canonicalize().with_context(failed)?;
         let repository = Repository { host: of.host, top: dir.clone(), scratch: of.scratch.clone() };
-        repository.read(&["init", "--quiet"]).with_context(failed)?;
-        let borrowed = format!("{}\n", of.path_of("objects")?.display());
+        repository.ask(["init", "--quiet"]).with_context(failed)?;
+        let borrowed = [of.path_of("objects")?.as_os_str().as_bytes(), b"\n"].concat();
         fs::write(dir.join(".git/objects/info/alternates"), borrowed).with_context(failed)?;
         // In a shallow clone the oldest commits lack their parents; this repository has to know that, too.
         let shallow = of.path_of("shallow")?;
@@ -220,23 +241,24 @@ impl<'h> Scratch<'h> {
                 "it is a merge, which is not taken back as a whole".into(),
             ));
         };
-        self.repository.read(&["read-tree", tip])?;
+        self.repository.read(["read-tree", tip])?;
         let patch = self.dir().join(".git/culprit.patch");
-        let file = format!("--output={}", patch.display());
-        self.repository.read(&["diff-tree", "-p", "--binary", "--full-index", &file, parent, culprit])?;
+        let diff = self.repository.call().args(["diff-tree", "-p", "--binary", "--full-index"]);
+        let diff = diff.arg(option("--output=", &patch)).args([parent, culprit]);
+        self.repository.answer(diff)?;
         self.apply(&patch, &["--reverse"])?;
         let message = format!("Revert {}", short(culprit));
-        self.commit(tip, &["-m", &message], &[])
+        self.commit(tip, ["-m", &message], &[])
     }
 
     /// Applies the mails of `mbox` on `base`; returns the ids of the commits in the order of the series.
     pub fn apply_mailbox(&self, base: &str, mbox: &Path) -> Result<Vec<String>, ScratchError> {
         let mails = self.dir().join(".git/mails");
         fs::create_dir_all(&mails).context("failed to make a folder for mails")?;
-        let out = format!("-o{}", mails.display());
+        let out = option("-o", &mails);
         let mbox = mbox.canonicalize().with_context(|| format!("failed to read `{}`", mbox.display()));
         let mbox = mbox.map_err(usage)?;
-        let n = match self.repository.read(&["mailsplit", &out, &mbox.to_string_lossy()]) {
+        let n = match self.repository.ask(["mailsplit".as_ref(), out.as_os_str(), mbox.as_os_str()]) {
             Err(HostError::Failed { .. }) => {
                 return Err(ScratchError::DoesNotApply(
                     "it is no mailbox, as git format-patch writes it".into(),
@@ -245,7 +267,7 @@ impl<'h> Scratch<'h> {
             came => came?,
         };
         let n: usize = n.trim().parse().context("git mailsplit did not say how many mails there are")?;
-        self.repository.read(&["read-tree", base])?;
+        self.repository.read(["read-tree", base])?;
         let (mut tip, mut made) = (base.to_owned(), Vec::new());
         let heads: Result<Vec<_>> = (1..=n)
             .map(|number| {
@@ -259,10 +281,8 @@ impl<'h> Scratch<'h> {
         for number in order.into_iter().map(|idx| idx + 1) {
             let file = |name: &str| mails.join(format!("{number:04}{name}"));
             let (mail, message, patch) = (file(""), file(".message"), file(".patch"));
-            let words = ["-c", r#"git mailinfo "$1" "$2" <"$3""#, "sh"];
-            let log = file(".log");
-            let call = self.repository.host.call("sh").dir(self.dir()).args(words);
-            let info = call.args([&message, &patch, &mail]).read(&log)?;
+            let call = self.repository.call().arg("mailinfo").args([&message, &patch]).stdin_file(&mail);
+            let info = self.repository.answer(call)?;
             let field =
                 |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
             let subject = field("Subject: ");
@@ -286,30 +306,30 @@ impl<'h> Scratch<'h> {
                 ("GIT_AUTHOR_EMAIL", field("Email: ")),
                 ("GIT_AUTHOR_DATE", field("Date: ")),
             ];
-            tip = self.commit(&tip, &["-F", &message.to_string_lossy()], &author)?;
+            tip = self.commit(&tip, ["-F".as_ref(), message.as_os_str()], &author)?;
             made.push(tip.clone());
         }
         Ok(made)
     }
 
     fn apply(&self, patch: &Path, words: &[&str]) -> Result<(), ScratchError> {
-        let patch = patch.to_string_lossy();
-        let all = [&["apply", "--cached", "--3way"], words, &[&patch]].concat();
-        match self.repository.read(&all) {
+        let call = self.repository.call().args(["apply", "--cached", "--3way"]).args(words).arg(patch);
+        match self.repository.answer(call) {
             Ok(_) => Ok(()),
             Err(HostError::Failed { tail, .. }) => Err(ScratchError::DoesNotApply(said(&tail))),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn commit(
+    fn commit<A: AsRef<OsStr>>(
         &self,
         parent: &str,
-        message: &[&str],
+        message: impl IntoIterator<Item = A>,
         author: &[(&str, &str)],
     ) -> Result<String, ScratchError> {
-        let tree = self.repository.read(&["write-tree"])?;
-        let mut call = self.repository.call(&["commit-tree", tree.trim(), "-p", parent]).args(message);
+        let tree = self.repository.ask(["write-tree"])?;
+        let shell = self.repository.shell()?;
+        let mut call = in_english(&shell).args(["commit-tree", tree.trim(), "-p", parent]).args(message);
         // A fixed author and date: no configuration of git is needed, and the same change gives the same
         // commit id.
         for (name, value) in
@@ -319,8 +339,15 @@ impl<'h> Scratch<'h> {
             call = call.env(format!("GIT_AUTHOR_{name}"), given.map_or(value, |(_, value)| value));
             call = call.env(format!("GIT_COMMITTER_{name}"), value);
         }
-        Ok(call.read(&self.dir().join(".git/commit.log"))?.trim().to_owned())
+        Ok(quick::read(call)?.trim().to_owned())
     }
+}
+
+/// An option of git with a path right behind its name.
+fn option(name: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(name);
+    option.push(path);
+    option
 }
 
 /// The output of git in one line.

@@ -16,23 +16,25 @@ pub(crate) struct Toy {
 
 impl Toy {
     pub(crate) fn new() -> Toy {
-        let toy = Toy {
-            host: Host::new(Cancel::default()),
-            dir: tempfile::tempdir().unwrap(),
-            scratch: tempfile::tempdir().unwrap(),
-        };
+        Toy::named("toy")
+    }
+
+    /// One in folders whose names begin with `name`.
+    fn named(name: impl AsRef<OsStr>) -> Toy {
+        let folder = || tempfile::Builder::new().prefix(name.as_ref()).tempdir().unwrap();
+        let toy = Toy { host: Host::new(Cancel::default()), dir: folder(), scratch: folder() };
         toy.git(&["init", "--quiet", "--initial-branch=main"]);
         toy
     }
 
     pub(crate) fn git(&self, words: &[&str]) -> String {
-        let mut call = call(&self.host, self.dir.path());
+        let shell = self.host.shell(self.dir.path()).unwrap();
         // Automatic maintenance would go on writing in the background.
-        call = call.args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"]);
+        let mut call = in_english(&shell).args(["-c", "maintenance.auto=false", "-c", "gc.auto=0"]);
         for (name, value) in [("NAME", "A U Thor"), ("EMAIL", "author@example.org")] {
             call = call.env(format!("GIT_AUTHOR_{name}"), value).env(format!("GIT_COMMITTER_{name}"), value);
         }
-        call.args(words).read(&self.scratch.path().join("toy.log")).unwrap()
+        quick::read(call.args(words)).unwrap()
     }
 
     /// Commits files; gives the commit's id.
@@ -157,9 +159,9 @@ fn a_commit_is_taken_back_and_the_users_tree_never_hears_of_it() {
     let scratch = Scratch::create(&repository, &folder).unwrap();
     let commit = scratch.revert(&culprit, &tip).unwrap();
     let made = Repository::open(&toy.host, scratch.dir(), toy.scratch.path()).unwrap();
-    let text = made.read(&["show", &format!("{commit}:{MD}")]).unwrap();
+    let text = made.read(["show", &format!("{commit}:{MD}")]).unwrap();
     assert_eq!(text, numbered(99).replace("line 15", "line fifteen"));
-    assert_eq!(made.read(&["show", &format!("{commit}:Makefile")]).unwrap(), "VERSION = 6\n");
+    assert_eq!(made.read(["show", &format!("{commit}:Makefile")]).unwrap(), "VERSION = 6\n");
     assert_eq!(made.parents(&commit).unwrap(), [tip]);
     assert_eq!(differences(&before, &toy.looks()), Vec::<PathBuf>::new());
 }
@@ -195,8 +197,8 @@ fn a_mailbox_becomes_commits() {
     let ours = Repository::open(&toy.host, scratch.dir(), toy.scratch.path()).unwrap();
     let titles: Vec<_> = made.iter().map(|id| ours.commit(id).unwrap().title).collect();
     assert_eq!(titles, ["md: first", "md: second"]);
-    assert_eq!(ours.read(&["log", "-1", "--format=%an", &made[1]]).unwrap().trim(), "A U Thor");
-    assert_eq!(ours.read(&["show", &format!("{}:{MD}", made[1])]).unwrap(), numbered(3));
+    assert_eq!(ours.read(["log", "-1", "--format=%an", &made[1]]).unwrap().trim(), "A U Thor");
+    assert_eq!(ours.read(["show", &format!("{}:{MD}", made[1])]).unwrap(), numbered(3));
     assert_eq!(differences(&before, &toy.looks()), Vec::<PathBuf>::new());
     fs::write(&mbox, mails.replace("line 2\n", "line two\n").replace("index ", "index 0")).unwrap();
     let scratch = Scratch::create(&repository, &toy.scratch.path().join("damaged")).unwrap();
@@ -204,4 +206,18 @@ fn a_mailbox_becomes_commits() {
         Err(ScratchError::DoesNotApply(why)) => assert!(why.contains("md: first"), "{why}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn folders_may_have_names_that_are_no_text() {
+    let toy = Toy::named(OsStr::from_bytes(b"a\xff b"));
+    let base = toy.commit("base", &[(MD, &numbered(99))]);
+    let tip = toy.commit("md: first", &[(MD, &numbered(3))]);
+    let mbox = toy.scratch.path().join("series.mbox");
+    fs::write(&mbox, toy.git(&["format-patch", "--stdout", &base])).unwrap();
+    let repository = toy.open();
+    assert_eq!(repository.top, toy.dir.path().canonicalize().unwrap());
+    let scratch = Scratch::create(&repository, &toy.scratch.path().join("ours")).unwrap();
+    scratch.revert(&tip, &tip).unwrap();
+    assert_eq!(scratch.apply_mailbox(&base, &mbox).unwrap().len(), 1);
 }

@@ -1,10 +1,12 @@
 //! Which QEMU is used: the one that was asked for, the host's if it is new enough, or the tools root's.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use vm_images::build::tools::Tools;
-use vm_images::host::Host;
+use vm_images::host::{Host, HostError, quick};
+use xshell::cmd;
 
 use super::qemu::Qemu;
 
@@ -16,17 +18,16 @@ const HOST_QEMU_MIN: (u32, u32) = (9, 0);
 const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The host's QEMU, if it is one that can be used: `wanted` is empty (the one in the host's `PATH`), a
-/// program, or `private` (none of the host's). The program that is asked for its version may leave complaints
-/// in `log`.
+/// program, or `private` (none of the host's).
 ///
 /// # Errors
 /// If a program was asked for that does not run, or is too old.
-pub fn on_host(host: &Host, wanted: &str, log: &Path) -> Result<Option<Qemu>> {
+pub fn on_host(host: &Host, wanted: &str) -> Result<Option<Qemu>> {
     if wanted == "private" {
         return Ok(None);
     }
     let program = if wanted.is_empty() { PROGRAM } else { wanted };
-    let text = host.call(program).arg("--version").read(log).ok();
+    let text = version(host, &[program.into()]).ok();
     match text.and_then(|text| Some((parse_version(&text)?, text))) {
         Some((version, text)) if version >= HOST_QEMU_MIN => {
             Ok(Some(Qemu { command: vec![program.into()], firmware: vec![], version: first_line(&text) }))
@@ -48,15 +49,21 @@ pub fn on_host(host: &Host, wanted: &str, log: &Path) -> Result<Option<Qemu>> {
 ///
 /// # Errors
 /// If it does not run.
-pub fn in_tools(tools: &Tools, host: &Host, log: &Path) -> Result<Qemu> {
-    let program = format!("usr/bin/{PROGRAM}");
-    let text = tools.call(host, &program).arg("--version").read(log)?;
+pub fn in_tools(tools: &Tools, host: &Host) -> Result<Qemu> {
+    let command = tools.command(&format!("usr/bin/{PROGRAM}"));
+    let text = version(host, &command)?;
     let share = tools.root().join("usr/share");
     Ok(Qemu {
-        command: tools.command(&program),
+        command,
         firmware: vec![share.join("qemu"), share.join("seabios")],
         version: first_line(&text),
     })
+}
+
+fn version(host: &Host, command: &[OsString]) -> Result<String, HostError> {
+    let (program, words) = command.split_first().expect("a command has a first word");
+    let shell = host.shell(Path::new("."))?;
+    quick::read(cmd!(shell, "{program} {words...} --version"))
 }
 
 fn first_line(text: &str) -> String {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::{Blame, Checkout, Script};
+use vm_images::build::git;
 use vm_images::host::progress::Progress;
+use vm_images::host::quick;
 
 use crate::clock::rfc3339_now;
 use crate::event_log::{EventLog, FAILED};
@@ -168,10 +170,9 @@ pub fn harness_version() -> String {
 }
 
 fn git_commit(tree: &Path) -> Option<String> {
-    let shell = xshell::Shell::new().ok()?;
-    shell.change_dir(tree);
-    let git = xshell::cmd!(shell, "git describe --always --dirty --abbrev=12").quiet().ignore_stderr();
-    git.read().ok()
+    let shell = quick::shell(tree).ok()?;
+    let describe = git::quick_call(&shell).args(["describe", "--always", "--dirty", "--abbrev=12"]);
+    Some(quick::read(describe).ok()?.trim_end().to_owned())
 }
 
 fn checkout_facts(checkout: &vm_images::build::checkout::Checkout) -> (String, Checkout) {

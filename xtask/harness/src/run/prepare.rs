@@ -180,16 +180,12 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
 pub fn find_qemu(session: &Session, images: &Images<'_>) -> Result<Qemu> {
     match find_qemu_on_host(session)? {
         Some(qemu) => Ok(qemu),
-        None => find::in_tools(&images.tools()?, &session.host, &version_log(session)),
+        None => find::in_tools(&images.tools()?, &session.host),
     }
 }
 
 /// The host's QEMU, if it is usable; an error if the user asked for a program that is not.
 pub fn find_qemu_on_host(session: &Session) -> Result<Option<Qemu>> {
     let wanted = session.options.qemu.as_deref().unwrap_or_default();
-    find::on_host(&session.host, wanted, &version_log(session))
-}
-
-fn version_log(session: &Session) -> PathBuf {
-    session.store.temporary().join("qemu-version.log")
+    find::on_host(&session.host, wanted)
 }
