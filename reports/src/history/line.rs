@@ -43,7 +43,7 @@ pub struct HistoryLine {
     pub outcome: String,
     /// Name of the [`Verdict`](crate::Verdict), as it was judged then.
     pub verdict: String,
-    /// Of the test alone, milliseconds.
+    /// Duration of the test alone, milliseconds.
     pub test_ms: Option<u64>,
     /// From starting the VM to its end, milliseconds.
     pub vm_ms: u64,

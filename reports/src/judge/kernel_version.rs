@@ -83,7 +83,7 @@ impl Version {
         if kernel.overlay().is_some() { None } else { Version::of_base(kernel) }
     }
 
-    /// The same, of what lies under an overlay.
+    /// Version of the kernel below an overlay.
     fn of_base(kernel: &Kernel) -> Option<Version> {
         if let Some(package) = &kernel.package_version {
             let upstream = package.rsplit_once(':').map_or(package.as_str(), |(_, version)| version);

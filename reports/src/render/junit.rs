@@ -260,9 +260,9 @@ fn suite_properties(record: &RunRecord, kernel_idx: u32) -> Vec<(String, String)
 /// Elements that `junit-report` cannot write.
 #[derive(Default)]
 struct Additions {
-    /// Of each suite, in order.
+    /// Properties of each suite, in order.
     properties: Vec<Vec<(String, String)>>,
-    /// Of each case, in order.
+    /// Properties of each case, in order.
     tries: Vec<Vec<TryElement>>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// What the guards look at in a page.
+/// A part of a page that the guards look at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Line and destination of each link and image.
@@ -71,7 +71,7 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// Of headings with the same words, the second gets `-1`, the third `-2`.
+/// Numbers headings of the same words: the second gets `-1`, the third `-2`.
 fn number(anchors: &mut [String]) {
     let mut n_before: BTreeMap<String, usize> = BTreeMap::new();
     for anchor in anchors {

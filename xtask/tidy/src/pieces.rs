@@ -13,11 +13,11 @@ pub struct Piece<'a> {
     pub kind: Kind,
     /// Line where it begins, counted from 1.
     pub line: usize,
-    /// As the file has it.
+    /// The text as the file has it.
     pub text: &'a str,
 }
 
-/// What a piece is.
+/// Kind of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `//`, `///`, `//!` or `/* */`; one of the first three is one line.

@@ -32,10 +32,10 @@ pub(crate) const FILES_CAP: u64 = 128 << 20;
 
 /// Name of the guest's memory, among an attempt's logs.
 const DUMP: &str = "memory.kdump";
-/// What a dump leaves free on the disk beyond the guest's memory, MiB: other attempts write, too.
+/// Room that a dump leaves free on the disk beyond the guest's memory, MiB: other attempts write, too.
 const DUMP_SPARE_MIB: u64 = 2048;
 
-/// What an attempt shares with the others of its run.
+/// Resources that an attempt shares with the others of its run.
 #[derive(Clone, Copy)]
 pub(crate) struct AttemptContext<'a> {
     pub(crate) hypervisor: &'a dyn Hypervisor,
@@ -196,7 +196,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What effects are carried out with.
+/// Carries effects out.
 struct AttemptHands<'a> {
     vm: Box<dyn Vm>,
     logs: Logs,

@@ -57,7 +57,7 @@ impl<'h> Repository<'h> {
         self.host.shell(&self.top)
     }
 
-    /// What a git command says that finishes at once.
+    /// The output of a git command that finishes at once.
     fn ask<A: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = A>) -> Result<String, HostError> {
         quick::read(in_english(&self.shell()?).args(words))
     }
@@ -67,7 +67,7 @@ impl<'h> Repository<'h> {
         git::call(self.host, &self.top).env("LC_ALL", "C")
     }
 
-    /// What a git command says that may take long: it walks the history, or reads trees, which a partial
+    /// The output of a git command that may take long: it walks the commits, or reads trees, which a partial
     /// clone may have to fetch.
     fn read<A: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = A>) -> Result<String, HostError> {
         self.answer(self.call().args(words))

@@ -23,7 +23,7 @@ pub enum Accel {
     Tcg,
 }
 
-/// What the user asked for.
+/// The accelerator that the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum AccelChoice {
     /// KVM if it works, else TCG
@@ -94,7 +94,7 @@ pub fn choose(choice: AccelChoice, kvm: impl FnOnce() -> Result<(), String>) -> 
     }
 }
 
-/// What a try to boot under KVM came to.
+/// Result of a try to boot under KVM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kvm", rename_all = "kebab-case")]
 pub enum KvmAnswer {
@@ -102,12 +102,12 @@ pub enum KvmAnswer {
     Works,
     /// QEMU itself gave up: that will not change before the host does.
     Broken {
-        /// What it said.
+        /// QEMU's words.
         why: String,
     },
     /// No answer, for whatever reason: worth another try after [`UNCLEAR_FOR`].
     Unclear {
-        /// What happened.
+        /// The reason in words.
         why: String,
         /// Digests of the kernels that were tried: the fault of one may be its own, that of [`KERNELS_MAX`]
         /// is not.
@@ -136,8 +136,8 @@ impl KvmAnswers {
         KvmAnswers { file: cache.join(format!("kvm-{}", digest.short())) }
     }
 
-    /// What is known without a boot of `kernel` (its digest; `None` for any); `None` if nothing is, or
-    /// nothing of late.
+    /// The answer that is known without a boot of `kernel` (its digest; `None` for any); `None` if there is
+    /// none, or none of late.
     pub fn known(&self, kernel: Option<&str>) -> Option<KvmAnswer> {
         if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Some(KvmAnswer::Broken { why: format!("/dev/kvm does not open: {error}") });

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use protocol::wire::{Request, VERSION};
 use rustix::rand::GetRandomFlags;
 
-/// What a guest is greeted with: random, and never twice the same.
+/// The contents of a greeting: random, and never twice the same.
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// A number that no guest has seen.

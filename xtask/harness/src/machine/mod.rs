@@ -30,7 +30,7 @@ pub(crate) const INPUTS_MAX: usize = 64;
 /// How often the clock is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// What only benchmarks change in how a test is run, to compare with it; the default is what users get.
+/// Settings that only benchmarks change in how a test is run, to compare with it; users get the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
     /// The machine has none of our settings that only make it faster: processor and kernel options are as
@@ -40,7 +40,7 @@ pub struct Tuning {
     pub unwatched: bool,
 }
 
-/// What a VM is made of.
+/// The machine that a VM is started as.
 #[derive(Clone, Debug)]
 pub struct VmSpec {
     /// The kernel's image (bzImage).
@@ -62,7 +62,7 @@ pub struct VmSpec {
     pub replaced: Option<Replaced>,
     /// Modules that the guest's agent loads before the guest is saved, with commas between them.
     pub preload: String,
-    /// What a benchmark changes.
+    /// Settings of a benchmark.
     pub tuning: Tuning,
     /// Added to the kernel's command line.
     pub append: String,
@@ -80,7 +80,7 @@ pub struct VmSpec {
 pub struct Replaced {
     /// The image of them.
     pub image: PathBuf,
-    /// What the guest's agent is told of it.
+    /// The guest's agent is told these.
     pub modules: ReplacedModules,
 }
 
@@ -95,13 +95,13 @@ pub enum Input {
     Files(Result<Message, Garbage>),
     /// The hypervisor's own word.
     Hypervisor(HypervisorEvent),
-    /// What the hypervisor answers to an [`Ask`].
+    /// The hypervisor's answer to an [`Ask`].
     Answer(Answer),
     /// The VM is gone; nothing follows.
     Ended(VmEnd),
 }
 
-/// What the hypervisor says of the guest.
+/// An event of the hypervisor about the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HypervisorEvent {
     /// The guest kernel panicked (pvpanic).
@@ -119,7 +119,7 @@ pub enum HypervisorEvent {
     Migrated,
     /// The hypervisor cannot do what it was asked for.
     Refused {
-        /// What was wrong.
+        /// The error.
         error: String,
     },
 }
@@ -144,14 +144,14 @@ pub struct RunState {
     pub name: String,
 }
 
-/// What the hypervisor is asked, past the guest's agent: of use when that says nothing.
+/// A question to the hypervisor, past the guest's agent: of use when that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Does the guest run, or did the hypervisor stop it? [`Answer::RunState`].
     RunState,
     /// How much processor time has the host given to the guest? [`Answer::Times`].
     Times,
-    /// What the processors' registers hold: [`Answer::Registers`].
+    /// Contents of the processors' registers: [`Answer::Registers`].
     Registers,
     /// A break on the serial console, then this key: the kernel's own diagnosis (sysrq), which it
     /// answers on the console. Needs interrupts.
@@ -165,21 +165,21 @@ pub enum Ask {
     StopOnPanic,
 }
 
-/// What the hypervisor answers. Not every [`Ask`] is answered, and a hypervisor that is stopped
-/// itself answers nothing.
+/// An answer of the hypervisor. Not every [`Ask`] gets one, and a hypervisor that is stopped itself answers
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Does the guest run?
     RunState(RunState),
-    /// What the host gave to the guest.
+    /// Time that the host gave to the guest.
     Times(HostTimes),
-    /// As text for people.
+    /// Registers, as text for people.
     Registers(String),
     /// The guest's memory is in the file, or why it is not.
     Dumped(Result<(), String>),
 }
 
-/// What the host's scheduler says of the threads that are the guest, since they began.
+/// Times of the threads that are the guest, by the host's scheduler, since they began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTimes {
     /// The host's clock when it was read, milliseconds since the VM began.
@@ -203,7 +203,7 @@ pub(crate) struct ThreadTimes {
     pub(crate) major_faults: u64,
 }
 
-/// What a guest may do with a disk.
+/// Rights of a guest on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Read it: any number of guests share the file.
@@ -221,7 +221,7 @@ pub enum VmEnd {
     Killed,
     /// The hypervisor itself failed: the host's fault or ours.
     Failed {
-        /// What was wrong.
+        /// The error.
         error: String,
     },
 }

@@ -24,7 +24,7 @@ use vm_images::host::die_with_parent;
 use super::threads::Threads;
 use super::{Accel, Access, Answer, Ask, Hypervisor, InfraError, Input, Vm, VmEnd, VmSpec, memory, qmp};
 
-/// What every guest kernel is told. The kernel log goes to the serial console from the first line and into a
+/// Options of every guest kernel. The kernel log goes to the serial console from the first line and into a
 /// buffer that no test fills; a panic ends the VM at once; hung tasks are reported without limit; an
 /// interrupt that nobody can mask and nobody explains is ours, and makes it say where it was. A guest that
 /// boots while the host lets it starve counts too few timer interrupts and would panic ("IO-APIC + timer
@@ -32,7 +32,7 @@ use super::{Accel, Access, Answer, Ask, Hypervisor, InfraError, Input, Vm, VmEnd
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=7 log_buf_len=16M printk.devkmsg=on sysrq_always_enabled panic=-1 \
     unknown_nmi_panic hung_task_warnings=-1 random.trust_cpu=on no_timer_check";
 
-/// What only slows emulation down and is none of md's business is off. No crypto self-tests.
+/// Kernel options that turn off what only slows emulation down and is none of md's business.
 pub const CHEAPER: &str =
     "cryptomgr.notests=1 mitigations=off audit=0 apparmor=0 security=none init_on_alloc=0 psi=0";
 

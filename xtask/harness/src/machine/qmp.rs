@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Access, Ask, HypervisorEvent, RunState, ShutdownCause};
 
-/// What the harness says first: leaves negotiation, after which events come.
+/// First line to QEMU: it leaves negotiation, after which events come.
 pub(crate) const CAPABILITIES: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
 /// Puts the guest's state into a new file, all but its memory, which is a file by itself already.
@@ -105,10 +105,10 @@ pub(crate) const CONSOLE: &str = "console";
 /// Begins the id of a break; the key to send after it follows.
 const BREAK: &str = "break-";
 
-/// What a line of QMP tells.
+/// A line of QMP, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// Of its own accord, or that it cannot do what nobody waits for.
+    /// An event, or the error of a command that nobody waits for.
     Event(HypervisorEvent),
     /// Does the guest run?
     RunState(RunState),
@@ -122,7 +122,7 @@ pub(crate) enum Said {
     Dumped(Result<(), String>),
 }
 
-/// What a line of QMP tells, if anything that matters.
+/// Reads a line of QMP; `None` if it tells nothing that matters.
 pub(crate) fn parse(line: &str) -> Option<Said> {
     let message: Value = serde_json::from_str(line).ok()?;
     let error = message

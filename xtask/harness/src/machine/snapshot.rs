@@ -43,7 +43,7 @@ pub enum SnapshotError {
     /// we could.
     #[error("the guest does not boot: {0}")]
     NoBoot(String),
-    /// Of the hypervisor's, the store's, the disk's doing.
+    /// The hypervisor, the store or the disk failed.
     #[error("{0}")]
     Infra(String),
     /// The run was cancelled.
@@ -66,7 +66,7 @@ impl From<InfraError> for SnapshotError {
     }
 }
 
-/// What one run knows of a snapshot: nothing yet, where it is, or why there is none.
+/// A run's knowledge of a snapshot: nothing yet, where it is, or why there is none.
 type Known = Arc<Mutex<Option<Result<PathBuf, SnapshotError>>>>;
 
 /// The snapshots of one run.

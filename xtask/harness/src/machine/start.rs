@@ -81,9 +81,9 @@ pub(crate) fn restore_or_boot<T>(
 
 /// Decides what is done with a guest. Pure: time comes in as data, and effects go out.
 pub(crate) trait Decide {
-    /// What happens.
+    /// An event that the decisions are made on.
     type Event: From<Input>;
-    /// What is to be done.
+    /// A step that a decision asks for.
     type Effect: Effect;
 
     /// Takes what happened.

@@ -1,4 +1,4 @@
-//! What happens where a VM does not take what it is asked for.
+//! A VM that does not take a request: what is still carried out.
 
 use super::*;
 

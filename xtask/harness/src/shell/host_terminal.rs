@@ -70,7 +70,7 @@ pub(crate) fn again() -> io::Result<()> {
     Ok(())
 }
 
-/// As it was, for as long as somebody else has it.
+/// The terminal as it was, for as long as somebody else has it.
 pub(crate) fn lend() {
     if let Some(before) = &*locked() {
         // There is nobody to tell if the terminal is gone.
@@ -78,7 +78,7 @@ pub(crate) fn lend() {
     }
 }
 
-/// As it was, for good.
+/// The terminal as it was, for good.
 pub fn restore() {
     lend();
     *locked() = None;

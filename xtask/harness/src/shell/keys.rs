@@ -1,4 +1,4 @@
-//! What keys mean to the harness, and what a terminal is called in the guest. Pure.
+//! Keys that the harness itself heeds, and the name of the terminal in the guest. Pure.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const TIMES: usize = 3;
 /// Within which time.
 const WITHIN: Duration = Duration::from_secs(1);
 
-/// What is said of it.
+/// The way out, as users are told of it.
 pub(crate) const HOW: &str = "Ctrl-] three times within a second";
 
 /// Looks for the keys that end the VM, whatever state it is in.
@@ -58,7 +58,7 @@ const KNOWN_TERMS: [&str; 17] = [
     "xterm-color",
 ];
 
-/// What a terminal is called in the guest: by its own name where the guest knows that, else as what nearly
+/// The name of the terminal in the guest (TERM): its own where the guest knows that, else the one that nearly
 /// all of today's are like.
 pub(crate) fn guest_term(term: Option<&str>) -> &str {
     match term {

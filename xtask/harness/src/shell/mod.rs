@@ -49,14 +49,14 @@ use streams::{TerminalSignals, Writer};
 /// Largest command line that is passed on, bytes: with the rest of the request it must fit a line.
 const ARGV_MAX: usize = 32 * 1024;
 
-/// What a shell is asked for.
+/// Options of a shell.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Exactly one, or it makes no sense.
     pub kernels: Vec<KernelSpec>,
     /// Suite whose machine, modules and environment the shell gets.
     pub suite: String,
-    /// What the guest's LVM2 and mdadm are built from.
+    /// Sources of the guest's LVM2 and mdadm.
     pub sources: Sources,
     /// Added to the kernel's command line.
     pub append: String,
@@ -70,7 +70,7 @@ pub struct Options {
     pub vcpus: Option<u32>,
     /// Folder of the runs; by default `reports/out`.
     pub out: Option<PathBuf>,
-    /// What to run; bash, if nothing.
+    /// Program to run; bash, if nothing.
     pub argv: Vec<String>,
 }
 
@@ -142,7 +142,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
     Ok(FinishedShell { dir, finished, interactive })
 }
 
-/// What runs in the guest, prepared as for a test.
+/// The program that runs in the guest, prepared as for a test.
 fn program(options: &Options, example: &Job, interactive: bool) -> Result<Program> {
     let argv = if options.argv.is_empty() { vec!["bash".to_owned()] } else { options.argv.clone() };
     if argv.iter().map(|word| word.len() + 8).sum::<usize>() > ARGV_MAX {
@@ -244,7 +244,7 @@ impl Shell<'_> {
     }
 }
 
-/// What carries effects out.
+/// Carries effects out.
 struct ShellHands<'a> {
     shell: &'a Shell<'a>,
     vm: Box<dyn Vm>,

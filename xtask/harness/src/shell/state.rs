@@ -20,7 +20,7 @@ use crate::machine::Input;
 use crate::machine::greeting::Opening;
 use crate::machine::start::{self, Decide};
 
-/// What can be typed ahead of a guest that takes nothing, bytes; what comes after that is lost.
+/// Most input that waits for a guest that takes none, bytes; what is typed beyond that is lost.
 const TYPED_AHEAD_MAX: usize = 1 << 20;
 
 /// Lines of the console that are shown when the kernel crashes.
@@ -29,7 +29,7 @@ const LAST_LINES: usize = 20;
 /// Number of the attempt that its files belong to.
 const ATTEMPT: u32 = 1;
 
-/// What happens.
+/// An event of the terminal, the streams or the VM.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// The VM told something.
@@ -57,7 +57,7 @@ impl From<Input> for Event {
     }
 }
 
-/// What the caller is to do.
+/// A step that the caller is to take.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Send this to the guest.
@@ -116,12 +116,12 @@ pub enum End {
     },
     /// The host or the harness failed.
     Infra {
-        /// What failed.
+        /// The error.
         error: String,
     },
 }
 
-/// What is known when all is over.
+/// The result of a shell, when all is over.
 #[derive(Debug)]
 pub struct Finished {
     /// How it ended.
@@ -168,7 +168,7 @@ pub(crate) struct ShellState {
     limits: TimeLimits,
     phase: Phase,
     keys: EscapeKeys,
-    /// What was typed and is not sent yet.
+    /// Input that was typed and is not sent yet.
     typed: VecDeque<u8>,
     typed_end: bool,
     /// The guest has been told that no more input follows.
@@ -221,12 +221,12 @@ impl ShellState {
         }
     }
 
-    /// What to do first, once the VM has been started.
+    /// The first effects, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
         vec![Effect::Send(self.guest.hello())]
     }
 
-    /// What came of it, once it is over.
+    /// The result, once the shell is over.
     pub(crate) fn finish(mut self) -> Finished {
         assert!(self.is_over(), "a shell finished while its VM lives");
         let error = "the VM ended for no known reason".to_owned();

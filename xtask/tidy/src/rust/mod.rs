@@ -66,7 +66,7 @@ struct Scope {
     globs: Vec<Vec<String>>,
 }
 
-/// What a name stands for within a scope.
+/// Meaning of a name within a scope.
 #[derive(Debug, Clone)]
 enum Binding {
     /// Defined here.

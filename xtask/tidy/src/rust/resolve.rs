@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Binding, Mention, Package};
 
-/// What a path leads to.
+/// The item that a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     /// A module.
