@@ -222,7 +222,9 @@ fn elements(xml: &str) -> Vec<String> {
     loop {
         match reader.read_event().unwrap() {
             Event::Eof => break,
-            Event::Start(start) | Event::Empty(start) => names.push(start.name().as_ref().to_owned()),
+            Event::Start(start) | Event::Empty(start) => {
+                names.push(String::from_utf8(start.name().as_ref().to_vec()).unwrap());
+            }
             _ => {}
         }
     }

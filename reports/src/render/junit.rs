@@ -317,20 +317,20 @@ fn with_additions(xml: &str, additions: &Additions) -> Result<String, JunitError
     loop {
         match reader.read_event()? {
             Event::Eof => break,
-            Event::Start(start) if start.name().as_ref() == "testsuite" => {
+            Event::Start(start) if start.name().as_ref() == b"testsuite" => {
                 writer.write_event(Event::Start(start))?;
                 write_properties(&mut writer, suites.next())?;
             }
-            Event::Empty(start) if start.name().as_ref() == "testsuite" => {
+            Event::Empty(start) if start.name().as_ref() == b"testsuite" => {
                 writer.write_event(Event::Start(start))?;
                 write_properties(&mut writer, suites.next())?;
                 writer.write_event(Event::End(BytesEnd::new("testsuite")))?;
             }
-            Event::Start(start) if start.name().as_ref() == "testcase" => {
+            Event::Start(start) if start.name().as_ref() == b"testcase" => {
                 tries = cases.next().map_or(&[], Vec::as_slice);
                 writer.write_event(Event::Start(start))?;
             }
-            Event::Empty(start) if start.name().as_ref() == "testcase" => {
+            Event::Empty(start) if start.name().as_ref() == b"testcase" => {
                 let tries = cases.next().map_or(&[][..], Vec::as_slice);
                 if tries.is_empty() {
                     writer.write_event(Event::Empty(start))?;
@@ -340,11 +340,11 @@ fn with_additions(xml: &str, additions: &Additions) -> Result<String, JunitError
                     writer.write_event(Event::End(BytesEnd::new("testcase")))?;
                 }
             }
-            Event::Start(start) if start.name().as_ref() == "system-out" => {
+            Event::Start(start) if start.name().as_ref() == b"system-out" => {
                 write_tries(&mut writer, std::mem::take(&mut tries))?;
                 writer.write_event(Event::Start(start))?;
             }
-            Event::End(end) if end.name().as_ref() == "testcase" => {
+            Event::End(end) if end.name().as_ref() == b"testcase" => {
                 write_tries(&mut writer, std::mem::take(&mut tries))?;
                 writer.write_event(Event::End(end))?;
             }

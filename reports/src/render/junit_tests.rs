@@ -18,11 +18,12 @@ fn parse(xml: &str) -> (Pairs, Pairs) {
         let event = reader.read_event().unwrap();
         match &event {
             Event::Start(start) | Event::Empty(start) => {
-                let name = start.name().as_ref().to_owned();
+                let text = |bytes: &[u8]| std::str::from_utf8(bytes).unwrap().to_owned();
+                let name = text(start.name().as_ref());
                 for attribute in start.attributes() {
                     let attribute = attribute.unwrap();
                     let value = attribute.normalized_value(XmlVersion::Explicit1_0).unwrap().into_owned();
-                    attributes.push((format!("{name}.{}", attribute.key.as_ref()), value));
+                    attributes.push((format!("{name}.{}", text(attribute.key.as_ref())), value));
                 }
                 if matches!(event, Event::Start(_)) {
                     texts.push((name.clone(), String::new()));
@@ -32,8 +33,8 @@ fn parse(xml: &str) -> (Pairs, Pairs) {
             Event::End(_) => {
                 path.pop().unwrap();
             }
-            Event::CData(data) => texts[*path.last().unwrap()].1.push_str(data),
-            Event::Text(text) => assert_eq!(text.trim(), "", "text outside CDATA"),
+            Event::CData(data) => texts[*path.last().unwrap()].1.push_str(&data.decode().unwrap()),
+            Event::Text(text) => assert_eq!(text.decode().unwrap().trim(), "", "text outside CDATA"),
             Event::Eof => break,
             _ => {}
         }
