@@ -38,11 +38,10 @@ pub(super) fn write(path: &Path, name: &str, command: &str) -> Result<()> {
     let fact = |name: &str| host.get(name).map_or("?", String::as_str);
     let today = time::OffsetDateTime::now_utc().date();
     let block = format!(
-        "`{command}`, {today}, md-regress {}, {} processors, {} of memory, Linux {}:\n\n```text\n{lines}```\n",
+        "`{command}`, {today}, md-regress {}, {} processors, {} of memory:\n\n```text\n{lines}```\n",
         harness_version(),
         fact("cpus"),
         fact("memory"),
-        fact("kernel"),
     );
     let text = replace(&text, name, &block).with_context(|| {
         format!(
