@@ -115,6 +115,10 @@ impl<'a> Talk<'a> {
             if let Some(end) = end {
                 return Err(Unheard::Ended(end));
             }
+            // A guest that never stops talking has no more time than one that is silent.
+            if left.is_zero() {
+                return Err(Unheard::Late);
+            }
         }
     }
 
@@ -125,5 +129,57 @@ impl<'a> Talk<'a> {
     pub fn end(mut self, timeout: Duration) -> Result<(), Unheard> {
         self.vm.kill();
         self.wait(timeout, |input| matches!(input, Input::Ended(_)).then_some(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::machine::{Access, Ask};
+
+    /// A VM that takes everything and does nothing.
+    struct IdleVm;
+
+    impl Vm for IdleVm {
+        fn send(&mut self, _: &Request) -> Result<(), InfraError> {
+            Ok(())
+        }
+        fn save(&mut self, _: &Path) -> Result<(), InfraError> {
+            Ok(())
+        }
+        fn save_memory(&mut self, _: &Path) -> Result<(), InfraError> {
+            Ok(())
+        }
+        fn plug_disk(&mut self, _: &Path, _: &str, _: Access) -> Result<(), InfraError> {
+            Ok(())
+        }
+        fn ask(&mut self, _: &Ask) -> Result<(), InfraError> {
+            Ok(())
+        }
+        fn kill(&mut self) {}
+    }
+
+    #[test]
+    fn a_guest_that_never_stops_talking_is_late_all_the_same() {
+        let cancel = Cancel::default();
+        let (inputs, told) = sync_channel(INPUTS_MAX);
+        let flood = std::thread::spawn(move || {
+            let end = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < end && inputs.send(Input::Console(b"x".to_vec())).is_ok() {}
+        });
+        let mut talk =
+            Talk { vm: Box::new(IdleVm), told, opening: Opening::without_entropy(), cancel: &cancel };
+        let started = Instant::now();
+        // Slower than the flood, so that something always waits to be read.
+        let slow = |_| {
+            std::thread::sleep(Duration::from_millis(1));
+            None::<()>
+        };
+        assert_eq!(talk.wait(Duration::from_millis(50), slow), Err(Unheard::Late));
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        drop(talk);
+        flood.join().unwrap();
     }
 }
