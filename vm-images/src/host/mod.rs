@@ -224,8 +224,7 @@ impl Call<'_> {
     /// Runs it to its end, standard output and error both appended to `log`.
     pub fn run(self, log: &Path) -> Result<(), HostError> {
         let file = open_log(log)?;
-        self.wait(self.expression().stderr_to_stdout().stdout_file(file), log)?;
-        Ok(())
+        self.wait(self.expression().stderr_to_stdout().stdout_file(file), log)
     }
 
     /// Runs it to its end and gives its standard output; standard error is appended to `log`.
@@ -235,8 +234,16 @@ impl Call<'_> {
 
     /// [`Self::read`], byte for byte: names of files need not be text.
     pub fn read_bytes(self, log: &Path) -> Result<Vec<u8>, HostError> {
-        let file = open_log(log)?;
-        self.wait(self.expression().stdout_capture().stderr_file(file), log)
+        // Into a file and not through a pipe, which a process that outlives the program would hold open.
+        let unusable = |source| HostError::Log { path: log.to_owned(), source };
+        let mut out = tempfile::tempfile().map_err(unusable)?;
+        let stdout = out.try_clone().map_err(unusable)?;
+        self.wait(self.expression().stdout_file(stdout).stderr_file(open_log(log)?), log)?;
+        let mut bytes = Vec::new();
+        io::Seek::rewind(&mut out)
+            .and_then(|()| io::Read::read_to_end(&mut out, &mut bytes))
+            .map_err(unusable)?;
+        Ok(bytes)
     }
 
     fn expression(&self) -> duct::Expression {
@@ -263,8 +270,8 @@ impl Call<'_> {
         })
     }
 
-    /// Waits for its end; gives its standard output, if that was captured.
-    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<Vec<u8>, HostError> {
+    /// Waits for its end.
+    fn wait(&self, expression: duct::Expression, log: &Path) -> Result<(), HostError> {
         self.host.cancel.check()?;
         let handle = expression.start().map_err(|source| HostError::NotStarted {
             program: self.program.to_string_lossy().into_owned(),
@@ -286,7 +293,7 @@ impl Call<'_> {
         }
         let output = handle.into_output().map_err(unreadable)?;
         if output.status.success() {
-            return Ok(output.stdout);
+            return Ok(());
         }
         // A signal of the terminal may reach the child before our own handler has run.
         self.host.cancel.check()?;
@@ -362,6 +369,19 @@ mod tests {
             host.call("sh").args(["-c", "echo before; echo broken >&2; exit 3"]).run(&log).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("broken") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn what_outlives_a_program_does_not_hold_its_output() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Host::new(Cancel::default());
+        let started = Instant::now();
+        let script = "sleep 20 & echo $!";
+        let said = host.call("sh").args(["-c", script]).read(&dir.path().join("log")).unwrap();
+        let took = started.elapsed();
+        let pid: i32 = said.trim().parse().unwrap();
+        let _ = rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+        assert!(took < Duration::from_secs(15), "{took:?}");
     }
 
     #[test]
