@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(text, "md-regress.toml", Path::new("/work"))
+        Config::parse(text, "md-regress.toml", Path::new("/home/me/md"))
     }
 
     fn check_error(text: &str, expect: &str) {
@@ -329,7 +329,7 @@ mod tests {
         let value = |id| config.settings.iter().find(|setting| setting.id == id).unwrap().values[0].clone();
         assert_eq!(
             (value("out").as_str(), value("qemu").as_str(), value("store").as_str()),
-            ("/work/runs", "private", "/srv")
+            ("/home/me/md/runs", "private", "/srv")
         );
     }
 
