@@ -13,6 +13,7 @@ use reports::{LiveRecord, RunRecord};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::clock::millis;
 use crate::error::usage;
 
 /// First words of the error when an event could not be appended.
@@ -84,7 +85,7 @@ impl EventLog {
 
     /// Appends an event with one write, so that a SIGKILL can tear only the last line.
     pub(crate) fn append(&self, event: Event) -> io::Result<()> {
-        let at_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = millis(self.elapsed());
         let record = Record { at_ms, event };
         let mut line = serde_json::to_vec(&record)?;
         line.push(b'\n');

@@ -34,7 +34,7 @@ use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
 use harness::suite::suite_named;
-use harness::workspace::workspace;
+use harness::workspace::{cargo, workspace};
 use reports::render::words::reproduce::shell_line;
 use vm_images::spec::KernelSpec;
 
@@ -237,10 +237,9 @@ fn setup(session: &Session) -> Result<Exit> {
 }
 
 fn time_to_first_line(session: &Session, store: &Path, out: &Path) -> Result<Duration> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let started = Instant::now();
     #[expect(clippy::disallowed_methods, reason = "started as a user would, and looked at while it runs")]
-    let mut command = Command::new(cargo);
+    let mut command = Command::new(cargo());
     die_with_parent(&mut command);
     let mut child = command
         .args(["xtask", "test", "--accel", "tcg", "--no-history", "--out"])

@@ -8,6 +8,7 @@ use raid_core::explore::{self, Limits};
 use raid_core::scenario::{self, SCENARIOS};
 
 use crate::bench::page::figure;
+use crate::bench::peak_memory_mb;
 use crate::exit::Exit;
 use harness::model::explore::{self as model, Cell};
 
@@ -54,12 +55,4 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
     ensure!(!quick || seconds < 60.0, "the quick part takes {seconds:.0} s, and is to take a minute at most");
     ensure!(rate >= STATES_PER_SECOND || quick, "{rate:.0} states/s, and {STATES_PER_SECOND} are wanted");
     Ok(Exit::Passed)
-}
-
-/// Peak memory of this process, MB (`VmHWM`, proc(5)).
-fn peak_memory_mb() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM is no number")?;
-    Ok(kib / 1024)
 }

@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use harness::error::usage;
 use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
 use harness::terminal::{Terminal, out, width_of_output};
-use harness::workspace::workspace;
+use harness::workspace::{cargo, workspace};
 use std::time::Duration;
 use vm_images::host::quick;
 
@@ -147,7 +147,7 @@ pub(crate) fn run(terminal: &Terminal, options: &ModelOptions) -> anyhow::Result
 /// Serves stateright's Explorer, which is a program of its own: no other command needs to compile it.
 fn explore(scenario: &str, era: &str, address: &str) -> anyhow::Result<Exit> {
     let shell = quick::shell(workspace())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = cargo();
     let explorer =
         xshell::cmd!(shell, "{cargo} run --quiet --package raid-explorer -- {scenario} {era} {address}");
     explorer.quiet().run().context("the explorer ended")?;

@@ -12,9 +12,10 @@ use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
 use crate::smoke;
 use clap::Args;
+use harness::clock::millis;
 use harness::session::Session;
 use harness::terminal::outln;
-use harness::workspace::workspace;
+use harness::workspace::{self, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct SelftestOptions {
@@ -67,12 +68,7 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
     if session.host.cancel().is_cancelled() {
         return Ok(Exit::Interrupted);
     }
-    outln!(
-        "{} passed, {} failed in {}",
-        tally.n_passed,
-        tally.n_failed,
-        duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
-    );
+    outln!("{} passed, {} failed in {}", tally.n_passed, tally.n_failed, duration(millis(started.elapsed())));
     Ok(match (tally.n_passed, tally.n_failed) {
         (_, 1..) => Exit::TestsFailed,
         (0, 0) => Exit::NothingRan,
@@ -110,9 +106,8 @@ impl Tally {
 
 /// Runs cargo with its output shown.
 fn cargo(session: &Session, arguments: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let log = session.store.temporary().join("cargo.log");
-    let call = session.host.call(cargo).dir(workspace()).args(arguments);
+    let call = session.host.call(workspace::cargo()).dir(workspace()).args(arguments);
     let result = call.run(&log);
     if result.is_err()
         && let Ok(text) = std::fs::read_to_string(&log)

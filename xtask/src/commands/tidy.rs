@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 
 use harness::error::usage;
 use harness::terminal::outln;
-use harness::workspace::workspace;
+use harness::workspace::{cargo, workspace};
 use vm_images::host::quick;
 
 use crate::exit::Exit;
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &TidyOptions, parser: &clap::Command) -> Result<Exit>
 /// Standard output of the package's program.
 fn ask(options: &TidyOptions, command: &[&str]) -> Result<String> {
     let shell = quick::shell(workspace())?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = cargo();
     let mut call = xshell::cmd!(shell, "{cargo} run --quiet --package tidy --");
     if options.all {
         call = call.arg("--all");

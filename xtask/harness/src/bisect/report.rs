@@ -471,8 +471,7 @@ pub(crate) fn percent(p: f64) -> String {
 
 fn millis(seconds: f64) -> u64 {
     // As exact as an estimate has to be, and never negative.
-    std::time::Duration::try_from_secs_f64(seconds)
-        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    std::time::Duration::try_from_secs_f64(seconds).map_or(0, crate::clock::millis)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::{HostTimes, ThreadTimes};
+use crate::clock::millis;
 
 /// The threads of one hypervisor process.
 pub(super) struct Threads {
@@ -22,7 +23,7 @@ impl Threads {
 
     /// The times until now of the devices' thread, and of `vcpus`, the virtual processors' threads.
     pub(super) fn times(&self, vcpus: &[u32]) -> HostTimes {
-        let at_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = millis(self.since.elapsed());
         let of = |&thread: &u32| self.times_of(thread).unwrap_or_default();
         HostTimes { at_ms, devices: of(&self.pid), vcpus: vcpus.iter().map(of).collect() }
     }

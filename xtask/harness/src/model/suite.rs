@@ -19,7 +19,7 @@ use reports::Policy;
 use serde::Serialize;
 use vm_images::host::progress::Progress;
 
-use crate::clock::rfc3339_now;
+use crate::clock::{millis, rfc3339_now};
 use crate::event_log::EventLog;
 use crate::model::explore::{Cell, explore_all};
 use crate::run::begin::{command_line, create_log, harness_version, host_facts};
@@ -117,7 +117,7 @@ pub fn run(session: &Session, options: &Options) -> Result<Option<FinishedRun>> 
                 events.append(Event::StacksSeen { attempt, stacks })?;
             }
         }
-        let millis = u64::try_from(explored.elapsed.as_millis()).unwrap_or(u64::MAX);
+        let millis = millis(explored.elapsed);
         let last_lines = vec![format!("{} states: {}", explored.n_states, table::verdict(explored))];
         let facts =
             AttemptFacts { test_ms: Some(millis), vm_ms: millis, last_lines, ..AttemptFacts::default() };

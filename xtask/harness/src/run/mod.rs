@@ -149,11 +149,10 @@ fn done(events: &EventLog, criteria: &Criteria) -> Vec<(u32, TryResult)> {
 /// Records the source lines of all frames, from the debug information that an overlay was built with, and
 /// from that in the user's `folders`.
 fn record_lines(events: &EventLog, prepared: &Prepared, folders: &[std::path::PathBuf]) -> Result<()> {
-    let record = events.record();
     for (kernel_idx, BootKernel { kernel, .. }) in (0u32..).zip(&prepared.kernels) {
         let folders = kernel.debug_info().into_iter().chain(folders.iter().cloned()).collect();
         let files = DebugFiles { folders, release: kernel.release.clone() };
-        let Located { frames, remarks } = symbols::locate(&record, kernel_idx, &files);
+        let Located { frames, remarks } = events.look(|record| symbols::locate(record, kernel_idx, &files));
         for text in remarks {
             events.append(Event::Remark { attempt: None, blame: Blame::Host, text }).context(FAILED)?;
         }

@@ -11,6 +11,7 @@ use reports::history::Durations;
 use vm_images::store::digest::Digest;
 
 use crate::attempt::TimeLimits;
+use crate::clock::millis;
 use crate::machine::{Accel, VmSpec};
 use crate::run::choose::ChosenJob;
 use crate::run::options::Options;
@@ -140,7 +141,7 @@ pub(crate) fn part(whole: Vec<Planned>, shard: Option<Shard>) -> (Vec<Planned>, 
 
 /// Expected duration of a test: from the history, else at most its limit.
 fn length(durations: &Durations, test: &TestId, release: &str, limit: Duration) -> Length {
-    let limit = || u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    let limit = || millis(limit);
     durations.of(test, release).map_or_else(|| Length::AtMost(limit()), Length::Timed)
 }
 

@@ -18,7 +18,7 @@ use crate::machine::accel::{AccelChoice, Chosen, KvmAnswers, choose};
 use crate::machine::qemu::Qemu;
 use crate::machine::{Accel, Replaced, Tuning, VmSpec, find, probe};
 use crate::session::Session;
-use crate::workspace::workspace;
+use crate::workspace::{cargo, workspace};
 
 /// Everything that the attempts of a run share.
 pub struct Prepared {
@@ -158,10 +158,9 @@ pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     session.terminal.step("building the guest agent");
     let folder = workspace().join("target/guest");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = session
         .host
-        .call(cargo)
+        .call(cargo())
         .dir(workspace())
         .args(["build", "--quiet", "--package", "guest-agent", "--profile", "guest", "--target", TARGET])
         .arg("--target-dir")

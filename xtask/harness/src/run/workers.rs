@@ -14,6 +14,7 @@ use reports::Judged;
 
 use crate::attempt::TimeLimits;
 use crate::attempt::drive::{Attempt, AttemptContext};
+use crate::clock::millis;
 use crate::event_log::FAILED;
 use crate::machine::VmSpec;
 use crate::machine::qemu::OVERHEAD_MIB;
@@ -162,7 +163,7 @@ impl WorkState {
         }
         let ran = |attempt: u32| {
             let since = self.since.get(&attempt).map(Instant::elapsed).unwrap_or_default();
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+            millis(since)
         };
         match self.schedule.left_ms(ran) {
             Some(ms) if ms > 0 => {

@@ -22,6 +22,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+use crate::clock::millis;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ pub(crate) struct Hang {
 impl Progress {
     /// The progress of a test that is given up when it has been silent for `timeout`.
     pub(crate) fn of_test_silent_for(timeout: Duration) -> Self {
-        let sleep_ms_max = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let sleep_ms_max = millis(timeout);
         let rows = Rows { no_paging: PAGING_COUNTS_FOR, ..Rows::default() };
         Progress { sleep_ms_max, rows, ..Progress::default() }
     }
