@@ -35,13 +35,13 @@ impl AttemptState {
     pub(super) fn collect(&mut self, at: Duration) -> Vec<Effect> {
         let given_up = self.phase.take_given_up();
         self.phase = Phase::Collecting(Collecting { since: at, last_file: at, given_up });
-        vec![Effect::Send(self.guest.ask_for_files())]
+        vec![Effect::Send(self.guest.session.ask_for_files())]
     }
 
     /// Takes a message of the files port.
     pub(super) fn file(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         let Phase::Collecting(collecting) = &mut self.phase else { return self.garbage() };
-        match self.guest.file(&message) {
+        match self.guest.session.file(&message) {
             FileMessage::Part => {
                 // As long as something comes, it is no time to give up.
                 collecting.last_file = at;
@@ -78,12 +78,12 @@ impl AttemptState {
         at: Duration,
         other: impl FnOnce(&mut Self) -> Vec<Effect>,
     ) -> Vec<Effect> {
-        let is_worth_it = self.guest.panicked_since().is_some()
+        let is_worth_it = self.guest.session.panicked_since().is_some()
             || matches!(
                 self.outcome,
                 Some(Outcome::Hang { .. } | Outcome::Timeout { .. } | Outcome::KernelCrash { .. })
             );
-        if !self.dump.is_wanted() || !is_worth_it || self.guest.is_killed() {
+        if !self.dump.is_wanted() || !is_worth_it || self.guest.session.is_killed() {
             return other(self);
         }
         self.dump = Dump::Done;
@@ -128,7 +128,7 @@ impl AttemptState {
     fn power_off(&mut self, at: Duration) -> Vec<Effect> {
         self.dump_or(at, |state| {
             state.phase = Phase::Ending { since: at };
-            vec![Effect::Send(state.guest.power_off())]
+            vec![Effect::Send(state.guest.session.power_off())]
         })
     }
 

@@ -5,22 +5,21 @@
 
 use std::time::Duration;
 
-use protocol::event::{Blame, CollectedFile};
+use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind};
-use protocol::wire::{Message, Request};
 
 use crate::attempt::kernel_log::{KernelLog, LogRecord};
 use crate::attempt::taint;
 use crate::guest::end::EndBlame;
-use crate::guest::files::FileMessage;
 use crate::guest::session::GuestSession;
+use crate::machine::VmEnd;
 use crate::machine::greeting::Opening;
-use crate::machine::{HypervisorEvent, VmEnd};
 
 /// The guest's end of an attempt.
 #[derive(Debug)]
 pub(super) struct Guest {
-    session: GuestSession,
+    /// Greeting, console, notes, files, power-off.
+    pub(super) session: GuestSession,
     /// The kernel's reports, on the console and in the agent's copy of its log.
     kernel_log: KernelLog,
     /// When the agent last spoke.
@@ -50,25 +49,6 @@ impl Guest {
         }
     }
 
-    // ---- greeting ----------------------------------------------------------------------------
-
-    /// The greeting, which is sent once the VM has been started.
-    pub(super) fn hello(&self) -> Request {
-        self.session.hello()
-    }
-
-    /// Takes the answer to a greeting: true if it answers ours. An error if the agent cannot be talked to.
-    pub(super) fn greeted(&mut self, version: u32, session: u64) -> Result<bool, String> {
-        self.session.greeted(version, session)
-    }
-
-    /// True once the agent has answered the greeting.
-    pub(super) fn is_ready(&self) -> bool {
-        self.session.is_ready()
-    }
-
-    // ---- the agent's words -------------------------------------------------------------------
-
     /// The agent spoke; for how long it had been silent.
     pub(super) fn spoke(&mut self, at: Duration) -> Duration {
         self.session.spoke(at);
@@ -87,23 +67,6 @@ impl Guest {
         self.last_word
     }
 
-    /// A note of the agent's, as it is remarked; nothing once there were too many.
-    pub(super) fn note(&mut self, text: &str) -> Option<String> {
-        self.session.note(text)
-    }
-
-    /// Why the agent gave up, if it did.
-    pub(super) fn gave_up(&self) -> Option<&str> {
-        self.session.gave_up()
-    }
-
-    /// Since when nobody serves the guest, because the agent gave up.
-    pub(super) fn unserved_since(&self) -> Option<Duration> {
-        self.session.unserved_since()
-    }
-
-    // ---- console and kernel log --------------------------------------------------------------
-
     /// Takes bytes of the console; `each` is given every line.
     pub(super) fn console(&mut self, at: Duration, bytes: &[u8], mut each: impl FnMut(&str)) -> ConsoleNews {
         let mut news = ConsoleNews::default();
@@ -117,26 +80,6 @@ impl Guest {
             news.has_words |= !line.trim().is_empty();
         });
         news
-    }
-
-    /// True if the console has spoken of a panic.
-    pub(super) fn cries_panic(&self) -> bool {
-        self.session.cries_panic()
-    }
-
-    /// The console's words are taken for a panic.
-    pub(super) fn console_panics(&mut self, at: Duration) {
-        self.session.console_panics(at);
-    }
-
-    /// The console's newest line that is not blank.
-    pub(super) fn newest_line(&self) -> &str {
-        self.session.newest_line()
-    }
-
-    /// The console's last lines.
-    pub(super) fn console_tail(&self) -> Vec<String> {
-        self.session.console_tail()
     }
 
     /// Takes a record of the kernel's log, as the agent read it.
@@ -177,50 +120,6 @@ impl Guest {
     pub(super) fn crash_title(&self) -> Option<&str> {
         let seen = self.session.fault().filter(|title| !self.kernel_log.is_users(title));
         self.kernel_log.fatal_title().or(seen)
-    }
-
-    // ---- files -------------------------------------------------------------------------------
-
-    /// The request for the guest's files.
-    pub(super) fn ask_for_files(&self) -> Request {
-        self.session.ask_for_files()
-    }
-
-    /// Takes a message of the files port.
-    pub(super) fn file(&mut self, message: &Message) -> FileMessage {
-        self.session.file(message)
-    }
-
-    /// The files that came.
-    pub(super) fn take_files(&mut self) -> Vec<CollectedFile> {
-        self.session.take_files()
-    }
-
-    // ---- its end -----------------------------------------------------------------------------
-
-    /// The request to power off.
-    pub(super) fn power_off(&mut self) -> Request {
-        self.session.power_off()
-    }
-
-    /// The VM is to be killed; true the first time.
-    pub(super) fn kill(&mut self) -> bool {
-        self.session.kill()
-    }
-
-    /// True once the VM is to be killed.
-    pub(super) fn is_killed(&self) -> bool {
-        self.session.is_killed()
-    }
-
-    /// When the kernel panicked, if it did.
-    pub(super) fn panicked_since(&self) -> Option<Duration> {
-        self.session.panicked_since()
-    }
-
-    /// Takes the hypervisor's word; an error if the VM cannot go on, by the host's doing.
-    pub(super) fn hypervisor(&mut self, at: Duration, event: HypervisorEvent) -> Result<(), String> {
-        self.session.hypervisor(at, event)
     }
 
     /// The VM has ended: whose fault that is; nothing if `is_explained` by something that is known already.

@@ -26,7 +26,7 @@ use crate::attempt::progress::Progress;
 use crate::attempt::share::OwnShare;
 use crate::clock::millis;
 use crate::guest::end::EndBlame;
-use crate::guest::session::{clip, kernel_log_line};
+use crate::guest::session::{Heard, clip};
 use crate::machine::greeting::Opening;
 use crate::machine::{Answer, Ask, HypervisorEvent, Input, VmEnd};
 use crate::suite::Job;
@@ -102,7 +102,7 @@ impl AttemptState {
     /// The first effects, once the VM has been started.
     pub(crate) fn begin(&self) -> Vec<Effect> {
         let stop = self.dump.is_wanted().then_some(Effect::Ask(Ask::StopOnPanic));
-        stop.into_iter().chain([Effect::Send(self.guest.hello())]).collect()
+        stop.into_iter().chain([Effect::Send(self.guest.session.hello())]).collect()
     }
 
     /// True once the VM is gone and nothing more is to be done.
@@ -112,7 +112,7 @@ impl AttemptState {
 
     /// True once the agent has answered.
     pub(crate) fn is_ready(&self) -> bool {
-        self.guest.is_ready()
+        self.guest.session.is_ready()
     }
 
     /// True if the agent did not answer in time, and nothing says why.
@@ -130,11 +130,11 @@ impl AttemptState {
         (self.facts.output_bytes, self.facts.output_dropped) =
             self.output.amounts(self.facts.output_bytes, dropped);
         self.facts.last_lines = match &outcome {
-            Outcome::KernelCrash { .. } => self.guest.console_tail(),
-            _ if !self.guest.is_ready() => self.guest.console_tail(),
+            Outcome::KernelCrash { .. } => self.guest.session.console_tail(),
+            _ if !self.guest.session.is_ready() => self.guest.session.console_tail(),
             _ => self.output.scan().telling_lines(&outcome),
         };
-        self.facts.files = self.guest.take_files();
+        self.facts.files = self.guest.session.take_files();
         (outcome, self.facts)
     }
 
@@ -158,7 +158,7 @@ impl AttemptState {
     /// Looks at the clock: called at least every 200 ms.
     pub(crate) fn tick(&mut self, at: Duration) -> Vec<Effect> {
         let grace_period = self.limits.grace_period;
-        if let Some(since) = self.guest.panicked_since() {
+        if let Some(since) = self.guest.session.panicked_since() {
             if at > since + grace_period && !matches!(self.phase, Phase::Dumping(_)) {
                 return self.dump_or(at, Self::kill);
             }
@@ -166,13 +166,13 @@ impl AttemptState {
             if !effects.is_empty() {
                 return effects;
             }
-        } else if let Some(since) = self.guest.unserved_since()
+        } else if let Some(since) = self.guest.session.unserved_since()
             && at > since + grace_period
             && !self.is_over()
         {
             // Nobody serves the guest any more, and it did not go: whatever it seems to hang in now is our
             // doing.
-            let why = self.guest.gave_up().unwrap_or_default();
+            let why = self.guest.session.gave_up().unwrap_or_default();
             return self.fail(format!("the guest agent gave up: {}", clip(why)));
         }
         match &self.phase {
@@ -193,7 +193,7 @@ impl AttemptState {
             }
             Phase::Lingering(_) => self.linger_on(at),
             Phase::Collecting(_) => self.collect_on(at),
-            Phase::Ending { since } if at > *since + grace_period && !self.guest.is_killed() => {
+            Phase::Ending { since } if at > *since + grace_period && !self.guest.session.is_killed() => {
                 let since = *since;
                 self.does_not_power_off(at, since)
             }
@@ -227,7 +227,7 @@ impl AttemptState {
             format!(
                 "does not boot: no answer from the guest for {} s; it last said `{}`",
                 self.limits.boot_timeout.as_secs(),
-                self.guest.newest_line()
+                self.guest.session.newest_line()
             )
         });
         self.conclude(Outcome::KernelCrash { title });
@@ -235,21 +235,12 @@ impl AttemptState {
         effects
     }
 
-    fn greeted(&mut self, at: Duration, version: u32, session: u64, guest: GuestFacts) -> Vec<Effect> {
-        if !matches!(self.phase, Phase::Booting) {
-            return self.garbage();
-        }
-        match self.guest.greeted(version, session) {
-            Ok(false) => self.garbage(),
-            Err(why) => self.fail(why),
-            Ok(true) => {
-                self.phase = Phase::Testing(Testing::new(at));
-                let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
-                let mut effects = vec![Effect::Record(ready)];
-                effects.extend(self.start_test());
-                effects
-            }
-        }
+    fn greeted(&mut self, at: Duration, guest: GuestFacts) -> Vec<Effect> {
+        self.phase = Phase::Testing(Testing::new(at));
+        let ready = Event::VmReady { attempt: self.number, ready_after_ms: millis(at), guest };
+        let mut effects = vec![Effect::Record(ready)];
+        effects.extend(self.start_test());
+        effects
     }
 
     // ---- console and kernel log --------------------------------------------------------------
@@ -258,8 +249,8 @@ impl AttemptState {
         let phase = &mut self.phase;
         let news = self.guest.console(at, bytes, |line| phase.hear(at, line));
         news.begun.into_iter().for_each(|kind| self.share.begins(at, kind));
-        if self.guest.cries_panic() && !self.is_panic_ours() {
-            self.guest.console_panics(at);
+        if self.guest.session.cries_panic() && !self.is_panic_ours() {
+            self.guest.session.console_panics(at);
             self.ends_test(at);
         }
         if news.says_hung {
@@ -267,7 +258,7 @@ impl AttemptState {
         }
         let mut effects = self.all_reported(at, news.reports);
         if news.has_words && matches!(self.phase, Phase::Booting) {
-            effects.push(Effect::Show(self.guest.newest_line().to_owned()));
+            effects.push(Effect::Show(self.guest.session.newest_line().to_owned()));
         }
         effects
     }
@@ -315,7 +306,7 @@ impl AttemptState {
         if event == HypervisorEvent::Panicked {
             self.ends_test(at);
         }
-        match self.guest.hypervisor(at, event) {
+        match self.guest.session.hypervisor(at, event) {
             Ok(()) => vec![],
             Err(error) => self.fail(error),
         }
@@ -340,9 +331,37 @@ impl AttemptState {
     // ---- the agent's messages ----------------------------------------------------------------
 
     fn message(&mut self, at: Duration, message: Message) -> Vec<Effect> {
+        if matches!(message, Message::Hello { .. }) && !matches!(self.phase, Phase::Booting) {
+            return self.garbage();
+        }
+        let mut effects = self.kernel_record(at, &message);
+        effects.extend(match self.guest.session.message(message) {
+            Heard::Ready(guest) => self.greeted(at, guest),
+            Heard::KernelLog(line) => vec![Effect::KernelLog(line)],
+            Heard::Note(words) => vec![self.remark(Blame::Harness, words)],
+            Heard::Failed(error) => self.fail(error),
+            Heard::Garbage => self.garbage(),
+            Heard::Other(message) => self.of_test(at, message),
+        });
+        effects
+    }
+
+    /// The reports of the kernel that are complete with this message, if it is a record of the kernel's log.
+    fn kernel_record(&mut self, at: Duration, message: &Message) -> Vec<Effect> {
+        let Message::Kmsg { seq, at_us, facility, caller, left_out, text, level: _ } = message else {
+            return vec![];
+        };
+        let (seq, at_us, facility, left_out) = (*seq, *at_us, *facility, *left_out);
+        let record = LogRecord { seq, at_us, facility, caller: caller.as_deref(), left_out, text };
+        let told = self.guest.kernel_record(&record);
+        self.facts.kmsg_lost = self.guest.n_records_missing();
+        self.all_reported(at, told)
+    }
+
+    /// A message about the test.
+    fn of_test(&mut self, at: Duration, message: Message) -> Vec<Effect> {
         let is_own = |attempt: u32| attempt == self.number;
         match message {
-            Message::Hello { version, session, guest } => self.greeted(at, version, session, guest),
             Message::Started { attempt, pid, probed } if is_own(attempt) => self.started(at, pid, probed),
             Message::Output { attempt, offset, data } if is_own(attempt) => {
                 self.take_output(at, offset, data)
@@ -356,15 +375,6 @@ impl AttemptState {
             {
                 self.evidence.take(evidence).into_iter().map(Effect::Record).collect()
             }
-            Message::Kmsg { seq, at_us, facility, caller, left_out, text, level: _ } => {
-                let caller = caller.as_deref();
-                let record = LogRecord { seq, at_us, facility, caller, left_out, text: &text };
-                let told = self.guest.kernel_record(&record);
-                self.facts.kmsg_lost = self.guest.n_records_missing();
-                let mut effects = self.all_reported(at, told);
-                effects.push(Effect::KernelLog(kernel_log_line(at_us, &text)));
-                effects
-            }
             Message::KernelState { tainted, log_end } => {
                 log_end.into_iter().for_each(|end| self.guest.kernel_log_ends_at(end));
                 match self.facts.taint_before {
@@ -373,12 +383,11 @@ impl AttemptState {
                 }
                 vec![]
             }
-            Message::Refused { reason } => self.fail(format!("the guest agent refused: {}", clip(&reason))),
-            Message::Note { text } => match self.guest.note(&text) {
-                Some(words) => vec![self.remark(Blame::Harness, words)],
-                None => self.garbage(),
-            },
-            Message::Started { .. }
+            Message::Hello { .. }
+            | Message::Kmsg { .. }
+            | Message::Refused { .. }
+            | Message::Note { .. }
+            | Message::Started { .. }
             | Message::Output { .. }
             | Message::Finished(_)
             | Message::FileStart { .. }
@@ -407,7 +416,7 @@ impl AttemptState {
         effects.extend(remarks.into_iter().map(|(blame, words)| self.remark(blame, words)));
         effects.extend(self.take_outside_evidence());
         // The test's own outcome stands.
-        if let Some(why) = self.guest.gave_up()
+        if let Some(why) = self.guest.session.gave_up()
             && self.outcome.as_ref().is_some_and(|outcome| !matches!(outcome, Outcome::Infra { .. }))
         {
             effects.push(self.remark(Blame::Harness, format!("the guest agent gave up: {}", clip(why))));
@@ -425,14 +434,15 @@ impl AttemptState {
     /// the machine.
     pub(super) fn conclude(&mut self, outcome: Outcome) {
         let stands = self.outcome.is_some()
-            && !(self.guest.panicked_since().is_some() && matches!(outcome, Outcome::KernelCrash { .. }));
+            && !(self.guest.session.panicked_since().is_some()
+                && matches!(outcome, Outcome::KernelCrash { .. }));
         if !stands {
             self.outcome = Some(outcome);
         }
     }
 
     pub(super) fn kill(&mut self) -> Vec<Effect> {
-        if self.guest.kill() { vec![Effect::Kill] } else { vec![] }
+        if self.guest.session.kill() { vec![Effect::Kill] } else { vec![] }
     }
 
     pub(super) fn remark(&self, blame: Blame, text: String) -> Effect {

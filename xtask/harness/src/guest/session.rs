@@ -75,7 +75,7 @@ impl GuestSession {
     }
 
     /// Takes the answer to a greeting: true if it answers ours. An error if the agent cannot be talked to.
-    pub(crate) fn greeted(&mut self, version: u32, session: u64) -> Result<bool, String> {
+    fn greeted(&mut self, version: u32, session: u64) -> Result<bool, String> {
         let is_ours = self.opening.is_answered(version, session)?;
         self.is_ready |= is_ours;
         Ok(is_ours)
@@ -88,9 +88,8 @@ impl GuestSession {
 
     // ---- the agent's words -------------------------------------------------------------------
 
-    /// Takes a message of the agent's port, whole.
-    pub(crate) fn message(&mut self, at: Duration, message: Message) -> Heard {
-        self.spoke(at);
+    /// Takes a message of the agent's port, of which [`Self::spoke`] was told.
+    pub(crate) fn message(&mut self, message: Message) -> Heard {
         match message {
             Message::Hello { version, session, guest } if !self.is_ready => {
                 match self.greeted(version, session) {
@@ -127,7 +126,7 @@ impl GuestSession {
     }
 
     /// A note of the agent's, as it is passed on; nothing once there were too many.
-    pub(crate) fn note(&mut self, text: &str) -> Option<String> {
+    fn note(&mut self, text: &str) -> Option<String> {
         if self.n_notes >= NOTES_MAX {
             return None;
         }
@@ -273,7 +272,7 @@ mod tests {
     #[test]
     fn a_guest_is_up_once_it_answers_its_own_greeting() {
         let mut guest = session();
-        let mut hears = |message| guest.message(Duration::ZERO, message);
+        let mut hears = |message| guest.message(message);
         assert_eq!(hears(hello(VERSION, 8)), Heard::Garbage);
         assert_eq!(hears(hello(VERSION, 7)), Heard::Ready(guest_facts()));
         assert_eq!(hears(hello(VERSION, 7)), Heard::Garbage);
@@ -282,14 +281,14 @@ mod tests {
 
     #[test]
     fn an_agent_of_another_version_cannot_be_talked_to() {
-        let heard = session().message(Duration::ZERO, hello(VERSION + 1, 7));
+        let heard = session().message(hello(VERSION + 1, 7));
         assert!(matches!(heard, Heard::Failed(why) if why.contains("speaks version")));
     }
 
     #[test]
     fn an_agent_that_remarks_without_end_is_not_passed_on() {
         let mut guest = session();
-        let heard = (0..60).map(|_| guest.message(Duration::ZERO, Message::Note { text: "x".into() }));
+        let heard = (0..60).map(|_| guest.message(Message::Note { text: "x".into() }));
         assert_eq!(heard.filter(|heard| matches!(heard, Heard::Note(_))).count(), 50);
     }
 }

@@ -386,7 +386,8 @@ impl ShellState {
             Input::Agent(Ok(message)) => {
                 self.last_word = at;
                 self.told_silence = false;
-                let heard = self.guest.message(at, message);
+                self.guest.spoke(at);
+                let heard = self.guest.message(message);
                 self.heard(at, heard)
             }
             Input::Files(Ok(message)) => self.file(at, message),
