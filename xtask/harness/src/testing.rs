@@ -51,7 +51,6 @@ pub(crate) fn job(name: &str) -> Job {
         own_modules: None,
         files: vec![],
         disks: vec![],
-        tuning: Tuning::default(),
         contract: Contract::default(),
         ram_mib: 1024,
         vcpus: 1,

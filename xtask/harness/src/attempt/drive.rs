@@ -169,7 +169,8 @@ impl Attempt<'_> {
         };
         let state = AttemptState::new(self.number, Opening::draw()?, self.job.clone(), limits);
         let replaced = vm_spec.replaced.as_ref().map(|replaced| replaced.modules.clone());
-        let mut state = state.with_dump(context.dump).with_modules(replaced);
+        let mut state =
+            state.with_dump(context.dump).with_modules(replaced).watched(!vm_spec.tuning.unwatched);
         let disks = Disks { scratch: self.scratch, sizes: &self.job.disks, images: vec![] };
         let ram_mib = vm_spec.ram_mib;
         let modules = vm_spec.replaced.as_ref().map(|replaced| replaced.image.as_path());

@@ -42,7 +42,7 @@ impl AttemptState {
 
     /// True if something of the test is left that was killed and is still there, and can be watched.
     pub(super) fn leaves_something(&self) -> bool {
-        !self.job.tuning.unwatched && self.facts.survivors.iter().any(|one| one.unkillable)
+        self.is_watched && self.facts.survivors.iter().any(|one| one.unkillable)
     }
 
     /// The test is over; the processes that it left are watched until they have gone, or stand.

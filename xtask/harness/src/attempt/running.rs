@@ -55,7 +55,7 @@ impl AttemptState {
             },
             output: OUTPUT_BUDGET,
             grace_ms: GRACE_MS,
-            sampled: !job.tuning.unwatched,
+            sampled: self.is_watched,
         });
         let modules =
             self.replaced.iter().map(|replaced| Effect::PlugModules { serial: replaced.serial.clone() });

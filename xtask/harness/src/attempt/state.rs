@@ -43,6 +43,8 @@ pub(crate) struct AttemptState {
     /// Modules in the place of the kernel's. The test starts only if the guest says that it has them.
     pub(super) replaced: Option<ReplacedModules>,
     pub(super) limits: TimeLimits,
+    /// The guest takes samples of the test.
+    pub(super) is_watched: bool,
     pub(super) phase: Phase,
     /// Greeting, console, kernel log, notes, files, power-off.
     pub(super) guest: Guest,
@@ -74,6 +76,7 @@ impl AttemptState {
             job,
             replaced: None,
             limits,
+            is_watched: true,
             phase: Phase::Booting,
             test_pid: None,
             evidence: GuestEvidence::new(number),
@@ -90,6 +93,12 @@ impl AttemptState {
     /// An attempt whose guest has modules in place of the kernel's.
     pub(crate) fn with_modules(mut self, replaced: Option<ReplacedModules>) -> Self {
         self.replaced = replaced;
+        self
+    }
+
+    /// An attempt whose guest takes no samples of the test, unless `is_watched`.
+    pub(crate) fn watched(mut self, is_watched: bool) -> Self {
+        self.is_watched = is_watched;
         self
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn plan(
                 },
                 length: length(durations, &job.id, release, limits.test_timeout),
                 limits,
-                job: Job { tuning: options.tuning, ..job.clone() },
+                job: job.clone(),
                 test_name,
                 first_dir,
                 try_idx: 1,

@@ -14,7 +14,6 @@ use serde::Deserialize;
 use vm_images::spec::KernelSpec;
 
 use crate::error::usage;
-use crate::machine::Tuning;
 use crate::workspace::workspace;
 
 /// Content of a `suite.toml`. The files themselves explain each part.
@@ -258,8 +257,6 @@ pub struct Job {
     pub files: Vec<GivenFile>,
     /// Sizes of the disks given to the test, bytes.
     pub disks: Vec<u64>,
-    /// Changes that a benchmark makes.
-    pub tuning: Tuning,
     /// Rules by which its result is read.
     pub contract: Contract,
     /// Memory of the VM, MiB.
@@ -439,7 +436,6 @@ impl Suite {
                 .map(|folder| crate::workspace::workspace().join("suites").join(&self.name).join(folder)),
             files: vec![],
             disks: vec![],
-            tuning: Tuning::default(),
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
             vcpus: test.vcpus.unwrap_or(self.machine.vcpus),
