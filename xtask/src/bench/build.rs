@@ -4,10 +4,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use vm_images::build::workshop::BuildTuning;
+use vm_images::debian::apt::Apt;
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
 use vm_images::kernel::Kernel;
@@ -26,21 +28,17 @@ const KERNEL: &str = "deb:6.12";
 pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) =
-        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
+    let (images, clean) = both_ways(session, &apt)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
     figure!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
     figure!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
-    // Numbers that no earlier call has used: the store has the modules of earlier edits.
-    let mut edit = u64::from(std::process::id()) * 1000;
     for file in FILES {
         let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
             session.terminal.timed(&format!("{file}: round {round} of {rounds}"));
-            edit += 1;
-            edit_file(&tree.join("drivers/md").join(file), edit)?;
+            edit(&tree, file)?;
             let (on, seconds) = timed(&images, &spec)?;
             incremental.push(seconds);
             let (nothing, seconds) = timed(&clean, &spec)?;
@@ -53,6 +51,12 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
     session.terminal.end_step();
     vm_images::host::tree::remove_tree(&scratch)?;
     Ok(Exit::Passed)
+}
+
+/// Images that are built from what there is, and others that are built from nothing.
+pub(super) fn both_ways<'a>(session: &'a Session, apt: &'a Apt<'a>) -> Result<(Images<'a>, Images<'a>)> {
+    let clean = session.images(apt)?.tuned(BuildTuning { from_nothing: true });
+    Ok((session.images(apt)?, clean))
 }
 
 /// A copy of the kernel's source below `scratch`, to be edited, and the kernel with its md.
@@ -68,8 +72,12 @@ pub(super) fn edited_tree(
     Ok((tree, spec))
 }
 
-/// Makes a change that affects the compiled code.
-pub(super) fn edit_file(file: &Path, number: u64) -> Result<()> {
+/// Makes a change to a file of md in `tree` that affects the compiled code, and that no earlier call has made:
+/// the store has the modules of those.
+pub(super) fn edit(tree: &Path, file: &str) -> Result<()> {
+    static N_EDITS: AtomicU64 = AtomicU64::new(0);
+    let number = u64::from(std::process::id()) * 1000 + N_EDITS.fetch_add(1, Ordering::Relaxed);
+    let file = tree.join("drivers/md").join(file);
     let text = match file.extension() {
         Some(extension) if extension == "h" => format!("\n#define MD_REGRESS_EDIT_{number} {number}\n"),
         Some(_) | None => {
@@ -78,7 +86,7 @@ pub(super) fn edit_file(file: &Path, number: u64) -> Result<()> {
             )
         }
     };
-    let opened = OpenOptions::new().append(true).open(file);
+    let opened = OpenOptions::new().append(true).open(&file);
     opened
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("failed to edit `{}`", file.display()))

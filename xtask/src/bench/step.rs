@@ -5,18 +5,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use reports::Verdict;
-use vm_images::build::workshop::BuildTuning;
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
 use vm_images::spec::KernelSpec;
 use vm_images::spec::user::UserSource;
 
-use super::build::{edit_file, edited_tree};
+use super::build::{both_ways, edit, edited_tree};
 use super::{median, options};
 use crate::bench::page::figure;
 use crate::exit::Exit;
@@ -57,21 +55,10 @@ struct Edited {
     spec: KernelSpec,
 }
 
-impl Edited {
-    /// Makes a change that affects the compiled code, and that no earlier call has made: the store has those
-    /// modules.
-    fn edit(&self, file: &str) -> Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = u64::from(std::process::id()) * 1000 + NUMBER.fetch_add(1, Ordering::Relaxed);
-        edit_file(&self.tree.join("drivers/md").join(file), number)
-    }
-}
-
 pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
-    let (images, clean) =
-        (session.images(&apt)?, session.images(&apt)?.tuned(BuildTuning { from_nothing: true }));
+    let (images, clean) = both_ways(session, &apt)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let overlay = Edited { tree, spec };
@@ -100,15 +87,15 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         for file in FILES.into_iter().chain([HEADER]) {
             session.terminal.timed(&format!("round {round} of {rounds}: {file}"));
             let ways = if file == HEADER { &mut of_header } else { &mut of_sources };
-            overlay.edit(file)?;
+            edit(&overlay.tree, file)?;
             ways.ours.push(step(&overlay, true)?);
-            overlay.edit(file)?;
+            edit(&overlay.tree, file)?;
             ways.boots.push(step(&overlay, false)?);
             if let Some(whole) = &whole {
-                whole.edit(file)?;
+                edit(&whole.tree, file)?;
                 ways.make.push(step(whole, false)?);
             }
-            overlay.edit(file)?;
+            edit(&overlay.tree, file)?;
             let seconds = built(&clean, &overlay.spec)?;
             // Not timed: makes everything that a run needs.
             images.kernel(&overlay.spec)?;
