@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Command, ValueEnum};
+use harness::error::usage;
+use harness::machine::accel::AccelChoice;
+use harness::workspace::workspace;
 use reports::Policy;
 use toml::de::{DeTable, DeValue};
 use vm_images::spec::KernelSpec;
 
 use crate::options::FlakyChoice;
-use harness::error::usage;
-use harness::machine::accel::AccelChoice;
-use harness::workspace::workspace;
 
 /// Name of the file, at the top of the work tree.
 pub(crate) const FILE: &str = "md-regress.toml";

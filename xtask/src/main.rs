@@ -14,6 +14,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use harness::error::is_users_fault;
+use harness::session::{self, Session};
+use harness::terminal::Terminal;
 use vm_images::host::Cancel;
 use vm_images::host::progress::Progress;
 
@@ -21,9 +24,6 @@ use crate::bench::{BenchCommand, BenchOptions};
 use crate::cli::{Cli, Command};
 use crate::config::Config;
 use crate::exit::{Exit, StepExit};
-use harness::error::is_users_fault;
-use harness::session::{self, Session};
-use harness::terminal::Terminal;
 
 /// Name of the command whose exit codes are git's.
 const STEP: &str = "bisect-step";

@@ -4,17 +4,17 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use vm_images::host::progress::Progress;
-
-use crate::bench::edits::{Plants, make, read_plant};
-use crate::bench::page::figure;
-use crate::exit::Exit;
 use harness::bisect::decide::SearchRules;
 use harness::bisect::graph::Graph;
 use harness::bisect::simulate::{AnswerQuality, World, least_trials, ours, until_sure};
 use harness::error::usage;
 use harness::session::Session;
 use harness::workspace::workspace;
+use vm_images::host::progress::Progress;
+
+use crate::bench::edits::{Plants, make, read_plant};
+use crate::bench::page::figure;
+use crate::exit::Exit;
 
 /// Promise of searches at a failure rate of 30 % over 64 commits: the fraction of right answers, and of
 /// trials compared to repeating each step until it is sure.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::session::Session;
 use vm_images::build::workshop::BuildTuning;
 use vm_images::debian::apt::Apt;
 use vm_images::host::progress::Progress;
@@ -18,7 +19,6 @@ use vm_images::spec::{KernelSpec, Overlay};
 use super::median;
 use crate::bench::page::figure;
 use crate::exit::Exit;
-use harness::session::Session;
 
 /// Edited files: those that most commits to md change, and their common header.
 const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];

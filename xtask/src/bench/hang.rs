@@ -5,6 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use harness::machine::Tuning;
+use harness::run::{self, Options};
+use harness::session::Session;
 use protocol::event::Record;
 use protocol::{Event, Outcome};
 use reports::record::{Attempt, AttemptState};
@@ -12,9 +15,6 @@ use reports::record::{Attempt, AttemptState};
 use super::{TEST, median, one, options};
 use crate::bench::page::figure;
 use crate::exit::Exit;
-use harness::machine::Tuning;
-use harness::run::{self, Options};
-use harness::session::Session;
 
 /// A script that hangs in the way that its variable `how` names.
 const STOPS: &str = include_str!("stops.sh");

@@ -18,15 +18,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reports::Verdict;
-use reports::record::AttemptState;
-use vm_images::host::die_with_parent;
-use vm_images::store::STORE_VARIABLE;
-use vm_images::store::space::bytes_of;
-
-use crate::bench::page::figure;
-use crate::bench::suite::BenchSuiteOptions;
-use crate::exit::Exit;
 use clap::{Args, Subcommand};
 use harness::machine::Tuning;
 use harness::run::begin::command_line;
@@ -35,8 +26,17 @@ use harness::session::Session;
 use harness::suite::select::Selection;
 use harness::suite::suite_named;
 use harness::workspace::{cargo, workspace};
+use reports::Verdict;
+use reports::record::AttemptState;
 use reports::render::words::reproduce::shell_line;
+use vm_images::host::die_with_parent;
 use vm_images::spec::KernelSpec;
+use vm_images::store::STORE_VARIABLE;
+use vm_images::store::space::bytes_of;
+
+use crate::bench::page::figure;
+use crate::bench::suite::BenchSuiteOptions;
+use crate::exit::Exit;
 
 pub(crate) const BENCH_VM_HELP: &str = "\
 Examples:

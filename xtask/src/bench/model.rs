@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::model::explore::{self as model, Cell};
 use raid_core::era;
 use raid_core::explore::{self, Limits};
 use raid_core::scenario::{self, SCENARIOS};
@@ -10,7 +11,6 @@ use raid_core::scenario::{self, SCENARIOS};
 use crate::bench::page::figure;
 use crate::bench::peak_memory_mb;
 use crate::exit::Exit;
-use harness::model::explore::{self as model, Cell};
 
 /// Plain scenarios, for states per second: without data and walks.
 const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::run::{self, Options};
+use harness::session::Session;
 use reports::Verdict;
 use vm_images::host::progress::Progress;
 use vm_images::images::Images;
@@ -18,8 +20,6 @@ use super::build::{both_ways, edit, edited_tree};
 use super::{median, options};
 use crate::bench::page::figure;
 use crate::exit::Exit;
-use harness::run::{self, Options};
-use harness::session::Session;
 
 /// Promises: seconds of a step, and the ratios of the other ways to it.
 const PROMISED_S: f64 = 20.0;

@@ -8,8 +8,6 @@ mod compare;
 mod runner;
 mod sample;
 
-use clap::Args;
-use harness::run::history;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +15,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
+use harness::error::usage;
+use harness::machine::Accel;
+use harness::machine::Tuning;
+use harness::machine::accel::AccelChoice;
+use harness::run::finished::FinishedRun;
+use harness::run::history;
+use harness::run::prepare;
+use harness::run::{self, Options};
+use harness::session::Session;
+use harness::suite::select::Selection;
+use harness::workspace::shown_path;
 use reports::{Judged, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -25,16 +35,6 @@ use super::options;
 use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit::Exit;
-use harness::error::usage;
-use harness::machine::Accel;
-use harness::machine::Tuning;
-use harness::machine::accel::AccelChoice;
-use harness::run::finished::FinishedRun;
-use harness::run::prepare;
-use harness::run::{self, Options};
-use harness::session::Session;
-use harness::suite::select::Selection;
-use harness::workspace::shown_path;
 
 pub(crate) const BENCH_SUITE_HELP: &str = "\
 Examples:

@@ -7,6 +7,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::machine::accel::AccelChoice;
+use harness::machine::greeting::Opening;
+use harness::machine::snapshot::Snapshots;
+use harness::machine::talk::Talk;
+use harness::machine::{Hypervisor, Input, VmSpec, qemu};
+use harness::run::plan::boot_timeout;
+use harness::run::prepare;
+use harness::session::Session;
 use protocol::program::{Exit, Program};
 use protocol::wire::{Message, OutputBudget, Request, StartTest};
 use vm_images::build::checkout::Sources;
@@ -17,14 +25,6 @@ use super::{BENCH_RAM_MIB, median};
 use crate::bench::page::figure;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit;
-use harness::machine::accel::AccelChoice;
-use harness::machine::greeting::Opening;
-use harness::machine::snapshot::Snapshots;
-use harness::machine::talk::Talk;
-use harness::machine::{Hypervisor, Input, VmSpec, qemu};
-use harness::run::plan::boot_timeout;
-use harness::run::prepare;
-use harness::session::Session;
 
 /// How long a VM may take for each step.
 const PATIENCE: Duration = Duration::from_secs(180);

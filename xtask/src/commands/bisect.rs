@@ -1,17 +1,10 @@
 //! `cargo xtask bisect`: begins or continues a search, shows its progress, and writes its reports.
 
-use crate::commands::trial_options::{TrialOptions, probability, rate};
-use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
-use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::host::progress::Progress;
-use vm_images::kernel::overlay;
-
-use crate::commands::test::settings;
-use crate::exit::Exit;
+use clap::Args;
 use harness::bisect::conduct::{Ended, Listener, search};
 use harness::bisect::decide::{Conclusion, Observation, Position, Purpose, SearchRules, passes_that_tell};
 use harness::bisect::exclusive::SearchLock;
@@ -33,6 +26,13 @@ use harness::run::settings::words_as_asked;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::shown_path;
+use vm_images::host::progress::Progress;
+use vm_images::kernel::overlay;
+use vm_images::spec::debian::DebianSpec;
+
+use crate::commands::test::settings;
+use crate::commands::trial_options::{TrialOptions, probability, rate};
+use crate::exit::Exit;
 
 pub(crate) const BISECT_HELP: &str = "\
 Examples:

@@ -2,21 +2,13 @@
 //!
 //! Any error of ours ends with an exit code at which git stops, never with one that blames a commit.
 
-use crate::commands::trial_options::TrialOptions;
-use clap::Args;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use reports::render::words::reproduce::shell_line;
-use vm_images::host::Cancel;
-use vm_images::spec::user::UserSource;
-use vm_images::spec::{KernelSpec, Overlay};
-
-use crate::exit::StepExit;
+use clap::Args;
 use harness::bisect::decide::Observation;
 use harness::bisect::git::Repository;
 use harness::bisect::target::Target;
@@ -28,6 +20,14 @@ use harness::run::tries::Times;
 use harness::session::Session;
 use harness::terminal::{Terminal, outln};
 use harness::workspace::absolute;
+use reports::render::words::reproduce::shell_line;
+use vm_images::host::Cancel;
+use vm_images::spec::debian::DebianSpec;
+use vm_images::spec::user::UserSource;
+use vm_images::spec::{KernelSpec, Overlay};
+
+use crate::commands::trial_options::TrialOptions;
+use crate::exit::StepExit;
 
 pub(crate) const STEP_HELP: &str = "\
 Examples:

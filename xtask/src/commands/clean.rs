@@ -5,15 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use vm_images::store::space::bytes_of;
-
-use crate::exit::Exit;
 use clap::Args;
 use harness::error::usage;
 use harness::run::folder::default_runs;
 use harness::run::order;
 use harness::session::Session;
 use harness::terminal::outln;
+use vm_images::store::space::bytes_of;
+
+use crate::exit::Exit;
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanOptions {

@@ -5,9 +5,9 @@
 
 use clap::Command;
 use clap_complete::Shell;
+use harness::terminal::out;
 
 use crate::exit::Exit;
-use harness::terminal::out;
 
 /// Completes `cargo xtask …` in bash, and leaves the rest of `cargo` to the previous completion.
 const BASH: &str = r#"

@@ -6,18 +6,17 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-
+use harness::machine::accel::{KvmAnswers, choose};
+use harness::run::folder::default_runs;
+use harness::run::{begin, budget, prepare};
+use harness::session::Session;
+use harness::terminal::outln;
 use vm_images::build::enclosure::{ALLOW_IN_CONTAINER, ALLOW_NAMESPACES, Enclosure, Possible};
 use vm_images::store::space::Stock;
 
 use crate::config::{self, Config};
 use crate::exit::Exit;
 use crate::options::RunOptions;
-use harness::machine::accel::{KvmAnswers, choose};
-use harness::run::folder::default_runs;
-use harness::run::{begin, budget, prepare};
-use harness::session::Session;
-use harness::terminal::outln;
 
 /// Host programs that are needed to make images, with the Debian package of each.
 const PROGRAMS: [(&str, &str); 6] = [

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use harness::run::prepare;
+use harness::session::Session;
+use harness::terminal::outln;
 use vm_images::build::checkout::Sources;
 use vm_images::host::progress::Progress;
 
 use crate::exit::Exit;
-use harness::run::prepare;
-use harness::session::Session;
-use harness::terminal::outln;
 
 pub(crate) fn make(session: &Session, sources: &Sources) -> Result<Exit> {
     let started = Instant::now();

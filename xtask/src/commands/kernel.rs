@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use clap::Subcommand;
+use harness::error::usage;
+use harness::session::Session;
+use harness::terminal::outln;
 use vm_images::host::progress::Progress;
 use vm_images::spec::KernelSpec;
 use vm_images::spec::debian::DEFAULT_FLAVOUR;
 
 use crate::exit::Exit;
-use clap::Subcommand;
-use harness::error::usage;
-use harness::session::Session;
-use harness::terminal::outln;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KernelCommand {

@@ -3,14 +3,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use protocol::TestId;
-use reports::Policy;
-use reports::faults::FaultClass;
-use serde::Serialize;
-use vm_images::host::progress::Progress;
-
-use crate::exit::Exit;
-use crate::options::SelectionOptions;
 use clap::Args;
 use harness::error::usage;
 use harness::model;
@@ -20,6 +12,14 @@ use harness::suite::Suite;
 use harness::suite::select::{in_flavours, select};
 use harness::suite::suite_named;
 use harness::terminal::outln;
+use protocol::TestId;
+use reports::Policy;
+use reports::faults::FaultClass;
+use serde::Serialize;
+use vm_images::host::progress::Progress;
+
+use crate::exit::Exit;
+use crate::options::SelectionOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct ListOptions {

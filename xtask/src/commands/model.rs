@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use clap::{Args, Subcommand};
+use harness::error::usage;
+use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
+use harness::terminal::{Terminal, out, width_of_output};
+use harness::workspace::{cargo, workspace};
 use raid_core::era::{self, Era, Switch};
 use raid_core::explore::walk;
 use raid_core::explore::{self, Kind, Limits, Outcome};
@@ -12,16 +18,10 @@ use raid_core::scenario::{self, SCENARIOS, Scenario};
 use raid_core::story::{self, Page};
 use raid_core::table;
 use serde_json::json;
+use vm_images::host::quick;
 
 use crate::exit::Exit;
 use crate::options::time;
-use clap::{Args, Subcommand};
-use harness::error::usage;
-use harness::model::explore::{Cell, explore_all, is_as_expected, quick_cells};
-use harness::terminal::{Terminal, out, width_of_output};
-use harness::workspace::{cargo, workspace};
-use std::time::Duration;
-use vm_images::host::quick;
 
 pub(crate) const MODEL_HELP: &str = "\
 Examples:

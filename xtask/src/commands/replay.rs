@@ -8,14 +8,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use reports::judge::result::counts_line;
-use reports::record::events::ReadError;
-use reports::render::recheck::KeptVerdicts;
-use reports::{Policy, RunRecord};
-use vm_images::host::progress::Progress;
-
-use crate::exit::Exit;
-use crate::options::{FlakyChoice, class};
 use clap::Args;
 use harness::error::usage;
 use harness::run::finished::{self, FinishedRun};
@@ -28,6 +20,14 @@ use harness::suite::suite_names;
 use harness::symbols::{self, DebugFiles, Located};
 use harness::terminal::{Terminal, outln};
 use harness::workspace::shown_path;
+use reports::judge::result::counts_line;
+use reports::record::events::ReadError;
+use reports::render::recheck::KeptVerdicts;
+use reports::{Policy, RunRecord};
+use vm_images::host::progress::Progress;
+
+use crate::exit::Exit;
+use crate::options::{FlakyChoice, class};
 
 pub(crate) const REPLAY_HELP: &str = "\
 Examples:

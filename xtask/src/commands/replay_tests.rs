@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::*;
 use harness::run::folder::find_run;
+
+use super::*;
 
 const EVENTS: &str = include_str!("../../harness/testdata/run/events.jsonl");
 

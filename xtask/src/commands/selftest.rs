@@ -4,6 +4,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use clap::Args;
+use harness::clock::millis;
+use harness::session::Session;
+use harness::terminal::outln;
+use harness::workspace::{self, workspace};
 use reports::text::duration;
 use vm_images::host::progress::Progress;
 
@@ -11,11 +16,6 @@ use crate::commands::model;
 use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
 use crate::smoke;
-use clap::Args;
-use harness::clock::millis;
-use harness::session::Session;
-use harness::terminal::outln;
-use harness::workspace::{self, workspace};
 
 #[derive(Debug, Args)]
 pub(crate) struct SelftestOptions {

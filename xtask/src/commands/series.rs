@@ -1,15 +1,10 @@
 //! `cargo xtask series`: builds and tests every commit of a patch series.
 
-use crate::commands::trial_options::TrialOptions;
-use clap::Args;
 use std::fs;
 use std::path::PathBuf;
-use vm_images::spec::debian::DebianSpec;
 
 use anyhow::{Context, Result};
-use vm_images::host::progress::Progress;
-
-use crate::exit::Exit;
+use clap::Args;
 use harness::bisect::git::{Repository, Scratch, ScratchError};
 use harness::bisect::series::Table;
 use harness::bisect::state::KernelSource;
@@ -22,6 +17,11 @@ use harness::run::tries::Times;
 use harness::session::Session;
 use harness::terminal::{out, outln};
 use harness::workspace::shown_path;
+use vm_images::host::progress::Progress;
+use vm_images::spec::debian::DebianSpec;
+
+use crate::commands::trial_options::TrialOptions;
+use crate::exit::Exit;
 
 pub(crate) const SERIES_HELP: &str = "\
 Examples:

@@ -1,22 +1,23 @@
 //! `cargo xtask shell`: opens a shell in a guest, and says how it ended where that is not obvious.
 
-use crate::options::{GuestOptions, all};
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
+use harness::session::Session;
+use harness::shell::state::{End, Finished};
+use harness::shell::{self, FinishedShell, Options};
 use harness::suite::DEFAULT_SUITE;
+use harness::workspace::shown_path;
 use protocol::program;
 use reports::render::words::reproduce::shell_line;
 use reports::text::printable;
 use rustix::io::Errno;
-use std::path::PathBuf;
 use vm_images::host::progress::Progress;
 use vm_images::spec::KernelSpecs;
 
 use crate::exit::Exit;
-use harness::session::Session;
-use harness::shell::state::{End, Finished};
-use harness::shell::{self, FinishedShell, Options};
-use harness::workspace::shown_path;
+use crate::options::{GuestOptions, all};
 
 pub(crate) const SHELL_HELP: &str = "\
 Examples:

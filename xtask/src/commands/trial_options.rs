@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-
-use crate::options::{GuestOptions, PolicyOptions, SelectionOptions};
 use harness::run::options::Options;
 use harness::suite::DEFAULT_SUITE;
+
+use crate::options::{GuestOptions, PolicyOptions, SelectionOptions};
 
 /// Options for the tests that run on each kernel.
 #[derive(Debug, Args)]

@@ -1,15 +1,15 @@
 //! `cargo xtask update`: renews the lock file, and shows the changes.
 
 use anyhow::Result;
-use vm_images::debian::lock::Lock;
-use vm_images::host::progress::Progress;
-
-use crate::exit::Exit;
 use clap::Args;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::lock_file;
+use vm_images::debian::lock::Lock;
+use vm_images::host::progress::Progress;
 use vm_images::spec::debian::DebianSpec;
+
+use crate::exit::Exit;
 
 #[derive(Debug, Args)]
 pub(crate) struct UpdateOptions {

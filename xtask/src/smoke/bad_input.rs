@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::run::finished::read_record;
+use harness::session::Session;
 use protocol::Outcome;
 use reports::record::{AttemptState, RunEnd};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,8 +15,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::checkouts;
 use super::other_xtask::OtherXtask;
 use super::{Scratch, wait_until};
-use harness::run::finished::read_record;
-use harness::session::Session;
 
 /// Errors that are found before the first guest starts.
 pub(super) fn wrong_words(session: &Session) -> Result<()> {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::machine::accel::AccelChoice;
+use harness::session::Session;
+use harness::suite::Suite;
 use reports::Verdict;
 use reports::record::AttemptState;
 
 use super::{Scratch, run};
-use harness::machine::accel::AccelChoice;
-use harness::session::Session;
-use harness::suite::Suite;
 
 pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
     let apt = session.apt()?;

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::session::Session;
 use vm_images::build::git;
 use vm_images::host::quick;
 
 use super::Scratch;
 use super::other_xtask::OtherXtask;
-use harness::session::Session;
 
 /// Versions that raid1 reports in the commits from the tag `good` on; those that begin with `b` are bad.
 const VERSIONS: [&str; 6] = ["g0", "g1", "g2", "b3", "b4", "b5"];

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use harness::run::{self, Options};
+use harness::session::Session;
 use reports::Verdict;
 use vm_images::build::checkout::Sources;
 use vm_images::build::error::{BuildError, CheckoutError};
@@ -12,8 +14,6 @@ use vm_images::build::project::Project;
 use vm_images::error::ImageError;
 
 use super::{Scratch, options, run_with};
-use harness::run::{self, Options};
-use harness::session::Session;
 
 pub(super) fn mdadm(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;

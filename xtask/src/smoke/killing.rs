@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use harness::run::finished::read_record;
+use harness::session::Session;
 use protocol::Event;
 use reports::record::RunEnd;
 use rustix::process::Signal;
@@ -12,8 +14,6 @@ use rustix::process::Signal;
 use super::other_xtask::{OtherXtask, RunningXtask};
 use super::{Scratch, wait_until};
 use crate::children::{descendants_of, is_gone};
-use harness::run::finished::read_record;
-use harness::session::Session;
 
 pub(super) fn sigkill(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use harness::run::finished::read_record;
+use harness::run::options::Options;
+use harness::run::tries::Times;
+use harness::session::Session;
 use protocol::Event;
 use reports::record::RunEnd;
 use reports::{RunRecord, Verdict};
@@ -11,10 +15,6 @@ use rustix::process::Signal;
 
 use super::other_xtask::OtherXtask;
 use super::{Scratch, options, run_with, wait_until};
-use harness::run::finished::read_record;
-use harness::run::options::Options;
-use harness::run::tries::Times;
-use harness::session::Session;
 
 /// A run that is killed in the middle and resumed has the same results as one that was not.
 pub(super) fn resume(session: &Session) -> Result<()> {

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use harness::session::Session;
 use rustix::process::{Pid, Signal, kill_process};
 use vm_images::host::die_with_parent;
 
 use super::Scratch;
-use harness::session::Session;
 
 /// Removes the user's own defaults, so that a check is the same for everybody.
 pub(super) fn neutral(command: &mut Command) {

@@ -4,12 +4,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::program::{Exit, Program, ReplacedModules};
-use protocol::wire::{Message, OutputBudget, Request, StartTest};
-use reports::record::AttemptState;
-use vm_images::build::checkout::Sources;
-
-use super::{PATIENCE, Scratch, options, run_with};
 use harness::machine::accel::AccelChoice;
 use harness::machine::greeting::Opening;
 use harness::machine::talk::Talk;
@@ -17,6 +11,12 @@ use harness::machine::{Access, Input, VmSpec};
 use harness::run::options::Options;
 use harness::run::prepare::{self, Prepared};
 use harness::session::Session;
+use protocol::program::{Exit, Program, ReplacedModules};
+use protocol::wire::{Message, OutputBudget, Request, StartTest};
+use reports::record::AttemptState;
+use vm_images::build::checkout::Sources;
+
+use super::{PATIENCE, Scratch, options, run_with};
 
 /// Any quick test.
 const TEST: &str = "show-clock-and-dice";

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
+use harness::run::finished::FinishedRun;
+use harness::run::options::Options;
+use harness::session::Session;
 use protocol::event::AttemptFacts;
 use reports::record::{Attempt, AttemptState};
 
 use super::{Scratch, options, run_with};
-use harness::run::finished::FinishedRun;
-use harness::run::options::Options;
-use harness::session::Session;
 
 /// A test that prints the guest's clock, and random bytes.
 const TEST: &str = "show-clock-and-dice";

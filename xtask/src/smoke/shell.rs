@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use harness::session::Session;
+use harness::suite::suite_named;
+use reports::render::words::reproduce::shell_line;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
@@ -15,9 +18,6 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use vm_images::host::die_with_parent;
 
 use super::{Scratch, wait_until};
-use harness::session::Session;
-use harness::suite::suite_named;
-use reports::render::words::reproduce::shell_line;
 
 const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";

@@ -6,10 +6,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use harness::session::Session;
 use vm_images::spec::{KernelSpec, Overlay};
 
 use super::Scratch;
-use harness::session::Session;
 
 /// Lines put at the top of `drivers/md/Makefile`: each prints a word if its attempt succeeded. `SECRET` is a
 /// file of the host's, `PID` a process of the host.

@@ -20,14 +20,14 @@ mod losses;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use coverage::{Coverage, Place};
+use line::{Digest, as_on_console, stamped, unescaped};
+use losses::Losses;
 use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind};
 use reports::faults::is_of_storage;
 
 use crate::console::{Reports, dropped_messages};
-use coverage::{Coverage, Place};
-use line::{Digest, as_on_console, stamped, unescaped};
-use losses::Losses;
 
 /// Lines of the console that wait for the other log at most, and their bytes. A longer one is the guest's
 /// that has lost its agent: then the oldest is read as it is.

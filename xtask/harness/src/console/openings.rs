@@ -11,9 +11,9 @@ use std::sync::LazyLock;
 
 use protocol::evidence::ReportKind;
 use regex::{Captures, Regex};
+use rules::{BEGINNINGS, RULES, Rule};
 
 use super::lasting::lasting;
-use rules::{BEGINNINGS, RULES, Rule};
 
 /// Content of the line that opens a report, before the stack has been read.
 #[derive(Clone, Debug, PartialEq, Eq)]

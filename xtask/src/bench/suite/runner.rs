@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, bail};
+use harness::run::finished::FinishedRun;
 use reports::Verdict;
 
 use super::SampleTest;
-use harness::run::finished::FinishedRun;
 
 /// A script that prepares and starts the runner, and returns its files.
 const SCRIPT: &str = include_str!("runner.sh");

@@ -2,7 +2,8 @@
 
 pub(crate) mod settings;
 
-use crate::options::{RunOptions, SelectionOptions, all};
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -15,9 +16,9 @@ use harness::run::resume::Resumed;
 use harness::run::shard::Shard;
 use harness::run::{self, folder::default_runs};
 use harness::session::Session;
-use std::path::PathBuf;
 
 use crate::exit::Exit;
+use crate::options::{RunOptions, SelectionOptions, all};
 
 pub(crate) const TEST_HELP: &str = "\
 Examples:
