@@ -72,8 +72,8 @@ pub(super) fn edited_tree(
     Ok((tree, spec))
 }
 
-/// Makes a change to a file of md in `tree` that affects the compiled code, and that no earlier call has made:
-/// the store has the modules of those.
+/// Makes a change to a file of md in `tree` that affects the compiled code, and that no earlier call has
+/// made: the store has the modules of those.
 pub(super) fn edit(tree: &Path, file: &str) -> Result<()> {
     static N_EDITS: AtomicU64 = AtomicU64::new(0);
     let number = u64::from(std::process::id()) * 1000 + N_EDITS.fetch_add(1, Ordering::Relaxed);
