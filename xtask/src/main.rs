@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod exit;
 mod options;
+mod outer;
 mod signals;
 mod smoke;
 

@@ -17,6 +17,8 @@ use vm_images::build::checkout::Sources;
 use vm_images::spec::{KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
+use crate::outer::AGENT_VARIABLE;
+
 /// Options that all commands have.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GlobalOptions {
@@ -33,12 +35,15 @@ pub(crate) struct GlobalOptions {
     /// what they run from the network: only for sources whose authors you know
     #[arg(long, global = true, env = "MD_REGRESS_TRUST_SOURCE", value_parser = FalseyValueParser::new())]
     pub(crate) trust_source: bool,
+    /// A guest agent that was built before, of this very work tree: for a host without cargo
+    #[arg(long, global = true, value_name = "FILE", env = AGENT_VARIABLE, hide = true)]
+    pub(crate) agent: Option<PathBuf>,
 }
 
 impl From<GlobalOptions> for session::Options {
     fn from(options: GlobalOptions) -> Self {
-        let GlobalOptions { mirror, store, qemu, trust_source } = options;
-        session::Options { mirror, store, qemu, trust_source }
+        let GlobalOptions { mirror, store, qemu, trust_source, agent } = options;
+        session::Options { mirror, store, qemu, trust_source, agent }
     }
 }
 

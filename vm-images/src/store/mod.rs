@@ -10,10 +10,11 @@ pub mod digest;
 pub(crate) mod shared_fs;
 pub mod space;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,8 @@ pub struct Store {
     /// Held locked while this process lives, so that a later one can tell that we are gone.
     _alive: File,
     temporary: PathBuf,
+    /// Folders of the artifacts that were asked for.
+    asked_for: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// The inputs of an artifact and the files that it must hold; written into it as `artifact.json`.
@@ -142,7 +145,7 @@ impl Store {
         alive.lock().map_err(unusable)?;
         fs::rename(&unnamed, temporary.path().join(".alive")).map_err(unusable)?;
         let temporary = temporary.keep();
-        Ok(Store { root, _alive: alive, temporary })
+        Ok(Store { root, _alive: alive, temporary, asked_for: Mutex::default() })
     }
 
     /// The store's folder.
@@ -168,7 +171,20 @@ impl Store {
     ) -> Option<Artifact> {
         let digest = Digest::of_inputs(inputs);
         let dir = self.place(kind, &digest);
-        is_whole(&dir).then_some(Artifact { dir, digest })
+        is_whole(&dir).then(|| self.handed_out(Artifact { dir, digest }))
+    }
+
+    /// Notes down that an artifact was asked for.
+    fn handed_out(&self, artifact: Artifact) -> Artifact {
+        let mut all = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(artifact.dir.clone());
+        artifact
+    }
+
+    /// Folders of all artifacts that were asked for since the store was opened: what a store must hold in
+    /// which the same work can be done again without a mirror.
+    pub fn asked_for(&self) -> Vec<PathBuf> {
+        self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Gives the artifact of `kind` made from `inputs`; `build` makes it, in the empty folder that it is
@@ -185,12 +201,12 @@ impl Store {
         let dir = self.place(kind, &digest);
         let artifact = Artifact { dir: dir.clone(), digest: digest.clone() };
         if is_whole(&dir) {
-            return Ok(artifact);
+            return Ok(self.handed_out(artifact));
         }
         let _lock = self.lock(&format!("{kind}-{}", digest.short()), progress, cancel)?;
         // Somebody else may have built it while we waited.
         if is_whole(&dir) {
-            return Ok(artifact);
+            return Ok(self.handed_out(artifact));
         }
         if dir.exists() {
             progress.note(&format!("`{}` is damaged; building it again", dir.display()));
@@ -212,7 +228,7 @@ impl Store {
         let parent = self.root.join(kind);
         fs::create_dir_all(&parent).map_err(io_error("create", &parent))?;
         fs::rename(&content, &dir).map_err(io_error("rename into place", &dir))?;
-        Ok(artifact)
+        Ok(self.handed_out(artifact))
     }
 
     /// Takes the lock `name`, waiting for another process that has it.

@@ -31,6 +31,8 @@ pub struct Options {
     pub qemu: Option<String>,
     /// Build a user's sources even where no sandbox is available for the programs that they run.
     pub trust_source: bool,
+    /// A guest agent that was built before; `None` to build it.
+    pub agent: Option<PathBuf>,
 }
 
 /// One call of `cargo xtask`.
@@ -42,7 +44,7 @@ pub struct Session {
     /// Terminal for progress.
     pub terminal: Arc<Terminal>,
     /// Options of this call.
-    pub(crate) options: Options,
+    pub options: Options,
     /// Declared last, so that it is dropped last and cleans up after everything else.
     _janitor: Arc<Janitor>,
 }

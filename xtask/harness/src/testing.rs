@@ -69,6 +69,7 @@ pub(crate) fn vm() -> VmSpec {
         ram_mib: 512,
         vcpus: 1,
         accel: Accel::Tcg,
+        outer: None,
         replaced: None,
         preload: String::new(),
         tuning: Tuning::default(),

@@ -15,7 +15,7 @@ use vm_images::host::progress::Progress;
 use crate::commands::model;
 use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
-use crate::smoke;
+use crate::smoke::{self, Check, kvm};
 
 #[derive(Debug, Args)]
 pub(crate) struct SelftestOptions {
@@ -25,6 +25,15 @@ pub(crate) struct SelftestOptions {
     /// Only what boots a VM
     #[arg(long)]
     pub(crate) only_vm: bool,
+    /// Only the checks under KVM, all of them: on this host, or in an emulated machine whose kernel has KVM
+    #[arg(long, conflicts_with_all = ["no_vm", "only_vm"])]
+    pub(crate) kvm: bool,
+    /// With --kvm: only what a plain self-test checks of it, too
+    #[arg(long, requires = "kvm")]
+    pub(crate) short: bool,
+    /// With --kvm: this is the emulated machine
+    #[arg(long, requires = "kvm", hide = true)]
+    pub(crate) inside: bool,
     /// Of the checks that boot a VM, only those whose name contains this
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
@@ -41,6 +50,9 @@ const CARGO_CHECKS: [(&str, &[&str]); 3] = [
 pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::Command) -> Result<Exit> {
     let started = Instant::now();
     let mut tally = Tally::default();
+    if options.kvm {
+        return check_kvm(session, options, started);
+    }
     if !options.only_vm {
         for (name, arguments) in CARGO_CHECKS {
             session.terminal.timed(&format!("checking {name}"));
@@ -57,23 +69,29 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
         });
     }
     if !options.no_vm {
-        for (name, check) in smoke::CHECKS {
-            if options.filter.as_deref().is_some_and(|wanted| !name.contains(wanted)) {
-                continue;
-            }
-            session.terminal.timed(&format!("checking on a real guest: {name}"));
-            tally.count(session, name, || check(session));
+        tally.on_guests(session, options, smoke::CHECKS);
+    }
+    Ok(tally.told(session, started))
+}
+
+/// The checks under KVM.
+fn check_kvm(session: &Session, options: &SelftestOptions, started: Instant) -> Result<Exit> {
+    if options.inside || kvm::works_here(session)? {
+        let mut tally = Tally::default();
+        tally.on_guests(session, options, kvm::checks(!options.short));
+        return Ok(tally.told(session, started));
+    }
+    let mut words = Vec::new();
+    words.extend(options.short.then_some("--short"));
+    words.extend(options.filter.iter().flat_map(|filter| ["--filter", filter]));
+    match kvm::in_outer_guest(session, &words) {
+        Ok(()) => Ok(Exit::Passed),
+        Err(_) if session.host.cancel().is_cancelled() => Ok(Exit::Interrupted),
+        Err(error) => {
+            session.terminal.say(&format!("{error:#}"));
+            Ok(Exit::TestsFailed)
         }
     }
-    if session.host.cancel().is_cancelled() {
-        return Ok(Exit::Interrupted);
-    }
-    outln!("{} passed, {} failed in {}", tally.n_passed, tally.n_failed, duration(millis(started.elapsed())));
-    Ok(match (tally.n_passed, tally.n_failed) {
-        (_, 1..) => Exit::TestsFailed,
-        (0, 0) => Exit::NothingRan,
-        (1.., 0) => Exit::Passed,
-    })
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +101,36 @@ struct Tally {
 }
 
 impl Tally {
+    /// Makes those of `checks` that are wanted.
+    fn on_guests(
+        &mut self,
+        session: &Session,
+        options: &SelftestOptions,
+        checks: impl IntoIterator<Item = Check>,
+    ) {
+        for (name, check) in checks {
+            if options.filter.as_deref().is_some_and(|wanted| !name.contains(wanted)) {
+                continue;
+            }
+            session.terminal.timed(&format!("checking on a real guest: {name}"));
+            self.count(session, name, || check(session));
+        }
+    }
+
+    /// Says what came out.
+    fn told(&self, session: &Session, started: Instant) -> Exit {
+        if session.host.cancel().is_cancelled() {
+            return Exit::Interrupted;
+        }
+        let Tally { n_passed, n_failed } = self;
+        outln!("{n_passed} passed, {n_failed} failed in {}", duration(millis(started.elapsed())));
+        match (n_passed, n_failed) {
+            (_, 1..) => Exit::TestsFailed,
+            (0, 0) => Exit::NothingRan,
+            (1.., 0) => Exit::Passed,
+        }
+    }
+
     fn count(&mut self, session: &Session, name: &str, check: impl FnOnce() -> Result<()>) {
         if session.host.cancel().is_cancelled() {
             return;

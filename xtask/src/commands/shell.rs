@@ -75,6 +75,7 @@ impl From<ShellOptions> for shell::Options {
             vcpus: options.vcpus,
             out: options.out,
             argv: options.argv,
+            outer: None,
         }
     }
 }
@@ -165,6 +166,7 @@ mod tests {
             vcpus: None,
             out: None,
             argv: argv.iter().map(|&word| word.to_owned()).collect(),
+            outer: None,
         };
         let finished = Finished {
             end,

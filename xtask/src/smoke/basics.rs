@@ -5,6 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::machine::accel::AccelChoice;
+use harness::run::finished::FinishedRun;
 use harness::session::Session;
 use harness::suite::Suite;
 use reports::Verdict;
@@ -30,9 +31,8 @@ pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
 /// Canaries that pass while the kernel reports something.
 const COMPLAINED_OF: [&str; 3] = ["must-warn-in-kernel", "must-warn-muted", "must-warn-in-flood"];
 
-pub(super) fn canaries(session: &Session) -> Result<()> {
-    let out = Scratch::new(session)?;
-    let ran = run(session, &out, "canary", &[], AccelChoice::Auto)?;
+/// Checks that each canary came out as it must.
+pub(super) fn as_they_must(ran: &FinishedRun) -> Result<()> {
     for judged in &ran.judged {
         // A met expectation is a known failure, or an expected skip or warning.
         let as_it_must = match &judged.expectation {
@@ -45,6 +45,13 @@ pub(super) fn canaries(session: &Session) -> Result<()> {
         };
         ensure!(as_it_must, "{} came out {}: {}", judged.test, judged.verdict, judged.explanation());
     }
+    Ok(())
+}
+
+pub(super) fn canaries(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
+    let ran = run(session, &out, "canary", &[], AccelChoice::Auto)?;
+    as_they_must(&ran)?;
     let attempt = |name: &str| {
         let found = ran.record.attempts.iter().find(|attempt| attempt.test.name() == name);
         found.with_context(|| format!("canary {name} was not run"))

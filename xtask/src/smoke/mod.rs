@@ -5,6 +5,7 @@ mod basics;
 mod bisecting;
 mod checkouts;
 mod killing;
+pub(crate) mod kvm;
 mod many;
 mod other_xtask;
 mod replacing;
@@ -24,10 +25,10 @@ use harness::session::Session;
 use harness::suite::select::Selection;
 
 /// A check, with its name.
-type Check = (&'static str, fn(&Session) -> Result<()>);
+pub(crate) type Check = (&'static str, fn(&Session) -> Result<()>);
 
 /// All checks, those with the cheapest set-up first.
-pub(crate) const CHECKS: [Check; 28] = [
+pub(crate) const CHECKS: [Check; 29] = [
     ("suite data matches the guest", basics::suite_data_matches_the_guest),
     ("canaries come out as they must", basics::canaries),
     ("lvm2's tests run", basics::lvm2_tests_run),
@@ -44,6 +45,7 @@ pub(crate) const CHECKS: [Check; 28] = [
     ("a run that is killed and resumed comes to the same", many::resume),
     ("tests are tried many times", many::tries),
     ("KVM that cannot work is said to", basics::kvm),
+    ("KVM works, in an outer guest if need be", kvm::short),
     ("words that make no sense are named", bad_input::wrong_words),
     ("a kernel that does not boot is the kernel's fault", bad_input::kernel_that_does_not_boot),
     ("a QEMU that dies is the host's fault", bad_input::dead_qemu),

@@ -11,11 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use vm_images::host::die_with_parent;
 
 use super::Scratch;
+use crate::outer::AGENT_VARIABLE;
 
 /// Removes the user's own defaults, so that a check is the same for everybody.
 pub(super) fn neutral(command: &mut Command) {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MD_REGRESS_"))
-    {
+    let ours = |name: &OsStr| name.to_string_lossy().starts_with("MD_REGRESS_") && name != AGENT_VARIABLE;
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
     command.env("MD_REGRESS_CONFIG", "/dev/null");

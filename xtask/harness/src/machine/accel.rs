@@ -38,10 +38,12 @@ pub enum AccelChoice {
 impl Accel {
     /// `-cpu` model. Under TCG a plain one: the more features, the more code to translate
     /// (user time of lvconvert-raid-reshape.sh: `max` 71 s, `qemu64` 55 s).
-    pub(crate) fn cpu(self) -> &'static str {
-        match self {
-            Accel::Kvm => "host",
-            Accel::Tcg => "qemu64",
+    /// `able` is the one that has all that QEMU can emulate, AMD's virtualisation among it.
+    pub(crate) fn cpu(self, able: bool) -> &'static str {
+        match (self, able) {
+            (Accel::Kvm, _) => "host",
+            (Accel::Tcg, false) => "qemu64",
+            (Accel::Tcg, true) => "max",
         }
     }
 

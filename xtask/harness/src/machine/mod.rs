@@ -57,6 +57,9 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// How guest code is executed.
     pub accel: Accel,
+    /// For a guest that runs guests of its own: an image with what it needs for that. Its processor is one
+    /// that can.
+    pub outer: Option<PathBuf>,
     /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is
     /// saved.
     pub replaced: Option<Replaced>,

@@ -97,7 +97,7 @@ impl Beginning<'_> {
             accel: accel.to_string(),
             reason: prepared.chosen.reason.clone(),
             qemu: prepared.qemu.version.clone(),
-            cpu: accel.cpu().to_owned(),
+            cpu: accel.cpu(false).to_owned(),
             time_scale_percent: accel.time_scale_percent(),
         })?;
         for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {

@@ -57,6 +57,7 @@ impl BootKernel {
             ram_mib,
             vcpus,
             accel,
+            outer: None,
             replaced: self.kernel.replacement.as_ref().map(replaced),
             preload: self.preload(&[]),
             tuning: Tuning::default(),
@@ -154,8 +155,11 @@ pub fn versions(guest: &Artifact, checkouts: &[Checkout]) -> Result<BTreeMap<Str
 
 /// Builds the guest agent. It is static, because the guest has its own libraries, and has a target folder of
 /// its own, because proc-macros cannot be built with its flags.
-pub(crate) fn build_agent(session: &Session) -> Result<PathBuf> {
+pub fn build_agent(session: &Session) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
+    if let Some(agent) = &session.options.agent {
+        return Ok(agent.clone());
+    }
     session.terminal.step("building the guest agent");
     let folder = workspace().join("target/guest");
     let built = session

@@ -72,6 +72,8 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Program to run; bash, if nothing.
     pub argv: Vec<String>,
+    /// Guests can be run in the guest ([`VmSpec::outer`]).
+    pub outer: Option<PathBuf>,
 }
 
 /// A shell that is over.
@@ -105,6 +107,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
     let vm = VmSpec {
         log: dir.join("qemu.log"),
         append: options.append.clone(),
+        outer: options.outer.clone(),
         ..kernel.vm(&prepared.guest, accel, ram_mib, vcpus)
     };
 
