@@ -8,14 +8,14 @@ use clap::Args;
 use harness::clock::millis;
 use harness::session::Session;
 use harness::terminal::outln;
-use harness::workspace::{self, workspace};
+use harness::workspace::{self, shown_path, workspace};
 use reports::text::duration;
 use vm_images::host::progress::Progress;
 
 use crate::commands::model;
 use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
-use crate::smoke::{self, Check, kvm};
+use crate::smoke::{self, Check, kept, kvm};
 
 #[derive(Debug, Args)]
 pub(crate) struct SelftestOptions {
@@ -78,7 +78,7 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
 fn check_kvm(session: &Session, options: &SelftestOptions, started: Instant) -> Result<Exit> {
     if options.inside || kvm::works_here(session)? {
         let mut tally = Tally::default();
-        tally.on_guests(session, options, kvm::checks(!options.short));
+        tally.on_guests(session, options, kvm::checks(!options.short, options.inside));
         return Ok(tally.told(session, started));
     }
     let mut words = Vec::new();
@@ -136,6 +136,7 @@ impl Tally {
             return;
         }
         let started = Instant::now();
+        let before = kept::folders(session);
         let result = check();
         session.terminal.end_step();
         let seconds = started.elapsed().as_secs_f32();
@@ -147,6 +148,11 @@ impl Tally {
             Err(error) => {
                 self.n_failed += 1;
                 outln!("FAILED  {seconds:6.1} s  {name}: {error:#}");
+                match kept::keep(session, &before) {
+                    Ok(Some(folder)) => outln!("        its runs: {}/", shown_path(&folder)),
+                    Ok(None) => {}
+                    Err(error) => session.terminal.note(&format!("{error:#}")),
+                }
             }
         }
     }

@@ -20,4 +20,8 @@ cp -a /outer/host/. /
 modprobe kvm-amd
 export HOME=/root MD_REGRESS_AGENT="$agent"
 cd "$workspace"
-exec "$xtask" --store "$store" "$@"
+code=0
+"$xtask" --store "$store" "$@" || code=$?
+# The runs of checks that failed.
+cp -r reports/out/selftest-* "$MD_REGRESS_FILES" 2>/dev/null || true
+exit $code

@@ -20,7 +20,7 @@ use vm_images::build::checkout::Sources;
 use vm_images::host::progress::Progress;
 
 use super::other_xtask::OtherXtask;
-use super::{Check, Scratch, basics, killing, many, options, replacing, restoring, run, run_with};
+use super::{Check, Scratch, basics, hosts, killing, many, options, replacing, restoring, run, run_with};
 use crate::outer;
 
 /// The checks, each of another kind. The first one finds out that KVM works.
@@ -57,9 +57,12 @@ const KINDS: [&str; 8] = [
     "must-corrupt",
 ];
 
-/// The checks that are to be made: all, or only those that are short.
-pub(crate) fn checks(with_long: bool) -> impl Iterator<Item = Check> {
-    CHECKS.into_iter().chain(LONG.into_iter().filter(move |_| with_long))
+/// The checks that are to be made: all, or only those that are short; with those that change the machine, if
+/// it is an outer guest.
+pub(crate) fn checks(with_long: bool, in_outer_guest: bool) -> impl Iterator<Item = Check> {
+    let long = LONG.into_iter().filter(move |_| with_long);
+    let of_machine = hosts::CHECKS.into_iter().filter(move |_| in_outer_guest && with_long);
+    CHECKS.into_iter().chain(long).chain(of_machine)
 }
 
 /// True if a guest boots under KVM on this host.
@@ -74,7 +77,7 @@ pub(super) fn short(session: &Session) -> Result<()> {
     if !works_here(session)? {
         return in_outer_guest(session, &["--short"]);
     }
-    for (name, check) in checks(false) {
+    for (name, check) in checks(false, false) {
         session.terminal.timed(&format!("checking on a real guest: {name}"));
         check(session).with_context(|| name.to_owned())?;
     }

@@ -4,6 +4,8 @@ mod bad_input;
 mod basics;
 mod bisecting;
 mod checkouts;
+mod hosts;
+pub(crate) mod kept;
 mod killing;
 pub(crate) mod kvm;
 mod many;
@@ -90,6 +92,9 @@ fn run_with(session: &Session, options: &Options) -> Result<FinishedRun> {
     run::run(session, options)?.context("no test was selected")
 }
 
+/// Begins the names of checks' folders.
+const SCRATCH: &str = "smoke-";
+
 /// A folder below the store's temporary one, which goes with this process in any case.
 struct Scratch(
     PathBuf,
@@ -99,7 +104,7 @@ struct Scratch(
 
 impl Scratch {
     fn new(session: &Session) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("smoke-").tempdir_in(session.store.temporary());
+        let folder = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(session.store.temporary());
         let folder = folder.context("failed to make a folder")?.keep();
         Ok(Scratch(folder, session.store.root().to_owned()))
     }
