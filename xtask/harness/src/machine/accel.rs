@@ -44,19 +44,6 @@ impl Accel {
             Accel::Tcg => "qemu64",
         }
     }
-
-    /// Factor on all time limits, percent. Suites are written for the speed of KVM.
-    pub(crate) fn time_scale_percent(self) -> u32 {
-        match self {
-            Accel::Kvm => 100,
-            Accel::Tcg => 300,
-        }
-    }
-
-    /// `duration` at this accelerator's speed.
-    pub(crate) fn scale(self, duration: Duration) -> Duration {
-        duration * self.time_scale_percent() / 100
-    }
 }
 
 impl fmt::Display for Accel {
@@ -75,21 +62,44 @@ pub struct Chosen {
     pub accel: Accel,
     /// Why it was chosen, for people.
     pub reason: String,
+    /// How much slower than KVM it is.
+    pub time_scale: TimeScale,
+}
+
+/// The factor on all time limits. Suites are written for the speed of KVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeScale {
+    /// Percent.
+    pub percent: u32,
+}
+
+impl TimeScale {
+    /// As fast as KVM is.
+    const FAST: TimeScale = TimeScale { percent: 100 };
+    /// As slow as emulation is.
+    const SLOW: TimeScale = TimeScale { percent: 300 };
+
+    /// `duration` at this speed.
+    pub(crate) fn apply(self, duration: Duration) -> Duration {
+        duration * self.percent / 100
+    }
 }
 
 /// Decides, given what is known of KVM here: `Ok` if it works, `Err` with why not.
 pub fn choose(choice: AccelChoice, kvm: impl FnOnce() -> Result<(), String>) -> anyhow::Result<Chosen> {
+    let tcg = |reason| Chosen { accel: Accel::Tcg, reason, time_scale: TimeScale::SLOW };
+    let kvm_for = |reason| Chosen { accel: Accel::Kvm, reason, time_scale: TimeScale::FAST };
     match choice {
-        AccelChoice::Tcg => Ok(Chosen { accel: Accel::Tcg, reason: "asked for".into() }),
+        AccelChoice::Tcg => Ok(tcg("asked for".into())),
         AccelChoice::Kvm => match kvm() {
-            Ok(()) => Ok(Chosen { accel: Accel::Kvm, reason: "asked for; a guest boots".into() }),
+            Ok(()) => Ok(kvm_for("asked for; a guest boots".into())),
             Err(why) => Err(anyhow::anyhow!(
                 "--accel kvm cannot work here: {why}; --accel tcg needs no KVM and is slower"
             )),
         },
         AccelChoice::Auto => Ok(match kvm() {
-            Ok(()) => Chosen { accel: Accel::Kvm, reason: "a guest boots under KVM".into() },
-            Err(why) => Chosen { accel: Accel::Tcg, reason: format!("no KVM: {why}") },
+            Ok(()) => kvm_for("a guest boots under KVM".into()),
+            Err(why) => tcg(format!("no KVM: {why}")),
         }),
     }
 }
