@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::kvm::KvmAnswer;
 
+/// A KVM under which a guest takes longer to boot is as slow as emulation: it runs inside a VM, where each
+/// exit of the guest's passes through two hypervisors. Elsewhere a boot takes about a second.
+const SLOW_BOOT: Duration = Duration::from_secs(5);
+
 /// How guest code is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -93,10 +97,17 @@ pub fn choose(choice: AccelChoice, kvm: impl FnOnce() -> Result<KvmAnswer>) -> R
         return Ok(tcg("asked for".into()));
     }
     match kvm()?.works() {
-        Ok(_) => {
+        Ok(boot) => {
             let asked = if choice == AccelChoice::Kvm { "asked for; " } else { "" };
-            let reason = format!("{asked}a guest boots under KVM");
-            Ok(Chosen { accel: Accel::Kvm, reason, time_scale: TimeScale::FAST })
+            let (slowly, time_scale) = match boot > SLOW_BOOT {
+                true => (
+                    format!(", slowly ({:.1} s): time limits are three times as long", boot.as_secs_f32()),
+                    TimeScale::SLOW,
+                ),
+                false => (String::new(), TimeScale::FAST),
+            };
+            let reason = format!("{asked}a guest boots under KVM{slowly}");
+            Ok(Chosen { accel: Accel::Kvm, reason, time_scale })
         }
         Err(absent) if choice == AccelChoice::Kvm => Err(anyhow::anyhow!(
             "--accel kvm cannot work here: {absent}; --accel tcg needs no KVM and is slower"
@@ -110,6 +121,10 @@ mod tests {
     use super::*;
     use crate::machine::kvm::Absent;
 
+    fn works(boot_ms: u64) -> impl FnOnce() -> Result<KvmAnswer> {
+        move || Ok(KvmAnswer::Works { boot_ms })
+    }
+
     #[test]
     fn a_broken_kvm_is_an_error_only_if_asked_for() {
         let broken =
@@ -122,5 +137,23 @@ mod tests {
         assert_eq!(choose(AccelChoice::Tcg, || panic!("not probed")).unwrap().accel, Accel::Tcg);
         let interrupted = || Err(anyhow::anyhow!("interrupted"));
         assert!(choose(AccelChoice::Auto, interrupted).is_err(), "that is no answer");
+    }
+
+    #[test]
+    fn a_slow_kvm_gets_the_time_limits_of_emulation() {
+        let check = |choice, boot_ms, percent, reason: &str| {
+            let chosen = choose(choice, works(boot_ms)).unwrap();
+            let expect =
+                Chosen { accel: Accel::Kvm, reason: reason.to_owned(), time_scale: TimeScale { percent } };
+            assert_eq!(chosen, expect);
+        };
+        check(AccelChoice::Auto, 1200, 100, "a guest boots under KVM");
+        check(AccelChoice::Kvm, 5000, 100, "asked for; a guest boots under KVM");
+        let slowly = "a guest boots under KVM, slowly (8.2 s): time limits are three times as long";
+        check(AccelChoice::Auto, 8200, 300, slowly);
+        check(AccelChoice::Kvm, 8200, 300, &format!("asked for; {slowly}"));
+        let limit = Duration::from_secs(60);
+        assert_eq!(TimeScale::SLOW.apply(limit), Duration::from_secs(180));
+        assert_eq!(TimeScale::FAST.apply(limit), limit);
     }
 }
