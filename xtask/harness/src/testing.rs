@@ -1,14 +1,15 @@
 //! Values that several modules' tests are made of: a test's job, a machine, limits of time, a guest's
 //! greeting. Each says nothing of interest by itself; a test changes the field that it is about.
 
+use std::path::Path;
 use std::time::Duration;
 
 use protocol::TestId;
 use protocol::sample::{EVERY_MS, Sample, Storage, TaskSample};
-use protocol::wire::GuestFacts;
+use protocol::wire::{GuestFacts, Request};
 
 use crate::attempt::TimeLimits;
-use crate::machine::{Accel, HypervisorEvent, ShutdownCause, Tuning, VmSpec};
+use crate::machine::{Accel, Access, Ask, HypervisorEvent, InfraError, ShutdownCause, Tuning, Vm, VmSpec};
 use crate::suite::{Contract, Job};
 
 /// The limits of an attempt that is played without a VM.
@@ -78,6 +79,28 @@ pub(crate) fn vm() -> VmSpec {
         restore: None,
         log: "/l".into(),
     }
+}
+
+/// A VM that takes everything and does nothing.
+pub(crate) struct IdleVm;
+
+impl Vm for IdleVm {
+    fn send(&mut self, _: &Request) -> Result<(), InfraError> {
+        Ok(())
+    }
+    fn save(&mut self, _: &Path) -> Result<(), InfraError> {
+        Ok(())
+    }
+    fn save_memory(&mut self, _: &Path) -> Result<(), InfraError> {
+        Ok(())
+    }
+    fn plug_disk(&mut self, _: &Path, _: &str, _: Access) -> Result<(), InfraError> {
+        Ok(())
+    }
+    fn ask(&mut self, _: &Ask) -> Result<(), InfraError> {
+        Ok(())
+    }
+    fn kill(&mut self) {}
 }
 
 /// Facts that a guest gives when it is greeted.

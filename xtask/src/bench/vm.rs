@@ -55,7 +55,7 @@ pub(super) fn vm(
     let booted = VmSpec { log, ..boot.vm(&prepared.guest, prepared.chosen.accel, BENCH_RAM_MIB, 1) };
     let hypervisor: &dyn Hypervisor = &prepared.qemu;
     let snapshots = Snapshots::new(hypervisor, &session.store, &*session.terminal, session.host.cancel());
-    let snapshot = snapshots.of(&booted, boot_timeout(prepared.chosen.accel))?;
+    let snapshot = snapshots.of(&booted, boot_timeout(prepared.chosen.time_scale))?;
     let restored = VmSpec { restore: Some(snapshot.state().to_owned()), ..booted.clone() };
     let apt = session.apt()?;
     let virtme = match with_virtme {

@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use harness::machine::accel::{KvmAnswers, choose};
+use harness::clock::rfc3339;
+use harness::machine::accel::{AccelChoice, choose};
+use harness::machine::kvm::answers::{Known, KvmAnswers, known_by_facts};
 use harness::run::folder::default_runs;
 use harness::run::{begin, budget, prepare};
 use harness::session::Session;
@@ -241,32 +243,50 @@ fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'s
             return all;
         }
     };
-    let Some(qemu) = qemu else {
-        all.push((
-            "QEMU",
-            CheckResult::Note("none here; a private one is fetched when it is needed (50 MB)".into()),
-        ));
-        return all;
+    let known = match &qemu {
+        Some(qemu) => {
+            let program = qemu.command.last().map(|word| word.to_string_lossy()).unwrap_or_default();
+            all.push(("QEMU", CheckResult::Good(format!("{} ({program})", qemu.version))));
+            KvmAnswers::new(&session.store.root().join("probes"), &qemu.version).known()
+        }
+        None => {
+            let note = "none here; a private one is fetched when it is needed (50 MB)";
+            all.push(("QEMU", CheckResult::Note(note.into())));
+            known_by_facts()
+        }
     };
-    let program = qemu.command.last().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-    all.push(("QEMU", CheckResult::Good(format!("{} ({program})", qemu.version))));
-    let cache = session.store.root().join("probes");
-    let unknown = "nobody has tried to boot a guest under it yet; the next run does";
-    let kvm = || match KvmAnswers::new(&cache, &qemu.version).known(None) {
-        Some(answer) => answer.works(),
-        None => Err(unknown.to_owned()),
-    };
-    all.push((
-        "accelerator",
-        match choose(options.guest.accel, kvm) {
-            Ok(chosen) => CheckResult::Good(format!("{} ({})", chosen.accel, chosen.reason)),
-            Err(error) if error.to_string().contains(unknown) => CheckResult::Note(error.to_string()),
-            Err(error) => CheckResult::Bad(error.to_string()),
-        },
-    ));
+    all.push(("accelerator", accelerator(options.guest.accel, known)));
     let out = options.out.clone().unwrap_or_else(default_runs);
     all.push(("runs", writable(&out)));
     all
+}
+
+/// The accelerator that a run would take, given what is known of KVM.
+fn accelerator(choice: AccelChoice, known: Option<Known>) -> CheckResult {
+    let Some(Known { answer, .. }) = &known else {
+        return match choice {
+            AccelChoice::Tcg => CheckResult::Good("tcg (asked for)".into()),
+            AccelChoice::Auto | AccelChoice::Kvm => CheckResult::Note(
+                "/dev/kvm opens, and nobody has tried to boot a guest under it yet; the next run does".into(),
+            ),
+        };
+    };
+    let tried = match (choice, &known) {
+        (AccelChoice::Auto | AccelChoice::Kvm, Some(known)) => tried(known),
+        (AccelChoice::Tcg, _) | (_, None) => String::new(),
+    };
+    match choose(choice, || Ok(answer.clone())) {
+        Ok(chosen) => CheckResult::Good(format!("{} ({}{tried})", chosen.accel, chosen.reason)),
+        Err(error) => CheckResult::Bad(format!("{error}{tried}")),
+    }
+}
+
+/// Since when an answer is known, and when it is asked again.
+fn tried(known: &Known) -> String {
+    let Some(tried_s) = known.tried_s else { return String::new() };
+    let speed = known.answer.works().map(|boot| format!(", it answered after {:.1} s", boot.as_secs_f32()));
+    let again = known.asked_again();
+    format!("{}; tried at {}, asked again {again}", speed.unwrap_or_default(), rfc3339(tried_s))
 }
 
 fn writable(folder: &Path) -> CheckResult {

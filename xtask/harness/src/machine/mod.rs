@@ -6,8 +6,9 @@
 pub mod accel;
 pub mod find;
 pub mod greeting;
+mod host;
+pub mod kvm;
 mod memory;
-pub(crate) mod probe;
 pub mod qemu;
 pub(crate) mod qmp;
 pub mod snapshot;

@@ -76,7 +76,7 @@ impl Hypervisor for Qemu {
         parts.extend([&spec.root_image, &spec.modules_image].map(|image| stamp(image)));
         // Under KVM the guest has seen the host's own processor, and its kernel's clocks.
         if spec.accel == Accel::Kvm {
-            parts.push(super::accel::host_identity());
+            parts.push(super::host::identity());
         }
         parts.join("\n")
     }

@@ -134,32 +134,8 @@ impl<'a> Talk<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::machine::{Access, Ask};
-
-    /// A VM that takes everything and does nothing.
-    struct IdleVm;
-
-    impl Vm for IdleVm {
-        fn send(&mut self, _: &Request) -> Result<(), InfraError> {
-            Ok(())
-        }
-        fn save(&mut self, _: &Path) -> Result<(), InfraError> {
-            Ok(())
-        }
-        fn save_memory(&mut self, _: &Path) -> Result<(), InfraError> {
-            Ok(())
-        }
-        fn plug_disk(&mut self, _: &Path, _: &str, _: Access) -> Result<(), InfraError> {
-            Ok(())
-        }
-        fn ask(&mut self, _: &Ask) -> Result<(), InfraError> {
-            Ok(())
-        }
-        fn kill(&mut self) {}
-    }
+    use crate::testing::IdleVm;
 
     #[test]
     fn a_guest_that_never_stops_talking_is_late_all_the_same() {

@@ -98,7 +98,7 @@ impl Beginning<'_> {
             reason: prepared.chosen.reason.clone(),
             qemu: prepared.qemu.version.clone(),
             cpu: accel.cpu(false).to_owned(),
-            time_scale_percent: accel.time_scale_percent(),
+            time_scale_percent: prepared.chosen.time_scale.percent,
         })?;
         for (kernel_idx, kernel) in (0u32..).zip(&prepared.kernels) {
             let kernel = &kernel.kernel;

@@ -12,7 +12,8 @@ use vm_images::store::digest::Digest;
 
 use crate::attempt::TimeLimits;
 use crate::clock::millis;
-use crate::machine::{Accel, VmSpec};
+use crate::machine::VmSpec;
+use crate::machine::accel::TimeScale;
 use crate::run::choose::ChosenJob;
 use crate::run::options::Options;
 use crate::run::prepare::Prepared;
@@ -47,7 +48,7 @@ pub(crate) fn plan(
             jobs.iter().filter(|chosen| chosen.runs_on(&kernel.kernel))
         {
             let release = &kernel.kernel.release;
-            let limits = limits(accel, job);
+            let limits = limits(prepared.chosen.time_scale, job);
             let test_name = match prepared.kernels.len() {
                 1 => job.id.to_string(),
                 _ => format!("{} on {release}", job.id),
@@ -157,19 +158,19 @@ fn dir_of(prepared: &Prepared, kernel_idx: u32, test: &TestId) -> String {
 }
 
 /// Time limit of booting.
-pub fn boot_timeout(accel: Accel) -> Duration {
-    accel.scale(BOOT_TIMEOUT)
+pub fn boot_timeout(scale: TimeScale) -> Duration {
+    scale.apply(BOOT_TIMEOUT)
 }
 
 /// All time limits of a job, those of its suite and the others.
-pub(crate) fn limits(accel: Accel, job: &Job) -> TimeLimits {
+pub(crate) fn limits(scale: TimeScale, job: &Job) -> TimeLimits {
     TimeLimits {
-        boot_timeout: boot_timeout(accel),
-        restore_timeout: accel.scale(RESTORE_TIMEOUT),
-        silence_timeout: accel.scale(job.silence_timeout),
-        test_timeout: accel.scale(job.test_timeout),
-        heartbeat_timeout: accel.scale(HEARTBEAT_TIMEOUT),
-        grace_period: accel.scale(GRACE_PERIOD),
-        leaving_timeout: accel.scale(LEAVING_TIMEOUT),
+        boot_timeout: boot_timeout(scale),
+        restore_timeout: scale.apply(RESTORE_TIMEOUT),
+        silence_timeout: scale.apply(job.silence_timeout),
+        test_timeout: scale.apply(job.test_timeout),
+        heartbeat_timeout: scale.apply(HEARTBEAT_TIMEOUT),
+        grace_period: scale.apply(GRACE_PERIOD),
+        leaving_timeout: scale.apply(LEAVING_TIMEOUT),
     }
 }

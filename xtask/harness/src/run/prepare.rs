@@ -14,9 +14,11 @@ use vm_images::kernel::replacement::{ReplacedModule, Replacement};
 use vm_images::spec::KernelSpec;
 use vm_images::store::Artifact;
 
-use crate::machine::accel::{AccelChoice, Chosen, KvmAnswers, choose};
+use crate::machine::accel::{AccelChoice, Chosen, choose};
+use crate::machine::kvm::answers::KvmAnswers;
+use crate::machine::kvm::probe;
 use crate::machine::qemu::Qemu;
-use crate::machine::{Accel, Replaced, Tuning, VmSpec, find, probe};
+use crate::machine::{Accel, Replaced, Tuning, VmSpec, find};
 use crate::session::Session;
 use crate::workspace::{cargo, workspace};
 
@@ -135,7 +137,7 @@ pub fn prepare(
             session.terminal.step("probing KVM by booting a guest");
             let log = session.store.temporary().join("probe.log");
             let spec = VmSpec { log, ..first.vm(&guest, Accel::Kvm, 512, 1) };
-            probe::boot(&qemu, &spec, kernel)
+            probe::boot(&qemu, &spec, kernel, session.host.cancel())
         })
     })?;
     let versions = versions(&guest, &checkouts)?;

@@ -137,7 +137,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
             ..program
         },
         interactive,
-        limits: limits(accel, &example),
+        limits: limits(prepared.chosen.time_scale, &example),
         dir: &dir,
         cancel,
     };
