@@ -31,7 +31,7 @@ use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
 use harness::terminal::out;
-use harness::workspace::workspace;
+use harness::workspace::{absolute, workspace};
 use reports::Verdict;
 use reports::record::AttemptState;
 use vm_images::build::checkout::Sources;
@@ -47,25 +47,26 @@ Examples:
   cargo xtask bench vm
   cargo xtask bench vm --rounds 20 --no-virtme
   cargo xtask bench vm --no-virtme --kernel deb:6.12     the kernel that tests run on
-  cargo xtask bench vm --accel kvm --markdown            with a report to send, or an error that says why not
+  cargo xtask bench vm --accel kvm --markdown            KVM or an error; a report to send
 
-virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, accelerator, kernel, memory and
-processor.";
+virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, accelerator, kernel,
+memory and processor.";
 
 const BENCH_HANG_HELP: &str = "\
 Examples:
   cargo xtask bench hang --rounds 1 --pairs 1
-  cargo xtask bench hang --rounds 1 --pairs 1 --markdown     with a report to send
-  cargo xtask bench hang --accel kvm                         or an error that says why not";
+  cargo xtask bench hang --rounds 1 --pairs 1 --markdown     a report to send
+  cargo xtask bench hang --accel kvm                         KVM or an error that says why not";
 
 const BENCH_OVERHEAD_HELP: &str = "\
 Examples:
   cargo xtask bench overhead
-  cargo xtask bench overhead --pairs 1 --accel tcg --markdown     with a report to send";
+  cargo xtask bench overhead --pairs 1 --accel tcg --markdown     a report to send";
 
 const BENCH_SETUP_HELP: &str = "\
 Examples:
-  cargo xtask bench setup --accel kvm";
+  cargo xtask bench setup
+  cargo xtask bench setup --accel kvm     KVM or an error that says why not";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
@@ -242,7 +243,7 @@ pub(crate) fn run(
     let Some(page) = &options.markdown else { return Ok(exit) };
     let (blocks, machines) = figures.into_parts();
     let conditions = Conditions::of(command::shown(command, matches), machines);
-    let report = report::render(name, &conditions, &blocks, &users_folders(session));
+    let report = report::render(name, &conditions, &blocks, &users_folders(session, &options.command));
     match page {
         Some(page) => page::write(page, name, &report)?,
         None => out(&format!("\n{report}")),
@@ -250,9 +251,12 @@ pub(crate) fn run(
     Ok(exit)
 }
 
-/// Folders of the user's that no report names: the store, the work tree, the current one, and home.
-fn users_folders(session: &Session) -> Vec<String> {
+/// Folders of the user's that no report names: where a bench keeps what it measured, the store, the work
+/// tree, the current folder, and home.
+fn users_folders(session: &Session, command: &BenchCommand) -> Vec<String> {
+    let out = if let BenchCommand::Suite(options) = command { options.asked().out } else { None };
     let folders = [
+        out.as_deref().map(absolute),
         Some(session.store.root().to_owned()),
         Some(workspace().to_owned()),
         std::env::current_dir().ok(),

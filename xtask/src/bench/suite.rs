@@ -42,7 +42,7 @@ Examples:
   cargo xtask bench suite --out /var/tmp/bench --cold       only what is missing there: each VM booted
   cargo xtask bench suite -j 2 -j 3 -j 4 -j 6 --no-runner   how many VMs at a time pay off
   cargo xtask bench suite --tests raid10 --tests vgsplit    some of the sample
-  cargo xtask bench suite --accel kvm --markdown            with a report to send, or an error that says why not";
+  cargo xtask bench suite --accel kvm --markdown            KVM or an error; a report to send";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchSuiteOptions {
