@@ -90,7 +90,7 @@ pub(crate) enum Command {
     Selftest(selftest::SelftestOptions),
     /// Measure md-regress itself; each figure in docs/figures.md comes from one of these
     #[command(
-        after_help = "Examples:\n  cargo xtask bench vm\n  cargo xtask bench hang --rounds 1 --pairs 1\n  cargo xtask bench vm --markdown     also into docs/figures.md"
+        after_help = "Examples:\n  cargo xtask bench vm\n  cargo xtask bench hang --rounds 1 --pairs 1\n  cargo xtask bench vm --markdown                      also a report, for an issue or a mail\n  cargo xtask bench vm --markdown=docs/figures.md      the report between the markers of this page"
     )]
     Bench(BenchOptions),
     /// Check what neither compiler nor clippy does: floors, circles, cited files, pages and their commands

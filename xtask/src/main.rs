@@ -124,7 +124,7 @@ fn run(
             commands::test::run(&session, options)
         }
         Command::Shell(options) => commands::shell::run(&session, &options.into()),
-        Command::Bench(command) => bench::run(&session, &command),
+        Command::Bench(options) => bench::run(&session, &options, &Cli::command(), matches),
         Command::Selftest(options) => commands::selftest::run(&session, &options, &Cli::command()),
         Command::List(options) => commands::list::run(&session, options),
         Command::Doctor { run } => {

@@ -13,7 +13,7 @@ use harness::workspace::workspace;
 use vm_images::host::progress::Progress;
 
 use crate::bench::edits::{Plants, make, read_plant};
-use crate::bench::page::figure;
+use crate::bench::figures::{Figures, left, right};
 use crate::exit::Exit;
 
 /// Promise of searches at a failure rate of 30 % over 64 commits: the fraction of right answers, and of
@@ -62,18 +62,18 @@ fn by_lot<T: Send>(seed: u64, n: u64, search: impl Fn(fastrand::Rng) -> T + Sync
 
 /// Compares our searches with ones that repeat each step until it is sure, over commits in a row; then
 /// measures how often ours are wrong where a test also fails by chance.
-pub(crate) fn simulate(asked: &Simulation) -> Result<Exit> {
+pub(crate) fn simulate(figures: &Figures, asked: &Simulation) -> Result<Exit> {
     let ids = (0..asked.n_commits).map(|n| (format!("{n:040x}"), format!("commit {n}")));
     let graph = Graph::linear(ids)?;
-    let is_as_promised = compare(&graph, asked)?;
-    let is_rarely_wrong = chance_failures(&graph, asked);
+    let is_as_promised = compare(figures, &graph, asked)?;
+    let is_rarely_wrong = chance_failures(figures, &graph, asked);
     Ok(if is_as_promised && is_rarely_wrong { Exit::Passed } else { Exit::TestsFailed })
 }
 
 const RULES: SearchRules =
     SearchRules { repeat: None, confidence: PROMISED_RIGHT, find_fix: false, chance_failures: None };
 
-fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
+fn compare(figures: &Figures, graph: &Graph, asked: &Simulation) -> Result<bool> {
     let &Simulation { n_searches, n_commits, rate, .. } = asked;
     let (mut n_right, mut n_of_ends, mut n_between) = ([0_u32; 2], [0_u32; 2], [0_u32; 2]);
     let searches = by_lot(asked.seed, n_searches, |mut lot| {
@@ -93,30 +93,37 @@ fn compare(graph: &Graph, asked: &Simulation) -> Result<bool> {
     let of = |side: usize| (f64::from(n_of_ends[side]) / n, f64::from(n_between[side]) / n);
     let all = |side| of(side).0 + of(side).1;
     let ratio = all(0) / all(1).max(1.0);
-    figure!("{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials", 100.0 * rate);
-    figure!("{:<44} {:>8} {:>8} {:>8} {:>8}", "trials a search", "right", "all", "ends", "between");
+    let title = format!(
+        "{n_searches} searches by lot: {n_commits} commits, failing in {:.0} % of trials",
+        100.0 * rate
+    );
+    let columns = [right("right", 8), right("all", 8), right("ends", 8), right("between", 8)];
+    let table = figures.table(title, [left("trials a search", 44)].into_iter().chain(columns).collect());
     for (name, side) in [("bisect", 0), ("repeat each step until sure", 1)] {
-        let right = 100.0 * f64::from(n_right[side]) / n;
+        let of_right = 100.0 * f64::from(n_right[side]) / n;
         let (ends, between) = of(side);
-        figure!("{name:<44} {right:>6.1} % {:>8.1} {ends:>8.1} {between:>8.1}", all(side));
+        let trials = [all(side), ends, between].map(|n_trials| format!("{n_trials:.1}"));
+        table.row([name.to_owned(), format!("{of_right:.1} %")].into_iter().chain(trials));
     }
     let least = least_trials(n_commits, rate, RULES.confidence);
-    figure!("{:<44} {:>8} {least:>8.1}", "no search does with less, the rate known", "");
-    figure!("{:<44} {:>8} {ratio:>8.2}", "ratio of trials", "");
+    let bare = |name: &str, number: String| table.row([name.to_owned(), String::new(), number]);
+    bare("no search does with less, the rate known", format!("{least:.1}"));
+    bare("ratio of trials", format!("{ratio:.2}"));
     Ok(f64::from(n_right[0]) / n >= PROMISED_RIGHT && ratio <= PROMISED_RATIO)
 }
 
 /// Prints the table; returns true if no more searches are wrong and sure than is promised.
-fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
+fn chance_failures(figures: &Figures, graph: &Graph, asked: &Simulation) -> bool {
     let n_of_cell = asked.n_of_cell;
     if n_of_cell == 0 {
         return true;
     }
-    figure!("");
-    figure!("{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance");
-    let names = ["chance", "bug", "right", "wrong, sure", "unsure", "trials"];
-    let [chance, bug, right, wrong, unsure, trials] = names;
-    figure!("{chance:>8} {bug:>8} {right:>9} {wrong:>12} {unsure:>9} {trials:>8}");
+    let title = format!(
+        "{n_of_cell} searches each whose failures bear no mark of the kernel's, some of them by chance"
+    );
+    let columns =
+        [("chance", 8), ("bug", 8), ("right", 9), ("wrong, sure", 12), ("unsure", 9), ("trials", 8)];
+    let table = figures.table(title, columns.map(|(name, width)| right(name, width)).to_vec());
     let mut is_kept = true;
     for &noise in &asked.noise {
         for rate in RATES {
@@ -136,12 +143,11 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
             }
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
             let n = n_of_cell as f64;
-            let [right, wrong, unsure] = n_of.map(|n_of| 100.0 * f64::from(n_of) / n);
-            let (noise_percent, rate_percent) = (100.0 * noise, 100.0 * rate);
-            let trials = f64::from(n_trials) / n;
-            figure!(
-                "{noise_percent:>6.0} % {rate_percent:>6.0} % {right:>7.1} % {wrong:>10.1} % {unsure:>7.1} % {trials:>8.1}"
-            );
+            let [of_right, wrong, unsure] = n_of.map(|n_of| 100.0 * f64::from(n_of) / n);
+            let rates = [noise, rate].map(|rate| format!("{:.0} %", 100.0 * rate));
+            let ends = [of_right, wrong, unsure].map(|percent| format!("{percent:.1} %"));
+            let trials = format!("{:.1}", f64::from(n_trials) / n);
+            table.row(rates.into_iter().chain(ends).chain([trials]));
             is_kept &= noise > NOISE_OF_PROMISE || wrong <= 100.0 * PROMISED_WRONG;
         }
     }
@@ -149,7 +155,7 @@ fn chance_failures(graph: &Graph, asked: &Simulation) -> bool {
 }
 
 /// Makes a git repository with a planted bug from the source of Debian's 6.12.
-pub(crate) fn commits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> {
+pub(crate) fn commits(session: &Session, figures: &Figures, dir: &Path, bug: &str) -> Result<Exit> {
     if std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(usage(anyhow::anyhow!("`{}` is not empty; name a new folder", dir.display())));
     }
@@ -167,9 +173,9 @@ pub(crate) fn commits(session: &Session, dir: &Path, bug: &str) -> Result<Exit> 
     session.terminal.end_step();
     make(&session.host, &source.path("tree"), dir, &plants)
         .with_context(|| format!("failed to make a repository in `{}`", dir.display()))?;
-    figure!(
+    figures.aside(&format!(
         "{}: from the tag good to the tag bad, first bad at the tag culprit; series-base, series",
         dir.display()
-    );
+    ));
     Ok(Exit::Passed)
 }

@@ -17,7 +17,7 @@ use vm_images::kernel::Kernel;
 use vm_images::spec::{KernelSpec, Overlay};
 
 use super::median;
-use crate::bench::page::figure;
+use crate::bench::figures::{Figures, left, right};
 use crate::exit::Exit;
 
 /// Edited files: those that most commits to md change, and their common header.
@@ -25,15 +25,17 @@ const FILES: [&str; 4] = ["raid5.c", "md.c", "dm-raid.c", "md.h"];
 /// Kernel whose md is edited.
 const KERNEL: &str = "deb:6.12";
 
-pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
+pub(super) fn build(session: &Session, figures: &Figures, rounds: usize) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
     let apt = session.apt()?;
     let (images, clean) = both_ways(session, &apt)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
     let (tree, spec) = edited_tree(session, &images, &scratch)?;
     let first = timed(&images, &spec)?;
-    figure!("modules of {}, first build {:>6.1} s", first.0.release, first.1);
-    figure!("{:<12} {:>14} {:>16} {:>8}", "edit of", "goes on, s", "from nothing, s", "ratio");
+    figures.value(format!("modules of {}, first build", first.0.release), format!("{:.1} s", first.1));
+    let columns =
+        vec![left("edit of", 12), right("goes on, s", 14), right("from nothing, s", 16), right("ratio", 8)];
+    let table = figures.table(format!("medians of {rounds}"), columns);
     for file in FILES {
         let (mut incremental, mut from_nothing) = (Vec::new(), Vec::new());
         for round in 1..=rounds {
@@ -46,7 +48,8 @@ pub(super) fn build(session: &Session, rounds: usize) -> Result<Exit> {
             ensure!(same(&on, &nothing)?, "{file}: what is built on differs from what is built from nothing");
         }
         let (on, nothing) = (median(&mut incremental), median(&mut from_nothing));
-        figure!("{file:<12} {on:>14.1} {nothing:>16.1} {:>8.1}", nothing / on);
+        let shown = [on, nothing, nothing / on].map(|number| format!("{number:.1}"));
+        table.row([file.to_owned()].into_iter().chain(shown));
     }
     session.terminal.end_step();
     vm_images::host::tree::remove_tree(&scratch)?;

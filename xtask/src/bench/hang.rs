@@ -4,16 +4,17 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use harness::machine::Tuning;
+use harness::machine::accel::AccelChoice;
 use harness::run::{self, Options};
 use harness::session::Session;
 use protocol::event::Record;
 use protocol::{Event, Outcome};
 use reports::record::{Attempt, AttemptState};
 
-use super::{TEST, median, one, options};
-use crate::bench::page::figure;
+use super::{TEST, median, one, options, prepared};
+use crate::bench::figures::{Figures, left, right};
 use crate::exit::Exit;
 
 /// A script that hangs in the way that its variable `how` names.
@@ -78,10 +79,24 @@ struct HangTimes {
 }
 
 /// Hangs `n_rounds` times in each way; then runs one test with and without sampling, `n_pairs` times.
-pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result<Exit> {
+pub(super) fn hang(
+    session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
+    n_rounds: usize,
+    n_pairs: usize,
+) -> Result<Exit> {
+    ensure!(n_rounds > 0, "nothing is measured in no rounds");
+    let (_, accel) = prepared(session, figures, accel)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?;
     let (mut verdicts, mut evidence) = (Vec::new(), Vec::new());
-    figure!("{:<40} {:>12} {:>14}  kind", "the test stops in", "verdict, s", "evidence, s");
+    let columns = vec![
+        left("the test stops in", 40),
+        right("verdict, s", 12),
+        right("evidence, s", 14),
+        left("kind", 0),
+    ];
+    let ways = figures.table(format!("medians of {n_rounds}"), columns);
     for how in WAYS {
         let script = scratch.path().join(format!("{how}.sh"));
         fs::write(&script, with_way(how))
@@ -89,7 +104,7 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
         let (mut of_way, mut of_evidence, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         for round in 1..=n_rounds {
             session.terminal.timed(&format!("round {round} of {n_rounds}: {how}"));
-            let found = stop(session, &script, &scratch.path().join("out"))?;
+            let found = stop(session, figures, accel, &script, &scratch.path().join("out"))?;
             of_way.push(found.verdict_s);
             of_evidence.push(found.evidence_s);
             kinds.push(found.kind);
@@ -99,21 +114,29 @@ pub(super) fn hang(session: &Session, n_rounds: usize, n_pairs: usize) -> Result
         verdicts.extend(&of_way);
         evidence.extend(&of_evidence);
         let (verdict, evidence) = (median(&mut of_way), median(&mut of_evidence));
-        figure!("{how:<40} {verdict:>12.1} {evidence:>14.1}  {}", kinds.join(", "));
+        let (verdict, evidence) = (format!("{verdict:.1}"), format!("{evidence:.1}"));
+        ways.row([how.to_owned(), verdict, evidence, kinds.join(", ")]);
     }
-    let n_hangs = verdicts.len();
+    let columns = vec![
+        left(format!("of {} hangs", verdicts.len()), 40),
+        right("median, s", 12),
+        right("p95, s", 14),
+        right("most, s", 10),
+    ];
+    let all = figures.table("", columns);
     let spread = |what: &str, values: &mut Vec<f64>| {
         let median = median(values);
         let (p95, max) = (percentile(values, 95), percentile(values, 100));
-        figure!("{what}, of {n_hangs}: median {median:.1} s, p95 {p95:.1} s, most {max:.1} s");
+        let shown = [median, p95, max].map(|seconds| format!("{seconds:.1}"));
+        all.row([what.to_owned()].into_iter().chain(shown));
         (median, p95, max)
     };
-    let (verdict_median_s, verdict_p95_s, _) = spread("verdict", &mut verdicts);
-    let (_, _, evidence_most_s) = spread("evidence", &mut evidence);
-    let sampling_percent = cost(session, n_pairs)?;
+    let (verdict_median_s, verdict_p95_s, _) = spread("from the last move to the verdict", &mut verdicts);
+    let (_, _, evidence_most_s) = spread("from the verdict to the whole evidence", &mut evidence);
+    let sampling_percent = cost(session, figures, accel, n_pairs)?;
     let measured = HangFigures { verdict_median_s, verdict_p95_s, evidence_most_s, sampling_percent };
     let broken = measured.broken_promises();
-    broken.iter().for_each(|line| figure!("{line}"));
+    broken.iter().for_each(|line| figures.note(line));
     Ok(if broken.is_empty() { Exit::Passed } else { Exit::TestsFailed })
 }
 
@@ -122,9 +145,16 @@ fn with_way(how: &str) -> String {
     format!("#!/bin/bash\nhow={how}\n{STOPS}")
 }
 
-fn stop(session: &Session, script: &Path, out: &Path) -> Result<HangTimes> {
-    let options = Options { scripts: vec![script.to_owned()], ..options("lvm2", None, out)? };
+fn stop(
+    session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
+    script: &Path,
+    out: &Path,
+) -> Result<HangTimes> {
+    let options = Options { scripts: vec![script.to_owned()], ..options(accel, "lvm2", None, out)? };
     let ran = run::run(session, &options)?.context("no test was selected")?;
+    figures.ran(&ran.record);
     let attempt = ran.record.attempts.first().context("nothing was tried")?;
     let AttemptState::Finished { outcome, facts } = &attempt.state else {
         anyhow::bail!("the test did not finish")
@@ -171,23 +201,26 @@ fn begun_ms(run: &Path) -> Result<u64> {
 
 /// Cost of watching a test that works all the time, percent of its time: CPU time of sampling by the guest's
 /// own accounting, and the difference to the same test unwatched.
-fn cost(session: &Session, n_pairs: usize) -> Result<Option<f64>> {
+fn cost(session: &Session, figures: &Figures, accel: AccelChoice, n_pairs: usize) -> Result<Option<f64>> {
+    let one = |tuning| one(session, figures, accel, "lvm2", TEST, tuning);
     let (mut watched, mut unwatched, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 1..=n_pairs {
         session.terminal.timed(&format!("pair {pair} of {n_pairs}: {TEST}"));
-        let with = one(session, "lvm2", TEST, Tuning::default())?;
+        let with = one(Tuning::default())?;
         let sampling_s = with.sampling_s.context("the guest did not say what sampling cost")?;
         shares.push(100.0 * sampling_s / with.test_s);
         watched.push(with.test_s);
-        unwatched.push(one(session, "lvm2", TEST, Tuning { unwatched: true, ..Tuning::default() })?.test_s);
+        unwatched.push(one(Tuning { unwatched: true, ..Tuning::default() })?.test_s);
     }
     if n_pairs == 0 {
         return Ok(None);
     }
     let (with, without, share) = (median(&mut watched), median(&mut unwatched), median(&mut shares));
-    figure!("{TEST}, medians of {n_pairs}");
-    figure!("  watched {with:.1} s, unwatched {without:.1} s, ratio {:.3}", with / without);
-    figure!("  processor time of the sampler {share:.2} % of the test's time");
+    figures.group(format!("{TEST}, medians of {n_pairs}"));
+    figures.value("watched", format!("{with:.1} s"));
+    figures.value("unwatched", format!("{without:.1} s"));
+    figures.value("ratio", format!("{:.3}", with / without));
+    figures.value("processor time of the sampler", format!("{share:.2} % of the test's time"));
     Ok(Some(share))
 }
 

@@ -3,10 +3,16 @@
 
 mod bisect;
 mod build;
+mod command;
+mod conditions;
 mod edits;
+mod figures;
 mod hang;
 mod model;
+mod overhead;
 mod page;
+mod report;
+mod setup;
 mod step;
 pub(crate) mod suite;
 mod virtme;
@@ -14,27 +20,25 @@ mod vm;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Subcommand};
-use harness::machine::Tuning;
-use harness::run::begin::command_line;
+use clap::{ArgMatches, Args, Command, Subcommand};
+use harness::machine::accel::AccelChoice;
+use harness::machine::{Accel, Tuning};
+use harness::run::prepare::{self, Prepared};
 use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
-use harness::suite::suite_named;
-use harness::workspace::{cargo, workspace};
+use harness::terminal::out;
+use harness::workspace::{absolute, workspace};
 use reports::Verdict;
 use reports::record::AttemptState;
-use reports::render::words::reproduce::shell_line;
-use vm_images::host::die_with_parent;
+use vm_images::build::checkout::Sources;
 use vm_images::spec::KernelSpec;
-use vm_images::store::STORE_VARIABLE;
-use vm_images::store::space::bytes_of;
 
-use crate::bench::page::figure;
+use crate::bench::conditions::Conditions;
+use crate::bench::figures::Figures;
 use crate::bench::suite::BenchSuiteOptions;
 use crate::exit::Exit;
 
@@ -43,18 +47,43 @@ Examples:
   cargo xtask bench vm
   cargo xtask bench vm --rounds 20 --no-virtme
   cargo xtask bench vm --no-virtme --kernel deb:6.12     the kernel that tests run on
+  cargo xtask bench vm --accel kvm --markdown            KVM or an error; a report to send
 
-virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, kernel, memory and processor.";
+virtme-ng comes from PyPI by pip, into the store; it is given the same QEMU, accelerator, kernel,
+memory and processor.";
+
+const BENCH_HANG_HELP: &str = "\
+Examples:
+  cargo xtask bench hang --rounds 1 --pairs 1
+  cargo xtask bench hang --rounds 1 --pairs 1 --markdown     a report to send
+  cargo xtask bench hang --accel kvm                         KVM or an error that says why not";
+
+const BENCH_OVERHEAD_HELP: &str = "\
+Examples:
+  cargo xtask bench overhead
+  cargo xtask bench overhead --pairs 1 --accel tcg --markdown     a report to send";
+
+const BENCH_SETUP_HELP: &str = "\
+Examples:
+  cargo xtask bench setup
+  cargo xtask bench setup --accel kvm     KVM or an error that says why not";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Set up an empty store; then from the second start to the first test's first line
-    Setup,
+    #[command(after_help = BENCH_SETUP_HELP)]
+    Setup {
+        #[command(flatten)]
+        accel: AccelOption,
+    },
     /// What the harness costs a test, and what memory a flood of output costs the harness
+    #[command(after_help = BENCH_OVERHEAD_HELP)]
     Overhead {
         /// Pairs of runs to take the median of
         #[arg(long, default_value_t = 4)]
         pairs: usize,
+        #[command(flatten)]
+        accel: AccelOption,
     },
     /// What a step of a search over commits of md takes, against a boot and a build from nothing, and with
     /// --kernel-tree against make in a whole tree; with --simulate how often whole searches are right, and
@@ -93,6 +122,8 @@ pub(crate) enum BenchCommand {
         /// The number that the first search's random numbers start from
         #[arg(long, value_name = "N", default_value_t = 0)]
         seed: u64,
+        #[command(flatten)]
+        accel: AccelOption,
     },
     /// The model: the whole table, states per second, memory; and the quick part of it that `selftest` runs
     Model {
@@ -121,6 +152,8 @@ pub(crate) enum BenchCommand {
         /// cloud lack
         #[arg(long, value_name = "SPEC", default_value = "deb:6.12-amd64")]
         kernel: KernelSpec,
+        #[command(flatten)]
+        accel: AccelOption,
     },
     /// 20 RAID tests of LVM2's by our scheduler and by LVM2's own runner in one VM: wall times, verdicts side
     /// by side
@@ -136,6 +169,7 @@ pub(crate) enum BenchCommand {
         plant: String,
     },
     /// From a test's last move to the verdict and to the evidence; what watching costs
+    #[command(after_help = BENCH_HANG_HELP)]
     Hang {
         /// Hangs of each kind
         #[arg(long, default_value_t = 3)]
@@ -143,7 +177,17 @@ pub(crate) enum BenchCommand {
         /// Pairs of runs, watched and not, to take the median of
         #[arg(long, default_value_t = 3)]
         pairs: usize,
+        #[command(flatten)]
+        accel: AccelOption,
     },
+}
+
+/// The accelerator of a bench that starts VMs; both sides of a comparison have the same one.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct AccelOption {
+    /// How guest code is executed
+    #[arg(long, value_enum, default_value_t, env = "MD_REGRESS_ACCEL")]
+    accel: AccelChoice,
 }
 
 /// Test whose overhead is measured: a test of dm-raid, short enough for several pairs, and as talkative as
@@ -151,15 +195,14 @@ pub(crate) enum BenchCommand {
 const TEST: &str = "shell/component-raid.sh";
 /// Memory of a compared VM, MiB; as much as LVM2's tests need.
 const BENCH_RAM_MIB: u32 = 2048;
-/// A quick test; only the time until it begins matters.
-const QUICK_TEST: &str = "shell/000-basic.sh";
 
 /// Parameters of a bench, and the destination of its figures.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
     #[command(subcommand)]
     pub(crate) command: BenchCommand,
-    /// Also put what is printed into a page of figures, between its markers (default: docs/figures.md)
+    /// Also print a report in Markdown, to be pasted into an issue or a mail: conditions and figures, without
+    /// paths. With a file, put it there instead, between the markers of the bench
     #[arg(long, global = true, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) markdown: Option<Option<PathBuf>>,
 }
@@ -168,7 +211,7 @@ impl BenchCommand {
     /// Name of its markers in the page of figures.
     fn name(&self) -> &'static str {
         match self {
-            BenchCommand::Setup => "setup",
+            BenchCommand::Setup { .. } => "setup",
             BenchCommand::Overhead { .. } => "overhead",
             BenchCommand::Build { .. } => "build",
             BenchCommand::Bisect { simulate: false, .. } => "bisect",
@@ -182,129 +225,75 @@ impl BenchCommand {
     }
 }
 
-pub(crate) fn run(session: &Session, options: &BenchOptions) -> Result<Exit> {
-    let exit = measure_all(session, &options.command)?;
-    if let Some(page) = &options.markdown {
-        let page = page.clone().unwrap_or_else(|| workspace().join("docs/figures.md"));
-        let words =
-            command_line(std::env::args_os()).into_iter().filter(|word| !word.starts_with("--markdown"));
-        page::write(&page, options.command.name(), &shell_line(&words.collect::<Vec<_>>()))?;
+/// Measures, and makes a report if one was asked for. `matches` are what `command`, the whole command line's,
+/// made of this one.
+pub(crate) fn run(
+    session: &Session,
+    options: &BenchOptions,
+    command: &Command,
+    matches: &ArgMatches,
+) -> Result<Exit> {
+    let name = options.command.name();
+    // Before anything is measured, which takes minutes.
+    if let Some(Some(page)) = &options.markdown {
+        page::check(page, name)?;
+    }
+    let figures = Figures::on_stdout();
+    let exit = measure_all(session, &options.command, &figures)?;
+    let Some(page) = &options.markdown else { return Ok(exit) };
+    let (blocks, machines) = figures.into_parts();
+    let conditions = Conditions::of(command::shown(command, matches), machines);
+    let report = report::render(name, &conditions, &blocks, &users_folders(session, &options.command));
+    match page {
+        Some(page) => page::write(page, name, &report)?,
+        None => out(&format!("\n{report}")),
     }
     Ok(exit)
 }
 
-fn measure_all(session: &Session, command: &BenchCommand) -> Result<Exit> {
+/// Folders of the user's that no report names: where a bench keeps what it measured, the store, the work
+/// tree, the current folder, and home.
+fn users_folders(session: &Session, command: &BenchCommand) -> Vec<String> {
+    let out = if let BenchCommand::Suite(options) = command { options.asked().out } else { None };
+    let folders = [
+        out.as_deref().map(absolute),
+        Some(session.store.root().to_owned()),
+        Some(workspace().to_owned()),
+        std::env::current_dir().ok(),
+        std::env::var_os("HOME").map(PathBuf::from),
+    ];
+    folders.into_iter().flatten().map(|folder| folder.display().to_string()).collect()
+}
+
+fn measure_all(session: &Session, command: &BenchCommand, figures: &Figures) -> Result<Exit> {
     match command {
-        BenchCommand::Setup => setup(session),
-        BenchCommand::Overhead { pairs } => overhead(session, *pairs),
-        BenchCommand::Build { rounds } => build::build(session, *rounds),
-        BenchCommand::Bisect { simulate: false, rounds, kernel_tree, .. } => {
-            step::steps(session, *rounds, kernel_tree.as_deref())
+        BenchCommand::Setup { accel } => setup::setup(session, figures, accel.accel),
+        BenchCommand::Overhead { pairs, accel } => overhead::overhead(session, figures, accel.accel, *pairs),
+        BenchCommand::Build { rounds } => build::build(session, figures, *rounds),
+        BenchCommand::Bisect { simulate: false, rounds, kernel_tree, accel, .. } => {
+            step::steps(session, figures, accel.accel, *rounds, kernel_tree.as_deref())
         }
         BenchCommand::Bisect { simulate: true, searches, cell, commits, rate, noise, seed, .. } => {
-            bisect::simulate(&bisect::Simulation {
+            let simulation = bisect::Simulation {
                 n_searches: *searches,
                 n_of_cell: *cell,
                 n_commits: *commits,
                 rate: *rate,
                 noise: noise.clone(),
                 seed: *seed,
-            })
+            };
+            bisect::simulate(figures, &simulation)
         }
-        BenchCommand::Model { quick } => model::model(*quick),
-        BenchCommand::Vm { rounds, no_virtme, kernel } => vm::vm(session, kernel, *rounds, !no_virtme),
-        BenchCommand::Suite(options) => suite::suite(session, &options.asked()),
-        BenchCommand::Commits { dir, plant } => bisect::commits(session, dir, plant),
-        BenchCommand::Hang { rounds, pairs } => hang::hang(session, *rounds, *pairs),
+        BenchCommand::Model { quick } => model::model(figures, *quick),
+        BenchCommand::Vm { rounds, no_virtme, kernel, accel } => {
+            vm::vm(session, figures, accel.accel, kernel, *rounds, !no_virtme)
+        }
+        BenchCommand::Suite(options) => suite::suite(session, figures, &options.asked()),
+        BenchCommand::Commits { dir, plant } => bisect::commits(session, figures, dir, plant),
+        BenchCommand::Hang { rounds, pairs, accel } => {
+            hang::hang(session, figures, accel.accel, *rounds, *pairs)
+        }
     }
-}
-
-/// Measures the set-up of an empty store, then the start of a test with a full one.
-fn setup(session: &Session) -> Result<Exit> {
-    let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
-    let store = scratch.join("store");
-    figure!("{:<58} {:>8}", "from `cargo xtask test` to the first test's first line", "s");
-    for (what, n_runs) in [("empty store", 1), ("full store", 3)] {
-        let mut seconds = Vec::new();
-        for _ in 0..n_runs {
-            seconds.push(time_to_first_line(session, &store, &scratch.join("out"))?.as_secs_f64());
-        }
-        figure!("{what:<58} {:>8.1}", median(&mut seconds));
-    }
-    figure!("{:<58} {:>8}", "store, MB", bytes_of(&store) / 1_000_000);
-    vm_images::host::tree::remove_tree(&scratch)?;
-    Ok(Exit::Passed)
-}
-
-fn time_to_first_line(session: &Session, store: &Path, out: &Path) -> Result<Duration> {
-    let started = Instant::now();
-    #[expect(clippy::disallowed_methods, reason = "started as a user would, and looked at while it runs")]
-    let mut command = Command::new(cargo());
-    die_with_parent(&mut command);
-    let mut child = command
-        .args(["xtask", "test", "--accel", "tcg", "--no-history", "--out"])
-        .arg(out)
-        .arg(QUICK_TEST)
-        .env(STORE_VARIABLE, store)
-        .current_dir(workspace())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("failed to start cargo")?;
-    let before = newest_run(out);
-    let first_line = loop {
-        let run = newest_run(out);
-        if run != before && run.is_some_and(|run| has_output(&run)) {
-            break started.elapsed();
-        }
-        if let Some(status) = child.try_wait()? {
-            anyhow::bail!("the run ended before its test printed a line ({status})");
-        }
-        if session.host.cancel().is_cancelled() {
-            let _ = child.kill();
-            anyhow::bail!("interrupted");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    let status = child.wait()?;
-    ensure!(status.success(), "the run failed ({status})");
-    Ok(first_line)
-}
-
-fn newest_run(out: &Path) -> Option<PathBuf> {
-    fs::canonicalize(out.join("latest")).ok()
-}
-
-fn has_output(run: &Path) -> bool {
-    let kernels = fs::read_dir(run).into_iter().flatten().flatten();
-    let tests = kernels.flat_map(|kernel| fs::read_dir(kernel.path()).into_iter().flatten().flatten());
-    tests.into_iter().any(|test| fs::metadata(test.path().join("output.log")).is_ok_and(|log| log.len() > 0))
-}
-
-/// Compares a test that the harness listens to with the same test writing to a file in the guest.
-fn overhead(session: &Session, pairs: usize) -> Result<Exit> {
-    let (mut ours, mut plain, mut around) = (Vec::new(), Vec::new(), Vec::new());
-    for pair in 1..=pairs {
-        session.terminal.timed(&format!("pair {pair} of {pairs}: {TEST}"));
-        let with_us = one(session, "lvm2", TEST, Tuning::default())?;
-        ours.push(with_us.test_s);
-        around.push(with_us.around_s);
-        plain.push(one_unheard(session, TEST)?.test_s);
-    }
-    let (ours, plain, around) = (median(&mut ours), median(&mut plain), median(&mut around));
-    figure!("{TEST}, medians of {pairs}");
-    figure!("  with output streamed to the harness        {ours:>8.1} s");
-    figure!("  output to a file in the guest              {plain:>8.1} s");
-    figure!("  ratio                                      {:>8.3}", ours / plain);
-    figure!(
-        "  around the test (start, files, power off)  {around:>8.2} s, {:.2} % of it",
-        100.0 * around / ours
-    );
-    session.terminal.timed("a test that prints 1 GB");
-    let flood = one(session, "canary", "flood-a-gigabyte", Tuning::default())?;
-    figure!("a test that prints 1 GB: {:.1} s, peak memory of xtask {} MB", flood.test_s, peak_memory_mb()?);
-    Ok(Exit::Passed)
 }
 
 struct RunTimes {
@@ -315,9 +304,26 @@ struct RunTimes {
     sampling_s: Option<f64>,
 }
 
+/// Prepares everything that [`options`] want before any time is measured, and settles the accelerator, so
+/// that all runs of a bench have the same one.
+fn prepared(session: &Session, figures: &Figures, accel: AccelChoice) -> Result<(Prepared, AccelChoice)> {
+    let specs = options(accel, "lvm2", None, Path::new(""))?.kernels;
+    let prepared = prepare::prepare(session, &specs, &Sources::default(), accel)?;
+    let settled = match prepared.chosen.accel {
+        Accel::Kvm => AccelChoice::Kvm,
+        Accel::Tcg => AccelChoice::Tcg,
+    };
+    for kernel in &prepared.kernels {
+        let accel = prepared.chosen.accel.to_string();
+        figures.ran_on(&prepared.qemu.version, &accel, &kernel.kernel.release);
+    }
+    Ok((prepared, settled))
+}
+
 /// Options for one test of a suite, or for none of its tests, in a VM of its own.
-fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
+fn options(accel: AccelChoice, suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     Ok(Options {
+        accel,
         kernels: vec!["deb:6.12".parse()?],
         selection: Selection {
             patterns: name.iter().map(|&name| name.to_owned()).collect(),
@@ -329,23 +335,16 @@ fn options(suite: &str, name: Option<&str>, out: &Path) -> Result<Options> {
     })
 }
 
-fn one(session: &Session, suite: &str, name: &str, tuning: Tuning) -> Result<RunTimes> {
+fn one(
+    session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
+    suite: &str,
+    name: &str,
+    tuning: Tuning,
+) -> Result<RunTimes> {
     let out = scratch(session)?;
-    measure(session, &Options { tuning, ..options(suite, Some(name), out.path())? })
-}
-
-/// Runs a test with its output going to a file in the guest, so that nobody listens until it ends.
-fn one_unheard(session: &Session, test: &str) -> Result<RunTimes> {
-    let out = scratch(session)?;
-    let script = out.path().join("unheard.sh");
-    let line =
-        format!("exec bash -noprofile -norc /usr/share/lvm2-testsuite/{test} >/run/unheard.log 2>&1\n");
-    fs::write(&script, line).with_context(|| format!("failed to write `{}`", script.display()))?;
-    let needs = format!("silence={}s", suite_named("lvm2")?.example()?.test_timeout.as_secs());
-    measure(
-        session,
-        &Options { scripts: vec![script], script_needs: Some(needs), ..options("lvm2", None, out.path())? },
-    )
+    measure(session, figures, &Options { tuning, ..options(accel, suite, Some(name), out.path())? })
 }
 
 fn scratch(session: &Session) -> Result<tempfile::TempDir> {
@@ -353,8 +352,9 @@ fn scratch(session: &Session) -> Result<tempfile::TempDir> {
     folder.context("failed to make a folder")
 }
 
-fn measure(session: &Session, options: &Options) -> Result<RunTimes> {
+fn measure(session: &Session, figures: &Figures, options: &Options) -> Result<RunTimes> {
     let ran = run::run(session, options)?.context("no test was selected")?;
+    figures.ran(&ran.record);
     let judged = ran.judged.first().context("nothing was judged")?;
     ensure!(
         matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),
@@ -393,7 +393,56 @@ fn peak_memory_mb() -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory, Parser};
+
     use super::*;
+    use crate::cli::Cli;
+
+    /// The parsed bench of a command line behind `cargo xtask bench`.
+    fn parsed(line: &str) -> BenchCommand {
+        let words = ["xtask", "bench"].into_iter().chain(line.split(' '));
+        match Cli::try_parse_from(words).unwrap().command {
+            crate::cli::Command::Bench(options) => options.command,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_bench_with_vms_takes_an_accelerator() {
+        for name in ["setup", "overhead", "bisect", "vm", "suite", "hang"] {
+            for (word, choice) in [("kvm", AccelChoice::Kvm), ("tcg", AccelChoice::Tcg)] {
+                let accel = match parsed(&format!("{name} --accel {word}")) {
+                    BenchCommand::Setup { accel }
+                    | BenchCommand::Overhead { accel, .. }
+                    | BenchCommand::Bisect { accel, .. }
+                    | BenchCommand::Vm { accel, .. }
+                    | BenchCommand::Hang { accel, .. } => accel.accel,
+                    BenchCommand::Suite(options) => options.asked().accel,
+                    other => panic!("{other:?} starts no VM"),
+                };
+                assert_eq!(accel, choice, "{name}");
+            }
+            let command = Cli::command();
+            let bench = command.find_subcommand("bench").and_then(|bench| bench.find_subcommand(name));
+            let option = bench.unwrap().get_arguments().find(|option| option.get_id() == "accel").unwrap();
+            assert_eq!(option.get_default_values(), ["auto"], "{name}");
+            assert_eq!(option.get_env().unwrap(), "MD_REGRESS_ACCEL", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_printed_or_put_into_a_file() {
+        let markdown = |line: &str| {
+            let words = ["xtask", "bench"].into_iter().chain(line.split(' '));
+            match Cli::try_parse_from(words).unwrap().command {
+                crate::cli::Command::Bench(options) => options.markdown,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(markdown("vm"), None);
+        assert_eq!(markdown("vm --markdown --rounds 1"), Some(None));
+        assert_eq!(markdown("vm --markdown=a.md"), Some(Some("a.md".into())));
+    }
 
     #[test]
     fn medians() {

@@ -8,7 +8,7 @@ use raid_core::era;
 use raid_core::explore::{self, Limits};
 use raid_core::scenario::{self, SCENARIOS};
 
-use crate::bench::page::figure;
+use crate::bench::figures::{Figures, Table, left, right};
 use crate::bench::peak_memory_mb;
 use crate::exit::Exit;
 
@@ -17,8 +17,10 @@ const PLAIN: [(&str, &str); 3] = [("S1", "6.7"), ("S3", "6.9"), ("S11", "6.6")];
 /// States per second that the project requires.
 const STATES_PER_SECOND: f64 = 500_000.0;
 
-pub(super) fn model(quick: bool) -> Result<Exit> {
-    figure!("{:<40} {:>12} {:>8} {:>12}", "one core", "states", "s", "states/s");
+pub(super) fn model(figures: &Figures, quick: bool) -> Result<Exit> {
+    let columns =
+        |name: &str| vec![left(name, 40), right("states", 12), right("s", 8), right("states/s", 12)];
+    let one_core = figures.table("", columns("one core"));
     let mut total = (0, 0.0);
     for (scenario, era) in PLAIN {
         let (scenario, kernel) = (scenario::named(scenario), era::named(era));
@@ -26,15 +28,9 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
         let outcome = explore::explore(scenario, kernel, Limits::default());
         let seconds = outcome.elapsed.as_secs_f64();
         total = (total.0 + outcome.n_states, total.1 + seconds);
-        let rate = outcome.n_states as f64 / seconds;
-        figure!(
-            "{:<40} {:>12} {seconds:>8.1} {rate:>12.0}",
-            format!("{} {era}", scenario.name),
-            outcome.n_states
-        );
+        row(&one_core, &format!("{} {era}", scenario.name), outcome.n_states, seconds);
     }
-    let rate = total.0 as f64 / total.1;
-    figure!("{:<40} {:>12} {:>8.1} {rate:>12.0}", "all three", total.0, total.1);
+    let rate = row(&one_core, "all three", total.0, total.1);
     let cells: Vec<Cell> = if quick {
         model::quick_cells()
     } else {
@@ -46,13 +42,17 @@ pub(super) fn model(quick: bool) -> Result<Exit> {
     let n_states: usize = outcomes.iter().map(|outcome| outcome.n_states).sum();
     let seconds = begun.elapsed().as_secs_f64();
     let memory_mb = peak_memory_mb()?;
-    figure!(
-        "{:<40} {n_states:>12} {seconds:>8.1} {:>12.0}",
-        format!("{} cells", cells.len()),
-        n_states as f64 / seconds
-    );
-    figure!("peak memory, MB {memory_mb:>24}");
+    let all_cores = figures.table("", columns("all cores"));
+    row(&all_cores, &format!("{} cells", cells.len()), n_states, seconds);
+    figures.value("peak memory", format!("{memory_mb} MB"));
     ensure!(!quick || seconds < 60.0, "the quick part takes {seconds:.0} s, and is to take a minute at most");
     ensure!(rate >= STATES_PER_SECOND || quick, "{rate:.0} states/s, and {STATES_PER_SECOND} are wanted");
     Ok(Exit::Passed)
+}
+
+/// Shows a row; gives its states per second.
+fn row(table: &Table<'_>, name: &str, n_states: usize, seconds: f64) -> f64 {
+    let rate = n_states as f64 / seconds;
+    table.row([name.to_owned(), n_states.to_string(), format!("{seconds:.1}"), format!("{rate:.0}")]);
+    rate
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use harness::machine::accel::AccelChoice;
 use harness::run::{self, Options};
 use harness::session::Session;
 use reports::Verdict;
@@ -17,8 +18,8 @@ use vm_images::spec::KernelSpec;
 use vm_images::spec::user::UserSource;
 
 use super::build::{both_ways, edit, edited_tree};
-use super::{median, options};
-use crate::bench::page::figure;
+use super::{median, options, prepared};
+use crate::bench::figures::{Figures, left, right};
 use crate::exit::Exit;
 
 /// Promises: seconds of a step, and the ratios of the other ways to it.
@@ -55,8 +56,15 @@ struct Edited {
     spec: KernelSpec,
 }
 
-pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>) -> Result<Exit> {
+pub(super) fn steps(
+    session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
+    rounds: usize,
+    kernel_tree: Option<&Path>,
+) -> Result<Exit> {
     ensure!(rounds > 0, "nothing is measured in no rounds");
+    let (_, accel) = prepared(session, figures, accel)?;
     let apt = session.apt()?;
     let (images, clean) = both_ways(session, &apt)?;
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep();
@@ -67,9 +75,9 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
     fs::write(&script, SCRIPT).with_context(|| format!("failed to write `{}`", script.display()))?;
     let runs = scratch.join("runs");
     let step = |of: &Edited, snapshots: bool| -> Result<f64> {
-        let plain = options("lvm2", None, &runs)?;
+        let plain = options(accel, "lvm2", None, &runs)?;
         let (kernels, scripts) = (vec![of.spec.clone()], vec![script.clone()]);
-        run(session, &Options { kernels, scripts, snapshots, ..plain })
+        run(session, figures, &Options { kernels, scripts, snapshots, ..plain })
     };
     // The first step of each kind is not counted: it builds everything and saves the guest.
     step(&overlay, true)?;
@@ -104,13 +112,15 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
     }
     session.terminal.end_step();
     vm_images::host::tree::remove_tree(&scratch)?;
-    figure!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
-    figure!("{:<36} {:>26} {:>18}", "edit of", FILES.join(", "), HEADER);
+    let title =
+        format!("a step, from the edit to the verdict of a test of 5 s; medians of {rounds} rounds, seconds");
+    let columns = vec![left("edit of", 36), right(FILES.join(", "), 26), right(HEADER, 18)];
+    let table = figures.table(title, columns);
     let (ours, of_ours) = (median(&mut of_sources.ours), median(&mut of_header.ours));
-    figure!("{:<36} {ours:>26.1} {of_ours:>18.1}", "ours: an overlay, restored");
+    table.row(["ours: an overlay, restored".to_owned(), format!("{ours:.1}"), format!("{of_ours:.1}")]);
     let row = |name: &str, seconds: f64, of_header: f64| {
         let shown = |seconds: f64, ours: f64| format!("{seconds:.1} ({:.2})", seconds / ours);
-        figure!("{name:<36} {:>26} {:>18}", shown(seconds, ours), shown(of_header, of_ours));
+        table.row([name.to_owned(), shown(seconds, ours), shown(of_header, of_ours)]);
         seconds / ours
     };
     row("the same, booted", median(&mut of_sources.boots), median(&mut of_header.boots));
@@ -126,9 +136,9 @@ pub(super) fn steps(session: &Session, rounds: usize, kernel_tree: Option<&Path>
         let of_nothing = row("a kernel from nothing, booted", from_nothing, from_nothing);
         kept &= of_make >= PROMISED_OF_MAKE && of_nothing >= PROMISED_OF_NOTHING;
     }
-    figure!(
+    figures.note(
         "in brackets: times as long as ours; promised for sources: under 20 s, 1.3 times for make in a kernel tree, 10 \
-         times for a kernel from nothing"
+         times for a kernel from nothing",
     );
     Ok(if kept { Exit::Passed } else { Exit::TestsFailed })
 }
@@ -153,10 +163,11 @@ fn built(images: &Images<'_>, spec: &KernelSpec) -> Result<f64> {
 }
 
 /// Seconds of a run, which must pass.
-fn run(session: &Session, options: &Options) -> Result<f64> {
+fn run(session: &Session, figures: &Figures, options: &Options) -> Result<f64> {
     let started = Instant::now();
     let ran = run::run(session, options)?.context("no test was selected")?;
     let seconds = started.elapsed().as_secs_f64();
+    figures.ran(&ran.record);
     let judged = ran.judged.first().context("nothing was tried")?;
     ensure!(
         matches!(judged.verdict, Verdict::Passed | Verdict::PassedWithComplaints),

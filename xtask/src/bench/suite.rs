@@ -17,12 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use harness::error::usage;
-use harness::machine::Accel;
 use harness::machine::Tuning;
 use harness::machine::accel::AccelChoice;
 use harness::run::finished::FinishedRun;
 use harness::run::history;
-use harness::run::prepare;
 use harness::run::{self, Options};
 use harness::session::Session;
 use harness::suite::select::Selection;
@@ -31,8 +29,9 @@ use reports::{Judged, Verdict};
 use serde::{Deserialize, Serialize};
 
 use self::sample::SAMPLE;
-use super::options;
-use crate::bench::page::figure;
+use super::{options, prepared};
+use crate::bench::AccelOption;
+use crate::bench::figures::Figures;
 use crate::children::{descendants_of, pss_kib};
 use crate::exit::Exit;
 
@@ -42,7 +41,8 @@ Examples:
   cargo xtask bench suite --out /var/tmp/bench              the same, and goes on there if it was cut off
   cargo xtask bench suite --out /var/tmp/bench --cold       only what is missing there: each VM booted
   cargo xtask bench suite -j 2 -j 3 -j 4 -j 6 --no-runner   how many VMs at a time pay off
-  cargo xtask bench suite --tests raid10 --tests vgsplit    some of the sample";
+  cargo xtask bench suite --tests raid10 --tests vgsplit    some of the sample
+  cargo xtask bench suite --accel kvm --markdown            KVM or an error; a report to send";
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchSuiteOptions {
@@ -65,6 +65,8 @@ pub(crate) struct BenchSuiteOptions {
     /// reports/history.jsonl)
     #[arg(long, value_name = "FILE", env = "MD_REGRESS_HISTORY")]
     history: Option<PathBuf>,
+    #[command(flatten)]
+    accel: AccelOption,
 }
 
 impl BenchSuiteOptions {
@@ -77,6 +79,7 @@ impl BenchSuiteOptions {
             no_runner: self.no_runner,
             out: self.out.clone(),
             history: self.history.clone().unwrap_or_else(history::default_file),
+            accel: self.accel.accel,
         }
     }
 }
@@ -96,6 +99,8 @@ pub(crate) struct SuiteBench {
     pub(crate) out: Option<PathBuf>,
     /// History file that has the durations of tests.
     pub(crate) history: PathBuf,
+    /// Accelerator of both runners' VMs.
+    pub(crate) accel: AccelChoice,
 }
 
 /// Part of the bench: one run of the sample, as it is kept in the folder.
@@ -125,7 +130,7 @@ struct SampleTest {
 }
 
 /// Measures the missing parts, and prints the comparison.
-pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
+pub(super) fn suite(session: &Session, figures: &Figures, asked: &SuiteBench) -> Result<Exit> {
     let tests: Vec<&str> = SAMPLE
         .iter()
         .map(|&(name, _)| name)
@@ -140,8 +145,8 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         None => tempfile::Builder::new().prefix("bench-").tempdir_in(session.store.temporary())?.keep(),
     };
     fs::create_dir_all(&folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
-    let (conditions, accel) = conditions(session, &tests)?;
-    let bench = Bench { session, conditions, accel, tests, folder, asked };
+    let (conditions, accel) = conditions(session, figures, asked.accel, &tests)?;
+    let bench = Bench { session, figures, conditions, accel, tests, folder, asked };
 
     let mut parts = Vec::new();
     let n_vms: Vec<Option<u16>> = match asked.n_vms.as_slice() {
@@ -160,31 +165,31 @@ pub(super) fn suite(session: &Session, asked: &SuiteBench) -> Result<Exit> {
         let n = n_vms.first().copied().flatten();
         parts.push(bench.part("md-regress, booted", |folder| bench.ours(folder, n, false))?);
     }
-    compare::print(&parts, !asked.no_runner);
-    figure!("parts and logs: {}", shown_path(&bench.folder));
+    compare::show(figures, &parts, !asked.no_runner);
+    figures.aside(&format!("parts and logs: {}", shown_path(&bench.folder)));
     Ok(Exit::Passed)
 }
 
 /// The conditions on which the figures depend, in one line; and the accelerator, so that it is chosen only
 /// once.
-fn conditions(session: &Session, tests: &[&str]) -> Result<(String, AccelChoice)> {
-    // Everything is made before any time is measured.
-    let specs = options("lvm2", None, Path::new(""))?.kernels;
-    let prepared = prepare::prepare(session, &specs, &Default::default(), AccelChoice::Auto)?;
+fn conditions(
+    session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
+    tests: &[&str],
+) -> Result<(String, AccelChoice)> {
+    let (prepared, settled) = prepared(session, figures, accel)?;
     let kernel = prepared.kernels.first().context("no kernel to boot")?;
     let n_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let lvm2 = prepared.versions.get("lvm2").map(String::as_str).unwrap_or_default();
     let (accel, release) = (prepared.chosen.accel, &kernel.kernel.release);
-    let choice = match accel {
-        Accel::Kvm => AccelChoice::Kvm,
-        Accel::Tcg => AccelChoice::Tcg,
-    };
     let words = format!("{} tests of lvm2 {lvm2} on {release}, {accel}, {n_cpus} cores", tests.len());
-    Ok((words, choice))
+    Ok((words, settled))
 }
 
 struct Bench<'a> {
     session: &'a Session,
+    figures: &'a Figures,
     conditions: String,
     accel: AccelChoice,
     tests: Vec<&'a str>,
@@ -210,7 +215,7 @@ impl Bench<'_> {
                 part.conditions,
                 self.conditions
             );
-            self.session.terminal.timed(&format!("{name}: kept from before"));
+            self.figures.note(format!("kept from an earlier call: {name}"));
             return Ok(part);
         }
         self.session.terminal.timed(&format!("{name}: {}", self.conditions));
@@ -230,8 +235,7 @@ impl Bench<'_> {
             n_vms: n_vms.map(usize::from),
             history: Some(self.asked.history.clone()),
             snapshots,
-            accel: self.accel,
-            ..options("lvm2", None, out)?
+            ..options(self.accel, "lvm2", None, out)?
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
         let tests = ran.judged.iter().map(|judged| (judged.test.name().to_owned(), test_part(&ran, judged)));
@@ -250,8 +254,7 @@ impl Bench<'_> {
             // No sampling, so that it takes no CPU time.
             tuning: Tuning { stock_machine: stock, unwatched: true },
             snapshots: false,
-            accel: self.accel,
-            ..options("lvm2", None, out)?
+            ..options(self.accel, "lvm2", None, out)?
         };
         let (ran, wall, peak_mib) = self.watched(&options)?;
         let tests = runner::results(&ran)?;

@@ -18,6 +18,7 @@ use vm_images::kernel::Kernel;
 use vm_images::store::StoreError;
 use xshell::cmd;
 
+use harness::machine::Accel;
 use harness::machine::qemu::Qemu;
 use harness::session::Session;
 
@@ -32,6 +33,7 @@ pub(super) struct Virtme<'a> {
     /// Folder with programs that it calls.
     programs: PathBuf,
     kernel: PathBuf,
+    accel: Accel,
     /// Folder that the guest writes into.
     shared: PathBuf,
     log: PathBuf,
@@ -52,6 +54,7 @@ impl<'a> Virtme<'a> {
         images: &Images<'_>,
         qemu: &Qemu,
         kernel: &Kernel,
+        accel: Accel,
     ) -> Result<Self> {
         let site = fetch(session)?;
         let scratch =
@@ -64,12 +67,16 @@ impl<'a> Virtme<'a> {
         }
 
         let firmware = qemu.firmware.iter().flat_map(|folder| [OsString::from("-L"), folder.into()]);
-        program(&programs, "qemu-system-x86_64", qemu.command.iter().cloned().chain(firmware))?;
+        // Said last, this has the last word: by itself virtme-ng asks for `kvm:tcg`, and a KVM that fails
+        // would be measured as TCG without a word.
+        let machine = ["-machine".to_owned(), format!("accel={accel}")];
+        let words = qemu.command.iter().cloned().chain(firmware);
+        program(&programs, "qemu-system-x86_64", words, &machine)?;
         let tools = images.tools()?;
         for name in ["modprobe", "depmod"] {
             let mut words = tools.command("usr/bin/kmod");
             words.splice(1..1, ["--argv0".into(), name.into()]);
-            program(&programs, name, words)?;
+            program(&programs, name, words, &[])?;
         }
         busybox(session, &scratch, &programs)?;
 
@@ -81,7 +88,7 @@ impl<'a> Virtme<'a> {
             tools.call(&session.host, "usr/bin/unsquashfs").args(["-quiet", "-no-progress", "-force"]);
         unpack.arg("-dest").arg(scratch.join("lib/modules")).arg(modules).run(&log)?;
         session.terminal.end_step();
-        Ok(Virtme { session, site, programs, kernel: image, shared, log })
+        Ok(Virtme { session, site, programs, kernel: image, accel, shared, log })
     }
 
     /// Duration of one call, in which it boots a VM that prints its kernel's release.
@@ -95,7 +102,7 @@ impl<'a> Virtme<'a> {
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let call = self.session.host.call(self.site.join("bin/vng"));
         let call = call.env("PYTHONPATH", &self.site).env("PATH", path).arg("--run").arg(&self.kernel);
-        let call = call.args(["--disable-kvm", "--force-9p", "--cpus", "1", "--memory"]);
+        let call = call.args(accel_options(self.accel)).args(["--force-9p", "--cpus", "1", "--memory"]);
         let call =
             call.arg(format!("{ram_mib}M")).arg("--qemu").arg(self.programs.join("qemu-system-x86_64"));
         let call = call.arg("--busybox").arg(self.programs.join("busybox"));
@@ -119,6 +126,14 @@ impl<'a> Virtme<'a> {
             self.log.display()
         );
         Ok(took)
+    }
+}
+
+/// Its options for an accelerator. It takes KVM by itself where `/dev/kvm` opens, and has no option for that.
+fn accel_options(accel: Accel) -> &'static [&'static str] {
+    match accel {
+        Accel::Kvm => &[],
+        Accel::Tcg => &["--disable-kvm"],
     }
 }
 
@@ -148,15 +163,27 @@ fn fetch(session: &Session) -> Result<PathBuf> {
     Ok(artifact.path("site"))
 }
 
-/// Writes a script that runs `words` with the script's own arguments.
-fn program(folder: &Path, name: &str, words: impl IntoIterator<Item = OsString>) -> Result<()> {
+/// Writes a script that runs `words` with the script's own arguments, and with `last` behind these.
+fn program(
+    folder: &Path,
+    name: &str,
+    words: impl IntoIterator<Item = OsString>,
+    last: &[String],
+) -> Result<()> {
     let words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let path = folder.join(name);
+    let text = script(&words, last);
     let write = || {
-        fs::write(&path, format!("#!/bin/sh\nexec {} \"$@\"\n", shell_line(&words)))?;
+        fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
     };
     write().with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+fn script(words: &[String], last: &[String]) -> String {
+    let line = [shell_line(words), "\"$@\"".to_owned()].into_iter();
+    let last = Some(shell_line(last)).filter(|last| !last.is_empty());
+    format!("#!/bin/sh\nexec {}\n", line.chain(last).collect::<Vec<_>>().join(" "))
 }
 
 /// Unpacks a static busybox, from which virtme-ng makes its initramfs.
@@ -172,4 +199,21 @@ fn busybox(session: &Session, scratch: &Path, programs: &Path) -> Result<()> {
     let found = found.iter().find(|path| path.is_file()).context("busybox-static has no busybox")?;
     fs::copy(found, programs.join("busybox")).context("failed to copy busybox")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_accelerator_has_the_last_word() {
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            script(&words(&["/a b/qemu", "-L", "/bios"]), &words(&["-machine", "accel=kvm"])),
+            "#!/bin/sh\nexec '/a b/qemu' -L /bios \"$@\" -machine accel=kvm\n"
+        );
+        assert_eq!(script(&words(&["kmod"]), &[]), "#!/bin/sh\nexec kmod \"$@\"\n");
+        assert!(accel_options(Accel::Kvm).is_empty(), "it has no option for KVM");
+        assert_eq!(accel_options(Accel::Tcg), ["--disable-kvm"]);
+    }
 }

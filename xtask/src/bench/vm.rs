@@ -22,7 +22,7 @@ use vm_images::spec::KernelSpec;
 
 use super::virtme::{self, Virtme};
 use super::{BENCH_RAM_MIB, median};
-use crate::bench::page::figure;
+use crate::bench::figures::{Figures, Table, left, right};
 use crate::children::{descendants_of, pss_kib};
 use crate::exit;
 
@@ -43,23 +43,30 @@ struct Took {
 /// Each way `n_rounds` times, in turn.
 pub(super) fn vm(
     session: &Session,
+    figures: &Figures,
+    accel: AccelChoice,
     kernel: &KernelSpec,
     n_rounds: u32,
     with_virtme: bool,
 ) -> Result<exit::Exit> {
     let specs = std::slice::from_ref(kernel);
-    let prepared = prepare::prepare(session, specs, &Sources::default(), AccelChoice::Tcg)?;
+    let prepared = prepare::prepare(session, specs, &Sources::default(), accel)?;
+    let accel = prepared.chosen.accel;
     let boot = prepared.kernels.first().context("no kernel to boot")?;
     let release = boot.kernel.release.as_str();
+    figures.ran_on(&prepared.qemu.version, &accel.to_string(), release);
     let log = session.store.temporary().join("bench-qemu.log");
-    let booted = VmSpec { log, ..boot.vm(&prepared.guest, prepared.chosen.accel, BENCH_RAM_MIB, 1) };
+    let booted = VmSpec { log, ..boot.vm(&prepared.guest, accel, BENCH_RAM_MIB, 1) };
     let hypervisor: &dyn Hypervisor = &prepared.qemu;
     let snapshots = Snapshots::new(hypervisor, &session.store, &*session.terminal, session.host.cancel());
     let snapshot = snapshots.of(&booted, boot_timeout(prepared.chosen.time_scale))?;
     let restored = VmSpec { restore: Some(snapshot.state().to_owned()), ..booted.clone() };
     let apt = session.apt()?;
     let virtme = match with_virtme {
-        true => Some(Virtme::prepare(session, &session.images(&apt)?, &prepared.qemu, &boot.kernel)?),
+        true => {
+            let images = session.images(&apt)?;
+            Some(Virtme::prepare(session, &images, &prepared.qemu, &boot.kernel, accel)?)
+        }
         false => None,
     };
 
@@ -75,39 +82,39 @@ pub(super) fn vm(
             theirs_tuned.push(virtme.once(BENCH_RAM_MIB, qemu::CHEAPER, release)?.as_secs_f64());
         }
     }
-    figure!(
-        "ask for a VM, have the output of `uname -r`, VM gone: {release}, 1 processor, {BENCH_RAM_MIB} MiB, {}, medians of {n_rounds}",
-        prepared.chosen.accel
+    let title = format!(
+        "ask for a VM, have the output of `uname -r`, VM gone: {release}, 1 processor, {BENCH_RAM_MIB} MiB, {accel}, medians of {n_rounds}"
     );
-    figure!("{:<44} {:>10} {:>10} {:>10}", "seconds until", "answer", "output", "gone");
-    let ours = show("ours, restored", &ours);
-    show("ours, booted", &cold);
+    let columns =
+        vec![left("seconds until", 44), right("answer", 10), right("output", 10), right("gone", 10)];
+    let table = figures.table(title, columns);
+    let ours = show(&table, "ours, restored", &ours);
+    show(&table, "ours, booted", &cold);
     if with_virtme {
         let (plain, tuned) = (median(&mut theirs), median(&mut theirs_tuned));
         for (what, gone) in [("", plain), (", our kernel options", tuned)] {
             let name = format!("virtme-ng {}{what}", virtme::VERSION);
-            figure!("{name:<44} {:>10} {:>10} {gone:>10.2}", "", "");
+            table.row([name, String::new(), String::new(), format!("{gone:.2}")]);
         }
-        figure!(
-            "ratio, virtme-ng to ours restored: {:.1}; with our kernel options {:.1}",
-            plain / ours,
-            tuned / ours
-        );
+        figures.value("ratio, virtme-ng to ours restored", format!("{:.1}", plain / ours));
+        figures.value("the same with our kernel options", format!("{:.1}", tuned / ours));
     }
-    memory(session, hypervisor, &restored, release)?;
+    memory(session, figures, hypervisor, &restored, release)?;
     let folder = snapshot.state().parent().context("a snapshot has a folder")?;
     let blocks = fs::read_dir(folder)
         .and_then(|files| files.map(|file| Ok(file?.metadata()?.blocks())).sum::<std::io::Result<u64>>());
     let blocks = blocks.with_context(|| format!("failed to look at `{}`", folder.display()))?;
-    figure!("disk of its snapshot: {} MB (its memory is a sparse file)", blocks * 512 / 1_000_000);
+    let disk = format!("{} MB", blocks * 512 / 1_000_000);
+    figures.value("disk of its snapshot (its memory is a sparse file)", disk);
     Ok(exit::Exit::Passed)
 }
 
 /// Prints the medians; gives that of the whole.
-fn show(what: &str, all: &[Took]) -> f64 {
+fn show(table: &Table<'_>, what: &str, all: &[Took]) -> f64 {
     let of = |point: fn(&Took) -> f64| median(&mut all.iter().map(point).collect::<Vec<_>>());
     let (answer, output, gone) = (of(|took| took.answer_s), of(|took| took.output_s), of(|took| took.gone_s));
-    figure!("{what:<44} {answer:>10.2} {output:>10.2} {gone:>10.2}");
+    let shown = [answer, output, gone].map(|seconds| format!("{seconds:.2}"));
+    table.row([what.to_owned()].into_iter().chain(shown));
     gone
 }
 
@@ -168,7 +175,13 @@ fn live<'a>(
 }
 
 /// What QEMU takes of the host's memory, for one VM and for several at once, each when it has run a command.
-fn memory(session: &Session, hypervisor: &dyn Hypervisor, spec: &VmSpec, release: &str) -> Result<()> {
+fn memory(
+    session: &Session,
+    figures: &Figures,
+    hypervisor: &dyn Hypervisor,
+    spec: &VmSpec,
+    release: &str,
+) -> Result<()> {
     let own = std::process::id();
     let before = descendants_of(own);
     let pss_mib = || -> Result<u64> {
@@ -181,12 +194,14 @@ fn memory(session: &Session, hypervisor: &dyn Hypervisor, spec: &VmSpec, release
         let log = log_of(&spec.log, n);
         living.push(live(session, hypervisor, &VmSpec { log, ..spec.clone() }, release, Instant::now())?);
         if n == 1 {
-            figure!("memory of one VM of {BENCH_RAM_MIB} MiB (Pss of QEMU): {} MiB", pss_mib()?);
+            let name = format!("memory of one VM of {BENCH_RAM_MIB} MiB (Pss of QEMU)");
+            figures.value(name, format!("{} MiB", pss_mib()?));
         }
     }
     let all = pss_mib()?;
     let fits = if all <= FITS_MIB { "fits in" } else { "DOES NOT FIT IN" };
-    figure!("memory of {N_AT_ONCE} such VMs at once: {all} MiB, {fits} {} GiB", FITS_MIB >> 10);
+    let value = format!("{all} MiB, {fits} {} GiB", FITS_MIB >> 10);
+    figures.value(format!("memory of {N_AT_ONCE} such VMs at once"), value);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! differences.
 
 use super::{SampleRun, SampleTest};
-use crate::bench::page::figure;
+use crate::bench::figures::{Figures, left, right};
 
 /// True if two words mean the same result, one ours and one of LVM2's runner.
 fn agree(one: &str, other: &str) -> bool {
@@ -14,58 +14,56 @@ fn agree(one: &str, other: &str) -> bool {
     same(one) == same(other)
 }
 
-/// Prints the comparison; all others are compared with the first part.
-pub(super) fn print(parts: &[SampleRun], runner_first: bool) {
+/// Shows the comparison; all others are compared with the first part.
+pub(super) fn show(figures: &Figures, parts: &[SampleRun], runner_first: bool) {
     let Some(first) = parts.first() else { return };
-    figure!("{}", first.conditions);
-    figure!(
-        "{:<24} {:>6} {:>10} {:>10} {:>12} {:>10} {:>8}",
-        "",
-        "VMs",
-        "wall, s",
-        "tests, s",
-        "peak, MiB",
-        "restored",
-        "ratio"
-    );
+    let columns =
+        [("VMs", 6), ("wall, s", 10), ("tests, s", 10), ("peak, MiB", 12), ("restored", 10), ("ratio", 8)];
+    let columns = columns.map(|(name, width)| right(name, width));
+    let times =
+        figures.table(first.conditions.as_str(), [left("runner", 24)].into_iter().chain(columns).collect());
     for part in parts {
         let tests_s: f64 = part.tests.values().map(|test| test.test_s).sum();
-        let vms = if part.name.starts_with("lvm2") { "1 (2)".to_owned() } else { part.n_vms.to_string() };
-        figure!(
-            "{:<24} {vms:>6} {:>10.0} {tests_s:>10.0} {:>12} {:>10} {:>8.2}",
-            part.name,
-            part.wall_s,
-            part.peak_mib,
-            part.n_restored,
-            first.wall_s / part.wall_s
-        );
+        times.row([
+            part.name.clone(),
+            if part.name.starts_with("lvm2") { "1 (2)".to_owned() } else { part.n_vms.to_string() },
+            format!("{:.0}", part.wall_s),
+            format!("{tests_s:.0}"),
+            part.peak_mib.to_string(),
+            part.n_restored.to_string(),
+            format!("{:.2}", first.wall_s / part.wall_s),
+        ]);
     }
     if runner_first {
-        figure!("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
-        figure!(
-            "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options"
+        figures.note("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
+        figures.note(
+            "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options",
         );
     }
-    figure!("{}", "");
+    let names = parts.iter().map(|part| right(part.name.as_str(), 24));
+    let columns = [left("verdict, and the test's time, s", 56)].into_iter().chain(names).collect();
+    let verdicts = figures.table("", columns);
+    for test in first.tests.keys() {
+        verdicts.row([test.clone()].into_iter().chain(parts.iter().map(|part| cell(part.tests.get(test)))));
+    }
     for (test, told) in &first.tests {
-        let cells: Vec<_> = parts.iter().map(|part| cell(part.tests.get(test))).collect();
-        figure!("{test:<56} {}", cells.join("  "));
         for part in &parts[1..] {
             let Some(other) = part.tests.get(test) else { continue };
             if !agree(&told.verdict, &other.verdict) {
                 let why =
                     [&told.why, &other.why].map(String::as_str).into_iter().filter(|why| !why.is_empty());
                 let why = why.collect::<Vec<_>>().join("; ");
-                figure!("    {} in {}, {} in {}: {why}", told.verdict, first.name, other.verdict, part.name);
+                let (one, two) = (&told.verdict, &other.verdict);
+                figures.note(format!("{test}: {one} in {}, {two} in {}: {why}", first.name, part.name));
             }
         }
     }
     let n = n_differences(parts);
-    figure!("{n} of {} tests differ in their verdicts", first.tests.len());
+    figures.note(format!("{n} of {} tests differ in their verdicts", first.tests.len()));
 }
 
 fn cell(test: Option<&SampleTest>) -> String {
-    test.map_or_else(|| format!("{:<19}", "-"), |test| format!("{:<12} {:>6.1}", test.verdict, test.test_s))
+    test.map_or_else(|| "-".to_owned(), |test| format!("{} {:.1}", test.verdict, test.test_s))
 }
 
 /// Number of tests whose results differ between parts.
