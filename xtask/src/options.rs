@@ -17,7 +17,8 @@ use vm_images::build::checkout::Sources;
 use vm_images::spec::{KernelSpec, KernelSpecs};
 use vm_images::store::STORE_VARIABLE;
 
-use crate::outer::AGENT_VARIABLE;
+/// Names a guest agent that was built before, of this very work tree.
+pub(crate) const AGENT_VARIABLE: &str = "MD_REGRESS_AGENT";
 
 /// Options that all commands have.
 #[derive(Clone, Debug, Args)]

@@ -1,5 +1,5 @@
-//! An outer guest: an emulated machine whose kernel has KVM, with this work tree's xtask and a filled store in
-//! it. The harness runs in it under KVM where the host has none.
+//! An outer guest: an emulated machine whose kernel has KVM, with this work tree's xtask and a filled store
+//! in it. The harness runs in it under KVM where the host has none.
 //!
 //! QEMU's emulator has AMD's virtualisation (`-cpu max`), and Debian's kernels for the cloud have `kvm-amd`.
 //! What the inner harness writes is in the outer guest's memory and goes with it.
@@ -15,9 +15,6 @@ use harness::shell::{self, FinishedShell, Options};
 use harness::workspace::workspace;
 use vm_images::build::checkout::Sources;
 use vm_images::host::progress::Progress;
-
-/// Names a guest agent that was built before, of this very work tree.
-pub(crate) const AGENT_VARIABLE: &str = "MD_REGRESS_AGENT";
 
 /// Makes the machine ready in the outer guest, and starts xtask.
 const START: &str = include_str!("outer/start.sh");
@@ -65,7 +62,7 @@ pub(crate) fn run(session: &Session, words: &[&str]) -> Result<FinishedShell> {
     )
 }
 
-/// The image with the outer guest's xtask, work tree and store: a squashfs in this process's temporary folder.
+/// The image with the outer guest's xtask, work tree and store: a squashfs in our temporary folder.
 fn image(session: &Session, xtask: &Path, agent: &Path) -> Result<PathBuf> {
     session.terminal.step("making the image of an outer guest");
     let apt = session.apt()?;

@@ -34,6 +34,9 @@ pub(crate) struct SelftestOptions {
     /// With --kvm: this is the emulated machine
     #[arg(long, requires = "kvm", hide = true)]
     pub(crate) inside: bool,
+    /// With --kvm: instead of the checks, this command in the emulated machine (`bench vm`, say)
+    #[arg(last = true, requires = "kvm", value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
     /// Of the checks that boot a VM, only those whose name contains this
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
@@ -76,14 +79,17 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
 
 /// The checks under KVM.
 fn check_kvm(session: &Session, options: &SelftestOptions, started: Instant) -> Result<Exit> {
-    if options.inside || kvm::works_here(session)? {
+    if options.inside || options.command.is_empty() && kvm::works_here(session)? {
         let mut tally = Tally::default();
         tally.on_guests(session, options, kvm::checks(!options.short, options.inside));
         return Ok(tally.told(session, started));
     }
-    let mut words = Vec::new();
+    let mut words = vec!["selftest", "--kvm", "--inside"];
     words.extend(options.short.then_some("--short"));
     words.extend(options.filter.iter().flat_map(|filter| ["--filter", filter]));
+    if !options.command.is_empty() {
+        words = options.command.iter().map(String::as_str).collect();
+    }
     match kvm::in_outer_guest(session, &words) {
         Ok(()) => Ok(Exit::Passed),
         Err(_) if session.host.cancel().is_cancelled() => Ok(Exit::Interrupted),

@@ -1,5 +1,5 @@
-//! Hosts of other kinds, made inside an outer guest, whose settings and modules nobody else uses: users without
-//! rights or namespaces, small and full disks, old cgroups, and each reason why KVM is not there.
+//! Hosts of other kinds, made inside an outer guest, whose settings and modules nobody else uses: users
+//! without rights or namespaces, a small /tmp, old cgroups, and reasons why KVM is not there.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};

@@ -18,8 +18,8 @@ pub(crate) fn folders(session: &Session) -> BTreeSet<PathBuf> {
     entries.map(|entry| entry.path()).filter(named).collect()
 }
 
-/// Copies the folders of checks that have come since there were those of `before` to where runs lie; gives the
-/// folder that they are in, or nothing if none has come.
+/// Copies the folders of checks that have come since there were those of `before` to where runs lie; gives
+/// the folder that they are in, or nothing if none has come.
 pub(crate) fn keep(session: &Session, before: &BTreeSet<PathBuf>) -> Result<Option<PathBuf>> {
     let new: Vec<_> = folders(session).difference(before).cloned().collect();
     if new.is_empty() {

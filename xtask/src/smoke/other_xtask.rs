@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use vm_images::host::die_with_parent;
 
 use super::Scratch;
-use crate::outer::AGENT_VARIABLE;
+use crate::options::AGENT_VARIABLE;
 
 /// Removes the user's own defaults, so that a check is the same for everybody.
 pub(super) fn neutral(command: &mut Command) {
