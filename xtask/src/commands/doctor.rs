@@ -284,9 +284,9 @@ fn accelerator(choice: AccelChoice, known: Option<Known>) -> CheckResult {
 /// Since when an answer is known, and when it is asked again.
 fn tried(known: &Known) -> String {
     let Some(tried_s) = known.tried_s else { return String::new() };
-    let speed = known.answer.works().map(|boot| format!(", it answered after {:.1} s", boot.as_secs_f32()));
+    let speed = known.answer.works().map(|boot| format!(", answered after {:.1} s", boot.as_secs_f32()));
     let again = known.asked_again();
-    format!("{}; tried at {}, asked again {again}", speed.unwrap_or_default(), rfc3339(tried_s))
+    format!("; tried at {}{}, asked again {again}", rfc3339(tried_s), speed.unwrap_or_default())
 }
 
 fn writable(folder: &Path) -> CheckResult {

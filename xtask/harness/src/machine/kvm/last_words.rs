@@ -93,7 +93,7 @@ pub(super) fn no_answer(how: NoAnswer, console: &str, log: &str, is_virtual: boo
     let qemu = log.lines().map(str::trim).find(|line| !line.is_empty());
     let qemu = qemu.map(|line| format!(" (QEMU: {})", reports::text::printable(line))).unwrap_or_default();
     let next = match is_virtual {
-        true => "this host is a VM: its own host's nested virtualisation is at fault, or switched off",
+        true => "this host is a VM: turn nested virtualisation on where it runs, or update KVM there",
         false => DMESG,
     };
     say(format!("/dev/kvm opens, but {words}{qemu}"), next)
@@ -179,8 +179,8 @@ mod tests {
             "",
             "",
             true,
-            "/dev/kvm opens, but a guest prints nothing for 20 s; this host is a VM: its own host's nested \
-             virtualisation is at fault, or switched off",
+            "/dev/kvm opens, but a guest prints nothing for 20 s; this host is a VM: turn nested \
+             virtualisation on where it runs, or update KVM there",
         );
         check(
             twenty,
