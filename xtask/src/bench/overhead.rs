@@ -33,15 +33,15 @@ pub(super) fn overhead(
     }
     let (ours, plain, around) = (median(&mut ours), median(&mut plain), median(&mut around));
     figures.group(format!("{TEST}, medians of {pairs}"));
-    figures.value("with output streamed to the harness", format!("{ours:.1} s"));
-    figures.value("output to a file in the guest", format!("{plain:.1} s"));
+    figures.value("with output streamed to the harness", format!("{ours:.2} s"));
+    figures.value("output to a file in the guest", format!("{plain:.2} s"));
     figures.value("ratio", format!("{:.3}", ours / plain));
     let share = 100.0 * around / ours;
     figures.value("around the test (start, files, power off)", format!("{around:.2} s, {share:.2} % of it"));
     session.terminal.timed("a test that prints 1 GB");
     let flood = one(session, figures, accel, "canary", "flood-a-gigabyte", Tuning::default())?;
     figures.group("a test that prints 1 GB");
-    figures.value("its time", format!("{:.1} s", flood.test_s));
+    figures.value("its time", format!("{:.2} s", flood.test_s));
     figures.value("peak memory of xtask", format!("{} MB", peak_memory_mb()?));
     Ok(Exit::Passed)
 }

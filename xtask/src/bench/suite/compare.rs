@@ -27,8 +27,8 @@ pub(super) fn show(figures: &Figures, parts: &[SampleRun], runner_first: bool) {
         times.row([
             part.name.clone(),
             if part.name.starts_with("lvm2") { "1 (2)".to_owned() } else { part.n_vms.to_string() },
-            format!("{:.0}", part.wall_s),
-            format!("{tests_s:.0}"),
+            format!("{:.1}", part.wall_s),
+            format!("{tests_s:.1}"),
             part.peak_mib.to_string(),
             part.n_restored.to_string(),
             format!("{:.2}", first.wall_s / part.wall_s),
