@@ -1,5 +1,7 @@
 //! What the host's facts say about a `/dev/kvm` that does not open: why, and what to do. Pure.
 
+use std::collections::BTreeSet;
+
 use rustix::io::Errno;
 
 use super::Absent;
@@ -8,9 +10,18 @@ use super::facts::{Facts, Maker, Node, Processor};
 /// Architecture of our guests.
 const GUESTS: &str = "x86_64";
 
+/// KVM's answer where something else has the processor's virtualisation on (`hardware_enable_all`,
+/// virt/kvm/kvm_main.c, v6.11).
+const IN_THE_WAY: Errno = Errno::BUSY;
+/// The same since v6.12, which tells no reason (`kvm_enable_virtualization_cpu`).
+const IN_THE_WAY_SINCE_6_12: Errno = Errno::IO;
+
 /// The group of a node whose owner a user namespace does not know
 /// (`/proc/sys/kernel/overflowgid`).
 const OVERFLOW_GID: u32 = 65534;
+
+/// Modules of other hypervisors, which take the processor's virtualisation for themselves.
+const RIVALS: [(&str, &str); 2] = [("vboxdrv", "VirtualBox"), ("vmmon", "VMware")];
 
 impl Maker {
     /// The feature's name in a machine's firmware.
@@ -38,6 +49,9 @@ pub(super) fn absent(facts: &Facts) -> Option<Absent> {
             format!("an {GUESTS} host runs them under KVM"),
         ));
     }
+    if facts.opened.is_ok() && matches!(facts.created, Err(IN_THE_WAY | IN_THE_WAY_SINCE_6_12)) {
+        return Some(busy(&facts.modules));
+    }
     let errno = facts.opened.err()?;
     Some(match errno {
         Errno::ACCESS => match &facts.node {
@@ -59,6 +73,20 @@ pub(super) const DMESG: &str = "`sudo dmesg | grep -i kvm` may say more";
 /// [`Absent`] of these words.
 pub(super) fn say(why: impl Into<String>, next: impl Into<String>) -> Absent {
     Absent { why: why.into(), next: next.into() }
+}
+
+/// Something else has the processor's virtualisation on.
+pub(super) fn busy(modules: &BTreeSet<String>) -> Absent {
+    match RIVALS.iter().find(|(module, _)| modules.contains(*module)) {
+        Some((module, name)) => say(
+            format!("/dev/kvm opens, but {name} holds the processor's virtualisation"),
+            format!("end the VMs of {name}, or `sudo modprobe -r {module}`"),
+        ),
+        None => say(
+            "/dev/kvm opens, but another hypervisor holds the processor's virtualisation",
+            "end the VMs of VirtualBox, VMware or whatever it is",
+        ),
+    }
 }
 
 /// The node is there, and its rights are against us.
@@ -223,6 +251,7 @@ mod tests {
         Facts {
             arch: "x86_64".into(),
             opened: Ok(()),
+            created: Ok(()),
             node: Some(Node { mode: 0o660, gid: 108, group: Some("kvm".into()) }),
             kernel_has_kvm: Some(true),
             processor: Processor { maker: Some(Maker::Intel), can_virtualise: true, is_virtual: false },
@@ -247,6 +276,21 @@ mod tests {
     #[test]
     fn a_kvm_that_opens_is_not_absent() {
         assert_eq!(absent(&host()), None);
+    }
+
+    #[test]
+    fn another_hypervisor_is_seen_although_a_guest_has_booted_before() {
+        let busy = Facts { created: Err(Errno::BUSY), ..host() };
+        assert_eq!(absent(&Facts { created: Err(Errno::IO), ..host() }), absent(&busy));
+        check(
+            &busy,
+            "/dev/kvm opens, but another hypervisor holds the processor's virtualisation; end the VMs of \
+             VirtualBox, VMware or whatever it is",
+        );
+        let said = absent(&Facts { modules: ["vboxdrv".to_owned()].into(), ..busy }).unwrap();
+        assert!(said.why.contains("VirtualBox holds"), "{said}");
+        // QEMU says more of anything else.
+        assert_eq!(absent(&Facts { created: Err(Errno::NOMEM), ..host() }), None);
     }
 
     #[test]

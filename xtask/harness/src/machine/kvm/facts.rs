@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+
+use super::create_vm;
 
 /// Facts of one host.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Facts {
     pub(super) arch: String,
     /// Result of opening `/dev/kvm` as QEMU does.
     pub(super) opened: Result<(), Errno>,
+    /// Result of asking it for a VM.
+    pub(super) created: Result<(), Errno>,
     /// `/dev/kvm`, if it is there.
     pub(super) node: Option<Node>,
     /// The kernel has a KVM that can be opened, whether or not there is a node for it (`/proc/misc`);
@@ -93,12 +96,14 @@ pub(super) fn read() -> Facts {
         gid: data.gid(),
         group: group_name(&groups, data.gid()),
     });
+    let (opened, created) = create_vm::open_and_create();
     let uid = rustix::process::geteuid().as_raw();
     let ours = rustix::process::getgroups().unwrap_or_default();
     let ours = ours.into_iter().chain([rustix::process::getegid()]).map(|gid| gid.as_raw()).collect();
     Facts {
         arch: rustix::system::uname().machine().to_string_lossy().into_owned(),
-        opened: rustix::fs::open("/dev/kvm", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop),
+        opened,
+        created,
         node,
         kernel_has_kvm: fs::read_to_string("/proc/misc").ok().as_deref().map(lists_kvm),
         processor: processor(&text("/proc/cpuinfo")),

@@ -6,14 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::absent::{DMESG, say};
+use super::absent::{DMESG, busy, say};
 use super::{Absent, KvmAnswer};
 
 /// Longest piece of a console that is quoted, characters.
 const QUOTE_MAX: usize = 100;
-
-/// Modules of other hypervisors, which take the processor's virtualisation for themselves.
-const RIVALS: [(&str, &str); 2] = [("vboxdrv", "VirtualBox"), ("vmmon", "VMware")];
 
 /// QEMU gave up, with `error` as its end and `log` as everything that it said; `modules` are the host's.
 pub(super) fn qemu_gave_up(error: &str, log: &str, modules: &BTreeSet<String>) -> KvmAnswer {
@@ -30,7 +27,8 @@ pub(super) fn qemu_gave_up(error: &str, log: &str, modules: &BTreeSet<String>) -
                 && line.ends_with(errno)
         })
     };
-    if could_not_begin("device or resource busy") {
+    // The second is v6.12's word for the first.
+    if could_not_begin("device or resource busy") || could_not_begin("input/output error") {
         return KvmAnswer::Passing(busy(modules));
     }
     let absent = say(format!("/dev/kvm opens, but {error}"), DMESG);
@@ -46,20 +44,6 @@ pub(super) fn qemu_gave_up(error: &str, log: &str, modules: &BTreeSet<String>) -
 fn refused_msr(log: &str) -> Option<&str> {
     let (_, rest) = log.split_once("failed to set MSR ")?;
     rest.split_whitespace().next().filter(|number| number.starts_with("0x"))
-}
-
-/// Something else has the processor's virtualisation on.
-fn busy(modules: &BTreeSet<String>) -> Absent {
-    match RIVALS.iter().find(|(module, _)| modules.contains(*module)) {
-        Some((module, name)) => say(
-            format!("/dev/kvm opens, but {name} holds the processor's virtualisation"),
-            format!("end the VMs of {name}, or `sudo modprobe -r {module}`"),
-        ),
-        None => say(
-            "/dev/kvm opens, but another hypervisor holds the processor's virtualisation",
-            "end the VMs of VirtualBox, VMware or whatever it is",
-        ),
-    }
 }
 
 /// How a guest that gave no answer ended.
@@ -153,6 +137,7 @@ mod tests {
         let older = "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n\
             qemu-system-x86_64: failed to initialize KVM: Device or resource busy\n";
         check("QEMU failed (exit status: 1)", older, &["kvm"], &unknown);
+        check("QEMU failed (exit status: 1)", &create_vm("Input/output error"), &["kvm"], &unknown);
     }
 
     #[test]

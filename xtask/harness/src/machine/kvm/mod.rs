@@ -8,6 +8,7 @@
 
 mod absent;
 pub mod answers;
+mod create_vm;
 mod facts;
 mod last_words;
 mod patience;
