@@ -16,6 +16,7 @@ use harness::workspace::shown_path;
 use protocol::Event;
 use protocol::program::Exit;
 use reports::record::AttemptState;
+use rustix::io::Errno;
 use vm_images::build::checkout::Sources;
 use vm_images::host::progress::Progress;
 
@@ -84,18 +85,35 @@ pub(super) fn short(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs xtask with `words` in an outer guest.
+/// Runs xtask with `words` in an outer guest. One that goes away by itself says nothing about the harness, and
+/// another takes its place once.
 pub(crate) fn in_outer_guest(session: &Session, words: &[&str]) -> Result<()> {
     fill(session)?;
-    let ended = outer::run(session, words)?;
-    let logs = shown_path(&ended.dir);
-    match ended.finished.end {
-        End::Exited(Exit::Code(0)) => Ok(()),
-        End::Exited(Exit::Code(code)) => {
-            bail!("in the outer guest `{}` ended with exit code {code}; logs: {logs}/", words.join(" "))
-        }
-        other => bail!("the outer guest ended early: {other:?}; logs: {logs}/"),
+    let words_shown = words.join(" ");
+    for is_last in [false, true] {
+        let ended = outer::run(session, words)?;
+        let logs = shown_path(&ended.dir);
+        let lost = match ended.finished.end {
+            End::Exited(Exit::Code(0)) => return Ok(()),
+            End::Exited(Exit::Code(code)) => {
+                bail!("in the outer guest `{words_shown}` ended with exit code {code}; logs: {logs}/")
+            }
+            End::Exited(Exit::Signal(signal)) => {
+                bail!("in the outer guest `{words_shown}` was killed by signal {signal}; logs: {logs}/")
+            }
+            End::Exited(Exit::NotStarted(errno)) => {
+                let error = Errno::from_raw_os_error(errno);
+                bail!("in the outer guest no shell could be started: {error}; logs: {logs}/")
+            }
+            End::Escaped | End::Interrupted => bail!("interrupted"),
+            End::Crashed { title } => format!("the outer guest crashed: {title}"),
+            End::Hung { silent } => format!("the outer guest fell silent for {} s", silent.as_secs()),
+            End::Infra { error } => error,
+        };
+        ensure!(!is_last, "{lost}; logs: {logs}/");
+        session.terminal.say(&format!("{lost}; logs: {logs}/; trying once more"));
     }
+    unreachable!("the last one returns")
 }
 
 /// Has the store hand out all that the checks take, so that it is there in the outer guest: nothing can be
