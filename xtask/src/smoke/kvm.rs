@@ -85,8 +85,8 @@ pub(super) fn short(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs xtask with `words` in an outer guest. One that goes away by itself says nothing about the harness, and
-/// another takes its place once.
+/// Runs xtask with `words` in an outer guest. One that goes away by itself says nothing about the harness:
+/// another takes its place, once.
 pub(crate) fn in_outer_guest(session: &Session, words: &[&str]) -> Result<()> {
     fill(session)?;
     let words_shown = words.join(" ");
