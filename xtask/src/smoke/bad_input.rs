@@ -179,20 +179,22 @@ fn with_mounts(session: &Session, script: &str) -> OtherXtask {
 /// A full disk at each stage: making images, saving a snapshot, recording a run.
 pub(super) fn full_disk(session: &Session) -> Result<()> {
     let out = Scratch::new(session)?;
-    let folder = |name: &str| -> Result<std::path::PathBuf> {
-        let folder = out.0.join(name);
-        fs::create_dir(&folder)?;
-        Ok(folder)
-    };
-    let with_disk = |at: &Path, size: &str| {
-        let script = format!("mount -t tmpfs -o size={size} none '{}' && exec \"$@\"", at.display());
-        with_mounts(session, &script)
-    };
+    let store = out.0.join("store");
+    fs::create_dir(&store)?;
+    let xtask = with_small_disk(session, &store, "30M").store(&store);
+    xtask.run(&out, ["--qemu", "private", "image"])?.expect(4, &["o space left on device"])?;
+    full_disk_of_a_run(session)
+}
 
-    let store = folder("store")?;
-    let ended = with_disk(&store, "30M").store(&store).run(&out, ["--qemu", "private", "image"])?;
-    ended.expect(4, &["o space left on device"]).context("while images are made")?;
+/// Runs xtask with a small disk at a folder.
+fn with_small_disk(session: &Session, at: &Path, size: &str) -> OtherXtask {
+    let script = format!("mount -t tmpfs -o size={size} none '{}' && exec \"$@\"", at.display());
+    with_mounts(session, &script)
+}
 
+/// A disk that fills up while a guest is saved, and while a run is recorded.
+pub(super) fn full_disk_of_a_run(session: &Session) -> Result<()> {
+    let out = Scratch::new(session)?;
     // The folder that everything is made in; finished artifacts are beside it. Runs go elsewhere, because
     // this check looks at them afterwards.
     let elsewhere = tempfile::tempdir()?;
@@ -200,7 +202,8 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
     let words =
         ["test", "--suite", "canary", "must-pass", "--append", "quiet", "--out", &runs.to_string_lossy()]
             .map(str::to_owned);
-    let ended = with_disk(&session.store.root().join("tmp"), "20M").run(&out, &words)?;
+    let made_in = session.store.root().join("tmp");
+    let ended = with_small_disk(session, &made_in, "20M").run(&out, &words)?;
     ended.expect(0, &[]).context("while a snapshot is saved")?;
     let record = read_record(&fs::canonicalize(runs.join("latest"))?)?;
     let remarks: Vec<_> = record.attempts.iter().flat_map(|attempt| &attempt.remarks).collect();
@@ -209,8 +212,10 @@ pub(super) fn full_disk(session: &Session) -> Result<()> {
         "nothing says why the guest booted: {remarks:?}"
     );
 
-    let full = folder("full")?;
-    let kept = folder("kept")?;
+    let (full, kept) = (out.0.join("full"), out.0.join("kept"));
+    for folder in [&full, &kept] {
+        fs::create_dir(folder)?;
+    }
     let script = format!(
         "mount -t tmpfs -o size=300k none '{full}' && \"$@\"; code=$?; cp -r '{full}/.' '{kept}'; exit $code",
         full = full.display(),

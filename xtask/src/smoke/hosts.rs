@@ -10,12 +10,13 @@ use harness::session::Session;
 use harness::workspace::workspace;
 
 use super::other_xtask::OtherXtask;
-use super::{Check, Scratch};
+use super::{Check, Scratch, bad_input};
 
 /// The checks. Each leaves the machine as it found it.
-pub(super) const CHECKS: [Check; 6] = [
+pub(super) const CHECKS: [Check; 7] = [
     ("host: an ordinary user, and no user namespaces", ordinary_user),
     ("host: cgroup v1, and a small /tmp", old_and_small),
+    ("host: a disk that fills up", bad_input::full_disk_of_a_run),
     ("host: a user without rights on /dev/kvm", no_rights),
     ("host: a container without /dev/kvm", container),
     ("host: KVM's modules are not loaded", no_modules),
