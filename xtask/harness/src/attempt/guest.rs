@@ -24,6 +24,8 @@ pub(super) struct Guest {
     kernel_log: KernelLog,
     /// When the agent last spoke.
     last_word: Duration,
+    /// When the console last printed something.
+    last_printed: Duration,
 }
 
 /// News of the console.
@@ -46,6 +48,7 @@ impl Guest {
             session: GuestSession::new(opening, attempt),
             kernel_log: KernelLog::default(),
             last_word: Duration::ZERO,
+            last_printed: Duration::ZERO,
         }
     }
 
@@ -62,13 +65,14 @@ impl Guest {
         at.saturating_sub(self.last_word)
     }
 
-    /// When the agent last spoke.
-    pub(super) fn last_word(&self) -> Duration {
-        self.last_word
+    /// When the agent last spoke, or the kernel printed.
+    pub(super) fn last_sign(&self) -> Duration {
+        self.last_word.max(self.last_printed)
     }
 
     /// Takes bytes of the console; `each` is given every line.
     pub(super) fn console(&mut self, at: Duration, bytes: &[u8], mut each: impl FnMut(&str)) -> ConsoleNews {
+        self.last_printed = at;
         let mut news = ConsoleNews::default();
         let log = &mut self.kernel_log;
         self.session.console(at, bytes, |line| {

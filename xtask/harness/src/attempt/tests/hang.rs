@@ -65,6 +65,20 @@ fn hung() -> Play {
     play
 }
 
+/// Seen under a slow KVM: the kernel printed its tasks for half a minute, and the agent could not speak.
+#[test]
+fn a_guest_that_prints_its_tasks_writes_down_how_it_hangs() {
+    let gave_up = |play: &Play| play.sent.iter().any(|request| matches!(request, Request::Collect { .. }));
+    let limit_s = LIMITS.grace_period.as_secs();
+    let asked = hung();
+    let begun_s = asked.now.as_secs();
+    let prints = |to: u64| (begun_s..to).fold(hung(), |play, second| play.console(second, "task:dd state:D"));
+    assert!(gave_up(&hung().wait(begun_s + limit_s + 2)), "nobody says anything");
+    let play = prints(begun_s + 2 * limit_s);
+    assert!(!gave_up(&play), "{:?}", play.sent);
+    assert!(gave_up(&prints(begun_s + 5 * limit_s)), "it prints for ever");
+}
+
 #[test]
 fn a_test_that_ends_after_it_was_called_hung_was_not_stuck() {
     let remarks = |play: &Play| {
