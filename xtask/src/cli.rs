@@ -85,7 +85,7 @@ pub(crate) enum Command {
     },
     /// Run the project's own tests: exactly what CI runs
     #[command(
-        after_help = "Examples:\n  cargo xtask selftest\n  cargo xtask selftest --no-vm        formatting, lints, unit tests\n  cargo xtask selftest --only-vm -f kill   one check on real QEMU"
+        after_help = "Examples:\n  cargo xtask selftest\n  cargo xtask selftest --no-vm        formatting, lints, unit tests\n  cargo xtask selftest --only-vm -f kill   one check on real QEMU\n  cargo xtask selftest --kvm --short      under KVM, in an emulated machine if this host has none"
     )]
     Selftest(selftest::SelftestOptions),
     /// Measure md-regress itself; each figure in docs/figures.md comes from one of these

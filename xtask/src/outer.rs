@@ -29,18 +29,16 @@ const KERNEL: &str = "deb:6.12";
 /// Parts of the work tree that the harness reads while it runs.
 const READ_AT_RUN_TIME: [&str; 2] = ["suites", "vm-images"];
 
-/// Runs `xtask` with `words` in an outer guest, with its output on ours. The store there holds the artifacts
-/// that this process has asked for so far.
+/// Runs `xtask` with `words` in an outer guest, with its output on ours. `artifacts` of this store are in the
+/// store there.
 ///
 /// # Errors
 /// If the outer guest cannot be made or started; how it ended is in what it gives.
-pub(crate) fn run(session: &Session, words: &[&str]) -> Result<FinishedShell> {
-    let xtask = std::env::current_exe().context("failed to find our own program")?;
-    let agent = build_agent(session)?;
-    let image = image(session, &xtask, &agent)?;
+pub(crate) fn run(session: &Session, artifacts: &[PathBuf], words: &[&str]) -> Result<FinishedShell> {
+    let image = image(session, artifacts)?;
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is no text");
     let mut argv = vec!["sh".to_owned(), "-c".to_owned(), START.to_owned(), "outer".to_owned()];
-    for path in [workspace(), session.store.root(), &xtask, &agent] {
+    for path in [workspace(), session.store.root()] {
         argv.push(text(path)?);
     }
     argv.extend(words.iter().map(|&word| word.to_owned()));
@@ -57,45 +55,48 @@ pub(crate) fn run(session: &Session, words: &[&str]) -> Result<FinishedShell> {
             vcpus: Some(VCPUS),
             out: None,
             argv,
-            outer: Some(image),
+            outer_image: Some(image),
         },
     )
 }
 
+/// True in an outer guest: it has the image.
+pub(crate) fn is_here() -> bool {
+    let blocks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut serials = blocks.filter_map(|block| fs::read_to_string(block.path().join("serial")).ok());
+    serials.any(|serial| serial.trim() == "mdr-outer")
+}
+
 /// The image with the outer guest's xtask, work tree and store: a squashfs in our temporary folder.
-fn image(session: &Session, xtask: &Path, agent: &Path) -> Result<PathBuf> {
+fn image(session: &Session, artifacts: &[PathBuf]) -> Result<PathBuf> {
+    let xtask = std::env::current_exe().context("failed to find our own program")?;
+    let agent = build_agent(session)?;
     session.terminal.step("making the image of an outer guest");
     let apt = session.apt()?;
     let tools = session.images(&apt)?.tools()?;
-    let work = tempfile::Builder::new().prefix("outer-").tempdir_in(session.store.temporary())?.keep();
-    let (tree, log) = (work.join("tree"), work.join("log"));
-    let copy = |from: &Path, below: &Path, words: &[&str]| {
-        let to = below.parent().context("a file has a folder")?;
-        fs::create_dir_all(to).with_context(|| format!("failed to create `{}`", to.display()))?;
-        Ok::<_, anyhow::Error>(session.host.call("cp").args(words).arg(from).arg(below).run(&log)?)
+    let work = tempfile::Builder::new().prefix("outer-").tempdir_in(session.store.temporary())?;
+    let (tree, log) = (work.path().join("tree"), session.store.temporary().join("outer.log"));
+    let copy = |from: &Path, to: &Path, words: &[&str]| {
+        let folder = to.parent().context("a file has a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("failed to create `{}`", folder.display()))?;
+        Ok::<_, anyhow::Error>(session.host.call("cp").args(words).arg(from).arg(to).run(&log)?)
     };
     let store = session.store.root();
-    for artifact in session.store.asked_for() {
+    for artifact in artifacts {
         let place = artifact.strip_prefix(store).context("an artifact lies outside of its store")?;
         // Links: nothing of it is written there or here.
-        copy(&artifact, &tree.join("store").join(place), &["-al"])?;
+        copy(artifact, &tree.join("store").join(place), &["-al"])?;
     }
-    let of_workspace = |path: &Path| {
-        let place = path.strip_prefix(workspace()).context("xtask was built outside of its work tree")?;
-        Ok::<_, anyhow::Error>(tree.join("workspace").join(place))
-    };
-    for path in READ_AT_RUN_TIME.map(|name| workspace().join(name)) {
-        copy(&path, &of_workspace(&path)?, &["-a"])?;
+    for name in READ_AT_RUN_TIME {
+        copy(&workspace().join(name), &tree.join("workspace").join(name), &["-a"])?;
     }
-    for file in [xtask, agent] {
-        copy(file, &of_workspace(file)?, &["-a"])?;
-    }
-    let host = tree.join("host");
-    copy(&apt.mirror().keyring, &host.join("usr/share/keyrings/debian-archive-keyring.gpg"), &["-L"])?;
-    let lists = host.join("etc/apt");
-    fs::create_dir_all(&lists).with_context(|| format!("failed to create `{}`", lists.display()))?;
-    fs::write(lists.join("sources.list"), format!("deb {} trixie main\n", apt.mirror().debian))?;
-    let image = work.join("outer.squashfs");
+    copy(&xtask, &tree.join("xtask"), &["-L"])?;
+    copy(&agent, &tree.join("agent"), &["-L"])?;
+    copy(&apt.mirror().keyring, &tree.join("keys.gpg"), &["-L"])?;
+    let list = tree.join("sources.list");
+    fs::write(&list, format!("deb {} trixie main\n", apt.mirror().debian))
+        .with_context(|| format!("failed to write `{}`", list.display()))?;
+    let image = session.store.temporary().join("outer.squashfs");
     tools.squashfs(&session.host, &tree, &image, &[]).run(&log)?;
     session.terminal.end_step();
     Ok(image)

@@ -86,7 +86,7 @@ pub struct Store {
     /// Held locked while this process lives, so that a later one can tell that we are gone.
     _alive: File,
     temporary: PathBuf,
-    /// Folders of the artifacts that were asked for.
+    /// Folders of the artifacts that were asked for ([`Self::asked_for_by`]).
     asked_for: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -181,10 +181,13 @@ impl Store {
         artifact
     }
 
-    /// Folders of all artifacts that were asked for since the store was opened: what a store must hold in
-    /// which the same work can be done again without a mirror.
-    pub fn asked_for(&self) -> Vec<PathBuf> {
-        self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// Does `work`, and gives the folders of all artifacts that were asked for in it: what a store must hold
+    /// in which the same can be done without a mirror. Other work of this process must rest meanwhile.
+    pub fn asked_for_by<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<PathBuf>) {
+        let take = || std::mem::take(&mut *self.asked_for.lock().unwrap_or_else(PoisonError::into_inner));
+        take();
+        let done = work();
+        (done, take().into_iter().collect())
     }
 
     /// Gives the artifact of `kind` made from `inputs`; `build` makes it, in the empty folder that it is
@@ -370,6 +373,19 @@ mod tests {
             }
         });
         assert_eq!(built.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_a_work_asks_for_is_told_whether_it_was_there_or_not() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path()).unwrap();
+        let built = AtomicU32::new(0);
+        for n_built in [1, 1] {
+            let (artifact, asked_for) = store.asked_for_by(|| build_once(&store, &built));
+            assert_eq!(asked_for, [artifact.dir]);
+            assert_eq!(built.load(Ordering::SeqCst), n_built);
+        }
+        assert!(store.asked_for_by(|| ()).1.is_empty());
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub(crate) fn vm() -> VmSpec {
         ram_mib: 512,
         vcpus: 1,
         accel: Accel::Tcg,
-        outer: None,
+        outer_image: None,
         replaced: None,
         preload: String::new(),
         tuning: Tuning::default(),

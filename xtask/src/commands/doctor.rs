@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use harness::clock::rfc3339;
 use harness::machine::accel::{AccelChoice, choose};
-use harness::machine::kvm::answers::{Known, KvmAnswers, known_by_facts};
+use harness::machine::kvm::answers::{Known, known_by_facts};
 use harness::run::folder::default_runs;
 use harness::run::{begin, budget, prepare};
 use harness::session::Session;
@@ -247,7 +247,7 @@ fn machine(session: &Session, options: &RunOptions, stock: &[Stock]) -> Vec<(&'s
         Some(qemu) => {
             let program = qemu.command.last().map(|word| word.to_string_lossy()).unwrap_or_default();
             all.push(("QEMU", CheckResult::Good(format!("{} ({program})", qemu.version))));
-            KvmAnswers::new(&session.store.root().join("probes"), &qemu.version).known()
+            prepare::kvm_answers(session, qemu).known()
         }
         None => {
             let note = "none here; a private one is fetched when it is needed (50 MB)";

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use harness::clock::millis;
+use harness::error::usage;
 use harness::session::Session;
 use harness::terminal::outln;
 use harness::workspace::{self, shown_path, workspace};
@@ -15,6 +16,7 @@ use vm_images::host::progress::Progress;
 use crate::commands::model;
 use crate::commands::tidy::{self, TidyOptions};
 use crate::exit::Exit;
+use crate::outer;
 use crate::smoke::{self, Check, kept, kvm};
 
 #[derive(Debug, Args)]
@@ -25,21 +27,29 @@ pub(crate) struct SelftestOptions {
     /// Only what boots a VM
     #[arg(long)]
     pub(crate) only_vm: bool,
-    /// Only the checks under KVM, all of them: on this host, or in an emulated machine whose kernel has KVM
+    /// Only the checks under KVM, all of them: on this host, or, if its KVM does not work, in an emulated
+    /// machine whose kernel has KVM (a quarter of an hour, 1 GB of disk, up to 6 GiB of memory)
     #[arg(long, conflicts_with_all = ["no_vm", "only_vm"])]
     pub(crate) kvm: bool,
-    /// With --kvm: only what a plain self-test checks of it, too
+    /// With --kvm: only the nine short checks that a plain self-test makes of it
     #[arg(long, requires = "kvm")]
     pub(crate) short: bool,
     /// With --kvm: this is the emulated machine
     #[arg(long, requires = "kvm", hide = true)]
     pub(crate) inside: bool,
-    /// With --kvm: instead of the checks, this command in the emulated machine (`bench vm`, say)
-    #[arg(last = true, requires = "kvm", value_name = "COMMAND")]
+    /// With --kvm: no checks, but this command in the emulated machine, even where KVM works
+    #[arg(last = true, requires = "kvm", conflicts_with_all = ["short", "filter"], value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
     /// Of the checks that boot a VM, only those whose name contains this
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
+}
+
+impl SelftestOptions {
+    /// True if a check of this name is to be made.
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_deref().is_none_or(|wanted| name.contains(wanted))
+    }
 }
 
 /// Cargo's own checks: a name, and cargo's arguments.
@@ -77,9 +87,19 @@ pub(crate) fn run(session: &Session, options: &SelftestOptions, parser: &clap::C
     Ok(tally.told(session, started))
 }
 
-/// The checks under KVM.
+/// The checks under KVM, or another command in an outer guest.
 fn check_kvm(session: &Session, options: &SelftestOptions, started: Instant) -> Result<Exit> {
-    if options.inside || options.command.is_empty() && kvm::works_here(session)? {
+    if options.inside && !outer::is_here() {
+        return Err(usage(anyhow::anyhow!("--inside changes the machine: it is for the emulated one only")));
+    }
+    if !options.command.is_empty() {
+        let words: Vec<_> = options.command.iter().map(String::as_str).collect();
+        return in_outer_guest(session, &words);
+    }
+    if !kvm::checks(!options.short, true).any(|(name, _)| options.wants(name)) {
+        return Err(usage(anyhow::anyhow!("no check's name contains what --filter says")));
+    }
+    if options.inside || kvm::works_here(session)? {
         let mut tally = Tally::default();
         tally.on_guests(session, options, kvm::checks(!options.short, options.inside));
         return Ok(tally.told(session, started));
@@ -87,17 +107,14 @@ fn check_kvm(session: &Session, options: &SelftestOptions, started: Instant) -> 
     let mut words = vec!["selftest", "--kvm", "--inside"];
     words.extend(options.short.then_some("--short"));
     words.extend(options.filter.iter().flat_map(|filter| ["--filter", filter]));
-    if !options.command.is_empty() {
-        words = options.command.iter().map(String::as_str).collect();
-    }
-    match kvm::in_outer_guest(session, &words) {
-        Ok(()) => Ok(Exit::Passed),
-        Err(_) if session.host.cancel().is_cancelled() => Ok(Exit::Interrupted),
-        Err(error) => {
-            session.terminal.say(&format!("{error:#}"));
-            Ok(Exit::TestsFailed)
-        }
-    }
+    in_outer_guest(session, &words)
+}
+
+/// Runs xtask with `words` in an outer guest, and ends as that did.
+fn in_outer_guest(session: &Session, words: &[&str]) -> Result<Exit> {
+    let code = kvm::in_outer_guest(session, words)?;
+    let known = [Exit::Passed, Exit::TestsFailed, Exit::Usage, Exit::NothingRan, Exit::Interrupted];
+    Ok(known.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::Infra))
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +132,7 @@ impl Tally {
         checks: impl IntoIterator<Item = Check>,
     ) {
         for (name, check) in checks {
-            if options.filter.as_deref().is_some_and(|wanted| !name.contains(wanted)) {
+            if !options.wants(name) {
                 continue;
             }
             session.terminal.timed(&format!("checking on a real guest: {name}"));

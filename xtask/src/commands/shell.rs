@@ -75,7 +75,7 @@ impl From<ShellOptions> for shell::Options {
             vcpus: options.vcpus,
             out: options.out,
             argv: options.argv,
-            outer: None,
+            outer_image: None,
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
             vcpus: None,
             out: None,
             argv: argv.iter().map(|&word| word.to_owned()).collect(),
-            outer: None,
+            outer_image: None,
         };
         let finished = Finished {
             end,

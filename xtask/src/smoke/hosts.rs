@@ -156,7 +156,7 @@ fn other_hypervisor(session: &Session) -> Result<()> {
     mark(session, false)?;
     call(session, &["modprobe", "-r", "kvm-amd", "kvm"])?;
     call(session, &["modprobe", "kvm-amd"])?;
-    ended?.expect(4, &["--accel kvm cannot work here", "another hypervisor"])
+    ended?.expect(4, &["--accel kvm cannot work here", "does not let its virtualisation be turned on"])
 }
 
 /// Sets or clears EFER.SVME of every processor.

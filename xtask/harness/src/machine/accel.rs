@@ -9,11 +9,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::kvm::KvmAnswer;
-
-/// A KVM under which a guest takes longer to boot is as slow as emulation: it runs inside a VM, where each
-/// exit of the guest's passes through two hypervisors. Elsewhere a boot takes about a second.
-const SLOW_BOOT: Duration = Duration::from_secs(5);
+use super::kvm::{KvmAnswer, SLOW_BOOT};
 
 /// How guest code is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

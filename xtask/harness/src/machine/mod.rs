@@ -60,7 +60,7 @@ pub struct VmSpec {
     pub accel: Accel,
     /// For a guest that runs guests of its own: an image with what it needs for that. Its processor is one
     /// that can.
-    pub outer: Option<PathBuf>,
+    pub outer_image: Option<PathBuf>,
     /// What takes the place of the kernel's modules once the guest runs: no part of the machine that is
     /// saved.
     pub replaced: Option<Replaced>,

@@ -208,7 +208,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
             Accel::Tcg => format!("tcg,tb-size={TB_SIZE_MIB}").into(),
         },
     );
-    add("cpu", spec.accel.cpu(spec.outer.is_some() || spec.tuning.stock_machine).into());
+    add("cpu", spec.accel.cpu(spec.outer_image.is_some() || spec.tuning.stock_machine).into());
     add("smp", spec.vcpus.to_string().into());
     add("m", format!("{}M", spec.ram_mib).into());
     add("display", "none".into());
@@ -236,7 +236,7 @@ pub(super) fn arguments(spec: &VmSpec, firmware: &[PathBuf]) -> Vec<OsString> {
     // Where in a dump of its memory the kernel lies, which it moves about at each boot.
     add("device", "vmcoreinfo".into());
     let images = [("root", &spec.root_image), ("modules", &spec.modules_image)];
-    for (name, image) in images.into_iter().chain(spec.outer.iter().map(|image| ("outer", image))) {
+    for (name, image) in images.into_iter().chain(spec.outer_image.iter().map(|image| ("outer", image))) {
         // JSON, so that no path needs quoting. The images never change: no lock is wanted, and
         // any number of VMs share them.
         let drive = serde_json::json!({

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use protocol::Outcome;
 use reports::record::events::ReadError;
 use reports::{Judged, RunRecord, RunResult};
 
@@ -31,6 +32,12 @@ impl FinishedRun {
     pub fn judge(dir: PathBuf, record: RunRecord, criteria: &Criteria) -> Self {
         let judged = reports::judge(&record, &criteria.expectations, &criteria.known_issues);
         FinishedRun { dir, record, judged }
+    }
+
+    /// True if an attempt came to nothing by the host's or the harness's fault.
+    pub(crate) fn has_infra_error(&self) -> bool {
+        let mut outcomes = self.record.attempts.iter().filter_map(|attempt| attempt.finished());
+        outcomes.any(|(outcome, _)| matches!(outcome, Outcome::Infra { .. }))
     }
 
     /// Writes all reports into `dir`, which must exist.

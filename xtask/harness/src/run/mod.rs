@@ -32,6 +32,7 @@ use vm_images::host::progress::Progress;
 
 use crate::attempt::drive::AttemptContext;
 use crate::event_log::{EventLog, FAILED};
+use crate::machine::Accel;
 use crate::machine::snapshot::Snapshots;
 use crate::run::begin::{Beginning, Begun};
 use crate::run::choose::Choice;
@@ -123,7 +124,11 @@ fn carry_through(
     };
     workers::carry_out(context, plan, &done, options.times, budget)?;
     record_lines(&events, &prepared, &options.debug_info)?;
-    finish(&events, &dir, cancel.is_cancelled(), &criteria).map(Some)
+    let run = finish(&events, &dir, cancel.is_cancelled(), &criteria)?;
+    if prepared.chosen.accel == Accel::Kvm && run.has_infra_error() {
+        prepare::kvm_answers(session, &prepared.qemu).forget();
+    }
+    Ok(Some(run))
 }
 
 /// Ends the record of a run, judges it, and writes its reports.

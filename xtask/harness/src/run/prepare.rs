@@ -59,7 +59,7 @@ impl BootKernel {
             ram_mib,
             vcpus,
             accel,
-            outer: None,
+            outer_image: None,
             replaced: self.kernel.replacement.as_ref().map(replaced),
             preload: self.preload(&[]),
             tuning: Tuning::default(),
@@ -131,9 +131,8 @@ pub fn prepare(
     let guest = images.guest()?;
     let first = kernels.first().context("no kernel to boot")?;
     let chosen = choose(accel, || {
-        let cache = session.store.root().join("probes");
         let kernel = first.kernel.artifact.digest.short();
-        KvmAnswers::new(&cache, &qemu.version).ask(kernel, accel == AccelChoice::Kvm, || {
+        kvm_answers(session, &qemu).ask(kernel, accel == AccelChoice::Kvm, || {
             session.terminal.step("probing KVM by booting a guest");
             let log = session.store.temporary().join("probe.log");
             let spec = VmSpec { log, ..first.vm(&guest, Accel::Kvm, 512, 1) };
@@ -143,6 +142,11 @@ pub fn prepare(
     let versions = versions(&guest, &checkouts)?;
     session.terminal.end_step();
     Ok(Prepared { qemu, chosen, guest, versions, checkouts, kernels, replaced: images.replaced() })
+}
+
+/// What is known of KVM with `qemu`.
+pub fn kvm_answers(session: &Session, qemu: &Qemu) -> KvmAnswers {
+    KvmAnswers::new(&session.store.root().join("probes"), &qemu.version)
 }
 
 /// Versions of the programs in `guest`; those of `checkouts` as the trees state them now.

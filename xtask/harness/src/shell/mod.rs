@@ -72,8 +72,9 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Program to run; bash, if nothing.
     pub argv: Vec<String>,
-    /// Guests can be run in the guest ([`VmSpec::outer`]).
-    pub outer: Option<PathBuf>,
+    /// An image for guests of the guest's ([`VmSpec::outer_image`]). Such a shell has no input and no
+    /// terminal, whoever calls it.
+    pub outer_image: Option<PathBuf>,
 }
 
 /// A shell that is over.
@@ -92,7 +93,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
     let started = Instant::now();
     let suite = suite_named(&options.suite)?;
     let example = suite.example()?;
-    let interactive = host_terminal::is_interactive();
+    let interactive = options.outer_image.is_none() && host_terminal::is_interactive();
     let program = program(options, &example, interactive)?;
 
     if options.kernels.len() != 1 {
@@ -107,7 +108,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
     let vm = VmSpec {
         log: dir.join("qemu.log"),
         append: options.append.clone(),
-        outer: options.outer.clone(),
+        outer_image: options.outer_image.clone(),
         ..kernel.vm(&prepared.guest, accel, ram_mib, vcpus)
     };
 
@@ -137,6 +138,7 @@ pub fn run(session: &Session, options: &Options) -> Result<FinishedShell> {
             ..program
         },
         interactive,
+        has_input: options.outer_image.is_none(),
         limits: limits(prepared.chosen.time_scale, &example),
         dir: &dir,
         cancel,
@@ -175,6 +177,8 @@ struct Shell<'a> {
     hypervisor: &'a dyn Hypervisor,
     program: Program,
     interactive: bool,
+    /// Standard input is the program's.
+    has_input: bool,
     limits: TimeLimits,
     dir: &'a Path,
     cancel: &'a Cancel,
@@ -294,7 +298,10 @@ impl Hands<ShellState> for ShellHands<'_> {
                     false => CarriedOut::Done,
                 };
                 // Only now: what is read while a terminal is not raw comes by lines.
-                self.permits = Some(streams::read_input(self.events.clone())?);
+                self.permits = match self.shell.has_input {
+                    true => Some(streams::read_input(self.events.clone())?),
+                    false => None,
+                };
                 return Ok(resized);
             }
             Effect::ReadOn => {

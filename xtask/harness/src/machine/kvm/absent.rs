@@ -50,7 +50,7 @@ pub(super) fn absent(facts: &Facts) -> Option<Absent> {
         ));
     }
     if facts.opened.is_ok() && matches!(facts.created, Err(IN_THE_WAY | IN_THE_WAY_SINCE_6_12)) {
-        return Some(busy(&facts.modules));
+        return Some(busy(facts));
     }
     let errno = facts.opened.err()?;
     Some(match errno {
@@ -75,14 +75,24 @@ pub(super) fn say(why: impl Into<String>, next: impl Into<String>) -> Absent {
     Absent { why: why.into(), next: next.into() }
 }
 
+/// Another hypervisor whose module is loaded: the module and its name.
+fn rival(modules: &BTreeSet<String>) -> Option<(&'static str, &'static str)> {
+    RIVALS.into_iter().find(|(module, _)| modules.contains(*module))
+}
+
 /// Something else has the processor's virtualisation on.
-pub(super) fn busy(modules: &BTreeSet<String>) -> Absent {
-    match RIVALS.iter().find(|(module, _)| modules.contains(*module)) {
-        Some((module, name)) => say(
+pub(super) fn busy(facts: &Facts) -> Absent {
+    match (rival(&facts.modules), facts.processor.is_virtual) {
+        (Some((module, name)), _) => say(
             format!("/dev/kvm opens, but {name} holds the processor's virtualisation"),
             format!("end the VMs of {name}, or `sudo modprobe -r {module}`"),
         ),
-        None => say(
+        // The instructions that turn it on may fault there, too.
+        (None, true) => say(
+            "/dev/kvm opens, but this VM's processor does not let its virtualisation be turned on",
+            "see what its own host says of nested virtualisation",
+        ),
+        (None, false) => say(
             "/dev/kvm opens, but another hypervisor holds the processor's virtualisation",
             "end the VMs of VirtualBox, VMware or whatever it is",
         ),
@@ -95,7 +105,13 @@ fn no_rights(facts: &Facts, node: &Node) -> Absent {
     let who = user.name.as_ref().map_or_else(|| format!("uid {}", user.uid), |name| format!("user {name}"));
     let group_may = node.mode & 0o060 == 0o060;
     if group_may && facts.container.is_some() && node.gid == OVERFLOW_GID {
-        // Its root is the user outside. Only podman can: docker's processes are not the user's.
+        // Its root is the user outside. Only podman can pass that user's groups on.
+        if facts.container.as_deref() == Some("docker") {
+            return say(
+                "this container has /dev/kvm, but not the groups of the user who started it",
+                "give that user the node itself: `sudo setfacl -m u:USER:rw /dev/kvm` outside",
+            );
+        }
         return say(
             "this container has /dev/kvm, but not the groups of the user who started it",
             "start it with `--group-add keep-groups`, beside `--device /dev/kvm`",
@@ -181,7 +197,7 @@ fn no_node(facts: &Facts) -> Absent {
 
 /// The kernel has no KVM: what the processor says to that, and in a container, where that is to be mended.
 fn with_container(facts: &Facts, what: &str) -> Absent {
-    let Absent { why, next } = no_kvm_in_kernel(facts.processor);
+    let Absent { why, next } = no_kvm_in_kernel(facts.processor, rival(&facts.modules));
     match &facts.container {
         None => say(format!("{what}: {why}"), next),
         Some(kind) => say(
@@ -191,15 +207,26 @@ fn with_container(facts: &Facts, what: &str) -> Absent {
     }
 }
 
-fn no_kvm_in_kernel(processor: Processor) -> Absent {
+/// `rival` is another hypervisor that is loaded: since v6.12 KVM's module does not load beside its VMs
+/// (`enable_virt_at_load`, virt/kvm/kvm_main.c).
+fn no_kvm_in_kernel(processor: Processor, rival: Option<(&str, &str)>) -> Absent {
     let Processor { maker, can_virtualise, is_virtual } = processor;
     match (can_virtualise, is_virtual, maker) {
         (true, _, Some(maker)) => {
             let (module, feature) = (maker.module(), maker.feature());
-            say(
-                format!("the processor has {feature}, and the module {module} is not loaded"),
-                format!("`sudo modprobe {module}` (if that fails, turn {feature} on in the firmware)"),
-            )
+            let why = format!("the processor has {feature}, and the module {module} is not loaded");
+            match rival {
+                None => say(
+                    why,
+                    format!("`sudo modprobe {module}` (if that fails, `sudo dmesg | grep -i kvm` says why)"),
+                ),
+                Some((other, name)) => say(
+                    format!("{why}; {name} is"),
+                    format!(
+                        "end the VMs of {name} or `sudo modprobe -r {other}`, then `sudo modprobe {module}`"
+                    ),
+                ),
+            }
         }
         (_, true, maker) => {
             let parameter = match maker {
@@ -244,28 +271,7 @@ fn start_with_device(kind: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::kvm::facts::User;
-
-    /// A real Intel machine on which ann may open a KVM that is loaded.
-    fn host() -> Facts {
-        Facts {
-            arch: "x86_64".into(),
-            opened: Ok(()),
-            created: Ok(()),
-            node: Some(Node { mode: 0o660, gid: 108, group: Some("kvm".into()) }),
-            kernel_has_kvm: Some(true),
-            processor: Processor { maker: Some(Maker::Intel), can_virtualise: true, is_virtual: false },
-            modules: ["kvm".to_owned(), "kvm_intel".to_owned()].into(),
-            container: None,
-            user: User {
-                uid: 1000,
-                name: Some("ann".into()),
-                groups: [1000, 108].into(),
-                login_groups: [1000, 108].into(),
-                has_group_kvm: true,
-            },
-        }
-    }
+    use crate::machine::kvm::facts::{User, real_host as host};
 
     fn check(facts: &Facts, expect: &str) {
         let said = absent(facts).expect("it does not open").to_string();
@@ -289,6 +295,9 @@ mod tests {
         );
         let said = absent(&Facts { modules: ["vboxdrv".to_owned()].into(), ..busy }).unwrap();
         assert!(said.why.contains("VirtualBox holds"), "{said}");
+        let nested = Processor { is_virtual: true, ..host().processor };
+        let said = absent(&Facts { created: Err(Errno::IO), processor: nested, ..host() }).unwrap();
+        assert!(said.why.contains("does not let its virtualisation be turned on"), "{said}");
         // QEMU says more of anything else.
         assert_eq!(absent(&Facts { created: Err(Errno::NOMEM), ..host() }), None);
     }
@@ -370,9 +379,15 @@ mod tests {
         );
         let root = User { uid: 0, name: Some("root".into()), ..User::default() };
         check(
-            &Facts { user: root, ..of(OVERFLOW_GID, Some("nogroup")) },
+            &Facts { user: root.clone(), ..of(OVERFLOW_GID, Some("nogroup")) },
             "this container has /dev/kvm, but not the groups of the user who started it; start it with \
              `--group-add keep-groups`, beside `--device /dev/kvm`",
+        );
+        let docker = Some("docker".to_owned());
+        check(
+            &Facts { user: root, container: docker, ..of(OVERFLOW_GID, Some("nogroup")) },
+            "this container has /dev/kvm, but not the groups of the user who started it; give that user the \
+             node itself: `sudo setfacl -m u:USER:rw /dev/kvm` outside",
         );
     }
 
@@ -400,8 +415,8 @@ mod tests {
         check(
             &in_a("docker", Errno::NOENT, Some(false)),
             "there is no /dev/kvm in this docker container: the processor has VT-x, and the module kvm-intel \
-             is not loaded; on its host, `sudo modprobe kvm-intel` (if that fails, turn VT-x on in the \
-             firmware); then start it with `--device /dev/kvm`",
+             is not loaded; on its host, `sudo modprobe kvm-intel` (if that fails, `sudo dmesg | grep -i kvm` \
+             says why); then start it with `--device /dev/kvm`",
         );
         check(
             &in_a("systemd-nspawn", Errno::PERM, Some(true)),
@@ -432,7 +447,13 @@ mod tests {
         check(
             &of(Some(Maker::Amd), true, false),
             "there is no /dev/kvm: the processor has AMD-V (SVM), and the module kvm-amd is not loaded; \
-             `sudo modprobe kvm-amd` (if that fails, turn AMD-V (SVM) on in the firmware)",
+             `sudo modprobe kvm-amd` (if that fails, `sudo dmesg | grep -i kvm` says why)",
+        );
+        let beside = ["vboxdrv".to_owned()].into();
+        check(
+            &Facts { modules: beside, ..of(Some(Maker::Intel), true, false) },
+            "there is no /dev/kvm: the processor has VT-x, and the module kvm-intel is not loaded; VirtualBox \
+             is; end the VMs of VirtualBox or `sudo modprobe -r vboxdrv`, then `sudo modprobe kvm-intel`",
         );
         check(
             &of(Some(Maker::Intel), false, true),

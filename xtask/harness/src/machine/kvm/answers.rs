@@ -15,8 +15,8 @@ use crate::machine::host;
 /// After so many kernels that gave no answer it is the host's fault, and no further one is tried.
 const KERNELS_MAX: usize = 2;
 
-/// How long a try without an answer is not made again. A host whose `/dev/kvm` opens and runs nothing never
-/// gives one, and each try costs its whole timeout.
+/// How long a try without an answer, or with a slow one, is not made again. A host whose `/dev/kvm` opens and
+/// runs nothing never gives one, and each try costs its whole timeout.
 const UNCLEAR_FOR: Duration = Duration::from_secs(3600);
 
 /// Answers about KVM on this host, a file for each QEMU.
@@ -38,8 +38,11 @@ impl Known {
     pub fn asked_again(&self) -> &'static str {
         match (&self.answer, self.tried_s) {
             (_, None) | (KvmAnswer::Passing(_), _) => "in each run",
-            (KvmAnswer::Works { .. }, _) => "after the host's next boot",
-            (KvmAnswer::Broken(_), _) => "after the host's next boot, or with --accel kvm",
+            (answer, _) if answer.is_slow() => "an hour later: a busy host makes it slow, too",
+            (KvmAnswer::Works { .. }, _) => "after the host's next boot, or when QEMU fails in a run",
+            (KvmAnswer::Broken(_), _) => {
+                "with --accel kvm, when the parameter ignore_msrs is changed, or after the host's next boot"
+            }
             (KvmAnswer::Unclear { .. }, _) => "an hour later, or with --accel kvm",
         }
     }
@@ -64,6 +67,12 @@ impl KvmAnswers {
         let host = format!("{}\n{boot_id}\n{ignore_msrs}", host::identity());
         let digest = Digest::of_inputs([("qemu", qemu), ("host", &host)]);
         KvmAnswers { file: cache.join(format!("kvm-{}", digest.short())) }
+    }
+
+    /// Forgets what a boot has shown: QEMU has failed since.
+    pub(crate) fn forget(&self) {
+        // If that fails, the next run is told the same as this one.
+        let _ = fs::remove_file(&self.file);
     }
 
     /// The answer that is known without a boot; `None` if there is none, or none of late.
@@ -127,11 +136,14 @@ pub fn known_by_facts() -> Option<Known> {
 /// Whether an answer is still one. A clock that was set back makes an unclear one old.
 fn is_good_at(now_s: u64, tried_s: u64, answer: &KvmAnswer) -> bool {
     match answer {
-        KvmAnswer::Works { .. } | KvmAnswer::Broken(_) | KvmAnswer::Passing(_) => true,
-        KvmAnswer::Unclear { .. } => {
-            now_s.checked_sub(tried_s).is_some_and(|age_s| age_s < UNCLEAR_FOR.as_secs())
-        }
+        KvmAnswer::Unclear { .. } => is_of_late(now_s, tried_s),
+        KvmAnswer::Works { .. } => !answer.is_slow() || is_of_late(now_s, tried_s),
+        KvmAnswer::Broken(_) | KvmAnswer::Passing(_) => true,
     }
+}
+
+fn is_of_late(now_s: u64, tried_s: u64) -> bool {
+    now_s.checked_sub(tried_s).is_some_and(|age_s| age_s < UNCLEAR_FOR.as_secs())
 }
 
 /// Whether an answer makes a boot of `kernel` needless.
@@ -190,6 +202,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("kvm-1");
         (folder, KvmAnswers { file })
+    }
+
+    #[test]
+    fn a_slow_boot_is_tried_again_after_an_hour_and_a_failed_one_is_forgotten() {
+        let (_folder, answers) = empty();
+        let slow = KvmAnswer::Works { boot_ms: 8200 };
+        check(&answers, 100, ("k", false), Some(&slow), &slow);
+        check(&answers, 100 + HOUR_S - 1, ("k", true), None, &slow);
+        check(&answers, 100 + HOUR_S, ("k", false), Some(&WORKS), &WORKS);
+        check(&answers, 100 + 90 * HOUR_S, ("k", false), None, &WORKS);
+        answers.forget();
+        check(&answers, 100 + 90 * HOUR_S, ("k", false), Some(&slow), &slow);
     }
 
     #[test]

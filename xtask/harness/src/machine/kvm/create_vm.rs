@@ -30,11 +30,18 @@ unsafe impl Ioctl for CreateVm {
     }
 }
 
+/// True for the device that KVM has on each Linux (Documentation/admin-guide/devices.txt).
+fn is_kvm(file: &OwnedFd) -> bool {
+    let device = rustix::fs::makedev(10, 232);
+    rustix::fs::fstat(file).is_ok_and(|data| data.st_rdev == device)
+}
+
 /// Opens `/dev/kvm` as QEMU does, and makes a VM, which goes at once: the result of each.
 pub(super) fn open_and_create() -> (Result<(), Errno>, Result<(), Errno>) {
     match rustix::fs::open("/dev/kvm", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
         Err(errno) => (Err(errno), Err(errno)),
-        // SAFETY: the request is one that KVM knows; of another device it is refused.
+        Ok(kvm) if !is_kvm(&kvm) => (Ok(()), Err(Errno::NODEV)),
+        // SAFETY: the file is KVM's device, and the request one that it knows.
         Ok(kvm) => (Ok(()), unsafe { ioctl(&kvm, CreateVm) }.map(drop)),
     }
 }

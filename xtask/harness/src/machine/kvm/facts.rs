@@ -186,6 +186,28 @@ fn user(uid: u32, ours: BTreeSet<u32>, passwd: &str, groups: &str) -> User {
     User { uid, name, groups: ours, login_groups, has_group_kvm }
 }
 
+/// A real Intel machine on which ann may open a KVM that is loaded.
+#[cfg(test)]
+pub(super) fn real_host() -> Facts {
+    Facts {
+        arch: "x86_64".into(),
+        opened: Ok(()),
+        created: Ok(()),
+        node: Some(Node { mode: 0o660, gid: 108, group: Some("kvm".into()) }),
+        kernel_has_kvm: Some(true),
+        processor: Processor { maker: Some(Maker::Intel), can_virtualise: true, is_virtual: false },
+        modules: ["kvm".to_owned(), "kvm_intel".to_owned()].into(),
+        container: None,
+        user: User {
+            uid: 1000,
+            name: Some("ann".into()),
+            groups: [1000, 108].into(),
+            login_groups: [1000, 108].into(),
+            has_group_kvm: true,
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,17 +3,20 @@
 //! QEMU's words are those of 10.0 (`accel/kvm/kvm-all.c`, `target/i386/kvm/kvm.c`); older ones put the
 //! number of an error before its words, and wrote KVM for kvm.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::absent::{DMESG, busy, say};
+use super::facts::Facts;
 use super::{Absent, KvmAnswer};
 
 /// Longest piece of a console that is quoted, characters.
 const QUOTE_MAX: usize = 100;
 
 /// QEMU gave up, with `error` as its end and `log` as everything that it said; `modules` are the host's.
-pub(super) fn qemu_gave_up(error: &str, log: &str, modules: &BTreeSet<String>) -> KvmAnswer {
+///
+/// Only words that are known to be KVM's hold until the host's next boot: QEMU may also have been killed, or
+/// had no file descriptors left. `kernel` is the digest of the guest's.
+pub(super) fn qemu_gave_up(error: &str, log: &str, kernel: &str, facts: &Facts) -> KvmAnswer {
     if let Some(msr) = refused_msr(log) {
         return KvmAnswer::Broken(say(
             format!("/dev/kvm opens, but this host's KVM refuses MSR {msr} to QEMU"),
@@ -29,13 +32,13 @@ pub(super) fn qemu_gave_up(error: &str, log: &str, modules: &BTreeSet<String>) -
     };
     // The second is v6.12's word for the first.
     if could_not_begin("device or resource busy") || could_not_begin("input/output error") {
-        return KvmAnswer::Passing(busy(modules));
+        return KvmAnswer::Passing(busy(facts));
     }
     let absent = say(format!("/dev/kvm opens, but {error}"), DMESG);
     if could_not_begin("cannot allocate memory") {
         KvmAnswer::Passing(absent)
     } else {
-        KvmAnswer::Broken(absent)
+        KvmAnswer::Unclear { absent, kernels: vec![kernel.to_owned()] }
     }
 }
 
@@ -86,10 +89,16 @@ pub(super) fn no_answer(how: NoAnswer, console: &str, log: &str, is_virtual: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::kvm::facts::real_host;
 
     fn check(error: &str, log: &str, modules: &[&str], expect: &KvmAnswer) {
         let modules = modules.iter().map(|&name| name.to_owned()).collect();
-        assert_eq!(&qemu_gave_up(error, log, &modules), expect);
+        let facts = Facts { modules, ..real_host() };
+        assert_eq!(&qemu_gave_up(error, log, "k", &facts), expect);
+    }
+
+    fn unclear(absent: Absent) -> KvmAnswer {
+        KvmAnswer::Unclear { absent, kernels: vec!["k".to_owned()] }
     }
 
     /// QEMU 10.0.13 on a host whose KVM knows no ARCH_CAPABILITIES.
@@ -145,12 +154,12 @@ mod tests {
         let error =
             "QEMU failed (exit status: 1): qemu-system-x86_64: -accel kvm: failed to initialize kvm: …";
         let absent = say(format!("/dev/kvm opens, but {error}"), DMESG);
-        check(error, &create_vm("Invalid argument"), &[], &KvmAnswer::Broken(absent.clone()));
+        check(error, &create_vm("Invalid argument"), &[], &unclear(absent.clone()));
         check(error, &create_vm("Cannot allocate memory"), &[], &KvmAnswer::Passing(absent.clone()));
-        check(error, "", &[], &KvmAnswer::Broken(absent.clone()));
+        check(error, "", &[], &unclear(absent.clone()));
         // Something else that is busy is no rival.
         let drive = "qemu-system-x86_64: -blockdev x: Device or resource busy\n";
-        check(error, drive, &["vboxdrv"], &KvmAnswer::Broken(absent));
+        check(error, drive, &["vboxdrv"], &unclear(absent));
     }
 
     #[test]

@@ -57,7 +57,16 @@ pub enum KvmAnswer {
     },
 }
 
+/// A KVM under which a guest takes longer to boot is as slow as emulation: it runs inside a VM, where each
+/// exit of the guest's passes through two hypervisors. Elsewhere a boot takes about a second.
+pub(super) const SLOW_BOOT: Duration = Duration::from_secs(5);
+
 impl KvmAnswer {
+    /// A guest boots, and slowly: that may be the doing of a busy host.
+    fn is_slow(&self) -> bool {
+        matches!(self, KvmAnswer::Works { boot_ms } if Duration::from_millis(*boot_ms) > SLOW_BOOT)
+    }
+
     /// How long a guest takes to boot.
     ///
     /// # Errors

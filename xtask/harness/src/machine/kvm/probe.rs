@@ -94,7 +94,7 @@ pub(crate) fn boot(
             Ok(_) => return Ok(KvmAnswer::Works { boot_ms: millis(started.elapsed()) }),
             Err(Unheard::Late) => {}
             Err(Unheard::Ended(VmEnd::Failed { error })) => {
-                return Ok(qemu_gave_up(&error, &log(spec), &facts.modules));
+                return Ok(qemu_gave_up(&error, &log(spec), kernel, &facts));
             }
             Err(Unheard::Ended(VmEnd::Clean | VmEnd::Killed)) => break NoAnswer::Gone,
             Err(Unheard::OtherAgent(why)) => return Ok(in_words(format!("/dev/kvm opens, but {why}"))),
