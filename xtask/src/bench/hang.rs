@@ -35,11 +35,15 @@ const WAYS: [&str; 11] = [
 ];
 
 /// Promises: time from the last activity to the verdict (median and 95th percentile), then to the evidence,
-/// seconds; CPU time of sampling, percent of a test's time. Valid for emulation, the slowest accelerator.
+/// seconds; CPU time of sampling, percent of a test's time. They are judged under either accelerator, and
+/// were measured under emulation.
 const VERDICT_MEDIAN_S: f64 = 10.0;
 const VERDICT_P95_S: f64 = 20.0;
 const EVIDENCE_MOST_S: f64 = 5.0;
 const SAMPLING_PERCENT: f64 = 2.0;
+
+/// Pairs of runs from which the cost of sampling is judged: with fewer it is only shown.
+const PAIRS_TO_JUDGE: usize = 3;
 
 /// Figures of a bench.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +51,7 @@ struct HangFigures {
     verdict_median_s: f64,
     verdict_p95_s: f64,
     evidence_most_s: f64,
-    /// CPU time of sampling, percent of a test's time; `None` if it was not measured.
+    /// CPU time of sampling, percent of a test's time; `None` if it was not measured often enough.
     sampling_percent: Option<f64>,
 }
 
@@ -221,7 +225,7 @@ fn cost(session: &Session, figures: &Figures, accel: AccelChoice, n_pairs: usize
     figures.value("unwatched", format!("{without:.1} s"));
     figures.value("ratio", format!("{:.3}", with / without));
     figures.value("processor time of the sampler", format!("{share:.2} % of the test's time"));
-    Ok(Some(share))
+    Ok((n_pairs >= PAIRS_TO_JUDGE).then_some(share))
 }
 
 /// The value that `percent` % of all do not exceed (nearest rank).

@@ -239,16 +239,20 @@ pub(crate) fn run(
         page::check(page, name)?;
     }
     let figures = Figures::on_stdout();
-    let exit = measure_all(session, &options.command, &figures)?;
-    let Some(page) = &options.markdown else { return Ok(exit) };
+    let measured = measure_all(session, &options.command, &figures);
+    let Some(page) = &options.markdown else { return measured };
+    // What was measured before an error is worth a report, but not the page's place.
+    if let Err(error) = &measured {
+        figures.note(format!("ended early: {error:#}"));
+    }
     let (blocks, machines) = figures.into_parts();
     let conditions = Conditions::of(command::shown(command, matches), machines);
     let report = report::render(name, &conditions, &blocks, &users_folders(session, &options.command));
     match page {
-        Some(page) => page::write(page, name, &report)?,
-        None => out(&format!("\n{report}")),
+        Some(page) if measured.is_ok() => page::write(page, name, &report)?,
+        Some(_) | None => out(&format!("\n{report}")),
     }
-    Ok(exit)
+    measured
 }
 
 /// Folders of the user's that no report names: where a bench keeps what it measured, the store, the work

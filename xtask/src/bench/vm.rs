@@ -62,10 +62,11 @@ pub(super) fn vm(
     let snapshot = snapshots.of(&booted, boot_timeout(prepared.chosen.time_scale))?;
     let restored = VmSpec { restore: Some(snapshot.state().to_owned()), ..booted.clone() };
     let apt = session.apt()?;
-    let virtme = match with_virtme {
+    let mut virtme = match with_virtme {
         true => {
             let images = session.images(&apt)?;
-            Some(Virtme::prepare(session, &images, &prepared.qemu, &boot.kernel, accel)?)
+            let made = Virtme::prepare(session, &images, &prepared.qemu, &boot.kernel, accel);
+            or_without(figures, session, made)?
         }
         false => None,
     };
@@ -77,9 +78,16 @@ pub(super) fn vm(
         session.terminal.timed(&format!("round {round} of {n_rounds}"));
         ours.push(once(session, hypervisor, &restored, release)?);
         cold.push(once(session, hypervisor, &booted, release)?);
-        if let Some(virtme) = &virtme {
-            theirs.push(virtme.once(BENCH_RAM_MIB, "", release)?.as_secs_f64());
-            theirs_tuned.push(virtme.once(BENCH_RAM_MIB, qemu::CHEAPER, release)?.as_secs_f64());
+        if let Some(tool) = &virtme {
+            let both = ["", qemu::CHEAPER].map(|append| tool.once(BENCH_RAM_MIB, append, release));
+            let both = both.into_iter().collect::<Result<Vec<_>>>();
+            match or_without(figures, session, both)?.as_deref() {
+                Some([plain, tuned]) => {
+                    theirs.push(plain.as_secs_f64());
+                    theirs_tuned.push(tuned.as_secs_f64());
+                }
+                Some(_) | None => virtme = None,
+            }
         }
     }
     let title = format!(
@@ -90,7 +98,7 @@ pub(super) fn vm(
     let table = figures.table(title, columns);
     let ours = show(&table, "ours, restored", &ours);
     show(&table, "ours, booted", &cold);
-    if with_virtme {
+    if virtme.is_some() {
         let (plain, tuned) = (median(&mut theirs), median(&mut theirs_tuned));
         for (what, gone) in [("", plain), (", our kernel options", tuned)] {
             let name = format!("virtme-ng {}{what}", virtme::VERSION);
@@ -107,6 +115,18 @@ pub(super) fn vm(
     let disk = format!("{} MB", blocks * 512 / 1_000_000);
     figures.value("disk of its snapshot (its memory is a sparse file)", disk);
     Ok(exit::Exit::Passed)
+}
+
+/// What virtme-ng gave, or nothing and a note: it costs its own rows only. An interruption is an error.
+fn or_without<T>(figures: &Figures, session: &Session, result: Result<T>) -> Result<Option<T>> {
+    session.host.cancel().check()?;
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => {
+            figures.note(format!("without virtme-ng: {error:#}"));
+            Ok(None)
+        }
+    }
 }
 
 /// Prints the medians; gives that of the whole.

@@ -14,6 +14,7 @@ use harness::terminal::outln;
 use vm_images::store::space::bytes_of;
 
 use crate::exit::Exit;
+use crate::smoke::kept;
 
 #[derive(Debug, Args)]
 pub(crate) struct CleanOptions {
@@ -140,6 +141,12 @@ fn line(option: &str, bytes: u64, chosen: bool, dry_run: bool, meaning: &str) {
     outln!("{option:<12} {:>8} MB  {done:<8}  {meaning}", bytes / 1_000_000);
 }
 
+/// True for the folder of a check that failed (`selftest`).
+fn is_check(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(kept::PREFIX) && path.is_dir()
+}
+
 /// True for the folder of a shell.
 fn is_shell(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -153,8 +160,9 @@ fn old_runs(out: &Path, keep: usize) -> Result<Vec<PathBuf>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", out.display())),
     };
-    let is_run =
-        |path: &PathBuf| !path.is_symlink() && (path.join("events.jsonl").is_file() || is_shell(path));
+    let is_run = |path: &PathBuf| {
+        !path.is_symlink() && (path.join("events.jsonl").is_file() || is_shell(path) || is_check(path))
+    };
     let mut runs: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_run).collect();
     order::sort(&mut runs);
     runs.truncate(runs.len().saturating_sub(keep));
@@ -173,6 +181,11 @@ mod tests {
             fs::write(out.path().join(name).join("events.jsonl"), "").unwrap();
         }
         fs::create_dir(out.path().join("0-not-a-run")).unwrap();
+        assert!(old_runs(out.path(), 3).unwrap().is_empty());
+        let check = out.path().join("selftest-2026-01-04T00-00-00Z");
+        fs::create_dir(&check).unwrap();
+        assert_eq!(old_runs(out.path(), 3).unwrap().len(), 1, "a failed check's runs are runs");
+        fs::remove_dir(&check).unwrap();
         std::os::unix::fs::symlink("2026-01-03T00-00-00Z", out.path().join("latest")).unwrap();
         assert_eq!(old_runs(out.path(), 1).unwrap().len(), 2);
         assert_eq!(old_runs(out.path(), 2).unwrap(), [out.path().join("2026-01-01T00-00-00Z")]);

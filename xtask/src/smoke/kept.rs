@@ -10,6 +10,9 @@ use harness::session::Session;
 
 use super::SCRATCH;
 
+/// Begins the name of a folder with the runs of a check that failed.
+pub(crate) const PREFIX: &str = "selftest-";
+
 /// Folders of checks that are there.
 pub(crate) fn folders(session: &Session) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(session.store.temporary()).into_iter().flatten().flatten();
@@ -25,7 +28,7 @@ pub(crate) fn keep(session: &Session, before: &BTreeSet<PathBuf>) -> Result<Opti
     if new.is_empty() {
         return Ok(None);
     }
-    let to = create_folder(&default_runs(), "selftest-")?;
+    let to = create_folder(&default_runs(), PREFIX)?;
     let log = session.store.temporary().join("keep.log");
     // Not followed: links in a run's folder lead into it.
     let copy = session.host.call("cp").args(["-r", "--no-dereference"]).args(&new).arg(&to);

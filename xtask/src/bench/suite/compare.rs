@@ -37,7 +37,8 @@ pub(super) fn show(figures: &Figures, parts: &[SampleRun], runner_first: bool) {
     if runner_first {
         figures.note("ratio: how much less wall time than lvm2's runner in one stock VM of two processors");
         figures.note(
-            "stock: as virtme-ng starts one (`-cpu max`, mitigations and all); ours: our processor and options",
+            "stock: as virtme-ng starts one (mitigations and all; under TCG `-cpu max`); ours: our options, \
+             under TCG our processor",
         );
     }
     let names = parts.iter().map(|part| right(part.name.as_str(), 24));
