@@ -1,8 +1,8 @@
 //! What a record means: verdicts, and all that they are derived from.
 //!
 //! In the order in which an attempt is judged:
-//! - [`expectations`] say what a test is known to do, `allowance` what it causes on purpose, by
-//!   [`title_pattern`]s;
+//! - [`expectations`] say what a test is known to do (one of the `expected_outcome`s), `allowance` what it
+//!   causes on purpose, by [`title_pattern`]s;
 //! - `came_to` puts what the kernel reported, and what the test left behind, beside what the test says
 //!   itself;
 //! - [`signature`] names a hang or a crash by its stacks; [`known_issues`] recognises known bugs by them, and
@@ -29,6 +29,7 @@ pub mod attempt;
 pub(crate) mod came_to;
 pub(crate) mod data_file;
 pub mod expectations;
+pub mod expected_outcome;
 pub mod judged;
 pub mod kernel_version;
 pub mod known_issues;

@@ -92,6 +92,7 @@ struct RateLine {
 struct ExpectationLine<'a> {
     met: bool,
     outcome: &'a str,
+    because: &'a str,
     reason: &'a str,
     place: &'a str,
 }
@@ -165,9 +166,10 @@ pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
 
 fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a> {
     let attempt = judged.attempt.and_then(|number| record.attempt(number));
-    let expectation = judged.expectation.as_ref().map(|ExpectationMatch { met, outcome, reason, place }| {
-        ExpectationLine { met: *met, outcome, reason, place }
-    });
+    let expectation =
+        judged.expectation.as_ref().map(|ExpectationMatch { met, outcome, because, reason, place }| {
+            ExpectationLine { met: *met, outcome, because, reason, place }
+        });
     VerdictLine {
         test: judged.test.to_string(),
         kernel_idx: judged.kernel_idx,
