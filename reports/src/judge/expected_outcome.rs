@@ -42,11 +42,10 @@ impl ExpectedOutcome {
             Outcome::DataCorruption { .. } => Some(ExpectedOutcome::DataCorruption),
         }
     }
-}
 
-impl fmt::Display for ExpectedOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// The name in files, `kernel-crash`.
+    pub fn name(self) -> &'static str {
+        match self {
             ExpectedOutcome::Fail => "fail",
             ExpectedOutcome::Skip => "skip",
             ExpectedOutcome::Warn => "warn",
@@ -54,6 +53,12 @@ impl fmt::Display for ExpectedOutcome {
             ExpectedOutcome::Hang => "hang",
             ExpectedOutcome::KernelCrash => "kernel-crash",
             ExpectedOutcome::DataCorruption => "data-corruption",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ExpectedOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

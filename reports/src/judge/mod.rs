@@ -10,7 +10,7 @@
 //! - [`attempt`] judges each attempt by all of this: it has a [`verdict`](verdict::Verdict), and is
 //!   [`judged`];
 //! - `tries` makes several tries of a test one verdict, [`rate`] says what their number shows;
-//! - [`result`] is what all verdicts of a run come to.
+//! - [`result`] is what all verdicts of a run come to; [`staleness`] is what many runs say of an expectation.
 //!
 //! Pure, so that a finished run can be judged again by newer expectations and known issues. Deliberately not
 //! here: how verdicts are shown ([`crate::render`]), and comparison with earlier runs.
@@ -36,6 +36,7 @@ pub mod known_issues;
 pub mod rate;
 pub mod result;
 pub mod signature;
+pub mod staleness;
 pub mod title_pattern;
 pub(crate) mod tries;
 pub mod verdict;
