@@ -409,6 +409,21 @@ impl Allowance {
 }
 
 impl Expectation {
+    /// Globs over the names of its tests.
+    pub fn tests(&self) -> &[String] {
+        &self.scope.tests
+    }
+
+    /// Beginnings of the releases that it names; `None` if it names none.
+    pub fn kernels(&self) -> Option<&[String]> {
+        self.scope.kernels.as_deref()
+    }
+
+    /// The known issues that it names.
+    pub fn known_issues(&self) -> &[KnownIssue] {
+        &self.known_issues
+    }
+
     /// True if it is about this test, on whatever kernel.
     pub fn is_about(&self, test: &TestId) -> bool {
         self.scope.names(test)

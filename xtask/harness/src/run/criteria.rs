@@ -47,9 +47,18 @@ impl Criteria {
     /// # Errors
     ///
     /// A file cannot be read, or is invalid.
-    pub(crate) fn of_suite(suite: &str) -> Result<Criteria> {
+    pub fn of_suite(suite: &str) -> Result<Criteria> {
+        Criteria::of_suites(&[suite.to_owned()])
+    }
+
+    /// The criteria for runs of these suites.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or is invalid.
+    pub fn of_suites(suites: &[String]) -> Result<Criteria> {
         let known_issues = known_issues()?;
-        let expectations = BTreeMap::from([(suite.to_owned(), expectations_of(suite, &known_issues)?)]);
-        Ok(Criteria { expectations, known_issues })
+        let each = suites.iter().map(|suite| Ok((suite.clone(), expectations_of(suite, &known_issues)?)));
+        Ok(Criteria { expectations: each.collect::<Result<_>>()?, known_issues })
     }
 }

@@ -123,6 +123,7 @@ fn carry_through(
     };
     workers::carry_out(context, plan, &done, options.times, budget)?;
     record_lines(&events, &prepared, &options.debug_info)?;
+    history::remark_stale(options.history.as_deref(), &criteria, &events, &session.terminal)?;
     finish(&events, &dir, cancel.is_cancelled(), &criteria).map(Some)
 }
 
