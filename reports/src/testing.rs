@@ -189,6 +189,7 @@ pub(crate) fn sample_expectations() -> BTreeMap<String, Expectations> {
 [[expect]]
 tests = ["shell/*-vdo-*"]
 outcome = "skip"
+because = "environment"
 reason = "the guest has no dm-vdo"
 
 [[expect]]
@@ -196,9 +197,10 @@ tests = ["shell/lvconvert-raid-reshape.sh"]
 kernels = "6.1"
 outcome = "fail"
 match = "^mismatch_cnt"
+because = "kernel"
 reason = "6.1 lacks the fix of the reshape position"
 "#;
-    let parsed = Expectations::parse(text, "suites/lvm2/expectations.toml").unwrap();
+    let parsed = Expectations::parse(text, "suites/lvm2/expectations.toml", &KnownIssues::default()).unwrap();
     BTreeMap::from([("lvm2".to_owned(), parsed)])
 }
 

@@ -44,9 +44,9 @@ pub(crate) enum Command {
     /// Explore the port of md's and dm-raid's control logic, kernel by kernel; no VM is needed
     #[command(after_help = model::MODEL_HELP)]
     Model(model::ModelOptions),
-    /// Show a suite's tests: name, and tags
+    /// Show a suite's tests (name, and tags), or what is expected of them
     #[command(
-        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'\n  cargo xtask list --classes                  what fails a run, and the names for --fail-on"
+        after_help = "Examples:\n  cargo xtask list --tag reshape\n  cargo xtask list -E . | wc -l\n  cargo xtask list -v integrity-caching       with what it needs, and what the tags mean\n  cargo xtask list --json --tag raid | jq -r '.[].id'\n  cargo xtask list --classes                  what fails a run, and the names for --fail-on\n  cargo xtask list --expected --kernel 6.7.9  what is expected on this kernel\n  cargo xtask list --stale                    what the last 10 attempts of a test did not meet"
     )]
     List(list::ListOptions),
     /// Make the tools root and the guest image, or say where they are

@@ -27,6 +27,9 @@ pub struct HistoryLine {
     pub kernel: String,
     /// `uname -r`.
     pub release: String,
+    /// Version of the kernel's package, if it is from one; absent in older lines.
+    #[serde(default)]
+    pub package_version: Option<String>,
     /// Digest of the kernel's boot artifact.
     pub kernel_digest: String,
     /// Digest of the guest image.
@@ -43,6 +46,9 @@ pub struct HistoryLine {
     pub outcome: String,
     /// Name of the [`Verdict`](crate::Verdict), as it was judged then.
     pub verdict: String,
+    /// The outcome of the expectation that it met, if it met one; absent in older lines.
+    #[serde(default)]
+    pub met: Option<String>,
     /// Duration of the test alone, milliseconds.
     pub test_ms: Option<u64>,
     /// From starting the VM to its end, milliseconds.
@@ -67,6 +73,7 @@ impl HistoryLine {
             test: attempt.test.clone(),
             kernel: kernel.spec.clone(),
             release: kernel.release.clone(),
+            package_version: kernel.package_version.clone(),
             kernel_digest: kernel.digest.clone(),
             image_digest: record.image.as_ref().map(|image| image.digest.clone()).unwrap_or_default(),
             accel: record.machine.as_ref().map(|machine| machine.accel.clone()).unwrap_or_default(),
@@ -75,6 +82,7 @@ impl HistoryLine {
             n_vms: host("vms"),
             outcome: outcome.name().to_owned(),
             verdict: judged.verdict.name().to_owned(),
+            met: judged.expectation.as_ref().filter(|one| one.met).map(|one| one.outcome.clone()),
             test_ms: facts.test_ms,
             vm_ms: facts.vm_ms,
             signature: judged.signature.as_ref().map(|signature| printable(&signature.headline())),

@@ -69,6 +69,33 @@ fn a_duration_is_the_median_of_the_newest_on_this_kernel_or_else_on_any() {
     assert_eq!(durations.of(&TestId::new("lvm2", "y").unwrap(), "6.12"), None);
 }
 
+/// Attempts of the sample's test that is expected to skip; what a line lacks is as in an older one.
+#[test]
+fn lines_tell_which_expectations_are_stale() {
+    let expectations = testing::sample_expectations();
+    let (record, judged) = testing::sample();
+    let skipped = judged.iter().find(|judged| judged.verdict == crate::Verdict::Skipped).unwrap();
+    let met = HistoryLine::of(&record, skipped, "2026-11-21").unwrap();
+    assert_eq!(met.met.as_deref(), Some("skip"));
+    let passed =
+        HistoryLine { verdict: "unexpected-pass".into(), met: None, at: "2026-11-22".into(), ..met.clone() };
+    let lost = HistoryLine { verdict: "infra".into(), ..passed.clone() };
+    let older = HistoryLine { verdict: "skipped".into(), met: None, ..met.clone() };
+    let stale = |lines: &[&HistoryLine]| {
+        let lines: Vec<_> = lines.iter().map(|line| (*line).clone()).collect();
+        let mut whole = bytes(&lines);
+        // A line that was torn costs nothing but itself.
+        whole.extend_from_slice(b"{\"format\":1,\"at\n");
+        let stale = History::parse(&whole).stale(&expectations, 2);
+        stale.into_iter().map(|stale| (stale.n_missed, stale.since, stale.last_met)).collect::<Vec<_>>()
+    };
+    let expect = [(2, "2026-11-22".to_owned(), Some("2026-11-21".to_owned()))];
+    assert_eq!(stale(&[&met, &passed, &lost, &passed, &lost]), expect);
+    assert_eq!(stale(&[&older, &passed, &passed]), expect);
+    assert_eq!(stale(&[&met, &passed, &met, &passed]), []);
+    assert_eq!(stale(&[&passed, &passed, &older]), []);
+}
+
 #[test]
 fn no_attempt_is_kept_twice() {
     let history = History { lines: vec![line("a", 1, "x", "6.12", 1)], n_passed_over: 0 };

@@ -12,7 +12,7 @@ use protocol::evidence::{KernelReport, ReportKind};
 use crate::faults::{FaultClass, Policy, Severity};
 use crate::judge::allowance::Allowances;
 use crate::judge::came_to::{self, Observations};
-use crate::judge::expectations::{AttemptTexts, Expectation, Expectations};
+use crate::judge::expectations::{AttemptTexts, Expectation, Expectations, KernelFacts};
 use crate::judge::judged::{ExpectationMatch, Judged};
 use crate::judge::kernel_version::Version;
 use crate::judge::known_issues::{IssueInfo, IssueMatch, KnownIssues, Symptoms};
@@ -28,13 +28,14 @@ pub fn judge_one(
     known_issues: &KnownIssues,
 ) -> Judged {
     let release = record.kernels.get(&attempt.kernel_idx).map(|kernel| kernel.release.as_str());
+    let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
+    let facts_of_kernel = KernelFacts { release, version: version.as_ref() };
     let entries: Vec<&Expectation> = expectations
         .get(attempt.test.suite())
-        .map_or_else(Vec::new, |suite| suite.about(&attempt.test, release).collect());
+        .map_or_else(Vec::new, |suite| suite.about(&attempt.test, facts_of_kernel).collect());
     // What the test causes on purpose says nothing.
     let allowances = Allowances::of(attempt, release, expectations.get(attempt.test.suite()));
     let allowed = |title: &str| allowances.reason(title).is_some();
-    let version = record.kernels.get(&attempt.kernel_idx).and_then(Version::of);
     let policy = &record.run.policy;
     let reports: Vec<_> = attempt
         .kernel_reports
@@ -55,6 +56,7 @@ pub fn judge_one(
                 reports: &reports,
                 allowed: &allowed,
                 policy,
+                version: version.as_ref(),
             };
             let judging = judge_outcome(outcome, &came_to, facts, &context, &entries);
             (Some(came_to), recognised, judging)
@@ -174,6 +176,7 @@ struct JudgingContext<'a> {
     /// True for the title of a report that the test causes on purpose.
     allowed: &'a dyn Fn(&str) -> bool,
     policy: &'a Policy,
+    version: Option<&'a Version>,
 }
 
 impl JudgingContext<'_> {
@@ -251,8 +254,12 @@ fn judge_outcome(
     let signature = context.recognised.signature.as_ref().map(Signature::lines).unwrap_or_default();
     let known_issues: Vec<_> =
         context.recognised.known_issues.iter().map(|issue| issue.info.id.as_str()).collect();
-    let shown =
-        AttemptTexts { last_lines: &facts.last_lines, signature: &signature, known_issues: &known_issues };
+    let shown = AttemptTexts {
+        last_lines: &facts.last_lines,
+        signature: &signature,
+        known_issues: &known_issues,
+        version: context.version,
+    };
     let met = entries.iter().copied().find(|entry| entry.is_met_by(came_to, shown));
     // It went wrong as it was expected to, and the kernel reports another fault: that is news.
     let beyond = met.and_then(|entry| context.beyond(came_to, entry));

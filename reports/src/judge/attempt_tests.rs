@@ -18,11 +18,11 @@ fn judged_with(outcome: Outcome, entries: &[&str], remarks: &[Remark]) -> Judgin
         .map(|entry| {
             let (outcome, flaky) = entry.split_once(' ').map_or((*entry, false), |(o, _)| (o, true));
             format!(
-                "[[expect]]\ntests = [\"*\"]\noutcome = \"{outcome}\"\nreason = \"why\"\nflaky = {flaky}\n"
+                "[[expect]]\ntests = [\"*\"]\noutcome = \"{outcome}\"\nbecause = \"test\"\nreason = \"why\"\nflaky = {flaky}\n"
             )
         })
         .collect();
-    let expectations = Expectations::parse(&text, "e.toml").unwrap();
+    let expectations = Expectations::parse(&text, "e.toml", &KnownIssues::default()).unwrap();
     let entries: Vec<&Expectation> = expectations.entries().iter().collect();
     judge_seen(&outcome, &AttemptFacts::default(), remarks, &[], &Policy::default(), &entries)
 }
@@ -44,8 +44,14 @@ fn judge_seen(
         .collect();
     let came_to = came_to::came_to(outcome, &Observations { facts, stacks: &[], reports: &reports });
     let recognised = Recognised::default();
-    let context =
-        JudgingContext { recognised: &recognised, remarks, reports: &reports, allowed: &allowed, policy };
+    let context = JudgingContext {
+        recognised: &recognised,
+        remarks,
+        reports: &reports,
+        allowed: &allowed,
+        policy,
+        version: None,
+    };
     judge_outcome(outcome, &came_to, facts, &context, entries)
 }
 
@@ -74,8 +80,8 @@ fn hang() -> Outcome {
 /// A bug that was planted to be found, and was not, is no good news.
 #[test]
 fn a_pass_of_what_must_go_wrong_fails() {
-    let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nreason = \"planted\"\nmust = true\n";
-    let expectations = Expectations::parse(text, "e.toml").unwrap();
+    let text = "[[expect]]\ntests = [\"*\"]\noutcome = \"hang\"\nbecause = \"kernel\"\nreason = \"planted\"\nmust = true\n";
+    let expectations = Expectations::parse(text, "e.toml", &KnownIssues::default()).unwrap();
     let entries: Vec<&Expectation> = expectations.entries().iter().collect();
     let policy = Policy::default();
     let judge = |outcome| judge_seen(&outcome, &AttemptFacts::default(), &[], &[], &policy, &entries);
@@ -215,8 +221,8 @@ fn an_oops_comes_before_what_follows_from_it() {
 fn an_expectation_excuses_what_it_names_and_no_other_report() {
     use ReportKind::{Corruption, Lockdep, RcuStall, StorageError, Warning};
     let judge = |outcome: Outcome, entry: &str, kind, title: &str| {
-        let text = format!("[[expect]]\ntests = [\"*\"]\nreason = \"why\"\n{entry}\n");
-        let expectations = Expectations::parse(&text, "e.toml").unwrap();
+        let text = format!("[[expect]]\ntests = [\"*\"]\nbecause = \"test\"\nreason = \"why\"\n{entry}\n");
+        let expectations = Expectations::parse(&text, "e.toml", &KnownIssues::default()).unwrap();
         let entries: Vec<&Expectation> = expectations.entries().iter().collect();
         let reports = [report(kind, title, &["md_run+0x1/0x2 [md_mod]"])];
         let facts = AttemptFacts::default();

@@ -56,6 +56,8 @@ pub struct ExpectationMatch {
     pub met: bool,
     /// The expected outcome, `fail`.
     pub outcome: String,
+    /// Whose fault that is: `test`, `kernel` or `environment`.
+    pub because: &'static str,
     /// Why it was expected.
     pub reason: String,
     /// File and line of the entry.
@@ -187,7 +189,7 @@ impl Judged {
     /// Detail and expectation in one line.
     pub fn explanation(&self) -> String {
         let Some(expectation) = &self.expectation else { return self.detail.clone() };
-        let ExpectationMatch { met, outcome, reason, place } = expectation;
+        let ExpectationMatch { met, outcome, because: _, reason, place } = expectation;
         let about = if self.verdict == Verdict::UnexpectedPass {
             format!("expected `{outcome}` ({reason}); if it is fixed, remove {place}")
         } else if *met {
@@ -251,6 +253,7 @@ impl ExpectationMatch {
         ExpectationMatch {
             met,
             outcome: entry.outcome.to_string(),
+            because: entry.because.name(),
             reason: entry.reason.clone(),
             place: entry.place.clone(),
         }

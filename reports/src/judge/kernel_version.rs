@@ -90,16 +90,39 @@ impl Version {
             return Version::parse_prefix(upstream).map(|(version, _)| version);
         }
         let (version, rest) = Version::parse_prefix(&kernel.release)?;
-        let names_abi = version.numbers[2] == 0
-            && version.rc.is_none()
-            && rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-        (!names_abi).then_some(version)
+        (!names_abi(&version, rest)).then_some(version)
+    }
+
+    /// The branch or version that a release (`uname -r`) with this beginning is of: `6`, `6.12`, `6.12.113`,
+    /// and 6.1 of `6.1.0-56`, which names an ABI. `None` if the beginning is no version.
+    pub(crate) fn of_release_prefix(prefix: &str) -> Option<Version> {
+        if let Ok(major) = prefix.parse() {
+            return Some(Version { numbers: [major, 0, 0], n_written: 1, rc: None });
+        }
+        let (version, rest) = Version::parse_prefix(prefix)?;
+        let n_written = if names_abi(&version, rest) { 2 } else { version.n_written };
+        Some(Version { n_written, ..version })
+    }
+
+    /// The first version after all of this branch: 6.2 after 6.1, 6.1.3 after 6.1.2.
+    pub(crate) fn next(&self) -> Version {
+        let mut numbers = self.numbers;
+        let last = &mut numbers[self.n_written - 1];
+        *last = last.saturating_add(1);
+        Version { numbers, n_written: self.n_written, rc: None }
     }
 
     /// True if this version is of that branch: `6.12.107` is of `6.12`.
     pub fn is_of(&self, branch: &Version) -> bool {
         self.numbers[..branch.n_written] == branch.numbers[..branch.n_written]
     }
+}
+
+/// True if a release of this version, with this rest, names an ABI: `6.1.0-56-amd64`.
+fn names_abi(version: &Version, rest: &str) -> bool {
+    version.numbers[2] == 0
+        && version.rc.is_none()
+        && rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// A kernel in a sentence, `6.1.192`, `6.12.117 with md of ~/linux`; `None` where not even its version is
@@ -179,6 +202,16 @@ impl Range {
                 from.as_ref().is_none_or(|from| version >= from)
                     && before.as_ref().is_none_or(|before| version < before)
             }
+        }
+    }
+
+    /// Versions of which one lies in each stretch that this range tells from another: its ends, and what
+    /// follows it.
+    pub(crate) fn changes(&self) -> Vec<Version> {
+        match self {
+            Range::Branch(branch) => vec![branch.clone(), branch.next()],
+            Range::Branches { first, last } => vec![first.clone(), last.clone(), last.next()],
+            Range::Bounds { from, before } => from.iter().chain(before).cloned().collect(),
         }
     }
 

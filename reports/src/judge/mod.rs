@@ -1,8 +1,8 @@
 //! What a record means: verdicts, and all that they are derived from.
 //!
 //! In the order in which an attempt is judged:
-//! - [`expectations`] say what a test is known to do, `allowance` what it causes on purpose, by
-//!   [`title_pattern`]s;
+//! - [`expectations`] say what a test is known to do (one of the `expected_outcome`s), `allowance` what it
+//!   causes on purpose, by [`title_pattern`]s;
 //! - `came_to` puts what the kernel reported, and what the test left behind, beside what the test says
 //!   itself;
 //! - [`signature`] names a hang or a crash by its stacks; [`known_issues`] recognises known bugs by them, and
@@ -10,7 +10,7 @@
 //! - [`attempt`] judges each attempt by all of this: it has a [`verdict`](verdict::Verdict), and is
 //!   [`judged`];
 //! - `tries` makes several tries of a test one verdict, [`rate`] says what their number shows;
-//! - [`result`] is what all verdicts of a run come to.
+//! - [`result`] is what all verdicts of a run come to; [`staleness`] is what many runs say of an expectation.
 //!
 //! Pure, so that a finished run can be judged again by newer expectations and known issues. Deliberately not
 //! here: how verdicts are shown ([`crate::render`]), and comparison with earlier runs.
@@ -29,12 +29,14 @@ pub mod attempt;
 pub(crate) mod came_to;
 pub(crate) mod data_file;
 pub mod expectations;
+pub mod expected_outcome;
 pub mod judged;
 pub mod kernel_version;
 pub mod known_issues;
 pub mod rate;
 pub mod result;
 pub mod signature;
+pub mod staleness;
 pub mod title_pattern;
 pub(crate) mod tries;
 pub mod verdict;

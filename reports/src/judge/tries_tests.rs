@@ -63,7 +63,10 @@ fn run_events(tries: &[(Outcome, Option<u32>)]) -> Vec<Event> {
 }
 
 fn judged(record: &RunRecord, expectations: &str) -> Judged {
-    let expectations = BTreeMap::from([("lvm2".to_owned(), Expectations::parse(expectations, "e").unwrap())]);
+    let expectations = BTreeMap::from([(
+        "lvm2".to_owned(),
+        Expectations::parse(expectations, "e", &KnownIssues::default()).unwrap(),
+    )]);
     let mut all = crate::judge(record, &expectations, &KnownIssues::default());
     assert_eq!(all.len(), 1, "one verdict for all tries");
     all.remove(0)
@@ -166,7 +169,8 @@ fn what_was_redeemed_fails_the_run_where_that_is_asked_for() {
 #[test]
 fn what_is_expected_to_fail_and_sometimes_passes_is_flaky() {
     let record = run(&[(fail(), None), (Outcome::Pass, None)]);
-    let expect = "[[expect]]\ntests = [\"shell/x.sh\"]\noutcome = \"fail\"\nreason = \"r\"\n";
+    let expect =
+        "[[expect]]\ntests = [\"shell/x.sh\"]\noutcome = \"fail\"\nbecause = \"test\"\nreason = \"r\"\n";
     assert_eq!(judged(&record, expect).verdict, Verdict::Flaky);
     assert_eq!(judged(&record, expect).rate().unwrap(), Rate { n_failed: 1, n: 2 });
 }

@@ -1,5 +1,6 @@
 //! `verdicts.json`: the verdicts for scripts. Versioned; fields are only ever added to a version.
 
+use protocol::event::Blame;
 use protocol::evidence::{KernelReport, ReportKind, TaskStack};
 use protocol::storage_state::StorageState;
 use serde::Serialize;
@@ -29,6 +30,14 @@ struct File<'a> {
     counts: Vec<Count>,
     kernels: Vec<KernelLine<'a>>,
     verdicts: Vec<VerdictLine<'a>>,
+    /// About the run as a whole.
+    remarks: Vec<RemarkLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct RemarkLine<'a> {
+    blame: Blame,
+    text: &'a str,
 }
 
 #[derive(Serialize)]
@@ -92,6 +101,7 @@ struct RateLine {
 struct ExpectationLine<'a> {
     met: bool,
     outcome: &'a str,
+    because: &'a str,
     reason: &'a str,
     place: &'a str,
 }
@@ -156,6 +166,11 @@ pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
         counts: counts(judged).into_iter().map(|(verdict, n)| Count { verdict: verdict.name(), n }).collect(),
         kernels: kernels.collect(),
         verdicts: judged.iter().map(|judged| verdict_line(record, judged)).collect(),
+        remarks: record
+            .remarks
+            .iter()
+            .map(|remark| RemarkLine { blame: remark.blame, text: &remark.text })
+            .collect(),
     };
     let mut text = serde_json::to_string_pretty(&file)
         .expect("maps with string keys and plain numbers always serialise");
@@ -165,9 +180,10 @@ pub fn render(record: &RunRecord, judged: &[Judged]) -> String {
 
 fn verdict_line<'a>(record: &'a RunRecord, judged: &'a Judged) -> VerdictLine<'a> {
     let attempt = judged.attempt.and_then(|number| record.attempt(number));
-    let expectation = judged.expectation.as_ref().map(|ExpectationMatch { met, outcome, reason, place }| {
-        ExpectationLine { met: *met, outcome, reason, place }
-    });
+    let expectation =
+        judged.expectation.as_ref().map(|ExpectationMatch { met, outcome, because, reason, place }| {
+            ExpectationLine { met: *met, outcome, because, reason, place }
+        });
     VerdictLine {
         test: judged.test.to_string(),
         kernel_idx: judged.kernel_idx,
@@ -264,6 +280,17 @@ mod tests {
         assert_eq!(failed["duration_ms"], 111_200);
         assert_eq!(json["verdicts"][4]["expectation"]["reason"], "the guest has no dm-vdo");
         assert_eq!(json["verdicts"][0]["signature"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn scripts_find_remarks_about_the_run() {
+        let (mut record, judged) = testing::sample_of_one_kernel();
+        let text = "stale expectation e.toml:2".to_owned();
+        record.remarks = vec![crate::record::Remark { blame: Blame::Test, text }];
+        let json: serde_json::Value = serde_json::from_str(&render(&record, &judged)).unwrap();
+        assert_eq!(json["remarks"][0]["blame"], "test");
+        assert_eq!(json["remarks"][0]["text"], "stale expectation e.toml:2");
+        assert_eq!(json["result"], "tests-failed");
     }
 
     #[test]

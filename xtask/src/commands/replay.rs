@@ -128,7 +128,8 @@ fn judge_again(dir: &Path, debug_info: &[PathBuf], policy: impl Fn(&Policy) -> P
             continue;
         }
         if suites.contains(&suite) {
-            criteria.expectations.insert(suite.clone(), criteria::expectations_of(&suite)?);
+            let expectations = criteria::expectations_of(&suite, &criteria.known_issues)?;
+            criteria.expectations.insert(suite.clone(), expectations);
         } else {
             notes.push(format!(
                 "this work tree has no suite `{suite}`: its tests are judged as if all were expected to pass"

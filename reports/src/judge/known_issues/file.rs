@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::{IssueInfo, KnownIssue, KnownIssues, KnownIssuesError, StackPattern};
 use crate::judge::data_file::{EntryError, line_of, one_line};
-use crate::judge::expectations::ExpectedOutcome;
+use crate::judge::expected_outcome::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
 use crate::judge::signature::ARROW;
 

@@ -9,7 +9,7 @@ use protocol::{HangKind, Outcome, TestId};
 use regex::Regex;
 
 use crate::judge::data_file::glob_matches;
-use crate::judge::expectations::ExpectedOutcome;
+use crate::judge::expected_outcome::ExpectedOutcome;
 use crate::judge::kernel_version::{Range, Version};
 use crate::judge::signature::{ARROW, Role, TaskSignature, is_same_function, telling_frames, telling_tasks};
 
@@ -159,6 +159,11 @@ impl KnownIssues {
         matches.into_iter().map(|(_, matched)| matched).collect()
     }
 
+    /// The issue with this id.
+    pub fn named(&self, id: &str) -> Option<&KnownIssue> {
+        self.issues.iter().find(|issue| issue.id() == id)
+    }
+
     /// The issues that this test always runs into on this kernel.
     pub fn expected_from<'a>(
         &'a self,
@@ -238,6 +243,16 @@ impl Symptoms<'_> {
 }
 
 impl KnownIssue {
+    /// Its short name.
+    pub fn id(&self) -> &str {
+        &self.info.id
+    }
+
+    /// File and line of its entry.
+    pub fn place(&self) -> &str {
+        &self.info.place
+    }
+
     fn looks_like(&self, symptoms: &Symptoms<'_>) -> bool {
         (self.tests.is_empty() || names_test(&self.tests, symptoms.test))
             && self.is_outcome(symptoms)
@@ -317,7 +332,7 @@ impl KnownIssue {
 
     /// Whether a kernel of this version has the issue. A stable branch with a fix of its own is judged by
     /// that, the others by upstream's versions.
-    fn standing(&self, version: Option<&Version>) -> Standing {
+    pub fn standing(&self, version: Option<&Version>) -> Standing {
         let Some(version) = version else { return Standing::Unknown };
         let in_range = self.present.iter().any(|range| range.contains(version));
         if self.absent.iter().any(|range| range.contains(version)) {
@@ -342,6 +357,21 @@ impl KnownIssue {
             }
             None => Standing::Unknown,
         }
+    }
+}
+
+impl KnownIssue {
+    /// True if a release of this branch, or this release, is known to have the issue. Release candidates are
+    /// left out, but for one that is asked about itself.
+    ///
+    /// Whether a version has the issue changes only at versions that the entry names, and after branches that
+    /// it names: one version from each stretch is enough.
+    pub(crate) fn is_present_within(&self, branch: &Version) -> bool {
+        let ranges = self.present.iter().chain(&self.absent);
+        let named = ranges.flat_map(Range::changes);
+        let fixes = self.fixed_in.iter().flat_map(|(of, first)| [of.clone(), of.next(), first.clone()]);
+        let mut versions = [branch.clone()].into_iter().chain(named).chain(fixes);
+        versions.any(|version| version.is_of(branch) && self.standing(Some(&version)) == Standing::Present)
     }
 }
 

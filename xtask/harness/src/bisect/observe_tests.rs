@@ -87,6 +87,7 @@ fn the_class_is_the_verdicts() {
         met: true,
         outcome: "kernel-crash".into(),
         reason: "x".into(),
+        because: "test",
         place: "expectations.toml:1".into(),
     };
     assert_eq!(class(Outcome::Pass, Verdict::KnownFailure, Some(expected)).0, Class::Crash);

@@ -242,7 +242,7 @@ mod tests {
                 };
                 let _infallible = write!(
                     text,
-                    "\n[[expect]]\ntests = [\"{}\"]\nkernels = \"{}\"\noutcome = \"{outcome}\"\nreason = \"{reason}\"\nmust = true\n",
+                    "\n[[expect]]\ntests = [\"{}\"]\nkernels = \"{}\"\noutcome = \"{outcome}\"\nbecause = \"kernel\"\nreason = \"{reason}\"\nmust = true\n",
                     scenario.name,
                     release(era)
                 );

@@ -21,8 +21,8 @@ pub struct Criteria {
 }
 
 /// Reads `suites/SUITE/expectations.toml` of this work tree; without that file all tests are expected to
-/// pass.
-pub fn expectations_of(suite: &str) -> Result<Expectations> {
+/// pass. Its entries may name these known issues.
+pub fn expectations_of(suite: &str, known_issues: &KnownIssues) -> Result<Expectations> {
     let path = workspace().join("suites").join(suite).join("expectations.toml");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
@@ -30,7 +30,7 @@ pub fn expectations_of(suite: &str) -> Result<Expectations> {
         Err(error) => return Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     };
     let shown = path.strip_prefix(workspace()).unwrap_or(&path);
-    Expectations::parse(&text, &shown.to_string_lossy()).map_err(|error| usage(error.into()))
+    Expectations::parse(&text, &shown.to_string_lossy(), known_issues).map_err(|error| usage(error.into()))
 }
 
 /// Reads `suites/known-issues.toml` of this work tree.
@@ -47,8 +47,18 @@ impl Criteria {
     /// # Errors
     ///
     /// A file cannot be read, or is invalid.
-    pub(crate) fn of_suite(suite: &str) -> Result<Criteria> {
-        let expectations = BTreeMap::from([(suite.to_owned(), expectations_of(suite)?)]);
-        Ok(Criteria { expectations, known_issues: known_issues()? })
+    pub fn of_suite(suite: &str) -> Result<Criteria> {
+        Criteria::of_suites(&[suite.to_owned()])
+    }
+
+    /// The criteria for runs of these suites.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, or is invalid.
+    pub fn of_suites(suites: &[String]) -> Result<Criteria> {
+        let known_issues = known_issues()?;
+        let each = suites.iter().map(|suite| Ok((suite.clone(), expectations_of(suite, &known_issues)?)));
+        Ok(Criteria { expectations: each.collect::<Result<_>>()?, known_issues })
     }
 }

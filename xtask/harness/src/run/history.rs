@@ -1,5 +1,5 @@
-//! Where the history file is, and when attempts are appended to it: each as soon as it is over. The file is
-//! read and written in [`reports::history`].
+//! Where the history file is, when attempts are appended to it (each as soon as it is over), and what a run
+//! remarks of it at its end. The file is read and written in [`reports::history`].
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 use protocol::Event;
 use protocol::event::Blame;
 use reports::history::{Durations, HistoryLine, append, read};
+use reports::judge::expectations::KernelFacts;
+use reports::judge::kernel_version::Version;
+use reports::judge::staleness::{STALE_AFTER, Stale};
 use reports::{Judged, RunRecord, judge_one};
 use vm_images::host::progress::Progress;
 
@@ -46,6 +49,55 @@ pub(crate) fn durations(session: &Session, file: Option<&Path>, accel: Accel) ->
         session.terminal.note(&format!("{n} of `{file}` cannot be read and was passed over"));
     }
     Ok(history.durations(&accel.to_string()))
+}
+
+/// The expectations that the last `n_attempts` of a test did not meet, as the history in `file` tells, and
+/// how many of its lines cannot be read.
+///
+/// # Errors
+///
+/// The file is there and cannot be read.
+pub fn stale<'a>(file: &Path, criteria: &'a Criteria, n_attempts: usize) -> Result<(Vec<Stale<'a>>, usize)> {
+    let history = read(file)?;
+    Ok((history.stale(&criteria.expectations, n_attempts), history.n_passed_over))
+}
+
+/// Remarks the stale expectations of a run's own tests. It is over: a history that cannot be read is a note.
+pub(crate) fn remark_stale(
+    file: Option<&Path>,
+    criteria: &Criteria,
+    events: &EventLog,
+    terminal: &Terminal,
+) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    let stale = match stale(file, criteria, STALE_AFTER) {
+        Ok((stale, _)) => stale,
+        Err(error) => {
+            terminal.note(&format!("{error:#}; stale expectations are not looked for"));
+            return Ok(());
+        }
+    };
+    let of_run = events.look(|record| of_run(record, stale));
+    for stale in of_run {
+        let remark = Event::Remark { attempt: None, blame: Blame::Test, text: stale.sentence() };
+        events.append(remark).context(crate::event_log::FAILED)?;
+    }
+    Ok(())
+}
+
+/// Those that are about what the run tried: its tests, on a kernel of its own on which they hold.
+fn of_run<'a>(record: &RunRecord, stale: Vec<Stale<'a>>) -> Vec<Stale<'a>> {
+    let was_tried = |stale: &Stale<'_>| {
+        let mut tries = record.attempts.iter().filter(|attempt| attempt.test == stale.test);
+        tries.any(|attempt| {
+            let kernel = record.kernels.get(&attempt.kernel_idx);
+            let version = kernel.and_then(Version::of);
+            let release = kernel.map(|kernel| kernel.release.as_str());
+            attempt.finished().is_some()
+                && stale.entry.holds_on(KernelFacts { release, version: version.as_ref() })
+        })
+    };
+    stale.into_iter().filter(was_tried).collect()
 }
 
 /// Judges each attempt when it is over, and appends it to the history.
@@ -92,5 +144,48 @@ impl<'a> HistoryKeeper<'a> {
             self.events.append(remark).context(crate::event_log::FAILED)?;
         }
         Ok(judged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::workspace::workspace;
+
+    /// The recorded run's first attempt that met an expectation, `n` times, as if it had passed.
+    fn passed(record: &RunRecord, criteria: &Criteria, n: u32) -> Vec<HistoryLine> {
+        let mut all = record.attempts.iter().map(|attempt| {
+            let judged = judge_one(record, attempt, &criteria.expectations, &criteria.known_issues);
+            HistoryLine::of(record, &judged, "2026-11-22T17:06:00Z")
+        });
+        let expected = all.find_map(|line| line.filter(|line| line.met.is_some())).unwrap();
+        let line = |attempt| HistoryLine {
+            run: "earlier".into(),
+            attempt,
+            met: None,
+            verdict: "unexpected-pass".into(),
+            ..expected.clone()
+        };
+        (0..n).map(line).collect()
+    }
+
+    #[test]
+    fn a_run_remarks_what_is_stale_of_its_own_tests() {
+        let run = workspace().join("xtask/harness/testdata/run");
+        let record = crate::run::finished::read_record(&run).unwrap();
+        let suites: BTreeSet<_> = record.attempts.iter().map(|attempt| attempt.test.suite()).collect();
+        let suites: Vec<_> = suites.into_iter().map(str::to_owned).collect();
+        let criteria = Criteria::of_suites(&suites).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("history.jsonl");
+        append(&file, &passed(&record, &criteria, 9)).unwrap();
+        assert_eq!(stale(&file, &criteria, STALE_AFTER).unwrap().0.len(), 0);
+        append(&file, &passed(&record, &criteria, 1)).unwrap();
+        let (stale, n_passed_over) = stale(&file, &criteria, STALE_AFTER).unwrap();
+        assert_eq!((stale.len(), n_passed_over), (1, 0));
+        assert_eq!(of_run(&record, stale.clone()).len(), 1);
+        assert_eq!(of_run(&RunRecord::default(), stale).len(), 0);
     }
 }

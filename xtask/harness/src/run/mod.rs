@@ -124,6 +124,7 @@ fn carry_through(
     };
     workers::carry_out(context, plan, &done, options.times, budget)?;
     record_lines(&events, &prepared, &options.debug_info)?;
+    history::remark_stale(options.history.as_deref(), &criteria, &events, &session.terminal)?;
     let run = finish(&events, &dir, cancel.is_cancelled(), &criteria)?;
     if prepared.chosen.accel == Accel::Kvm && run.has_infra_error() {
         prepare::kvm_answers(session, &prepared.qemu).forget();

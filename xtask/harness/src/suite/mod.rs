@@ -493,7 +493,7 @@ mod tests {
     fn the_planted_suites_data_is_whole() {
         let folder = workspace().join("suites/planted");
         let suite = Suite::read(&folder).unwrap();
-        crate::run::criteria::expectations_of("planted").unwrap();
+        crate::run::criteria::Criteria::of_suite("planted").unwrap();
         for name in suite.tests.keys() {
             let id = TestId::new("planted", name).unwrap();
             match suite.source_of(&id) {

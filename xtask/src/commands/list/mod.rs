@@ -1,6 +1,10 @@
 //! `cargo xtask list`: the tests of a suite, with their subjects and needs; for people or as JSON.
+//!
+//! Deliberately not here: what is expected of them (`expected.rs`).
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
@@ -21,6 +25,8 @@ use vm_images::host::progress::Progress;
 use crate::exit::Exit;
 use crate::options::SelectionOptions;
 
+mod expected;
+
 #[derive(Debug, Args)]
 pub(crate) struct ListOptions {
     #[command(flatten)]
@@ -40,7 +46,25 @@ pub(crate) struct ListOptions {
     /// No tests, but the classes of `test --fail-on`: what each is, and what it makes of a test
     #[arg(long)]
     pub(crate) classes: bool,
+    /// No tests, but the suite's expectations: what is expected, on which kernels, and whose fault it is
+    #[arg(long, conflicts_with_all = ["classes", "json"])]
+    pub(crate) expected: bool,
+    /// With --expected: only what holds on this kernel, a version or release (6.12.117) or a spec (deb:6.12)
+    #[arg(id = "expected_on", long = "kernel", value_name = "KERNEL", requires = "expected")]
+    pub(crate) kernel: Option<String>,
+    /// No tests, but the expectations of all suites that a test's last N attempts did not meet
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, require_equals = true,
+        default_missing_value = STALE_AFTER, conflicts_with_all = ["classes", "json", "expected"]
+    )]
+    pub(crate) stale: Option<NonZeroUsize>,
+    /// With --stale: the history (default: reports/history.jsonl)
+    #[arg(id = "stale_history", long = "history", value_name = "FILE", requires = "stale")]
+    pub(crate) history: Option<PathBuf>,
 }
+
+/// Attempts that `--stale` looks at without a number.
+const STALE_AFTER: &str = "10";
 
 /// A test as JSON shows it. Existing fields stay; more may be added.
 #[derive(Debug, Serialize)]
@@ -66,6 +90,12 @@ pub(crate) fn run(session: &Session, options: ListOptions) -> Result<Exit> {
     if options.classes {
         classes();
         return Ok(Exit::Passed);
+    }
+    if options.expected {
+        return expected::list(session, &options.suite, options.kernel.as_deref());
+    }
+    if let Some(n_attempts) = options.stale {
+        return expected::list_stale(session, options.history, n_attempts.get());
     }
     if options.suite == model::suite::NAME {
         let n = model::suite::list(&options.selection.into_selection().patterns, options.json)?;
@@ -151,6 +181,11 @@ fn show(session: &Session, suite: &Suite, tests: &[TestId], verbose: bool) {
 mod tests {
     use super::*;
     use harness::workspace::workspace;
+
+    #[test]
+    fn a_run_and_the_list_mean_the_same_by_stale() {
+        assert_eq!(STALE_AFTER, reports::judge::staleness::STALE_AFTER.to_string());
+    }
 
     #[test]
     fn every_test_can_be_listed_as_json() {
