@@ -334,6 +334,9 @@ pub struct AttemptFacts {
     /// outcome says it. Since format 4.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looked_at_limit: bool,
+    /// The line by which the test said that its authors know it to fail, without the part that marks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_to_fail: Option<String>,
     /// Processes of the test that outlived it.
     pub survivors: Vec<Survivor>,
     /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot,
