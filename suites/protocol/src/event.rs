@@ -234,6 +234,9 @@ pub struct Checkout {
     pub commit: Option<String>,
     /// Digest of the files that count.
     pub digest: String,
+    /// Version of Debian's source package that it was unpacked from; absent if it is a user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
 /// A frame and where it is in the source.
