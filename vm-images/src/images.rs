@@ -124,8 +124,8 @@ impl<'a> Images<'a> {
         Ok(self.workshop.pins.make(&Group::Source(project.name()), fetch)?)
     }
 
-    /// The folder of the unpacked source package of `project`, in the newest version that Debian offers and
-    /// `wanted` names (`4.6`, `4.6-2`), and that version.
+    /// The folder of the unpacked source package of `project`, in the version that `wanted` names
+    /// (`4.6`, `4.6-2`: the pinned one, else the newest such that Debian offers), and that version.
     pub fn unpacked_source(&self, project: Project, wanted: &str) -> Result<(PathBuf, String), ImageError> {
         let (artifact, version) = projects::unpacked(&self.workshop, project, wanted)?;
         Ok((artifact.path("tree"), version))

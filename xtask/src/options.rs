@@ -140,7 +140,7 @@ pub(crate) struct SourceOptions {
 }
 
 /// The version in `deb:VERSION`.
-fn parse_mdadm(text: &str) -> Result<String, String> {
+pub(crate) fn parse_mdadm(text: &str) -> Result<String, String> {
     let is_plain = |version: &str| {
         version.starts_with(|c: char| c.is_ascii_digit())
             && version.chars().all(|c| c.is_ascii_alphanumeric() || ".+-~".contains(c))

@@ -73,20 +73,15 @@ pub(crate) fn built(
     }
 }
 
-/// The source of the newest version of `project` that Debian offers and `wanted` names, unpacked in `tree`,
-/// and that version.
+/// The source of the version of `project` that `wanted` names, unpacked in `tree`, and that version: the one
+/// that the lock file pins, else the newest that Debian offers.
 pub(crate) fn unpacked(
     workshop: &Workshop<'_>,
     project: Project,
     wanted: &str,
 ) -> Result<(Artifact, String), BuildError> {
     let name = project.name();
-    let offered = workshop.apt.source_versions(name)?;
-    let Some(version) = choose_version(&offered, wanted).map(str::to_owned) else {
-        let (version, mirror) = (wanted.to_owned(), workshop.apt.mirror().debian.clone());
-        return Err(DebianError::NoVersion { name, version, mirror, offered }.into());
-    };
-    let files = workshop.apt.source_at(name, &version)?;
+    let (files, version) = files_of(workshop, name, wanted)?;
     let list = lines(&files);
     let root = workshop.build_root()?.path("root");
     let inputs = [("files", list.as_str()), ("recipe", "source package 1")];
@@ -105,6 +100,25 @@ pub(crate) fn unpacked(
         Ok(handover::take(&inside.join("out"), &dir.join("tree"), Links::Kept)?)
     })?;
     Ok((artifact, version))
+}
+
+/// The files of the version of source package `name` that `wanted` names, and that version.
+fn files_of(
+    workshop: &Workshop<'_>,
+    name: &'static str,
+    wanted: &str,
+) -> Result<(Vec<RemoteFile>, String), DebianError> {
+    let pinned = workshop.pins.files(&Group::Source(name))?;
+    let its_version: Vec<_> = pinned.first().map(|file| file.version.clone()).into_iter().collect();
+    if let Some(version) = choose_version(&its_version, wanted).map(str::to_owned) {
+        return Ok((pinned, version));
+    }
+    let offered = workshop.apt.source_versions(name)?;
+    let Some(version) = choose_version(&offered, wanted).map(str::to_owned) else {
+        let (version, mirror) = (wanted.to_owned(), workshop.apt.mirror().debian.clone());
+        return Err(DebianError::NoVersion { name, version, mirror, offered });
+    };
+    Ok((workshop.apt.source_at(name, &version)?, version))
 }
 
 /// Copies the files of a source package, fetched as `packages`, to `to` under their own names.
