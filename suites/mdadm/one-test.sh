@@ -101,11 +101,15 @@ if [ "$n_commands" -le 5 ]; then
     skip "it ended after $n_commands commands: $(grep '^+' $log | tail -n 3 | tr '\n' ' ')"
 fi
 
-# The check as it is meant to be: what it looks for, without systemd's lines.
+# The check as it is meant to be: what it looks for, without systemd's lines. One kind of line is this guest's
+# doing: the files behind the loop devices lie on a tmpfs, which cannot zero a range, and the driver says so.
+ours='operation not supported error, dev loop[0-9]*, sector [0-9]* op 0x9:(WRITE_ZEROES)'
 if [ -f "tests/$name.inject_error" ]; then
     echo "md-regress: the kernel's log is not looked at: the test injects errors"
 elif [ -f $work/kernel-log ]; then
-    grep -i 'error\|call trace\|segfault' $work/kernel-log | grep -v systemd |
-        sed "s/^/md-regress: upstream's check of the kernel's log, if it worked: /"
+    grep -i 'error\|call trace\|segfault' $work/kernel-log | grep -v systemd >$work/found
+    grep -v "$ours" $work/found | sed "s/^/md-regress: upstream's check of the kernel's log, if it worked: /"
+    n_ours=$(grep -c "$ours" $work/found)
+    [ "$n_ours" = 0 ] || echo "md-regress: not counted: $n_ours lines of WRITE_ZEROES to a loop device on a tmpfs"
 fi
 exit 0
