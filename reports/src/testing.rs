@@ -93,6 +93,7 @@ pub(crate) fn sample_of_a_checkout() -> RunRecord {
                 dir: "/home/me/my mdadm".to_owned(),
                 commit: Some("mdadm-4.4-7-g0a1b2c3d4e5f-dirty".to_owned()),
                 digest: "77aa02".to_owned(),
+                package: None,
             };
             checkouts.insert("mdadm".to_owned(), checkout);
         }

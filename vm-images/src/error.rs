@@ -66,7 +66,7 @@ fn of_build(error: &BuildError) -> Fault {
     match error {
         BuildError::Handover(HandoverError::Odd { .. }) => Fault::Source,
         BuildError::Enclosure(EnclosureError::Exposed { .. })
-        | BuildError::Debian(DebianError::NoKernel { .. })
+        | BuildError::Debian(DebianError::NoKernel { .. } | DebianError::NoVersion { .. })
         | BuildError::Checkout(_)
         | BuildError::Git(
             GitError::NoRepository { .. } | GitError::NoCommit { .. } | GitError::Unreadable { .. },

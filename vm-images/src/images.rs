@@ -15,7 +15,7 @@ use crate::debian::kernels::DebianKernel;
 use crate::debian::lock::Lock;
 use crate::debian::pins::Group;
 use crate::error::ImageError;
-use crate::guest::{image, initramfs};
+use crate::guest::{image, initramfs, projects};
 use crate::host::Host;
 use crate::host::progress::Progress;
 use crate::kernel::bootable::Kernel;
@@ -122,6 +122,13 @@ impl<'a> Images<'a> {
     pub fn source_package(&self, project: Project) -> Result<Vec<PathBuf>, ImageError> {
         let fetch = |files: &[_]| -> Result<_, BuildError> { Ok(self.workshop.apt.fetch(files)?) };
         Ok(self.workshop.pins.make(&Group::Source(project.name()), fetch)?)
+    }
+
+    /// The folder of the unpacked source package of `project`, in the version that `wanted` names
+    /// (`4.6`, `4.6-2`: the pinned one, else the newest such that Debian offers), and that version.
+    pub fn unpacked_source(&self, project: Project, wanted: &str) -> Result<(PathBuf, String), ImageError> {
+        let (artifact, version) = projects::unpacked(&self.workshop, project, wanted)?;
+        Ok((artifact.path("tree"), version))
     }
 
     /// All kernels that the mirror offers, oldest first.

@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::BenchOptions;
 use crate::commands::{
-    bisect, bisect_step, clean, kernel, list, model, replay, selftest, series, shell, test, tidy, update,
+    bisect, bisect_step, clean, kernel, list, matrix, model, replay, selftest, series, shell, test, tidy,
+    update,
 };
 use crate::options::{GlobalOptions, RunOptions, SourceOptions};
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// Build and test every commit of a series: a table of patches and tests
     #[command(after_help = series::SERIES_HELP)]
     Series(series::SeriesOptions),
+    /// Run the same tests with several versions of mdadm on several kernels: a table of both
+    #[command(after_help = matrix::MATRIX_HELP)]
+    Matrix(matrix::MatrixOptions),
     /// Judge a run again from its events, without a VM, by the expectations of this work tree
     #[command(after_help = format!("{}\n\n{}", replay::REPLAY_HELP, crate::exit::HELP))]
     Replay(replay::ReplayOptions),

@@ -119,6 +119,7 @@ fn run(
     match cli.command {
         Command::Bisect(options) => commands::bisect::run(&session, options),
         Command::Series(options) => commands::series::run(&session, options),
+        Command::Matrix(options) => commands::matrix::run(&session, options),
         Command::Test(options) => {
             commands::test::check_resume(matches, &options)?;
             commands::test::run(&session, options)

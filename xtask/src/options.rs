@@ -134,11 +134,26 @@ pub(crate) struct SourceOptions {
     /// The same for mdadm
     #[arg(long, value_name = "DIR")]
     mdadm_src: Option<PathBuf>,
+    /// Build mdadm and its tests from another of Debian's source packages: deb:4.6, deb:4.4-11
+    #[arg(long, value_name = "deb:VERSION", value_parser = parse_mdadm, conflicts_with = "mdadm_src")]
+    mdadm: Option<String>,
+}
+
+/// The version in `deb:VERSION`.
+pub(crate) fn parse_mdadm(text: &str) -> Result<String, String> {
+    let is_plain = |version: &str| {
+        version.starts_with(|c: char| c.is_ascii_digit())
+            && version.chars().all(|c| c.is_ascii_alphanumeric() || ".+-~".contains(c))
+    };
+    let version = text.strip_prefix("deb:").filter(|version| is_plain(version));
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| "expected `deb:4.6`; for a folder of yours --mdadm-src".to_owned())
 }
 
 impl From<SourceOptions> for Sources {
     fn from(options: SourceOptions) -> Self {
-        Sources { lvm2: options.lvm2_src, mdadm: options.mdadm_src }
+        Sources { lvm2: options.lvm2_src, mdadm: options.mdadm_src, mdadm_version: options.mdadm }
     }
 }
 
@@ -231,4 +246,17 @@ pub(crate) fn class(text: &str) -> Result<String, String> {
 /// The kernels of several `--kernel` options.
 pub(crate) fn all(kernels: Vec<KernelSpecs>) -> Vec<KernelSpec> {
     kernels.into_iter().flat_map(|specs| specs.0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_of_mdadm_is_debians() {
+        assert_eq!(parse_mdadm("deb:4.4-11+deb13u1").unwrap(), "4.4-11+deb13u1");
+        for bad in ["4.4", "deb:", "deb:x", "deb:4.4 5", "deb:4/../5", "../src"] {
+            assert!(parse_mdadm(bad).unwrap_err().contains("--mdadm-src"), "{bad}");
+        }
+    }
 }

@@ -274,6 +274,9 @@ fn judge_outcome(
             Some(_) => Verdict::KnownFailure,
             None => verdict,
         };
+        if let (None, Some(told)) = (met, excuse(came_to, facts, context)) {
+            return (Verdict::KnownFailure, detail.clone(), Some(ExpectationMatch::of_authors(told)));
+        }
         // One that was missed is worth naming: the test fails in another way than it used to.
         let entry = met.or(entries.first().copied());
         (verdict, detail.clone(), entry.map(|entry| ExpectationMatch::of(entry, met.is_some())))
@@ -303,6 +306,16 @@ fn judge_outcome(
         Outcome::Interrupted => (Verdict::Interrupted, "the run was interrupted during it".to_owned(), None),
         Outcome::Infra { .. } => (Verdict::Infra, detail, None),
     }
+}
+
+/// Why the test's authors know it to fail, where that excuses what it came to: a plain failure, while the
+/// kernel reports no fault. What an author wrote of a test once explains no hang, no crash and no changed
+/// data.
+fn excuse<'a>(came_to: &Outcome, facts: &'a AttemptFacts, context: &JudgingContext<'_>) -> Option<&'a str> {
+    let is_fault = |severity: &Severity| *severity < Severity::Complaint;
+    let is_plain =
+        matches!(came_to, Outcome::Fail { .. }) && !context.reports.iter().any(|(_, each)| is_fault(each));
+    facts.known_to_fail.as_deref().filter(|_| is_plain)
 }
 
 /// Judges a pass: it is a surprise if something else is expected and no entry allows it.

@@ -415,3 +415,27 @@ fn what_a_script_says_it_causes_is_no_complaint_when_the_record_is_read_again() 
     assert_eq!(judged.verdict, Verdict::Corrupted);
     assert_eq!(judged.in_short(), "a b differ: byte 1, line 1");
 }
+
+/// What a test's authors say of it excuses a plain failure, in their words, and nothing that may be a bug.
+#[test]
+fn what_its_authors_know_excuses_a_failure_alone() {
+    let told = "tests/x.broken says: always fails";
+    let facts = AttemptFacts { known_to_fail: Some(told.to_owned()), ..AttemptFacts::default() };
+    let seen = |outcome: &Outcome, reports: &[KernelReport], entries: &[&Expectation]| {
+        let (verdict, _, expectation) =
+            judge_seen(outcome, &facts, &[], reports, &Policy::default(), entries);
+        (verdict, expectation.map(|entry| (entry.met, entry.reason)))
+    };
+    assert_eq!(seen(&fail(), &[], &[]), (Verdict::KnownFailure, Some((true, told.to_owned()))));
+    assert_eq!(seen(&Outcome::Pass, &[], &[]), (Verdict::Passed, None));
+    assert_eq!(seen(&hang(), &[], &[]).0, Verdict::Hung);
+    let corrupted = Outcome::DataCorruption { title: "a b differ: byte 1, line 1".to_owned() };
+    assert_eq!(seen(&corrupted, &[], &[]).0, Verdict::Corrupted);
+    let warning = report(ReportKind::Warning, "WARNING in md_wakeup", &["md_wakeup"]);
+    assert_eq!(seen(&fail(), &[warning], &[]).0, Verdict::Failed, "the kernel's fault is news");
+    // An entry of ours that is met says more.
+    let ours = "[[expect]]\ntests = [\"*\"]\noutcome = \"fail\"\nreason = \"ours\"\n";
+    let expectations = Expectations::parse(ours, "e.toml").unwrap();
+    let entries: Vec<&Expectation> = expectations.entries().iter().collect();
+    assert_eq!(seen(&fail(), &[], &entries), (Verdict::KnownFailure, Some((true, "ours".to_owned()))));
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use protocol::{Outcome, TestId};
 
-use crate::judge::expectations::Expectation;
+use crate::judge::expectations::{Expectation, ExpectedOutcome};
 use crate::judge::known_issues::{IssueInfo, IssueMatch};
 use crate::judge::rate::Rate;
 use crate::judge::signature::{Signature, without_numbers};
@@ -248,6 +248,16 @@ impl Judged {
 }
 
 impl ExpectationMatch {
+    /// A failure that the test's authors expect by their own word, `told`: no entry of ours says so.
+    pub(crate) fn of_authors(told: &str) -> ExpectationMatch {
+        ExpectationMatch {
+            met: true,
+            outcome: ExpectedOutcome::Fail.to_string(),
+            reason: told.to_owned(),
+            place: "the test's own output".to_owned(),
+        }
+    }
+
     /// The entry as a report shows it; `met` if what happened is what it expects.
     pub(crate) fn of(entry: &Expectation, met: bool) -> ExpectationMatch {
         ExpectationMatch {

@@ -1,6 +1,7 @@
 //! The reports: what a judged run says to whom.
 //!
-//! - [`terminal`] to a person at a prompt, in some [`style`], with `side_by_side` for several kernels;
+//! - [`terminal`] to a person at a prompt, in some [`style`], with `side_by_side` for several kernels, and
+//!   [`matrix`] for several runs;
 //! - [`summary`] to a person in a browser, `mail` to a mailing list, [`junit`] to a CI server,
 //!   [`verdicts_json`] to a script;
 //! - [`recheck`] reads a `verdicts.json` again and says what changed since;
@@ -12,6 +13,7 @@
 
 pub mod junit;
 pub(crate) mod mail;
+pub mod matrix;
 pub mod recheck;
 pub(crate) mod side_by_side;
 pub mod style;

@@ -234,6 +234,9 @@ pub struct Checkout {
     pub commit: Option<String>,
     /// Digest of the files that count.
     pub digest: String,
+    /// Version of Debian's source package that it was unpacked from; absent if it is a user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
 }
 
 /// A frame and where it is in the source.
@@ -334,6 +337,9 @@ pub struct AttemptFacts {
     /// outcome says it. Since format 4.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub looked_at_limit: bool,
+    /// The line by which the test said that its authors know it to fail, without the part that marks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_to_fail: Option<String>,
     /// Processes of the test that outlived it.
     pub survivors: Vec<Survivor>,
     /// The lines that say most, at most 20, lossy text: of the console if the kernel crashed or did not boot,

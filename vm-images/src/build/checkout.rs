@@ -23,6 +23,8 @@ pub struct Sources {
     pub lvm2: Option<PathBuf>,
     /// Folder of mdadm's source.
     pub mdadm: Option<PathBuf>,
+    /// Version of Debian's source package that mdadm's source is unpacked from, where no folder is named.
+    pub mdadm_version: Option<String>,
 }
 
 /// A checkout as it was when it was looked at.
@@ -36,6 +38,8 @@ pub struct Checkout {
     pub digest: Digest,
     /// Its commit as git describes it, with `-dirty` if anything is not committed; `None` without git.
     pub commit: Option<String>,
+    /// Version of the source package that it was unpacked from; `None` if it is a user's.
+    pub package: Option<String>,
     /// The version that its own files state.
     version: Option<String>,
     /// Relative to `dir`, sorted.
@@ -86,10 +90,16 @@ impl Checkout {
             None => None,
         };
         let version = project.version_in(&dir);
-        Ok(Checkout { project, dir, digest, commit, version, files })
+        Ok(Checkout { project, dir, digest, commit, package: None, version, files })
     }
 
-    /// Its version, and which checkout it is: `2.03.31(2)+checkout v2_03_31-5-g0a1b2c-dirty`.
+    /// The same files, known to be those of a source package of this version.
+    pub fn of_package(self, version: String) -> Self {
+        Checkout { package: Some(version), ..self }
+    }
+
+    /// Its version, and which checkout it is: `2.03.31(2)+checkout v2_03_31-5-g0a1b2c-dirty`; of a source
+    /// package its version.
     pub fn version(&self) -> String {
         self.version_as(self.commit.as_deref().unwrap_or(self.digest.short()))
     }
@@ -100,6 +110,9 @@ impl Checkout {
     }
 
     fn version_as(&self, which: &str) -> String {
+        if let Some(package) = &self.package {
+            return package.clone();
+        }
         format!("{}+checkout {which}", self.version.as_deref().unwrap_or("unknown"))
     }
 

@@ -193,3 +193,11 @@ fn a_folder_that_became_a_link_is_not_written_through() {
     // Its `tests` is there, and so is, through it, the file that git still has.
     assert!(error.contains("tests/00raid0") && error.contains("leads elsewhere"), "{error}");
 }
+
+#[test]
+fn an_unpacked_package_has_the_packages_version() {
+    let checkout = look_at(tree().path()).unwrap();
+    assert!(checkout.version().starts_with("4.4+checkout "));
+    let package = checkout.of_package("4.4-11".to_owned());
+    assert_eq!((package.version(), package.version_by_content()), ("4.4-11".into(), "4.4-11".into()));
+}

@@ -49,6 +49,14 @@ impl Project {
         }
     }
 
+    /// Kind of the artifacts that its source packages are unpacked to.
+    pub(crate) fn source_kind(self) -> &'static str {
+        match self {
+            Project::Lvm2 => "lvm2-source",
+            Project::Mdadm => "mdadm-source",
+        }
+    }
+
     /// Files and folders that every source tree of it has, and no other tree has all of.
     pub(crate) fn marks(self) -> &'static [&'static str] {
         match self {

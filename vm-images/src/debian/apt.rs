@@ -15,8 +15,10 @@ use xshell::cmd;
 
 use crate::debian::acquire::{self, Acquire};
 use crate::debian::conf;
+use crate::debian::kernels::compare_versions;
 use crate::debian::mirror::Mirror;
 use crate::debian::package::{Archive, RemoteFile, parse_index};
+use crate::debian::sources::versions_in;
 use crate::host::progress::Progress;
 use crate::host::{Host, HostError, quick};
 use crate::store::digest::Digest;
@@ -42,6 +44,14 @@ const ROOT_SUITES: [(Archive, &str); 3] = [
     (Archive::Debian, "trixie"),
     (Archive::Debian, "trixie-updates"),
     (Archive::Security, "trixie-security"),
+];
+
+/// Suites whose versions of mdadm may be asked for.
+const PROJECT_SUITES: [(Archive, &str); 4] = [
+    (Archive::Debian, "bookworm"),
+    (Archive::Debian, "trixie"),
+    (Archive::Debian, "trixie-backports"),
+    (Archive::Debian, "sid"),
 ];
 
 /// Why packages could not be found or fetched.
@@ -120,11 +130,23 @@ fn names(files: &[RemoteFile]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// One of our two sets of package sources.
+/// One of our sets of package sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sources {
     Roots,
     Kernels,
+    /// Source packages of other versions than the guest's own.
+    Projects,
+}
+
+impl Sources {
+    fn has_packages(self) -> bool {
+        self != Sources::Projects
+    }
+
+    fn has_sources(self) -> bool {
+        self != Sources::Kernels
+    }
 }
 
 /// The host's apt with our state.
@@ -170,12 +192,37 @@ impl<'a> Apt<'a> {
 
     /// The files of source package `name`, newest version.
     pub fn source(&self, name: &str) -> Result<Vec<RemoteFile>, AptError> {
-        let conf = self.lists(Sources::Roots)?;
+        self.source_from(Sources::Roots, name, None)
+    }
+
+    /// The files of exactly this version of source package `name`, from any of the project suites.
+    pub(crate) fn source_at(&self, name: &str, version: &str) -> Result<Vec<RemoteFile>, AptError> {
+        self.source_from(Sources::Projects, name, Some(version))
+    }
+
+    /// The versions of source package `name` in the project suites, sorted.
+    pub(crate) fn source_versions(&self, name: &str) -> Result<Vec<String>, AptError> {
+        self.lists(Sources::Projects)?;
+        let lists = self.read_lists(Sources::Projects)?;
+        let mut versions: Vec<_> = lists.iter().flat_map(|(_, text)| versions_in(text, name)).collect();
+        versions.sort_by(|a, b| compare_versions(a, b));
+        versions.dedup();
+        Ok(versions)
+    }
+
+    fn source_from(
+        &self,
+        sources: Sources,
+        name: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<RemoteFile>, AptError> {
+        let conf = self.lists(sources)?;
+        let wanted = version.map_or_else(|| name.to_owned(), |version| format!("{name}={version}"));
         let answer = self
             .host
             .call("apt-get")
             .env("APT_CONFIG", &conf)
-            .args(["source", "--print-uris", "--only-source", "-q", name])
+            .args(["source", "--print-uris", "--only-source", "-q", &wanted])
             .read(&self.log("source"))?;
         let files: Vec<_> = answer
             .lines()
@@ -282,6 +329,7 @@ impl<'a> Apt<'a> {
         match sources {
             Sources::Roots => &ROOT_SUITES,
             Sources::Kernels => &KERNEL_SUITES,
+            Sources::Projects => &PROJECT_SUITES,
         }
     }
 
@@ -290,6 +338,7 @@ impl<'a> Apt<'a> {
         let name = match sources {
             Sources::Roots => "roots",
             Sources::Kernels => "kernels",
+            Sources::Projects => "projects",
         };
         self.store.root().join("apt").join(Digest::of_bytes(mirror.as_bytes()).short()).join(name)
     }
@@ -306,7 +355,12 @@ impl<'a> Apt<'a> {
             let dir = folder.join(dir);
             fs::create_dir_all(&dir).map_err(|source| at(source, &dir))?;
         }
-        let list = conf::sources_list(&self.mirror, self.suites(sources), sources == Sources::Roots);
+        let list = conf::sources_list(
+            &self.mirror,
+            self.suites(sources),
+            sources.has_packages(),
+            sources.has_sources(),
+        );
         let conf = conf::configuration(&folder, &self.acquire_settings()?.text);
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
@@ -383,14 +437,16 @@ impl<'a> Apt<'a> {
         Ok(conf)
     }
 
-    /// The texts of all `Packages` lists, with the archive that each belongs to.
+    /// The texts of all `Packages` lists, or `Sources` where there are no others, with the archive that each
+    /// belongs to.
     fn read_lists(&self, sources: Sources) -> Result<Vec<(Archive, String)>, AptError> {
         let conf = self.configure(sources)?;
+        let kind = if sources.has_packages() { "Created-By: Packages" } else { "Created-By: Sources" };
         let answer = self
             .host
             .call("apt-get")
             .env("APT_CONFIG", &conf)
-            .args(["indextargets", "--format", "$(REPO_URI) $(FILENAME)", "Created-By: Packages"])
+            .args(["indextargets", "--format", "$(REPO_URI) $(FILENAME)", kind])
             .read(&self.log("targets"))?;
         let mut lists = Vec::new();
         for line in answer.lines() {

@@ -5,13 +5,20 @@ use std::path::{Path, PathBuf};
 use crate::debian::mirror::Mirror;
 use crate::debian::package::Archive;
 
-/// The text of `sources.list`: `suites` of `mirror`, and their source packages if `with_sources`.
-pub(crate) fn sources_list(mirror: &Mirror, suites: &[(Archive, &str)], with_sources: bool) -> String {
+/// The text of `sources.list`: the packages of `suites` of `mirror`, their source packages, or both.
+pub(crate) fn sources_list(
+    mirror: &Mirror,
+    suites: &[(Archive, &str)],
+    with_packages: bool,
+    with_sources: bool,
+) -> String {
     let keyring = mirror.keyring.display();
     let mut list = String::new();
     for (archive, suite) in suites {
         let base = archive.base(mirror);
-        list += &format!("deb [arch=amd64 signed-by={keyring}] {base} {suite} main\n");
+        if with_packages {
+            list += &format!("deb [arch=amd64 signed-by={keyring}] {base} {suite} main\n");
+        }
         if with_sources {
             list += &format!("deb-src [signed-by={keyring}] {base} {suite} main\n");
         }

@@ -19,6 +19,18 @@ pub enum DebianError {
         /// Specs of the kernels that are named most like it.
         similar: Vec<String>,
     },
+    /// No such version of a source package.
+    #[error("the mirror {mirror} has no source of {name} {version}; it has {}", offered.join(", "))]
+    NoVersion {
+        /// Name of the source package.
+        name: &'static str,
+        /// The version as it was named.
+        version: String,
+        /// Base of the mirror's main archive.
+        mirror: String,
+        /// The versions that there are.
+        offered: Vec<String>,
+    },
     /// A kernel without the packages that its modules are built from.
     #[error(
         "the mirror {mirror} has no {what} of kernel {release}, version {version}: modules cannot be built for it; \
@@ -51,7 +63,10 @@ impl MayMissFiles for DebianError {
     fn missing(&self) -> Option<&[RemoteFile]> {
         match self {
             DebianError::Apt(AptError::Missing { missing, .. }) => Some(missing),
-            DebianError::Apt(_) | DebianError::NoKernel { .. } | DebianError::NotOffered { .. } => None,
+            DebianError::Apt(_)
+            | DebianError::NoKernel { .. }
+            | DebianError::NoVersion { .. }
+            | DebianError::NotOffered { .. } => None,
         }
     }
 }

@@ -13,4 +13,5 @@ pub mod mirror;
 pub mod package;
 pub(crate) mod pins;
 pub mod roots;
+pub(crate) mod sources;
 pub(crate) mod unpack;

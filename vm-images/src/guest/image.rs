@@ -27,7 +27,7 @@ const TELLING_PACKAGES: [&str; 6] =
 const CHECKOUT_GUESTS_BYTES_MAX: u64 = 2 << 30;
 
 /// The image that tests run in: one read-only squashfs, `root.squashfs`, with `versions.json`
-/// and the list of LVM2's tests beside it.
+/// and the lists of LVM2's and mdadm's tests beside it.
 pub(crate) fn make(workshop: &Workshop<'_>, checkouts: &[Checkout]) -> Result<Artifact, BuildError> {
     // Outside `make`: files that are missing for these are not the guest's packages.
     let tools = workshop.tools()?;
@@ -90,8 +90,10 @@ fn assemble(
     workshop.progress.step("making the guest image");
     let image = dir.join("root.squashfs");
     tools.squashfs(workshop.host, &tree, &image, &root::LEFT_OUT).run(&log)?;
-    let tests = list_tests(&tree).map_err(io_error("list tests in", &tree))?;
-    write(&dir.join("lvm2-tests.txt"), tests.as_bytes())?;
+    for suite in SUITES {
+        let tests = list_tests(&tree, &suite).map_err(io_error("list tests in", &tree))?;
+        write(&dir.join(format!("{}-tests.txt", suite.name)), tests.as_bytes())?;
+    }
     let versions =
         serde_json::to_vec_pretty(&versions(workshop, checkouts, files)?).expect("strings have a JSON form");
     write(&dir.join("versions.json"), &versions)
@@ -120,19 +122,70 @@ fn versions(
     Ok(versions)
 }
 
-/// LVM2's installed tests, one a line, as its runner would find them.
-fn list_tests(tree: &Path) -> io::Result<String> {
-    let top = tree.join("usr/share/lvm2-testsuite");
+/// A suite whose tests are installed in the guest, below `usr/share/NAME-testsuite`.
+struct InstalledSuite {
+    name: &'static str,
+    /// True for a file of that folder that is a test.
+    is_test: fn(&str) -> bool,
+}
+
+const SUITES: [InstalledSuite; 2] = [
+    InstalledSuite { name: "lvm2", is_test: is_lvm2_test },
+    InstalledSuite { name: "mdadm", is_test: is_mdadm_test },
+];
+
+/// True for a file that LVM2's runner takes for a test.
+fn is_lvm2_test(name: &str) -> bool {
+    name.ends_with(".sh") && !name.starts_with("lib/")
+}
+
+/// True for a file that mdadm's `./test` takes for a test: its name begins with two digits, and it is no
+/// note about another (`NAME.broken`, `NAME.inject_error`).
+fn is_mdadm_test(name: &str) -> bool {
+    let Some(name) = name.strip_prefix("tests/") else { return false };
+    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+    digits >= 2 && ![".broken", ".inject_error", "~", "/"].iter().any(|part| name.contains(part))
+}
+
+/// The installed tests of a suite, one a line, sorted. mdadm's are all in one folder, which is left out.
+fn list_tests(tree: &Path, suite: &InstalledSuite) -> io::Result<String> {
+    let top = tree.join(format!("usr/share/{}-testsuite", suite.name));
     let mut names = Vec::new();
     for entry in walkdir::WalkDir::new(&top) {
         let path = entry?.into_path();
         if let Some(name) = path.strip_prefix(&top).ok().and_then(Path::to_str)
-            && name.ends_with(".sh")
-            && !name.starts_with("lib/")
+            && (suite.is_test)(name)
         {
-            names.push(format!("{name}\n"));
+            names.push(format!("{}\n", name.strip_prefix("tests/").unwrap_or(name)));
         }
     }
     names.sort();
     Ok(names.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_and_helpers_are_no_tests() {
+        let dir = tempfile::tempdir().unwrap();
+        for (suite, name) in [
+            ("lvm2", "shell/a.sh"),
+            ("lvm2", "lib/inittest.sh"),
+            ("mdadm", "tests/07changelevels"),
+            ("mdadm", "tests/07changelevels.broken"),
+            ("mdadm", "tests/24raid10deadlock"),
+            ("mdadm", "tests/24raid10deadlock.inject_error"),
+            ("mdadm", "tests/func.sh"),
+            ("mdadm", "tests/templates/00x"),
+            ("mdadm", "00test"),
+        ] {
+            let path = dir.path().join(format!("usr/share/{suite}-testsuite")).join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let lists = SUITES.map(|suite| list_tests(dir.path(), &suite).unwrap());
+        assert_eq!(lists, ["shell/a.sh\n", "07changelevels\n24raid10deadlock\n"]);
+    }
 }

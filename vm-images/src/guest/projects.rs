@@ -1,7 +1,7 @@
 //! LVM2 and mdadm, built for the guest from Debian's source packages or from a user's checkout.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::build::checkout::Checkout;
 use crate::build::enclosure::{Enclosure, EnclosureError, Trust};
@@ -9,8 +9,10 @@ use crate::build::error::{BuildError, io_error};
 use crate::build::handover::{self, Links};
 use crate::build::project::Project;
 use crate::build::workshop::{Workshop, write};
+use crate::debian::error::DebianError;
 use crate::debian::package::RemoteFile;
 use crate::debian::pins::{Group, lines};
+use crate::debian::sources::choose_version;
 use crate::store::Artifact;
 
 const LVM2_RECIPE: &str = include_str!("../../recipes/lvm2.sh");
@@ -71,6 +73,63 @@ pub(crate) fn built(
     }
 }
 
+/// The source of the version of `project` that `wanted` names, unpacked in `tree`, and that version: the one
+/// that the lock file pins, else the newest that Debian offers.
+pub(crate) fn unpacked(
+    workshop: &Workshop<'_>,
+    project: Project,
+    wanted: &str,
+) -> Result<(Artifact, String), BuildError> {
+    let name = project.name();
+    let (files, version) = files_of(workshop, name, wanted)?;
+    let list = lines(&files);
+    let root = workshop.build_root()?.path("root");
+    let inputs = [("files", list.as_str()), ("recipe", "source package 1")];
+    let artifact = workshop.artifact(project.source_kind(), &inputs, |dir| -> Result<(), BuildError> {
+        let packages = workshop.apt.fetch(&files)?;
+        workshop.progress.step(&format!("unpacking the source of {name} {version}"));
+        let work = workshop.scratch(name)?;
+        let inside = work.path().join("work");
+        fs::create_dir(&inside).map_err(io_error("create", &inside))?;
+        copy_package(&files, &packages, &inside)?;
+        let log = dir.join("log");
+        let enclosure = Enclosure::new(workshop.host, &root, &inside, &log, Trust::Trusted)?;
+        enclosure.give(&inside, &[])?;
+        let unpack = "cd /mnt && dpkg-source --no-check --extract ./*.dsc out";
+        enclosure.run(&inside, &[], &["sh", "-c", unpack], &log)?;
+        Ok(handover::take(&inside.join("out"), &dir.join("tree"), Links::Kept)?)
+    })?;
+    Ok((artifact, version))
+}
+
+/// The files of the version of source package `name` that `wanted` names, and that version.
+fn files_of(
+    workshop: &Workshop<'_>,
+    name: &'static str,
+    wanted: &str,
+) -> Result<(Vec<RemoteFile>, String), DebianError> {
+    let pinned = workshop.pins.files(&Group::Source(name))?;
+    let its_version: Vec<_> = pinned.first().map(|file| file.version.clone()).into_iter().collect();
+    if let Some(version) = choose_version(&its_version, wanted).map(str::to_owned) {
+        return Ok((pinned, version));
+    }
+    let offered = workshop.apt.source_versions(name)?;
+    let Some(version) = choose_version(&offered, wanted).map(str::to_owned) else {
+        let (version, mirror) = (wanted.to_owned(), workshop.apt.mirror().debian.clone());
+        return Err(DebianError::NoVersion { name, version, mirror, offered });
+    };
+    Ok((workshop.apt.source_at(name, &version)?, version))
+}
+
+/// Copies the files of a source package, fetched as `packages`, to `to` under their own names.
+fn copy_package(files: &[RemoteFile], packages: &[PathBuf], to: &Path) -> Result<(), BuildError> {
+    for (file, path) in files.iter().zip(packages) {
+        let to = to.join(file.file_name());
+        fs::copy(path, &to).map_err(io_error("copy to", &to))?;
+    }
+    Ok(())
+}
+
 fn built_from(
     workshop: &Workshop<'_>,
     project: Project,
@@ -112,10 +171,7 @@ fn build(
             let packages = workshop.apt.fetch(files)?;
             let version = files.first().map_or("", |file| file.version.as_str());
             workshop.progress.step(&format!("building {name} {version} from its source package"));
-            for (file, path) in files.iter().zip(&packages) {
-                let to = inside.join(file.file_name());
-                fs::copy(path, &to).map_err(io_error("copy to", &to))?;
-            }
+            copy_package(files, &packages, &inside)?;
         }
         Source::Checkout(checkout) => {
             workshop.store.shrink(project.checkout_kind(), CHECKOUT_BUILDS_BYTES_MAX);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use vm_images::build::checkout::{Checkout, Sources};
+use vm_images::build::project::Project;
 use vm_images::debian::apt::Apt;
 use vm_images::debian::lock::Lock;
 use vm_images::debian::mirror::Mirror;
@@ -72,9 +73,18 @@ impl Session {
         Ok(Apt::new(&self.host, &self.store, mirror, &*self.terminal))
     }
 
-    /// The checkouts of user's sources that a command line names, in their present state.
+    /// The checkouts of user's sources that a command line names, in their present state, and the source
+    /// packages that it names, unpacked.
     pub fn checkouts(&self, sources: &Sources) -> Result<Vec<Checkout>> {
-        Ok(sources.look_at(&self.host, &self.store.temporary().join("git.log"))?)
+        let log = self.store.temporary().join("git.log");
+        let mut checkouts = sources.look_at(&self.host, &log)?;
+        if let Some(wanted) = &sources.mdadm_version {
+            let apt = self.apt()?;
+            let (dir, version) = self.images(&apt)?.unpacked_source(Project::Mdadm, wanted)?;
+            let unpacked = Checkout::look_at(&self.host, Project::Mdadm, &dir, &log)?;
+            checkouts.push(unpacked.of_package(version));
+        }
+        Ok(checkouts)
     }
 
     /// Images made of packages from `apt`, as pinned by the lock file of this work tree.

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod list;
+pub(crate) mod matrix;
 pub(crate) mod model;
 pub(crate) mod replay;
 pub(crate) mod selftest;

@@ -16,15 +16,18 @@ use super::{Scratch, run};
 pub(super) fn suite_data_matches_the_guest(session: &Session) -> Result<()> {
     let apt = session.apt()?;
     let guest = session.images(&apt)?.guest()?;
-    let list = guest.path("lvm2-tests.txt");
-    let text = fs::read_to_string(&list).with_context(|| format!("failed to read `{}`", list.display()))?;
-    let installed: BTreeSet<_> = text.lines().collect();
-    let suite = Suite::read(&harness::workspace::workspace().join("suites/lvm2"))?;
-    let known: BTreeSet<_> = suite.tests.keys().map(String::as_str).collect();
-    let unknown: Vec<_> = installed.difference(&known).collect();
-    let gone: Vec<_> = known.difference(&installed).collect();
-    ensure!(unknown.is_empty(), "installed, but not in suite.toml: {unknown:?}");
-    ensure!(gone.is_empty(), "in suite.toml, but not installed: {gone:?}");
+    for name in ["lvm2", "mdadm"] {
+        let list = guest.path(&format!("{name}-tests.txt"));
+        let text =
+            fs::read_to_string(&list).with_context(|| format!("failed to read `{}`", list.display()))?;
+        let installed: BTreeSet<_> = text.lines().collect();
+        let suite = Suite::read(&harness::workspace::workspace().join("suites").join(name))?;
+        let known: BTreeSet<_> = suite.tests.keys().map(String::as_str).collect();
+        let unknown: Vec<_> = installed.difference(&known).collect();
+        let gone: Vec<_> = known.difference(&installed).collect();
+        ensure!(unknown.is_empty(), "{name}: installed, but not in suite.toml: {unknown:?}");
+        ensure!(gone.is_empty(), "{name}: in suite.toml, but not installed: {gone:?}");
+    }
     Ok(())
 }
 

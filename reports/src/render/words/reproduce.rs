@@ -15,10 +15,14 @@ pub fn command(record: &RunRecord, attempt: &Attempt) -> Option<String> {
         words.extend(["--fail-on", word]);
     }
     let checkouts = record.image.iter().flat_map(|image| &image.checkouts);
-    let checkouts: Vec<_> =
-        checkouts.map(|(name, checkout)| (format!("--{name}-src"), checkout.dir.as_str())).collect();
-    for (option, dir) in &checkouts {
-        words.extend([option.as_str(), dir]);
+    let checkouts: Vec<_> = checkouts
+        .map(|(name, checkout)| match &checkout.package {
+            Some(version) => (format!("--{name}"), format!("deb:{version}")),
+            None => (format!("--{name}-src"), checkout.dir.clone()),
+        })
+        .collect();
+    for (option, value) in &checkouts {
+        words.extend([option.as_str(), value]);
     }
     let test = attempt.test.to_string();
     if attempt.again.is_empty() {
@@ -70,6 +74,15 @@ mod tests {
             command(&record, &record.attempts[0]).unwrap(),
             "cargo xtask test --kernel deb:6.12.107+deb13-cloud-amd64 --accel tcg --script '/my tests/x.sh'"
         );
+    }
+
+    #[test]
+    fn a_source_package_is_named_by_its_version() {
+        let mut record = testing::sample_of_a_checkout();
+        let checkouts = record.image.as_mut().unwrap().checkouts.values_mut();
+        checkouts.for_each(|checkout| checkout.package = Some("4.6-2".to_owned()));
+        let command = command(&record, record.attempt(2).unwrap()).unwrap();
+        assert!(command.contains(" --mdadm deb:4.6-2 ") && !command.contains("-src"), "{command}");
     }
 
     #[test]

@@ -75,6 +75,7 @@ pub(crate) struct OutputScan {
     bare_skip: Option<String>,
     warning: Option<String>,
     weakened: Vec<String>,
+    known_to_fail: Option<String>,
     /// Looks for a line that says that data is not what was written.
     corruption: CorruptionScan,
     /// The script's own last words, and those before the last command that ended it with the status of a
@@ -94,6 +95,7 @@ impl OutputScan {
             bare_skip: None,
             warning: None,
             weakened: Vec::new(),
+            known_to_fail: None,
             corruption: CorruptionScan::default(),
             last_words: None,
             words_at_exit: None,
@@ -122,6 +124,11 @@ impl OutputScan {
             && self.contract.weakened_lines.iter().any(|prefix| line.starts_with(prefix))
         {
             self.weakened.push(line.to_owned());
+        }
+        if let Some(told) =
+            self.contract.known_to_fail_line.as_ref().and_then(|begins| line.strip_prefix(begins))
+        {
+            self.known_to_fail.get_or_insert_with(|| told.trim().to_owned());
         }
         // In a trace the line is preceded by its place: `#utils:254+ set +vx; …`.
         if self.before_epilogue.is_none()
@@ -225,6 +232,11 @@ impl OutputScan {
         }
     }
 
+    /// Why the test's authors know it to fail, if it says so.
+    pub(crate) fn known_to_fail(&self) -> Option<&str> {
+        self.known_to_fail.as_deref()
+    }
+
     /// Lines that say that a pass tested less than it could.
     pub(crate) fn weakened(&self) -> &[String] {
         &self.weakened
@@ -244,6 +256,7 @@ mod tests {
             fail_line: Some("set +vx; STACKTRACE; set -vx".into()),
             weakened_lines: vec!["Found dm-".into()],
             teardown_line: None,
+            known_to_fail_line: Some("KNOWN TO FAIL: ".into()),
             own_program: false,
         };
         let mut scan = OutputScan::new(contract);
@@ -282,6 +295,14 @@ mod tests {
         assert_eq!(skip("no disk"), "no disk");
         assert_eq!(skip("no disk\n"), "no disk");
         assert_eq!(skip("+ '[' -e /dev/x ']'\n+ exit 200\n"), "it gave no reason");
+    }
+
+    #[test]
+    fn what_its_authors_say_of_a_test_is_kept_and_changes_no_outcome() {
+        let scan = scan("+ echo KNOWN TO FAIL: a trace\nKNOWN TO FAIL: always \nKNOWN TO FAIL: again\n");
+        assert_eq!(scan.known_to_fail(), Some("always"));
+        assert_eq!(scan.outcome(Exit::Code(0)), Outcome::Pass);
+        assert!(matches!(scan.outcome(Exit::Code(1)), Outcome::Fail { .. }));
     }
 
     #[test]

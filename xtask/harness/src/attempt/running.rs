@@ -294,6 +294,13 @@ impl AttemptState {
         let mut effects: Vec<_> = weakened
             .map(|line| self.remark(Blame::Test, format!("tested less than it could: {line}")))
             .collect();
+        if let (Some(Outcome::Pass | Outcome::Warn { .. }), Some(told)) =
+            (&self.outcome, self.output.scan().known_to_fail())
+        {
+            effects.push(
+                self.remark(Blame::Test, format!("passed, though its authors know it to fail: {told}")),
+            );
+        }
         effects.extend(match self.stands_at_its_end(at) {
             Some(asks) => asks,
             None if self.leaves_something() => self.linger(at),

@@ -138,6 +138,7 @@ impl AttemptState {
         self.facts.vm_ms = millis(at);
         (self.facts.output_bytes, self.facts.output_dropped) =
             self.output.amounts(self.facts.output_bytes, dropped);
+        self.facts.known_to_fail = self.output.scan().known_to_fail().map(str::to_owned);
         self.facts.last_lines = match &outcome {
             Outcome::KernelCrash { .. } => self.guest.session.console_tail(),
             _ if !self.guest.session.is_ready() => self.guest.session.console_tail(),

@@ -63,7 +63,7 @@ fn check_console(bytes: &[u8], pieces: &[&[u8]]) -> Result<(), TestCaseError> {
 
 fn contracts() -> Vec<Contract> {
     let contract = |suite: &str| Suite::read(&workspace().join("suites").join(suite)).unwrap().contract;
-    vec![contract("lvm2"), contract("canary"), Contract::default()]
+    vec![contract("lvm2"), contract("mdadm"), contract("canary"), Contract::default()]
 }
 
 const EXITS: [Exit; 5] =

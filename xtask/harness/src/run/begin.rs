@@ -180,6 +180,7 @@ fn checkout_facts(checkout: &vm_images::build::checkout::Checkout) -> (String, C
         dir: checkout.dir.to_string_lossy().into_owned(),
         commit: checkout.commit.clone(),
         digest: checkout.digest.to_string(),
+        package: checkout.package.clone(),
     };
     (checkout.project.name().to_owned(), facts)
 }

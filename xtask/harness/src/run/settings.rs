@@ -67,6 +67,9 @@ fn words_with(options: &Options, accel: &str) -> Vec<String> {
             add(option, absolute(dir));
         }
     }
+    if let Some(version) = &sources.mdadm_version {
+        add("mdadm", format!("deb:{version}"));
+    }
     for flavour in flavours {
         add("flavour", flavour.clone());
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use protocol::TestId;
+use protocol::wire::INBOX;
 use serde::Deserialize;
 use vm_images::spec::KernelSpec;
 
@@ -27,7 +28,8 @@ pub struct Suite {
     /// Version of the suite's source that the data was written for.
     #[serde(default)]
     pub written_for: Option<String>,
-    /// Tags of the tests that run when nothing is selected.
+    /// Tags of the tests that run when nothing is selected; if there are none, all tests do.
+    #[serde(default)]
     pub(crate) default_tags: Vec<String>,
     pub(crate) run: StartCommand,
     pub(crate) contract: Contract,
@@ -49,6 +51,9 @@ pub struct Suite {
     /// Folder of the suite's `suite.toml`.
     #[serde(skip)]
     folder: PathBuf,
+    /// The script that `run.runner` names.
+    #[serde(skip)]
+    runner: Option<GivenFile>,
 }
 
 /// The program behind a test of a suite.
@@ -62,12 +67,14 @@ pub(crate) enum TestSource {
     Script(PathBuf),
 }
 
-/// Command that starts a test in the guest. `{test}` and `{flavour}` are replaced in it.
+/// Command that starts a test in the guest. `{test}`, `{flavour}` and `{tools}` are replaced in it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StartCommand {
     #[serde(default)]
     argv: Vec<String>,
+    /// Script beside `suite.toml` that the guest is given as `{runner}`.
+    runner: Option<String>,
     cwd: String,
     #[serde(default)]
     make_dirs: Vec<String>,
@@ -95,6 +102,8 @@ pub struct Contract {
     pub(crate) weakened_lines: Vec<String>,
     /// Beginning of the line that the clean-up prints; after it the test itself has ended.
     pub(crate) teardown_line: Option<String>,
+    /// Beginning of a line that says that the test's authors know it to fail, and why.
+    pub(crate) known_to_fail_line: Option<String>,
     /// True for a user's own program. If it cannot be run, that is the user's fault, and its last line is the
     /// reason of a skip.
     #[serde(skip)]
@@ -226,6 +235,11 @@ impl Test {
         let all = self.needs.iter().chain(&self.wants);
         all.filter_map(|need| need.strip_prefix("module:").map(str::to_owned)).collect()
     }
+
+    /// The programs without which it skips or fails.
+    fn tools(&self) -> Vec<&str> {
+        self.needs.iter().filter_map(|need| need.strip_prefix("tool:")).collect()
+    }
 }
 
 /// One test with all settings that apply to it.
@@ -337,11 +351,23 @@ impl Suite {
             .with_context(|| format!("failed to read suite `{}`", path.display()))?;
         let suite =
             Self::parse(&text).with_context(|| format!("suite `{}` makes no sense", path.display()))?;
-        Ok(Suite { folder: folder.to_owned(), ..suite })
+        let runner = suite.run.runner.as_ref().map(|name| Self::read_runner(folder, name)).transpose()?;
+        Ok(Suite { folder: folder.to_owned(), runner, ..suite })
+    }
+
+    fn read_runner(folder: &Path, name: &str) -> Result<GivenFile> {
+        let path = folder.join(name);
+        let content =
+            fs::read(&path).with_context(|| format!("failed to read runner `{}`", path.display()))?;
+        Ok(GivenFile { name: name.to_owned(), mode: 0o755, content })
     }
 
     fn parse(text: &str) -> Result<Self> {
         let suite: Suite = toml::from_str(text)?;
+        if let Some(runner) = &suite.run.runner {
+            let name = Path::new(runner).file_name().and_then(|name| name.to_str());
+            ensure!(name == Some(runner), "runner `{runner}` is no plain name of a file beside suite.toml");
+        }
         for (name, test) in &suite.tests {
             TestId::new(&suite.name, name)?;
             for kernel in &test.kernels {
@@ -376,10 +402,14 @@ impl Suite {
 
     /// Job of a test that runs by default, as an example of how tests are started and prepared.
     pub fn example(&self) -> Result<Job> {
-        let runs_by_default = |test: &Test| test.tags.iter().any(|tag| self.default_tags.contains(tag));
-        let named = self.tests.iter().find(|(_, test)| runs_by_default(test)).map(|(name, _)| name);
+        let named = self.tests.iter().find(|(_, test)| self.runs_by_default(test)).map(|(name, _)| name);
         let name = named.with_context(|| format!("suite `{}` runs no test by default", self.name))?;
         self.job(&TestId::new(&self.name, name)?)
+    }
+
+    /// True for a test that runs when nothing is selected.
+    pub(crate) fn runs_by_default(&self, test: &Test) -> bool {
+        self.default_tags.is_empty() || test.tags.iter().any(|tag| self.default_tags.contains(tag))
     }
 
     /// Memory (MiB) and processors of this suite's VM, where a test has no settings of its own.
@@ -415,7 +445,13 @@ impl Suite {
 
     fn job_of(&self, id: TestId, test: &Test) -> Job {
         let flavour = id.flavour().or(self.flavours.default.as_deref()).unwrap_or_default();
-        let fill = |text: &String| text.replace("{test}", id.name()).replace("{flavour}", flavour);
+        let runner = self.runner.as_ref().map(|file| format!("{INBOX}/{}", file.name)).unwrap_or_default();
+        let tools = test.tools().join(" ");
+        let values =
+            [("{test}", id.name()), ("{flavour}", flavour), ("{tools}", &tools), ("{runner}", &runner)];
+        let fill = |text: &String| {
+            values.iter().fold(text.clone(), |text, (placeholder, value)| text.replace(placeholder, value))
+        };
         let prefix = self.flavours.prefix_of(flavour);
         let seconds = |own: Option<u64>, common| Duration::from_secs(own.unwrap_or(common));
         Job {
@@ -434,7 +470,7 @@ impl Suite {
                 .as_ref()
                 .filter(|_| test.own_modules)
                 .map(|folder| crate::workspace::workspace().join("suites").join(&self.name).join(folder)),
-            files: vec![],
+            files: self.runner.iter().cloned().collect(),
             disks: vec![],
             contract: self.contract.clone(),
             ram_mib: test.ram_mib.unwrap_or(self.machine.ram_mib),
@@ -490,6 +526,52 @@ mod tests {
     }
 
     #[test]
+    fn mdadms_data_makes_sense_and_each_job_brings_its_runner() {
+        let suite = Suite::read(&workspace().join("suites/mdadm")).unwrap();
+        crate::run::criteria::expectations_of("mdadm").unwrap();
+        assert!(suite.tests.len() > 120, "{} tests", suite.tests.len());
+        for name in suite.tests.keys() {
+            let job = suite.job(&TestId::new("mdadm", name).unwrap()).unwrap();
+            let given: Vec<_> = job.files.iter().map(|file| format!("{INBOX}/{}", file.name)).collect();
+            assert!(given.len() == 1 && job.argv.contains(&given[0]) && job.argv.contains(name), "{job:?}");
+        }
+        let tools = |name| suite.job(&TestId::new("mdadm", name).unwrap()).unwrap().argv.pop().unwrap();
+        assert_eq!((tools("24raid456deadlock").as_str(), tools("00raid1").as_str()), ("fio", ""));
+        // What the runner prints for the harness begins as the contract says.
+        let runner = fs::read_to_string(workspace().join("suites/mdadm/one-test.sh")).unwrap();
+        let Contract { skip_line, warn_line, fail_line, known_to_fail_line, .. } = &suite.contract;
+        for line in [skip_line, warn_line, fail_line, known_to_fail_line] {
+            let line = line.as_ref().unwrap();
+            assert!(runner.contains(line.trim_end()), "the runner never prints `{line}`");
+        }
+    }
+
+    #[test]
+    fn a_runner_is_a_file_beside_the_suite() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |runner: &str| {
+            let text = format!(
+                "name = \"x\"\nabout = \"x\"\n[run]\nrunner = \"{runner}\"\n\
+                 argv = [\"{{runner}}\", \"{{test}}\", \"{{tools}}\"]\ncwd = \"/tmp\"\n[contract]\n\
+                 [limits]\nsilence_timeout_s = 1\ntest_timeout_s = 1\n[machine]\nram_mib = 1\nvcpus = 1\n\
+                 [need_docs]\ntool = \"x\"\nmodule = \"x\"\n\
+                 [tests]\n\"t\" = {{ tags = [], needs = [\"tool:a\", \"module:m\", \"tool:b\"] }}\n"
+            );
+            fs::write(dir.path().join("suite.toml"), text).unwrap();
+        };
+        write("run.sh");
+        let missing = Suite::read(dir.path()).unwrap_err().to_string();
+        assert!(missing.contains("failed to read runner"), "{missing}");
+        fs::write(dir.path().join("run.sh"), "exit 0").unwrap();
+        let job = Suite::read(dir.path()).unwrap().job(&TestId::new("x", "t").unwrap()).unwrap();
+        assert_eq!(job.argv, [format!("{INBOX}/run.sh").as_str(), "t", "a b"]);
+        assert_eq!(job.files[0].content, b"exit 0");
+        write("../run.sh");
+        let outside = Suite::read(dir.path()).unwrap_err().to_string();
+        assert!(outside.contains("makes no sense"), "{outside}");
+    }
+
+    #[test]
     fn the_planted_suites_data_is_whole() {
         let folder = workspace().join("suites/planted");
         let suite = Suite::read(&folder).unwrap();
@@ -517,12 +599,14 @@ mod tests {
 
     /// Without `strings`, for example, the integrity tests corrupt nothing and still pass.
     #[test]
-    fn the_guest_has_what_lvm2s_tests_call() {
-        let suite = Suite::read(&workspace().join("suites/lvm2")).unwrap();
+    fn the_guest_has_what_the_suites_tests_call() {
         let guest = vm_images::debian::roots::root_packages("guest");
-        for package in suite.guest.unwrap().packages {
-            // mdadm is built from its source package.
-            assert!(guest.contains(&package) || package == "mdadm", "roots.toml lacks {package}");
+        for name in ["lvm2", "mdadm"] {
+            let suite = Suite::read(&workspace().join("suites").join(name)).unwrap();
+            for package in suite.guest.unwrap().packages {
+                // mdadm is built from its source package.
+                assert!(guest.contains(&package) || package == "mdadm", "roots.toml lacks {package}");
+            }
         }
     }
 

@@ -29,7 +29,7 @@ pub fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
             check_flavour(suite, flavour)?;
         }
     }
-    let tags = if selection.is_empty() { &suite.default_tags } else { &selection.tags };
+    let tags = &selection.tags;
     if let Some(tag) = tags.iter().find(|tag| !suite.tag_docs.contains_key(*tag)) {
         let known: Vec<_> = suite.tag_docs.keys().map(String::as_str).collect();
         bail!("suite `{}` has no tag `{tag}`; it has {}", suite.name, known.join(", "));
@@ -39,7 +39,10 @@ pub fn select(suite: &Suite, selection: &Selection) -> Result<Vec<TestId>> {
     let mut selected = Vec::new();
     for (name, test) in &suite.tests {
         let id = TestId::new(&suite.name, name)?;
-        let mut wanted = test.tags.iter().any(|tag| tags.contains(tag));
+        let mut wanted = match selection.is_empty() {
+            true => suite.runs_by_default(test),
+            false => test.tags.iter().any(|tag| tags.contains(tag)),
+        };
         let mut flavours = Vec::new();
         for (pattern, used) in patterns.iter().zip(&mut used) {
             if pattern.matches(&id) {
@@ -214,6 +217,14 @@ mod tests {
     #[test]
     fn nothing_named_means_the_default_tags() {
         check(Selection::default(), &SEED);
+    }
+
+    #[test]
+    fn a_suite_without_default_tags_runs_all_its_tests() {
+        let suite = Suite::read(&crate::workspace::workspace().join("suites/mdadm")).unwrap();
+        assert_eq!(select(&suite, &Selection::default()).unwrap().len(), suite.tests.len());
+        let tagged = Selection { tags: vec!["imsm".to_owned()], ..Selection::default() };
+        assert!(select(&suite, &tagged).unwrap().iter().all(|id| id.name().contains("imsm")));
     }
 
     #[test]

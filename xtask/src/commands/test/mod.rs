@@ -32,6 +32,7 @@ Examples:
   cargo xtask test --repeat 40 integrity-caching     how often does it fail?
   cargo xtask test --for 2h --until-fail --tag reshape
   cargo xtask test --lvm2-src ~/src/lvm2 my-new-test your own LVM2, with the tests that it has
+  cargo xtask test --suite mdadm --tag reshape       mdadm's own tests; --mdadm deb:4.2 for another version
   cargo xtask test --kernel deb:6.12+md:$HOME/linux  the md and dm-raid of your own kernel tree
   cargo xtask test --kernel git:$HOME/linux@v6.7     a kernel of your own
 

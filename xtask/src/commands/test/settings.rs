@@ -54,6 +54,7 @@ mod tests {
             "--no-snapshot",
         ]);
         check(&["--history=/h", "--lvm2-src=/src", "--mdadm-src=/m", "--retries=2", "--shard=2/5"]);
+        check(&["--history=/h", "--mdadm=deb:4.4-11+deb13u1"]);
         check(&["--history=/h", "--repeat=40", "--dump"]);
         check(&["--history=/h", "--retries=1", "--flaky=fail", "--fail-on=complaints,no-hung-task"]);
         check(&["--history=/h", "--until-fail", "--for=2h"]);
