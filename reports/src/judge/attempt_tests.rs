@@ -434,8 +434,8 @@ fn what_its_authors_know_excuses_a_failure_alone() {
     let warning = report(ReportKind::Warning, "WARNING in md_wakeup", &["md_wakeup"]);
     assert_eq!(seen(&fail(), &[warning], &[]).0, Verdict::Failed, "the kernel's fault is news");
     // An entry of ours that is met says more.
-    let ours = "[[expect]]\ntests = [\"*\"]\noutcome = \"fail\"\nreason = \"ours\"\n";
-    let expectations = Expectations::parse(ours, "e.toml").unwrap();
+    let ours = "[[expect]]\ntests = [\"*\"]\noutcome = \"fail\"\nbecause = \"test\"\nreason = \"ours\"\n";
+    let expectations = Expectations::parse(ours, "e.toml", &KnownIssues::default()).unwrap();
     let entries: Vec<&Expectation> = expectations.entries().iter().collect();
     assert_eq!(seen(&fail(), &[], &entries), (Verdict::KnownFailure, Some((true, "ours".to_owned()))));
 }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use protocol::{Outcome, TestId};
 
-use crate::judge::expectations::{Expectation, ExpectedOutcome};
+use crate::judge::expectations::{Because, Expectation};
+use crate::judge::expected_outcome::ExpectedOutcome;
 use crate::judge::known_issues::{IssueInfo, IssueMatch};
 use crate::judge::rate::Rate;
 use crate::judge::signature::{Signature, without_numbers};
@@ -253,6 +254,8 @@ impl ExpectationMatch {
         ExpectationMatch {
             met: true,
             outcome: ExpectedOutcome::Fail.to_string(),
+            // What they write is about their test, whatever they hold to be at fault.
+            because: Because::Test.name(),
             reason: told.to_owned(),
             place: "the test's own output".to_owned(),
         }
