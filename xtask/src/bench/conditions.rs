@@ -56,9 +56,15 @@ impl Host {
             n_processors: fact("cpus"),
             memory: mib.map_or(memory.clone(), |kib| format!("{} MiB", kib / 1024)),
             is_vm: field("flags").map(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")),
-            kernel: fact("kernel"),
+            kernel: version_of(&fact("kernel")).to_owned(),
         }
     }
+}
+
+/// The version number that a kernel's release begins with: what follows may name a person or a machine.
+fn version_of(release: &str) -> &str {
+    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
+    release[..end].trim_end_matches('.')
 }
 
 /// All conditions of a bench.
@@ -119,7 +125,7 @@ mod tests {
     const CPUINFO: &str = "processor\t: 0\nmodel name\t: AMD EPYC: 7763\nflags\t\t: fpu hypervisor lm\n\nprocessor\t: 1\nmodel name\t: other\n";
 
     fn facts() -> BTreeMap<String, String> {
-        let facts = [("cpus", "2"), ("memory", "24684092 kB"), ("kernel", "6.12.1")];
+        let facts = [("cpus", "2"), ("memory", "24684092 kB"), ("kernel", "6.12.1-ann.laptop+")];
         facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
