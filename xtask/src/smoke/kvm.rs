@@ -87,26 +87,37 @@ pub(super) fn short(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs xtask with `words` in an outer guest, and gives its exit code.
+/// Outer guests that are started at most, one after another: the emulator's virtualisation loses about one in
+/// ten, which then no longer answers, whatever runs in it.
+const OUTER_GUESTS_MAX: u32 = 3;
+
+/// Runs xtask with `words` in an outer guest, and gives its exit code. One that is lost is said to be, and
+/// another takes its place; an exit code is never asked for twice.
 ///
 /// # Errors
-/// If the outer guest cannot be made, or goes away before xtask has ended.
+/// If the outer guest cannot be made, or each goes away before xtask has ended.
 pub(crate) fn in_outer_guest(session: &Session, words: &[&str]) -> Result<i32> {
     let (filled, artifacts) = session.store.asked_for_by(|| fill(session));
     filled?;
-    let ended = outer::run(session, &artifacts, words)?;
-    let lost = match ended.finished.end {
-        End::Exited(Exit::Code(code)) => return Ok(code),
-        End::Exited(Exit::Signal(signal)) => format!("its shell was killed by signal {signal}"),
-        End::Exited(Exit::NotStarted(errno)) => {
-            format!("its shell could not be started: {}", Errno::from_raw_os_error(errno))
-        }
-        End::Escaped | End::Interrupted => "interrupted".to_owned(),
-        End::Crashed { title } => format!("it crashed: {title}"),
-        End::Hung { silent } => format!("it fell silent for {} s", silent.as_secs()),
-        End::Infra { error } => error,
-    };
-    bail!("the outer guest was lost: {lost}; logs: {}/", shown_path(&ended.dir))
+    let mut n_lost = 0;
+    loop {
+        let ended = outer::run(session, &artifacts, words)?;
+        let lost = match ended.finished.end {
+            End::Exited(Exit::Code(code)) => return Ok(code),
+            End::Exited(Exit::Signal(signal)) => format!("its shell was killed by signal {signal}"),
+            End::Exited(Exit::NotStarted(errno)) => {
+                format!("its shell could not be started: {}", Errno::from_raw_os_error(errno))
+            }
+            End::Escaped | End::Interrupted => bail!("interrupted"),
+            End::Crashed { title } => format!("it crashed: {title}"),
+            End::Hung { silent } => format!("it fell silent for {} s", silent.as_secs()),
+            End::Infra { error } => error,
+        };
+        n_lost += 1;
+        let words = format!("outer guest {n_lost} was lost: {lost}; logs: {}/", shown_path(&ended.dir));
+        ensure!(n_lost < OUTER_GUESTS_MAX, "{words}");
+        session.terminal.say(&words);
+    }
 }
 
 /// Has the store hand out all that the checks take, so that it is there in the outer guest: nothing can be
