@@ -21,7 +21,7 @@ const START: &str = include_str!("outer/start.sh");
 
 /// Memory of the outer guest, MiB: the inner guests' memory, and all that is written.
 const RAM_MIB: u32 = 6144;
-/// Its processors. The inner harness runs two VMs at a time, as on any small host.
+/// Its processors. With two the emulator loses guests, inner and outer (docs/how/kvm.md).
 const VCPUS: u32 = 1;
 /// Its kernel: the one that is tested anyway.
 const KERNEL: &str = "deb:6.12";
@@ -29,13 +29,11 @@ const KERNEL: &str = "deb:6.12";
 /// Parts of the work tree that the harness reads while it runs.
 const READ_AT_RUN_TIME: [&str; 2] = ["suites", "vm-images"];
 
-/// Runs `xtask` with `words` in an outer guest, with its output on ours. `artifacts` of this store are in the
-/// store there.
+/// Runs `xtask` with `words` in an outer guest that is given `image`, with its output on ours.
 ///
 /// # Errors
-/// If the outer guest cannot be made or started; how it ended is in what it gives.
-pub(crate) fn run(session: &Session, artifacts: &[PathBuf], words: &[&str]) -> Result<FinishedShell> {
-    let image = image(session, artifacts)?;
+/// If the outer guest cannot be started; how it ended is in what it gives.
+pub(crate) fn run(session: &Session, image: &Path, words: &[&str]) -> Result<FinishedShell> {
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is no text");
     let mut argv = vec!["sh".to_owned(), "-c".to_owned(), START.to_owned(), "outer".to_owned()];
     for path in [workspace(), session.store.root()] {
@@ -55,7 +53,7 @@ pub(crate) fn run(session: &Session, artifacts: &[PathBuf], words: &[&str]) -> R
             vcpus: Some(VCPUS),
             out: None,
             argv,
-            outer_image: Some(image),
+            outer_image: Some(image.to_owned()),
         },
     )
 }
@@ -67,8 +65,12 @@ pub(crate) fn is_here() -> bool {
     serials.any(|serial| serial.trim() == "mdr-outer")
 }
 
-/// The image with the outer guest's xtask, work tree and store: a squashfs in our temporary folder.
-fn image(session: &Session, artifacts: &[PathBuf]) -> Result<PathBuf> {
+/// The image with the outer guest's xtask, work tree and store, which holds `artifacts` of this store: a
+/// squashfs in our temporary folder.
+///
+/// # Errors
+/// If it cannot be made.
+pub(crate) fn image(session: &Session, artifacts: &[PathBuf]) -> Result<PathBuf> {
     let xtask = std::env::current_exe().context("failed to find our own program")?;
     let agent = build_agent(session)?;
     session.terminal.step("making the image of an outer guest");

@@ -99,9 +99,10 @@ const OUTER_GUESTS_MAX: u32 = 3;
 pub(crate) fn in_outer_guest(session: &Session, words: &[&str]) -> Result<i32> {
     let (filled, artifacts) = session.store.asked_for_by(|| fill(session));
     filled?;
+    let image = outer::image(session, &artifacts)?;
     let mut n_lost = 0;
     loop {
-        let ended = outer::run(session, &artifacts, words)?;
+        let ended = outer::run(session, &image, words)?;
         let lost = match ended.finished.end {
             End::Exited(Exit::Code(code)) => return Ok(code),
             End::Exited(Exit::Signal(signal)) => format!("its shell was killed by signal {signal}"),
