@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use harness::machine::host::processor_field;
 use harness::run::begin::{harness_version, host_facts};
 
 /// What VMs ran on. Each is usually one; a bench may try several kernels.
@@ -44,10 +45,7 @@ impl Host {
 
     /// A host by its `/proc/cpuinfo` and the facts that a run records.
     fn of(cpuinfo: &str, facts: &BTreeMap<String, String>) -> Host {
-        let field = |name: &str| {
-            let fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            fields.into_iter().find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
-        };
+        let field = |name| processor_field(cpuinfo, name);
         let fact = |name: &str| facts.get(name).cloned().unwrap_or_else(|| "?".to_owned());
         let memory = fact("memory");
         let mib = memory.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());

@@ -20,3 +20,9 @@ pub(crate) fn identity() -> String {
         processor.join("\n")
     )
 }
+
+/// The first value of a field of `/proc/cpuinfo`, whose text is `cpuinfo`: the first processor's.
+pub fn processor_field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+}

@@ -6,7 +6,7 @@
 pub mod accel;
 pub mod find;
 pub mod greeting;
-mod host;
+pub mod host;
 pub mod kvm;
 mod memory;
 pub mod qemu;

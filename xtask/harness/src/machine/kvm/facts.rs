@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::io::Errno;
 
 use super::create_vm;
+use crate::machine::host::processor_field;
 
 /// Facts of one host.
 #[derive(Clone, Debug)]
@@ -129,14 +130,7 @@ fn module_names(modules: &str) -> BTreeSet<String> {
 
 /// The first processor of `/proc/cpuinfo`.
 fn processor(cpuinfo: &str) -> Processor {
-    let value = |key: &str| {
-        let values = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-        values
-            .filter(|(name, _)| name.trim() == key)
-            .map(|(_, value)| value.trim())
-            .next()
-            .unwrap_or_default()
-    };
+    let value = |key| processor_field(cpuinfo, key).unwrap_or_default();
     let flags: BTreeSet<_> = value("flags").split_whitespace().collect();
     let maker = match value("vendor_id") {
         _ if flags.contains("vmx") => Some(Maker::Intel),
